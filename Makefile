@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+PYTHON ?= python3
+PYTEST_ARGS ?=
+# Where the packages come from; PACKAGES=true leaves that to you.
+PACKAGES ?= .ci/debian-packages
+
+VENV := .venv
+INSTALLED := $(VENV)/installed
+
+# .ci/debian-packages looks at what this Python lacks.
+export PYTHON
+
+# Two apt-get at once would fight for the lock.
+.NOTPARALLEL:
+.PHONY: help demo test lint kdump-test clean check-python packages-build packages-demo packages-test
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+
+demo: check-python packages-demo $(INSTALLED) ## show device dumps on their way into a vmcore
+	$(VENV)/bin/python tests/demo.py
+
+test: check-python packages-test $(INSTALLED) ## run every test, the linters among them (PYTEST_ARGS=...)
+	$(VENV)/bin/pytest $(PYTEST_ARGS)
+
+lint: check-python $(INSTALLED) ## run only the linters
+	$(VENV)/bin/pytest tests/test_lint.py $(PYTEST_ARGS)
+
+kdump-test: check-python packages-test $(INSTALLED) ## run only the tests that boot machines in QEMU
+	$(VENV)/bin/pytest -m qemu $(PYTEST_ARGS)
+
+clean: ## remove the virtual environment and everything else that was built
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+check-python:
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' 2>/dev/null || \
+	{ echo "vmcoredd needs Python 3.11 to 3.14, and PYTHON=$(PYTHON) is $$($(PYTHON) --version 2>/dev/null || echo missing)" >&2; exit 1; }
+
+packages-build packages-demo packages-test:
+	@$(PACKAGES) $(@:packages-%=%)
+
+$(INSTALLED): pyproject.toml | packages-build
+	$(PYTHON) -m venv --clear $(VENV)
+	$(VENV)/bin/pip install --quiet --use-pep517 --editable '.[dev]'
+	@touch $@
