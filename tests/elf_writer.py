@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Writes small ELF core files of either class and byte order, whole, broken or sparse, without the code under test."""
+
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+PT_LOAD = 1
+PT_NOTE = 4
+ET_EXEC = 2
+ET_CORE = 4
+EM_386 = 3
+EM_S390 = 22
+EM_X86_64 = 62
+NT_PRSTATUS = 1
+NT_VMCOREDD = 0x700
+PAGE = 4096
+
+
+@dataclass(frozen=True)
+class Load:
+    """A PT_LOAD; without an offset it is placed as the kernel does, its range rounded out to pages."""
+
+    paddr: int
+    data: bytes = b""
+    filesz: int | None = None
+    offset: int | None = None
+    memsz: int | None = None
+    vaddr: int = 0
+    flags: int = 7
+    align: int = 0
+
+    @property
+    def size(self) -> int:
+        return len(self.data) if self.filesz is None else self.filesz
+
+
+@dataclass(frozen=True)
+class Core:
+    """An ELF core file: the headers, one page for them, the notes, then the loads."""
+
+    notes: bytes | tuple[bytes, ...] = b""
+    loads: tuple[Load, ...] = ()
+    elfclass: int = 64
+    byteorder: str = "little"
+    e_type: int = ET_CORE
+    e_machine: int = EM_X86_64
+    e_flags: int = 0
+    e_phnum: int | None = None
+    e_phentsize: int | None = None
+    note_align: int = 0
+    extra: tuple[tuple[int, bytes], ...] = ()
+    """More bytes in the file, by offset."""
+
+    @property
+    def note_segments(self) -> tuple[bytes, ...]:
+        return (self.notes,) if isinstance(self.notes, bytes) else self.notes
+
+    @property
+    def header_size(self) -> int:
+        count = len(self.note_segments) + len(self.loads)
+        return 64 + 56 * count if self.elfclass == 64 else 52 + 32 * count
+
+    @property
+    def note_offsets(self) -> tuple[int, ...]:
+        offsets, offset = [], round_out(self.header_size)
+        for notes in self.note_segments:
+            offsets.append(offset)
+            offset = (offset + len(notes) + 3) & ~3
+        return tuple(offsets)
+
+    @property
+    def load_offsets(self) -> tuple[int, ...]:
+        end = self.note_offsets[-1] + len(self.note_segments[-1]) if self.note_segments else self.header_size
+        offsets, offset = [], round_out(end)
+        for load in self.loads:
+            offsets.append(offset + load.paddr % PAGE if load.offset is None else load.offset)
+            offset = round_out(offset + load.paddr % PAGE + load.size)
+        return tuple(offsets)
+
+    def headers(self) -> bytes:
+        order = "<" if self.byteorder == "little" else ">"
+        ident = bytes([0x7F, *b"ELF", self.elfclass // 32, 1 if order == "<" else 2, 1]) + bytes(9)
+        address, ehsize, phentsize = ("Q", 64, 56) if self.elfclass == 64 else ("I", 52, 32)
+        segments = [*self._note_headers(), *self._load_headers()]
+        header = struct.pack(
+            f"{order}16sHHI{address * 3}IHHHHHH",
+            *(ident, self.e_type, self.e_machine, 1, 0, ehsize, 0, self.e_flags, ehsize),
+            phentsize if self.e_phentsize is None else self.e_phentsize,
+            len(segments) if self.e_phnum is None else self.e_phnum,
+            *(0, 0, 0),
+        )
+        return header + b"".join(self._segment(order, *fields) for fields in segments)
+
+    def _note_headers(self) -> list[tuple[int, ...]]:
+        pairs = zip(self.note_offsets, self.note_segments, strict=True)
+        return [(PT_NOTE, 0, offset, 0, 0, len(notes), len(notes), self.note_align) for offset, notes in pairs]
+
+    def _load_headers(self) -> list[tuple[int, ...]]:
+        pairs = zip(self.load_offsets, self.loads, strict=True)
+        return [
+            (
+                *(PT_LOAD, load.flags, offset, load.vaddr, load.paddr, load.size),
+                *(load.size if load.memsz is None else load.memsz, load.align),
+            )
+            for offset, load in pairs
+        ]
+
+    def _segment(self, order: str, p_type: int, p_flags: int, *rest: int) -> bytes:
+        if self.elfclass == 64:
+            return struct.pack(f"{order}IIQQQQQQ", p_type, p_flags, *rest)
+        *where, p_align = rest
+        return struct.pack(f"{order}IIIIIIII", p_type, *where, p_flags, p_align)
+
+    def write(self, path: Path) -> Path:
+        """Write the file, with holes where there is no data, its end rounded out to a page behind placed loads."""
+        ends = [
+            (offset + load.size if load.offset is not None else round_out(offset + load.size))
+            for offset, load in zip(self.load_offsets, self.loads, strict=True)
+        ]
+        with path.open("wb") as file:
+            file.write(self.headers())
+            parts = [
+                *zip(self.note_offsets, self.note_segments, strict=True),
+                *zip(self.load_offsets, (load.data for load in self.loads), strict=True),
+                *self.extra,
+            ]
+            for offset, data in parts:
+                file.seek(offset)
+                file.write(data)
+            file.truncate(max([file.seek(0, 2), *ends]))
+        return path
+
+
+def note(n_type: int, desc: bytes, name: bytes = b"CORE\0", byteorder: str = "little") -> bytes:
+    """Return one note, its name and its descriptor padded to 4 bytes."""
+    order = "<" if byteorder == "little" else ">"
+    header = struct.pack(f"{order}III", len(name), len(desc), n_type)
+    return header + name + bytes(-len(name) % 4) + desc + bytes(-len(desc) % 4)
+
+
+def device_dump(dump_name: bytes, data: bytes, byteorder: str = "little") -> bytes:
+    """Return a device dump's note as the kernel makes it, up to the end of its last page."""
+    room = round_out(64 + len(data)) - 64
+    return note(NT_VMCOREDD, dump_name.ljust(44, b"\0") + data.ljust(room, b"\0"), b"LINUX\0\0\0", byteorder)
+
+
+def round_out(value: int) -> int:
+    return (value + PAGE - 1) // PAGE * PAGE

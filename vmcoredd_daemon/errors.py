@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The one family of errors: each carries the errno that the kernel's facility answers with, and its D-Bus name.
+
+The errno column follows ``vmcore_add_device_dump()`` in Linux ``fs/proc/vmcore.c``. A message is one line that
+names the file, field and value at fault; it is fit to be shown to any caller.
+"""
+
+import errno
+from typing import ClassVar
+
+
+class VmcoreddError(Exception):
+    """Whatever goes wrong in vmcoredd and is somebody's business outside of it."""
+
+    errno: int = errno.EIO
+    dbus_name: ClassVar[str] = "org.freedesktop.DBus.Error.Failed"
+
+
+class InvalidArgs(VmcoreddError):
+    """An argument that the kernel's facility would refuse too: an empty name, size 0, no collector."""
+
+    errno = errno.EINVAL
+    dbus_name = "org.freedesktop.DBus.Error.InvalidArgs"
+
+
+class NameInUse(VmcoreddError):
+    """The dump name belongs to another device dump; the kernel does not check this."""
+
+    errno = errno.EEXIST
+    dbus_name = "org.vmcoredd1.Error.NameInUse"
+
+
+class TooLarge(VmcoreddError):
+    """One device dump is over the limit of a single dump, or over what ``n_descsz`` can say."""
+
+    errno = errno.ENOMEM
+    dbus_name = "org.vmcoredd1.Error.TooLarge"
+
+
+class QuotaExceeded(VmcoreddError):
+    """All device dumps together are over their limit, in number or in bytes."""
+
+    errno = errno.ENOMEM
+    dbus_name = "org.vmcoredd1.Error.QuotaExceeded"
+
+
+class NoSpace(VmcoreddError):
+    """The file system of the spool or of the target has no room left."""
+
+    errno = errno.ENOMEM
+    dbus_name = "org.vmcoredd1.Error.NoSpace"
+
+
+class CollectorFailed(VmcoreddError):
+    """A collector failed; like the kernel, its own code is passed on where it gave one."""
+
+    dbus_name = "org.vmcoredd1.Error.CollectorFailed"
+
+    def __init__(self, message: str, code: int = errno.EIO) -> None:
+        super().__init__(message)
+        self.errno = code
+
+
+class TimedOut(VmcoreddError):
+    """A deadline passed."""
+
+    errno = errno.ETIMEDOUT
+    dbus_name = "org.vmcoredd1.Error.TimedOut"
+
+
+class Busy(VmcoreddError):
+    """The dump list is sealed: a vmcore is being written, or the service is stopping."""
+
+    errno = errno.EBUSY
+    dbus_name = "org.vmcoredd1.Error.Busy"
+
+
+class Disabled(VmcoreddError):
+    """Device dumps are switched off by configuration."""
+
+    errno = errno.EOPNOTSUPP
+    dbus_name = "org.vmcoredd1.Error.Disabled"
+
+
+class UnknownDump(VmcoreddError):
+    """There is no device dump of that name, index or object path."""
+
+    errno = errno.ENOENT
+    dbus_name = "org.freedesktop.DBus.Error.UnknownObject"
+
+
+class InvalidVmcore(VmcoreddError):
+    """A file is not a vmcore, or not a whole one."""
+
+    errno = errno.EINVAL
+    dbus_name = "org.vmcoredd1.Error.InvalidVmcore"
+
+
+class WriteFailed(VmcoreddError):
+    """The vmcore, or a device dump in the spool, could not be written."""
+
+    dbus_name = "org.vmcoredd1.Error.WriteFailed"
+
+
+class InvalidConfiguration(VmcoreddError):
+    """A configuration file has an unknown key or a bad value."""
+
+    errno = errno.EINVAL
+    dbus_name = "org.vmcoredd1.Error.InvalidConfiguration"
+
+
+class BusUnavailable(VmcoreddError):
+    """The message bus, or the service on it, cannot be reached."""
+
+    errno = errno.ENOTCONN
+    dbus_name = "org.freedesktop.DBus.Error.Disconnected"
+
+
+def from_dbus(name: str, text: str) -> VmcoreddError:
+    """Return the error of this family that has the D-Bus name *name*; the base class where none has."""
+    for kind in _family(VmcoreddError):
+        if kind.dbus_name == name:
+            return kind(text)
+    return VmcoreddError(f"{text} ({name})")
+
+
+def _family(kind: type[VmcoreddError]) -> list[type[VmcoreddError]]:
+    return [member for child in kind.__subclasses__() for member in [child, *_family(child)]]

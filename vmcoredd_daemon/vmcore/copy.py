@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Write a planned vmcore: copy, sync, verify, and only then give it its name.
+
+Runs of zero pages become holes. A page that cannot be read becomes zeros and is counted: one bad page makes a
+whole read() of ``/proc/vmcore`` fail with EFAULT (``read_vmcore()`` in Linux ``fs/proc/vmcore.c``), so a failed
+read is bisected down to the page. The steps follow systemd-coredump: a temporary name, fsync, rename, fsync of
+the directory.
+"""
+
+import errno
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import NoSpace, VmcoreddError, WriteFailed
+from ..note import VMCOREDD_HEADER_SIZE
+from .elf import device_dumps, read_headers
+from .layout import DeviceDumpNote, Extent, Layout
+
+VMCORE_INCOMPLETE = "vmcore-incomplete"
+"""Name of a vmcore that is being written, as kdump-utils has it."""
+
+BLOCK_SIZE = 256 * 1024
+_ZEROS = bytes(BLOCK_SIZE)
+
+Progress = Callable[[int], None]
+"""Called with the number of bytes just read, from the thread that copies."""
+
+
+@dataclass(slots=True)
+class CopyReport:
+    """What was not as it should be."""
+
+    unreadable_pages: int = 0
+    first_unreadable: int | None = None
+    """Offset in the source of the first page that could not be read."""
+    missing_bytes: int = 0
+    """Bytes that the headers promise, behind the end of a truncated source."""
+    altered: tuple[str, ...] = ()
+    """Device dumps of ours whose data is no longer what was acknowledged."""
+
+
+Complete = Callable[[CopyReport], bytes]
+"""Returns the data for the last device dump of ours, once it is known how the copy went."""
+
+
+def write_vmcore(
+    layout: Layout,
+    dumps: Sequence[DeviceDumpNote],
+    directory: Path,
+    name: str,
+    page_size: int,
+    progress: Progress,
+    complete: Complete | None = None,
+) -> CopyReport:
+    """Write the vmcore *name* into *directory*; on an error nothing of that name is there, or what was there
+    before.
+
+    Blocks for as long as the copy takes: call it in a thread. Raises NoSpace when the file system is full, and
+    WriteFailed for any other error, or when what was written does not read back.
+    """
+    try:
+        parent = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise WriteFailed(f"{directory}: cannot open the target: {error.strerror}") from error
+    try:
+        return _write(layout, dumps, parent, name, page_size, progress, complete)
+    except OSError as error:
+        kind = NoSpace if error.errno in {errno.ENOSPC, errno.EDQUOT} else WriteFailed
+        raise kind(f"{directory / name}: cannot write: {error.strerror}") from error
+    except VmcoreddError as error:
+        raise WriteFailed(f"{directory / name}: {error}") from error
+    finally:
+        os.close(parent)
+
+
+def _write(
+    layout: Layout,
+    dumps: Sequence[DeviceDumpNote],
+    parent: int,
+    name: str,
+    page_size: int,
+    progress: Progress,
+    complete: Complete | None,
+) -> CopyReport:
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    with suppress(FileNotFoundError):
+        os.unlink(VMCORE_INCOMPLETE, dir_fd=parent)
+    fd = os.open(VMCORE_INCOMPLETE, flags, 0o600, dir_fd=parent)
+    try:
+        copy = _Copy(fd, page_size, progress)
+        pwrite(fd, layout.headers.pack(), 0)
+        for extent in layout.notes + layout.loads:
+            copy.extent(extent)
+        if complete is not None and layout.last_dump is not None:
+            pwrite(fd, complete(copy.report), layout.last_dump.offset + VMCOREDD_HEADER_SIZE)
+        os.ftruncate(fd, layout.size)
+        os.fsync(fd)
+        copy.report.altered = _verify(fd, layout, dumps)
+        os.rename(VMCORE_INCOMPLETE, name, src_dir_fd=parent, dst_dir_fd=parent)
+        os.fsync(parent)
+    except BaseException:
+        with suppress(FileNotFoundError):
+            os.unlink(VMCORE_INCOMPLETE, dir_fd=parent)
+        raise
+    finally:
+        os.close(fd)
+    return copy.report
+
+
+class _Copy:
+    """Copies extents into one file, through one buffer."""
+
+    def __init__(self, fd: int, page_size: int, progress: Progress) -> None:
+        self.report = CopyReport()
+        self._fd = fd
+        self._page_size = page_size
+        self._progress = progress
+        self._buffer = bytearray(BLOCK_SIZE)
+
+    def extent(self, extent: Extent) -> None:
+        for done in range(0, extent.size, BLOCK_SIZE):
+            size = min(BLOCK_SIZE, extent.size - done)
+            with memoryview(self._buffer) as view:
+                self._read(extent.fd, view[:size], extent.source_offset + done)
+            self._write_nonzero(size, extent.offset + done)
+            self._progress(size)
+
+    def _read(self, fd: int, view: memoryview, offset: int) -> None:
+        """Fill *view* from *offset*, with zeros where nothing can be read."""
+        while view:
+            try:
+                size = os.preadv(fd, [view], offset)
+            except OSError as error:
+                if error.errno not in {errno.EIO, errno.EFAULT}:
+                    raise
+                self._bisect(fd, view, offset)
+                return
+            if not size:
+                self.report.missing_bytes += len(view)
+                view[:] = _ZEROS[: len(view)]
+                return
+            view, offset = view[size:], offset + size
+
+    def _bisect(self, fd: int, view: memoryview, offset: int) -> None:
+        if len(view) > self._page_size:
+            half = len(view) // 2 // self._page_size * self._page_size or self._page_size
+            self._read(fd, view[:half], offset)
+            self._read(fd, view[half:], offset + half)
+            return
+        view[:] = _ZEROS[: len(view)]
+        self.report.unreadable_pages += 1
+        if self.report.first_unreadable is None:
+            self.report.first_unreadable = offset
+
+    def _write_nonzero(self, size: int, offset: int) -> None:
+        # bytearray == bytes compares at memcmp speed, a memoryview element by element.
+        if self._buffer.startswith(_ZEROS[:size]):
+            return
+        step = self._page_size
+        start = None
+        for position in range(0, size, step):
+            zero = self._buffer.startswith(_ZEROS[: min(step, size - position)], position)
+            if zero and start is not None:
+                self._flush(start, position, offset)
+                start = None
+            elif not zero and start is None:
+                start = position
+        if start is not None:
+            self._flush(start, size, offset)
+
+    def _flush(self, start: int, end: int, offset: int) -> None:
+        with memoryview(self._buffer) as view:
+            pwrite(self._fd, view[start:end], offset + start)
+
+
+def _verify(fd: int, layout: Layout, dumps: Sequence[DeviceDumpNote]) -> tuple[str, ...]:
+    """Read headers and device dumps back; return the names of ours whose data changed since they were taken."""
+    headers = read_headers(fd, VMCORE_INCOMPLETE)
+    if headers.segments != layout.headers.segments:
+        raise WriteFailed("the program headers do not read back as written")
+    ours = {(note.dump_name, note.offset): note for note in device_dumps(fd, headers, VMCORE_INCOMPLETE)}
+    altered = []
+    for dump, extent in _own_extents(layout, dumps):
+        note = ours.get((dump.dump_name.encode("ascii"), extent.offset))
+        if note is None or note.end - note.offset != dump.note_size:
+            raise WriteFailed(f"device dump {dump.dump_name} does not read back as written")
+        if dump.sha256 and sha256(fd, note.data_offset, dump.size) != dump.sha256:
+            altered.append(dump.dump_name)
+    return tuple(altered)
+
+
+def _own_extents(layout: Layout, dumps: Sequence[DeviceDumpNote]) -> list[tuple[DeviceDumpNote, Extent]]:
+    by_fd = {extent.fd: extent for extent in layout.notes}
+    return [(dump, by_fd[dump.fd]) for dump in dumps]
+
+
+def sha256(fd: int, offset: int, size: int) -> str:
+    """Return the SHA-256 of *size* bytes from *offset*, in hexadecimal; fewer where the file ends before."""
+    digest = hashlib.sha256()
+    end = offset + size
+    while offset < end and (data := os.pread(fd, min(BLOCK_SIZE, end - offset), offset)):
+        digest.update(data)
+        offset += len(data)
+    return digest.hexdigest()
+
+
+def pwrite(fd: int, data: bytes | memoryview, offset: int) -> None:
+    """Write all of *data* at *offset*. Raises OSError."""
+    view = memoryview(data)
+    while view:
+        size = os.pwrite(fd, view, offset)
+        view, offset = view[size:], offset + size

@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Where everything lies in the vmcore to be written, exactly as the kernel lays out ``/proc/vmcore``.
+
+::
+
+    [ELF header, program headers | pad to a page]
+    [device dumps: the source's own, then ours]     each a multiple of a page
+    [other notes | pad to a page]
+    [PT_LOADs, each rounded out to pages]
+
+Device dumps come first because the other notes need not fill their page-rounded buffer, and tools would decode the
+zeros behind them as notes. Mirrors ``merge_note_headers_elf64()``, ``process_ptload_program_headers_elf64()`` and
+``vmcoredd_update_program_headers()`` in Linux ``fs/proc/vmcore.c``.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from ..errors import QuotaExceeded
+from ..note import NT_VMCOREDD, Note, round_up
+from .elf import PT_LOAD, PT_NOTE, Headers, Segment
+
+MAX_NOTES_END = 0x7FFFF000
+"""crash reads everything before the first PT_LOAD with one read(), which returns at most this many bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The file that the memory comes from."""
+
+    fd: int
+    size: int
+    """Bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceDumpNote:
+    """A complete NT_VMCOREDD note in a file of its own, from offset 0."""
+
+    dump_name: str
+    fd: int
+    note_size: int
+    """Bytes of the note: a multiple of the page size."""
+    size: int
+    """True size of the data in bytes; zeros follow."""
+    sha256: str
+    """Of those bytes, in hexadecimal."""
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """Bytes to be copied: *size* of them from *source_offset* of file *fd* to *offset* of the vmcore."""
+
+    fd: int
+    source_offset: int
+    offset: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """A planned vmcore."""
+
+    headers: Headers
+    notes: tuple[Extent, ...]
+    loads: tuple[Extent, ...]
+    size: int
+    """Bytes of the whole file."""
+    last_dump: Extent | None
+    """Where the last of our own device dumps goes."""
+
+    @property
+    def copied(self) -> int:
+        """Bytes that are read to write it, which is what progress counts."""
+        return sum(extent.size for extent in self.notes + self.loads)
+
+
+def plan(
+    source: Source, headers: Headers, notes: Iterable[Note], dumps: Sequence[DeviceDumpNote], page_size: int
+) -> Layout:
+    """Plan a vmcore from *source*, with *dumps* behind the device dumps that it has already.
+
+    *headers* and *notes* are those of the source, all of them. Raises QuotaExceeded when the notes end beyond
+    what crash can read.
+    """
+    own = tuple(segment for segment in headers.segments if segment.p_type == PT_LOAD)
+    note_offset = round_up(replace(headers, segments=(_note_segment(headers, 0, 0), *own)).size, page_size)
+    extents, end, last_dump = _place_notes(source.fd, notes, dumps, note_offset)
+    offset = round_up(end, page_size)
+    if offset >= MAX_NOTES_END:
+        raise QuotaExceeded(f"the notes end at {offset:#x}, crash reads them below {MAX_NOTES_END:#x} only")
+    segments, loads = [_note_segment(headers, note_offset, end - note_offset)], []
+    for segment in own:
+        remainder = segment.p_paddr % page_size
+        segments.append(replace(segment, p_offset=offset + remainder))
+        if segment.p_filesz:
+            loads.append(_load_extent(source, segment, offset, page_size))
+            offset = round_up(offset + remainder + segment.p_filesz, page_size)
+    return Layout(replace(headers, segments=tuple(segments)), extents, tuple(loads), offset, last_dump)
+
+
+def _place_notes(
+    fd: int, notes: Iterable[Note], dumps: Sequence[DeviceDumpNote], offset: int
+) -> tuple[tuple[Extent, ...], int, Extent | None]:
+    theirs: list[Extent] = []
+    others: list[Extent] = []
+    for note in notes:
+        _extend(theirs if note.n_type == NT_VMCOREDD else others, fd, note)
+    ours = [Extent(dump.fd, 0, 0, dump.note_size) for dump in dumps]
+    placed = []
+    for extent in theirs + ours + others:
+        placed.append(replace(extent, offset=offset))
+        offset += extent.size
+    last_dump = placed[len(theirs) + len(ours) - 1] if ours else None
+    return tuple(placed), offset, last_dump
+
+
+def _extend(extents: list[Extent], fd: int, note: Note) -> None:
+    # Neighbours become one extent, so that a file of a million notes does not become a million extents.
+    size = note.end - note.offset
+    if extents and extents[-1].source_offset + extents[-1].size == note.offset:
+        extents[-1] = replace(extents[-1], size=extents[-1].size + size)
+    else:
+        extents.append(Extent(fd, note.offset, 0, size))
+
+
+def _note_segment(headers: Headers, offset: int, size: int) -> Segment:
+    # drgn takes p_align 8 for 8-byte aligned notes, and crash takes a file whose phdr[1] is aligned for ELF kdump
+    # only with p_align 0: the source's own value is kept where it is one that the kernel writes.
+    p_align = headers.notes[0].p_align if headers.notes else 0
+    return Segment(PT_NOTE, 0, offset, 0, 0, size, size, p_align if p_align in {0, 4} else 0)
+
+
+def _load_extent(source: Source, segment: Segment, offset: int, page_size: int) -> Extent:
+    """Return what to copy of a PT_LOAD whose page-rounded range starts at *offset*.
+
+    The kernel's own vmcore holds the whole pages around a load that starts or ends inside one; where the source is
+    laid out like that, they are copied, so that the file is the same as the kernel's.
+    """
+    remainder = segment.p_paddr % page_size
+    start, size = segment.p_offset - remainder, round_up(remainder + segment.p_filesz, page_size)
+    if start % page_size == 0 and start + size <= source.size:
+        return Extent(source.fd, start, offset, size)
+    return Extent(source.fd, segment.p_offset, offset + remainder, segment.p_filesz)
