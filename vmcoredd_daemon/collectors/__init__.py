@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Who collects: whatever fills the buffer of one device dump.
+
+The counterpart of ``vmcoredd_callback`` in ``struct vmcoredd_data``, Linux ``include/linux/crash_dump.h``.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from ..buffer import Buffer
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """What a collector says it did."""
+
+    size: int
+    """Bytes written from the start of the buffer."""
+    truncated: bool = False
+    """There was more than the buffer holds."""
+
+
+class Collector(Protocol):
+    """Collects one device dump."""
+
+    @property
+    def description(self) -> str:
+        """Who this is, for the journal and the manifest: one line of printable text."""
+
+    async def collect(self, dump_name: str, buffer: Buffer) -> Collected:
+        """Write at most ``buffer.size`` bytes; raise CollectorFailed when that cannot be done."""
+
+    def close(self) -> None:
+        """Give up whatever is held; called once, also when :meth:`collect` was never called."""

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Calls back who asked for a device dump, as the kernel calls the driver: ``org.vmcoredd1.Collector.Collect``."""
+
+import errno
+
+from ..buffer import Buffer
+from ..bus import CallFailed, Connection, take_fds
+from ..errors import CollectorFailed
+from ..names import COLLECTOR
+from ..outgoing import close_fds
+from . import Collected
+
+
+class CallbackCollector:
+    """The object *path* on the connection *sender*."""
+
+    def __init__(self, bus: Connection, sender: str, path: str) -> None:
+        self.description = f"{sender}{path}"
+        self._bus = bus
+        self._sender = sender
+        self._path = path
+
+    async def collect(self, dump_name: str, buffer: Buffer) -> Collected:
+        """Hand out the buffer, and wait for the true size."""
+        body = (dump_name, 0, buffer.offset, buffer.size)
+        try:
+            reply = await self._bus.method_call(
+                self._sender, self._path, COLLECTOR, "Collect", "shtu", body, [buffer.fd]
+            )
+        except CallFailed as error:
+            raise CollectorFailed(
+                f"device dump {dump_name}: collector {self.description} failed: {error.name}: "
+                f"{_printable(error.text)}",
+                _errno_of(error.name),
+            ) from error
+        close_fds(take_fds(reply))
+        if reply.signature != "u":
+            raise CollectorFailed(
+                f"device dump {dump_name}: collector {self.description} answered with signature "
+                f"{reply.signature!a}, not 'u'"
+            )
+        return Collected(reply.body[0])
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def _printable(text: str) -> str:
+    """Return the beginning of *text* on one line, fit for the journal and a terminal."""
+    return text[:200].encode("unicode_escape").decode("ascii")
+
+
+def _errno_of(error_name: str) -> int:
+    # sd-bus names a callback's errno like this: sd_bus_error_set_errno(3).
+    code = getattr(errno, error_name.removeprefix("System.Error."), errno.EIO)
+    return code if isinstance(code, int) else errno.EIO

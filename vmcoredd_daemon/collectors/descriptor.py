@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Collects what can be read from a file descriptor: a file, a pipe, a socket, a memfd."""
+
+import asyncio
+import errno
+import os
+
+from ..buffer import Buffer
+from ..errors import CollectorFailed
+from . import Collected
+
+EOF_GRACE = 1.0
+"""Seconds to wait for the end of a pipe that has already filled its buffer."""
+
+
+class DescriptorCollector:
+    """Reads *fd*, which it owns, from its current position to its end."""
+
+    def __init__(self, fd: int, description: str) -> None:
+        self.description = description
+        self._fd = fd
+
+    async def collect(self, dump_name: str, buffer: Buffer) -> Collected:
+        """Read until the end, or until the buffer is full; then see whether there is more."""
+        try:
+            size = await self._fill(buffer)
+            return Collected(size, truncated=size == buffer.size and await self._has_more())
+        except OSError as error:
+            code = error.errno or errno.EIO
+            raise CollectorFailed(
+                f"device dump {dump_name}: cannot read its data: {os.strerror(code)}", code
+            ) from error
+
+    async def _fill(self, buffer: Buffer) -> int:
+        position = 0
+        while position < buffer.size:
+            await self._readable()
+            size = await buffer.read_from(self._fd, position)
+            if size == 0:
+                break
+            position += max(size, 0)
+        return position
+
+    async def _has_more(self) -> bool:
+        try:
+            async with asyncio.timeout(EOF_GRACE):
+                await self._readable()
+                return bool(await asyncio.to_thread(os.read, self._fd, 1))
+        except (TimeoutError, BlockingIOError):
+            # A writer that sends just what it said and keeps the pipe open.
+            return False
+
+    async def _readable(self) -> None:
+        loop = asyncio.get_running_loop()
+        ready: asyncio.Future[None] = loop.create_future()
+        try:
+            loop.add_reader(self._fd, _resolve, ready)
+        except PermissionError:
+            # epoll refuses what never blocks, such as a regular file.
+            return
+        try:
+            await ready
+        finally:
+            loop.remove_reader(self._fd)
+
+    def close(self) -> None:
+        """Close the file descriptor."""
+        os.close(self._fd)
+
+
+def _resolve(ready: "asyncio.Future[None]") -> None:
+    if not ready.done():
+        ready.set_result(None)

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""One device dump, its states, and the limits that the kernel's facility lacks."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from .errors import VmcoreddError
+from .manifest import ManifestDump
+from .vmcore.layout import DeviceDumpNote
+
+
+class State(StrEnum):
+    """State of one device dump."""
+
+    COLLECTING = "collecting"
+    COMPLETE = "complete"
+    TRUNCATED = "truncated"
+    """Complete, but its source had more than it may hold."""
+    FAILED = "failed"
+
+
+class Change(StrEnum):
+    """What happened to a device dump."""
+
+    RESERVED = "reserved"
+    ADDED = "added"
+    FAILED = "failed"
+    REMOVED = "removed"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the kernel's facility lacks."""
+
+    max_dumps: int = 64
+    """crash reads NR_DEVICE_DUMPS, 64, and drops further ones in silence."""
+    max_dump_size: int = 256 << 20
+    """Bytes of one note."""
+    max_total_size: int = 1 << 30
+    """Bytes of all notes."""
+    max_collecting: int = 64
+    """Collectors that run at once; a system bus has 128 outstanding replies for a connection."""
+    max_failures: int = 64
+    """Failures that are remembered; older ones are only counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceDump:
+    """One device dump, as it is at this moment."""
+
+    number: int
+    name: str
+    limit: int
+    """Bytes that it may hold at most."""
+    note_size: int
+    collector: str
+    started_usec: int
+    state: State = State.COLLECTING
+    size: int = 0
+    """True size in bytes, 0 until it is complete."""
+    sha256: str = ""
+    finished_usec: int = 0
+    error: VmcoreddError | None = None
+    note: DeviceDumpNote | None = None
+
+    def record(self) -> ManifestDump:
+        """Return what the manifest says of it."""
+        return ManifestDump(
+            self.name,
+            self.size,
+            self.limit,
+            self.sha256,
+            self.collector,
+            self.state.value,
+            self.started_usec,
+            self.finished_usec,
+        )

@@ -1,0 +1,288 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The list of device dumps, its lock, and the one way into it.
+
+Mirrors ``vmcore_add_device_dump()`` in Linux ``fs/proc/vmcore.c``, step by step: validate, allocate, collect
+outside of the lock, write the header, then take the lock and append. Added to it are limits, deadlines and an
+end: once sealed, nothing comes in any more.
+"""
+
+import asyncio
+import errno
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+from .buffer import Buffer
+from .collectors import Collected, Collector
+from .device_dump import Change, DeviceDump, Limits, State
+from .errors import (
+    Busy,
+    CollectorFailed,
+    Disabled,
+    InvalidArgs,
+    NameInUse,
+    QuotaExceeded,
+    TimedOut,
+    TooLarge,
+    UnknownDump,
+    VmcoreddError,
+)
+from .manifest import MANIFEST_NAME, Failure
+from .note import check_dump_name
+from .spool import Spool, SpooledDump
+
+log = logging.getLogger(__name__)
+
+
+Listener = Callable[[Change, DeviceDump], None]
+
+
+class DumpList:
+    """All device dumps of this capture kernel."""
+
+    def __init__(self, spool: Spool, limits: Limits, *, enabled: bool = True) -> None:
+        self.listeners: list[Listener] = []
+        self.failures_forgotten = 0
+        self.generation = 0
+        """Grows whenever what a vmcore would hold has changed."""
+        self._spool = spool
+        self._limits = limits
+        self._enabled = enabled
+        self._sealed = ""
+        self._lock = asyncio.Lock()
+        self._collecting = asyncio.Semaphore(limits.max_collecting)
+        self._dumps: dict[int, DeviceDump] = {}
+        self._order: list[int] = []
+        self._tasks: dict[int, asyncio.Task[DeviceDump]] = {}
+        self._committing: set[int] = set()
+        self._next = spool.next_number()
+
+    def __iter__(self) -> Iterator[DeviceDump]:
+        """Iterate over a snapshot of all device dumps, failed ones and those being collected included."""
+        return iter(list(self._dumps.values()))
+
+    @property
+    def accepting(self) -> bool:
+        """False while the list is sealed."""
+        return not self._sealed
+
+    @property
+    def complete(self) -> tuple[DeviceDump, ...]:
+        """The device dumps that a vmcore would hold, in the order in which they were appended."""
+        return tuple(self._dumps[number] for number in self._order)
+
+    @property
+    def failures(self) -> tuple[Failure, ...]:
+        """The collectors that failed, the oldest first."""
+        return tuple(
+            Failure(dump.name, dump.collector, dump.error.dbus_name, str(dump.error), dump.finished_usec)
+            for dump in self._dumps.values()
+            if dump.error is not None and dump.state is State.FAILED
+        )
+
+    async def add_device_dump(
+        self, name: str, size: int, collector: Collector, *, timeout: float, wait: bool = True
+    ) -> DeviceDump:
+        """Add a device dump of at most *size* bytes that *collector* fills within *timeout* seconds.
+
+        Returns when it is durable or, with *wait* false, as soon as its name and bytes are reserved. Raises
+        InvalidArgs, NameInUse, TooLarge, QuotaExceeded, NoSpace, CollectorFailed, TimedOut, Busy or Disabled; then
+        nothing was added. Whatever happens, *collector* is closed once it is no longer needed.
+        """
+        try:
+            dump = self._reserve(name, size, collector.description)
+        except BaseException:
+            collector.close()
+            raise
+        task = asyncio.create_task(self._collect(dump, collector, timeout))
+        self._tasks[dump.number] = task
+        task.add_done_callback(lambda done: self._finished(dump.number, collector, done))
+        # The caller may leave; what it began is worth having all the same.
+        return await asyncio.shield(task) if wait else dump
+
+    def restore(self, spooled: SpooledDump) -> None:
+        """Take back a device dump that an earlier daemon acknowledged."""
+        record = spooled.record
+        dump = DeviceDump(
+            spooled.number,
+            record.name,
+            record.limit,
+            spooled.note.note_size,
+            record.collector,
+            record.started_usec,
+            State(record.state),
+            record.size,
+            record.sha256,
+            record.finished_usec,
+            note=spooled.note,
+        )
+        self._dumps[dump.number] = dump
+        self._append(dump)
+
+    def find(self, number: int) -> DeviceDump:
+        """Return a device dump by its number. Raises UnknownDump."""
+        try:
+            return self._dumps[number]
+        except KeyError:
+            raise UnknownDump(f"there is no device dump {number}") from None
+
+    async def remove(self, number: int) -> None:
+        """Remove a device dump, or forget that it failed. Raises UnknownDump, Busy or WriteFailed."""
+        if self._sealed:
+            raise Busy(self._sealed)
+        async with self._lock:
+            dump = self.find(number)
+            if dump.state is State.COLLECTING:
+                raise Busy(f"device dump {dump.name} is still being collected")
+            if dump.note is not None:
+                await self._spool.remove(number)
+                self._order.remove(number)
+                self.generation += 1
+                os.close(dump.note.fd)
+            del self._dumps[number]
+        self._notify(Change.REMOVED, dump)
+
+    def seal(self, reason: str) -> None:
+        """Refuse every addition and removal from now on, with Busy and this reason."""
+        self._sealed = reason
+
+    @contextmanager
+    def sealed(self, reason: str) -> Iterator[None]:
+        """Seal the list for a while."""
+        before, self._sealed = self._sealed, self._sealed or reason
+        try:
+            yield
+        finally:
+            # A seal that was put on meanwhile, because the service stops, stays.
+            self._sealed = before if self._sealed == reason else self._sealed
+
+    async def drain(self, timeout: float) -> None:
+        """Wait up to *timeout* seconds for what is being collected, then record the rest as failed."""
+        if self._tasks:
+            await asyncio.wait(self._tasks.values(), timeout=timeout)
+        for number, task in self._tasks.items():
+            # What is being made durable has its data already: a moment more, and nothing of it is lost.
+            if number not in self._committing:
+                task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks.values(), timeout=timeout)
+
+    async def clear_spool(self) -> None:
+        """Empty the spool, because a vmcore holds all of it. Raises WriteFailed."""
+        async with self._lock:
+            await self._spool.clear()
+
+    def _reserve(self, name: str, size: int, collector: str) -> DeviceDump:
+        if not self._enabled:
+            raise Disabled("device dumps are switched off by the configuration")
+        if self._sealed:
+            raise Busy(self._sealed)
+        check_dump_name(name)
+        if size < 1:
+            raise InvalidArgs(f"device dump {name}: size is {size}")
+        note_size = self._spool.note_size(size)
+        self._check_limits(name, note_size)
+        dump = DeviceDump(self._next, name, size, note_size, collector, _now())
+        self._next += 1
+        self._dumps[dump.number] = dump
+        self._notify(Change.RESERVED, dump)
+        return dump
+
+    def _check_limits(self, name: str, note_size: int) -> None:
+        limits = self._limits
+        if note_size > limits.max_dump_size:
+            raise TooLarge(f"device dump {name}: {note_size} bytes, at most {limits.max_dump_size} are allowed")
+        active = [dump for dump in self._dumps.values() if dump.state is not State.FAILED]
+        if name == MANIFEST_NAME or any(dump.name == name for dump in active):
+            raise NameInUse(f"device dump {name}: the name is in use")
+        if len(active) >= limits.max_dumps:
+            raise QuotaExceeded(f"device dump {name}: there are {len(active)} already, which is the limit")
+        total = sum(dump.note_size for dump in active) + note_size
+        if total > limits.max_total_size:
+            raise QuotaExceeded(
+                f"device dump {name}: {total} bytes in all, at most {limits.max_total_size} are allowed"
+            )
+
+    async def _collect(self, dump: DeviceDump, collector: Collector, timeout: float) -> DeviceDump:
+        buffer = None
+        try:
+            async with self._collecting:
+                buffer = await self._spool.create(dump.number, dump.name, dump.limit)
+                async with asyncio.timeout(timeout):
+                    collected = await collector.collect(dump.name, buffer)
+                    await _check(dump, buffer, collected)
+                return await self._commit(dump, buffer, collected)
+        except VmcoreddError as error:
+            failure = error
+        except TimeoutError:
+            failure = TimedOut(f"device dump {dump.name}: the collector did not finish within {timeout:g} s")
+        except asyncio.CancelledError:
+            failure = TimedOut(f"device dump {dump.name}: the collector did not finish before the shutdown")
+        except Exception:
+            log.exception("Device dump %s: unexpected error", dump.name)
+            failure = CollectorFailed(f"device dump {dump.name}: internal error")
+        finally:
+            if buffer is not None:
+                buffer.close()
+        self._fail(dump, failure)
+        raise failure
+
+    async def _commit(self, dump: DeviceDump, buffer: Buffer, collected: Collected) -> DeviceDump:
+        self._committing.add(dump.number)
+        try:
+            dump = replace(
+                dump,
+                state=State.TRUNCATED if collected.truncated else State.COMPLETE,
+                size=collected.size,
+                sha256=await buffer.sha256(collected.size),
+                finished_usec=_now(),
+            )
+            dump = replace(dump, note=await buffer.commit(dump.record()))
+            async with self._lock:
+                self._append(dump)
+        finally:
+            self._committing.discard(dump.number)
+        self._notify(Change.ADDED, dump)
+        return dump
+
+    def _append(self, dump: DeviceDump) -> None:
+        self._dumps[dump.number] = dump
+        self._order.append(dump.number)
+        self.generation += 1
+
+    def _fail(self, dump: DeviceDump, error: VmcoreddError) -> None:
+        failed = replace(dump, state=State.FAILED, error=error, finished_usec=_now())
+        self._dumps[dump.number] = failed
+        self._notify(Change.FAILED, failed)
+        old = [number for number, dump in self._dumps.items() if dump.state is State.FAILED]
+        for number in old[: -self._limits.max_failures]:
+            self.failures_forgotten += 1
+            self._notify(Change.REMOVED, self._dumps.pop(number))
+
+    def _notify(self, change: Change, dump: DeviceDump) -> None:
+        for listener in self.listeners:
+            listener(change, dump)
+
+    def _finished(self, number: int, collector: Collector, task: asyncio.Task[DeviceDump]) -> None:
+        collector.close()
+        del self._tasks[number]
+        # The failure is in the list; the task's copy of it may have nobody who waits.
+        if not task.cancelled():
+            task.exception()
+
+
+async def _check(dump: DeviceDump, buffer: Buffer, collected: Collected) -> None:
+    if not 0 <= collected.size <= dump.limit:
+        raise CollectorFailed(
+            f"device dump {dump.name}: the collector says that it wrote {collected.size} bytes, "
+            f"it was given room for {dump.limit}",
+            errno.EOVERFLOW,
+        )
+    await buffer.check()
+
+
+def _now() -> int:
+    return time.time_ns() // 1000

@@ -1,0 +1,235 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Buffers for device dumps that survive the daemon: one file for each, beside the target.
+
+A file holds the note byte for byte as it goes into the vmcore, page-aligned, and behind it one JSON object:
+what the manifest will say of the dump. It has no name until it is whole and on disk (O_TMPFILE, fsync, link),
+so that whatever is found under a name after a crash of the daemon is an acknowledged device dump. Where there
+is no disk to write to, the same buffers are memfds, sealed when complete.
+"""
+
+import asyncio
+import errno
+import fcntl
+import os
+import re
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import ParamSpec
+
+from .buffer import Buffer, storage_error
+from .errors import Busy, InvalidVmcore, VmcoreddError, WriteFailed
+from .manifest import ManifestDump, load_dump
+from .note import (
+    NT_VMCOREDD,
+    VMCOREDD_HEADER_SIZE,
+    ByteOrder,
+    note_size,
+    pack_vmcoredd_header,
+    walk_notes,
+)
+from .vmcore.copy import pwrite, sha256
+from .vmcore.layout import DeviceDumpNote
+
+_P = ParamSpec("_P")
+
+_NOTE_NAME = re.compile(r"\d{6,}\.note")
+
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+F_SEAL_FUTURE_WRITE = 0x0010
+"""``include/uapi/linux/fcntl.h``; Python's fcntl module does not have it."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpooledDump:
+    """A complete device dump in the spool."""
+
+    number: int
+    record: ManifestDump
+    note: DeviceDumpNote
+
+
+class Spool:
+    """A directory of device dumps, or memory where there is none."""
+
+    def __init__(self, directory: int | None, page_size: int, byteorder: ByteOrder, keep_free: int) -> None:
+        self._directory = directory
+        self._page_size = page_size
+        self._byteorder = byteorder
+        self._keep_free = keep_free
+
+    @classmethod
+    def open(cls, path: Path, page_size: int, byteorder: ByteOrder, keep_free: int) -> "Spool":
+        """Open, or make, this boot's directory in the spool directory *path*, and lock it. Blocks.
+
+        A vmcore must not get the device dumps of an earlier crash, so each boot has a directory of its own. Raises
+        WriteFailed when it cannot be used or its file system has no O_TMPFILE, Busy when another daemon has it.
+        """
+        path /= BOOT_ID.read_text(encoding="ascii").strip()
+        try:
+            path.parent.mkdir(mode=0o700, exist_ok=True)
+            path.mkdir(mode=0o700, exist_ok=True)
+            directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        except OSError as error:
+            raise WriteFailed(f"{path}: cannot use the spool directory: {error.strerror}") from error
+        try:
+            fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.close(_open_unnamed(directory))
+        except BlockingIOError as error:
+            os.close(directory)
+            raise Busy(f"{path}: another daemon uses this spool directory") from error
+        except OSError as error:
+            os.close(directory)
+            raise WriteFailed(f"{path}: cannot write to the spool directory: {error.strerror}") from error
+        return cls(directory, page_size, byteorder, keep_free)
+
+    @classmethod
+    def in_memory(cls, page_size: int, byteorder: ByteOrder) -> "Spool":
+        """Return a spool whose buffers are memfds."""
+        return cls(None, page_size, byteorder, 0)
+
+    @property
+    def durable(self) -> bool:
+        """True when device dumps survive the end of the daemon."""
+        return self._directory is not None
+
+    def note_size(self, size: int) -> int:
+        """Return the bytes that a device dump of at most *size* bytes takes. Raises TooLarge."""
+        return note_size(size, self._page_size)
+
+    async def create(self, number: int, dump_name: str, size: int) -> Buffer:
+        """Return an empty buffer for *size* bytes, its disk space allocated. Raises NoSpace or WriteFailed."""
+        bytes_needed = self.note_size(size)
+        try:
+            fd = await _owned(self._create, dump_name, bytes_needed)
+        except OSError as error:
+            raise storage_error(error, dump_name) from error
+        return Buffer(fd, dump_name, size, bytes_needed, partial(self.commit, number))
+
+    def _create(self, dump_name: str, size: int) -> int:
+        if self._directory is None:
+            fd = os.memfd_create(dump_name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+            os.ftruncate(fd, size)
+            return fd
+        state = os.fstatvfs(self._directory)
+        if state.f_bavail * state.f_frsize - size < self._keep_free:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        fd = _open_unnamed(self._directory)
+        try:
+            os.posix_fallocate(fd, 0, size)
+        except OSError:
+            os.close(fd)
+            raise
+        return fd
+
+    def commit(self, number: int, note: DeviceDumpNote, record: ManifestDump) -> None:
+        """Make a collected note whole and durable. Blocks; raises OSError."""
+        # Cutting the file and growing it again leaves zeros behind the data, whatever a collector left there.
+        os.ftruncate(note.fd, VMCOREDD_HEADER_SIZE + note.size)
+        os.ftruncate(note.fd, note.note_size)
+        if self._directory is not None:
+            pwrite(note.fd, record.dump(), note.note_size)
+        header = pack_vmcoredd_header(note.dump_name.encode("ascii"), note.note_size, self._byteorder)
+        pwrite(note.fd, header, 0)
+        if self._directory is None:
+            _seal(note.fd)
+            return
+        os.fsync(note.fd)
+        name = _note_name(number)
+        os.link(f"/proc/self/fd/{note.fd}", name, dst_dir_fd=self._directory, follow_symlinks=True)
+        os.fsync(self._directory)
+
+    async def remove(self, number: int) -> None:
+        """Remove a complete device dump. Raises WriteFailed."""
+        if self._directory is not None:
+            try:
+                await asyncio.to_thread(self._remove, self._directory, [_note_name(number)])
+            except OSError as error:
+                raise storage_error(error, _note_name(number)) from error
+
+    async def clear(self) -> None:
+        """Remove everything: the vmcore has it. Raises WriteFailed."""
+        if self._directory is not None:
+            names = _names(self._directory)
+            try:
+                await asyncio.to_thread(self._remove, self._directory, names)
+            except OSError as error:
+                raise storage_error(error, "spool") from error
+
+    @staticmethod
+    def _remove(directory: int, names: list[str]) -> None:
+        for name in names:
+            os.unlink(name, dir_fd=directory)
+        os.fsync(directory)
+
+    def recover(self, report: Callable[[str], None]) -> Iterator[SpooledDump]:
+        """Yield the device dumps that an earlier daemon left, in their order. Blocks.
+
+        What is not whole is set aside under the name ``*.damaged``, and *report* is told.
+        """
+        if self._directory is None:
+            return
+        for name in _names(self._directory):
+            fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._directory)
+            try:
+                yield SpooledDump(int(name.removesuffix(".note")), *self._load(fd))
+            except VmcoreddError as error:
+                os.close(fd)
+                report(f"{name}: {error}")
+                os.rename(name, f"{name}.damaged", src_dir_fd=self._directory, dst_dir_fd=self._directory)
+
+    def _load(self, fd: int) -> tuple[ManifestDump, DeviceDumpNote]:
+        file_size = os.fstat(fd).st_size
+        header = next(walk_notes(partial(os.pread, fd), 0, file_size, self._byteorder), None)
+        if header is None or header.n_type != NT_VMCOREDD:
+            raise InvalidVmcore("does not begin with an NT_VMCOREDD note")
+        record = load_dump(os.pread(fd, file_size - header.end, header.end))
+        if sha256(fd, header.data_offset, record.size) != record.sha256:
+            raise InvalidVmcore(f"device dump {record.name} does not have its SHA-256 any more")
+        return record, DeviceDumpNote(record.name, fd, header.end, record.size, record.sha256)
+
+    def next_number(self) -> int:
+        """Return a number above that of every file in the spool, damaged ones included."""
+        names = os.listdir(self._directory) if self._directory is not None else []
+        return 1 + max((int(name.split(".")[0]) for name in names if name.split(".")[0].isdecimal()), default=0)
+
+    def close(self) -> None:
+        """Unlock the directory."""
+        if self._directory is not None:
+            os.close(self._directory)
+            self._directory = None
+
+
+async def _owned(function: Callable[_P, int], *args: _P.args, **kwargs: _P.kwargs) -> int:
+    """Run *function*, which opens a file, in a thread; when nobody waits any more, close what it opened."""
+    future = asyncio.get_running_loop().run_in_executor(None, partial(function, *args, **kwargs))
+    try:
+        return await asyncio.shield(future)
+    except asyncio.CancelledError:
+        future.add_done_callback(lambda done: None if done.exception() else os.close(done.result()))
+        raise
+
+
+def _open_unnamed(directory: int) -> int:
+    return os.open(".", os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC, 0o600, dir_fd=directory)
+
+
+def _note_name(number: int) -> str:
+    return f"{number:06}.note"
+
+
+def _names(directory: int) -> list[str]:
+    return sorted(name for name in os.listdir(directory) if _NOTE_NAME.fullmatch(name))
+
+
+def _seal(fd: int) -> None:
+    size_seals = fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK
+    try:
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, size_seals | fcntl.F_SEAL_WRITE)
+    except OSError:
+        # EBUSY: the collector still has it mapped; then at least nobody maps it for writing any more.
+        with suppress(OSError):
+            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, size_seals | F_SEAL_FUTURE_WRITE)
