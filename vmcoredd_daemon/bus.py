@@ -1,0 +1,285 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""dbus-next's asyncio connection, made safe for a service that must not die.
+
+dbus-next 0.2.3 (2021) is the last release, so its internals, which this module overrides, do not move. Repaired
+here:
+
+- a full socket (EAGAIN) ends the connection in dbus-next; here the writer waits until it is writable;
+- received file descriptors leak unless a method takes them; here each is owned, not inheritable, and closed;
+- sent file descriptors must stay open until the message is out; here the writer has duplicates of its own;
+- an unexpected exception sends its traceback to the caller; here only the name of an internal error leaves;
+- a cancelled handler never replies, and handler tasks have no owner; here every call is answered by an owned task;
+- handlers cannot tell who called; here :data:`SENDER` says it;
+- a call whose reply never comes stays in a table for ever; here it is removed with its deadline;
+- a lost connection leaves its socket open; here it is closed.
+"""
+
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from contextvars import ContextVar
+from copy import copy
+from typing import Any
+
+from dbus_next import BusType, DBusError, Message, MessageFlag, MessageType, NameFlag, RequestNameReply
+from dbus_next.aio import MessageBus
+from dbus_next.service import ServiceInterface
+
+from .errors import BusUnavailable, VmcoreddError
+from .outgoing import Writer, close_fds
+
+log = logging.getLogger(__name__)
+
+SENDER: ContextVar[str] = ContextVar("SENDER")
+"""Unique name of the connection whose method call is being handled."""
+
+INTERNAL_ERROR = "org.freedesktop.DBus.Error.Failed"
+SEND_BUFFER = 1 << 20
+"""SO_SNDBUF in bytes, so that a burst of signals rarely has to wait."""
+
+
+def take_fds(message: Message) -> list[int]:
+    """Return the received file descriptors of *message*, which the caller owns from now on."""
+    fds = list(message.unix_fds)
+    message.unix_fds.clear()
+    return fds
+
+
+class CallFailed(Exception):
+    """A method call was answered with an error."""
+
+    def __init__(self, name: str, text: str) -> None:
+        super().__init__(f"{name}: {text}")
+        self.name = name
+        self.text = text
+
+
+class _Reply:
+    """Answers one method call once; a context manager and a callable, as dbus-next's own."""
+
+    def __init__(self, bus: "Connection", message: Message) -> None:
+        self._bus = bus
+        self._message = message
+
+    def __enter__(self) -> "_Reply":
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> bool:
+        if isinstance(error, Exception):
+            self.send_error(error)
+            return True
+        return False
+
+    def __call__(self, reply: Message) -> None:
+        if not self._message.flags & MessageFlag.NO_REPLY_EXPECTED:
+            self._bus.send(reply)
+
+    def send_error(self, error: Exception) -> None:
+        """Answer with the error's D-Bus name; of an unexpected one the caller learns nothing but that."""
+        if isinstance(error, VmcoreddError):
+            name, text = error.dbus_name, str(error)
+        elif isinstance(error, DBusError):
+            name, text = error.type, error.text
+        else:
+            log.error("Internal error in %s.%s", self._message.interface, self._message.member, exc_info=error)
+            name, text = INTERNAL_ERROR, "internal error"
+        self(Message.new_error(self._message, name, text))
+
+
+class Connection(MessageBus):
+    """A connection to a message bus; see the module's description for what differs from dbus-next's.
+
+    *object_manager* is the path whose ObjectManager announces the exported objects.
+    """
+
+    def __init__(self, address: str | None = None, object_manager: str = "/") -> None:
+        super().__init__(bus_address=address, bus_type=BusType.SYSTEM, negotiate_unix_fd=True)
+        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+        self._writer: Any = Writer(self)
+        self._object_manager = object_manager
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @classmethod
+    async def open(cls, address: str | None, timeout: float, object_manager: str = "/") -> "Connection":
+        """Connect to the bus at *address*, by default the system bus, within *timeout* seconds.
+
+        Raises BusUnavailable.
+        """
+        try:
+            connection = cls(address, object_manager)
+        except Exception as error:
+            raise BusUnavailable(f"cannot connect to the message bus: {error}") from error
+        try:
+            async with asyncio.timeout(timeout):
+                await connection.connect()
+        except BaseException as error:
+            connection._finalize(None)
+            if not isinstance(error, Exception):
+                raise
+            reason = "no answer" if isinstance(error, TimeoutError) else str(error) or type(error).__name__
+            raise BusUnavailable(f"cannot connect to the message bus: {reason}") from error
+        return connection
+
+    def _setup_socket(self) -> None:
+        try:
+            super()._setup_socket()
+        except Exception:
+            if hasattr(self, "_sock"):
+                self._stream.close()
+                self._sock.close()
+            raise
+
+    async def own(self, name: str) -> None:
+        """Own a well-known name. Raises BusUnavailable when it is refused or belongs to another process."""
+        try:
+            reply = await self.request_name(name, NameFlag.DO_NOT_QUEUE)
+        except DBusError as error:
+            raise BusUnavailable(f"cannot own {name}: {error.text}") from error
+        if reply is not RequestNameReply.PRIMARY_OWNER:
+            raise BusUnavailable(f"cannot own {name}: another process owns it")
+
+    async def call(self, message: Message) -> Message:
+        """Call a method and return its reply, of type METHOD_RETURN or ERROR; its fds are the caller's to take.
+
+        Raises BusUnavailable when the connection is lost. The caller sets the deadline.
+        """
+        message.serial = self.next_serial()
+        future: asyncio.Future[Message] = self._loop.create_future()
+
+        def answered(reply: Message | None, error: Exception | None) -> None:
+            if future.done():
+                return
+            if reply is None:
+                future.set_exception(BusUnavailable("the connection to the message bus is lost"))
+            else:
+                kept = copy(reply)
+                kept.unix_fds = take_fds(reply)
+                future.set_result(kept)
+
+        self._method_return_handlers[message.serial] = answered
+        try:
+            self.send(message)
+            return await future
+        except asyncio.CancelledError:
+            if future.done() and not future.cancelled() and future.exception() is None:
+                close_fds(take_fds(future.result()))
+            raise
+        finally:
+            self._method_return_handlers.pop(message.serial, None)
+
+    async def method_call(
+        self,
+        destination: str,
+        path: str,
+        interface: str,
+        member: str,
+        signature: str = "",
+        body: Sequence[object] = (),
+        fds: Sequence[int] = (),
+    ) -> Message:
+        """Call a method and return its reply. Raises CallFailed for an error reply; the rest as :meth:`call`."""
+        message = Message(
+            destination=destination,
+            path=path,
+            interface=interface,
+            member=member,
+            signature=signature,
+            body=list(body),
+            unix_fds=list(fds),
+        )
+        reply = await self.call(message)
+        if reply.message_type is MessageType.ERROR:
+            close_fds(take_fds(reply))
+            raise CallFailed(str(reply.error_name), str(reply.body[0]) if reply.body else "")
+        return reply
+
+    async def wait_closed(self) -> None:
+        """Return when the connection is lost."""
+        await asyncio.wait([self._disconnect_future])
+
+    async def close(self, timeout: float = 5.0) -> None:
+        """Send what is queued, at most for *timeout* seconds, then disconnect."""
+        if not self._disconnected:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(timeout):
+                    if self._tasks:
+                        await asyncio.wait(self._tasks)
+                    await self._writer.idle.wait()
+        self._user_disconnect = True
+        self._finalize(None)
+
+    def _finalize(self, err: Exception | None = None) -> None:
+        if self._disconnected:
+            return
+        close_fds(self._unmarshaller.unix_fds)
+        self._writer.close()
+        self._loop.remove_reader(self._fd)
+        self._loop.remove_writer(self._fd)
+        super()._finalize(err)
+        if self._disconnect_future.done():
+            # Nobody need wait for it; what it says is in the log of whoever does.
+            self._disconnect_future.exception()
+        self._stream.close()
+        self._sock.close()
+
+    def _on_message(self, msg: Message) -> None:
+        for fd in msg.unix_fds:
+            os.set_inheritable(fd, False)
+        try:
+            super()._on_message(msg)
+        finally:
+            close_fds(take_fds(msg))
+
+    def _send_reply(self, msg: Message) -> _Reply:
+        return _Reply(self, msg)
+
+    def _make_method_handler(self, interface: ServiceInterface, method: Any) -> Callable[[Message, _Reply], None]:
+        def handler(message: Message, reply: _Reply) -> None:
+            args = ServiceInterface._msg_body_to_args(message)
+            task = self._loop.create_task(self._answer(interface, method, message, args, take_fds(message), reply))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+        return handler
+
+    async def _answer(
+        self,
+        interface: ServiceInterface,
+        method: Any,
+        message: Message,
+        args: list[Any],
+        fds: list[int],
+        reply: _Reply,
+    ) -> None:
+        """Run one method and answer it. Received fds are closed then: a method that keeps one duplicates it."""
+        SENDER.set(message.sender or "")
+        try:
+            with reply:
+                result = await method.fn(interface, *args)
+                body, out = ServiceInterface._fn_result_to_body(result, method.out_signature_tree)
+                fds.extend(out)
+                reply(Message.new_method_return(message, method.out_signature, body, out))
+        except asyncio.CancelledError:
+            reply.send_error(BusUnavailable("the service is stopping"))
+            raise
+        finally:
+            close_fds(fds)
+
+    def _emit_interface_added(self, path: str, interface: ServiceInterface) -> None:
+        # dbus-next sends it from the object's own path, the specification asks for the ObjectManager's.
+        def emit(interface: ServiceInterface, properties: dict[str, Any], user_data: object, error: Any) -> None:
+            self._emit("InterfacesAdded", "oa{sa{sv}}", [path, {interface.name: properties}])
+
+        if self.connected:
+            ServiceInterface._get_all_property_values(interface, emit)
+
+    def _emit_interface_removed(self, path: str, removed_interfaces: list[str]) -> None:
+        if self.connected:
+            self._emit("InterfacesRemoved", "oas", [path, removed_interfaces])
+
+    def _emit(self, member: str, signature: str, body: list[Any]) -> None:
+        interface = "org.freedesktop.DBus.ObjectManager"
+        self.send(Message.new_signal(self._object_manager, interface, member, signature, body))

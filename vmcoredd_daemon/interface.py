@@ -1,0 +1,270 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The D-Bus objects: ``org.vmcoredd1.Manager``, and ``org.vmcoredd1.DeviceDump`` for each device dump.
+
+Methods are thin: they check what came over the bus and call the dump list or the writer. Annotations are D-Bus
+signatures, as dbus-next wants them; ``dbus/org.vmcoredd1.xml`` documents the same interfaces.
+"""
+
+import asyncio
+import os
+from dataclasses import dataclass
+
+from dbus_next import PropertyAccess, Variant
+from dbus_next.service import ServiceInterface, dbus_property, method, signal
+
+from . import __version__
+from .bus import SENDER, Connection
+from .collectors.callback import CallbackCollector
+from .collectors.descriptor import DescriptorCollector
+from .config import Configuration
+from .device_dump import Change, DeviceDump
+from .dumps import DumpList
+from .errors import InvalidArgs, UnknownDump
+from .names import BUS_NAME as BUS_NAME
+from .names import DEVICE_DUMP, MANAGER
+from .names import MANAGER_PATH as MANAGER_PATH
+from .writer import VmcoreWriter, Written
+
+COALESCE = 1.0
+"""Seconds that changes of properties are collected before they are announced in one signal."""
+
+_CHANGING = ("State", "VmcorePath", "DeviceDumps", "DeviceDumpBytes", "BytesTotal", "BytesDone")
+_DUMP_CHANGING = ("Size", "State", "Error", "SHA256", "FinishedUSec")
+
+
+def dump_path(number: int) -> str:
+    """Return the object path of a device dump."""
+    return f"{MANAGER_PATH}/dump/{number}"
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The ``a{sv}`` of the methods that collect."""
+
+    timeout: float
+    """Seconds."""
+    wait: bool = True
+
+
+class DeviceDumpInterface(ServiceInterface):
+    """One device dump; its properties follow :class:`DeviceDump`."""
+
+    def __init__(self, dump: DeviceDump) -> None:
+        super().__init__(DEVICE_DUMP)
+        self._dump = dump
+
+    def update(self, dump: DeviceDump) -> None:
+        """Show *dump* from now on, and announce what has changed."""
+        self._dump = dump
+        changed = {name: getattr(self, name) for name in _DUMP_CHANGING}
+        self.emit_properties_changed(changed)
+
+    @method()
+    async def Open(self) -> "h":
+        """Return a read-only file descriptor of the data, header included, at offset 0 of the note."""
+        if self._dump.note is None:
+            raise UnknownDump(f"device dump {self._dump.name} has no data: it is {self._dump.state}")
+        return await asyncio.to_thread(os.open, f"/proc/self/fd/{self._dump.note.fd}", os.O_RDONLY | os.O_CLOEXEC)
+
+    @dbus_property(PropertyAccess.READ)
+    def Name(self) -> "s":
+        return self._dump.name
+
+    @dbus_property(PropertyAccess.READ)
+    def Size(self) -> "u":
+        return self._dump.size
+
+    @dbus_property(PropertyAccess.READ)
+    def Limit(self) -> "u":
+        return self._dump.limit
+
+    @dbus_property(PropertyAccess.READ)
+    def NoteSize(self) -> "u":
+        return self._dump.note_size
+
+    @dbus_property(PropertyAccess.READ)
+    def State(self) -> "s":
+        return self._dump.state.value
+
+    @dbus_property(PropertyAccess.READ)
+    def Error(self) -> "s":
+        return "" if self._dump.error is None else str(self._dump.error)
+
+    @dbus_property(PropertyAccess.READ)
+    def Collector(self) -> "s":
+        return self._dump.collector
+
+    @dbus_property(PropertyAccess.READ)
+    def SHA256(self) -> "s":
+        return self._dump.sha256
+
+    @dbus_property(PropertyAccess.READ)
+    def StartedUSec(self) -> "t":
+        return self._dump.started_usec
+
+    @dbus_property(PropertyAccess.READ)
+    def FinishedUSec(self) -> "t":
+        return self._dump.finished_usec
+
+
+class ManagerInterface(ServiceInterface):
+    """The service; exports an object for each device dump, and announces what happens to them."""
+
+    def __init__(
+        self, bus: Connection, dumps: DumpList, writer: VmcoreWriter, configuration: Configuration
+    ) -> None:
+        super().__init__(MANAGER)
+        self._bus = bus
+        self._dumps = dumps
+        self._writer = writer
+        self._configuration = configuration
+        self._objects: dict[int, DeviceDumpInterface] = {}
+        self._announce: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        """Export everything and follow the dump list."""
+        self._bus.export(MANAGER_PATH, self)
+        for dump in self._dumps:
+            self._export(dump)
+        self._dumps.listeners.append(self._dump_changed)
+        self._writer.listeners.append(self._written)
+
+    def stop(self) -> None:
+        """Follow the dump list no longer."""
+        self._dumps.listeners.remove(self._dump_changed)
+        self._writer.listeners.remove(self._written)
+        if self._announce is not None:
+            self._announce.cancel()
+
+    @method()
+    async def AddDeviceDump(self, dump_name: "s", size: "u", collector: "o", options: "a{sv}") -> "o":
+        chosen = self._options(options)
+        calls_back = CallbackCollector(self._bus, SENDER.get(), collector)
+        dump = await self._dumps.add_device_dump(
+            dump_name, size, calls_back, timeout=chosen.timeout, wait=chosen.wait
+        )
+        return dump_path(dump.number)
+
+    @method()
+    async def AddDeviceDumpFd(self, dump_name: "s", size: "u", data: "h", options: "a{sv}") -> "o":
+        chosen = self._options(options)
+        if data is None:
+            raise InvalidArgs("data is not a file descriptor of this message")
+        reads = DescriptorCollector(os.dup(data), f"descriptor from {SENDER.get()}")
+        dump = await self._dumps.add_device_dump(dump_name, size, reads, timeout=chosen.timeout, wait=chosen.wait)
+        return dump_path(dump.number)
+
+    @method()
+    async def ListDeviceDumps(self) -> "a(osus)":
+        return [[dump_path(dump.number), dump.name, dump.size, dump.state.value] for dump in self._dumps]
+
+    @method()
+    async def RemoveDeviceDump(self, dump: "o") -> "":
+        number = dump.removeprefix(dump_path(0)[:-1])
+        if not number.isdecimal() or dump_path(int(number)) != dump:
+            raise UnknownDump(f"there is no device dump {dump}")
+        await self._dumps.remove(int(number))
+
+    @method()
+    async def WriteVmcore(self, options: "a{sv}") -> "s":
+        if options:
+            raise InvalidArgs(f"unknown option {next(iter(options))!a}")
+        self._schedule()
+        return str((await self._writer.write()).path)
+
+    @signal()
+    def DeviceDumpAdded(self, dump: DeviceDump) -> "osu":
+        return [dump_path(dump.number), dump.name, dump.size]
+
+    @signal()
+    def DeviceDumpFailed(self, dump: DeviceDump) -> "sss":
+        error = dump.error
+        return [dump.name, error.dbus_name if error else "", str(error)]
+
+    @signal()
+    def DeviceDumpRemoved(self, dump: DeviceDump) -> "o":
+        return dump_path(dump.number)
+
+    @signal()
+    def VmcoreWritten(self, written: Written) -> "stu":
+        return [str(written.path), written.size, written.device_dumps]
+
+    @dbus_property(PropertyAccess.READ)
+    def Version(self) -> "s":
+        return __version__
+
+    @dbus_property(PropertyAccess.READ)
+    def State(self) -> "s":
+        if self._writer.writing:
+            return "writing"
+        if not self._configuration.enabled:
+            return "disabled"
+        return "ready" if self._dumps.accepting else "stopping"
+
+    @dbus_property(PropertyAccess.READ)
+    def Source(self) -> "s":
+        return str(self._writer.source)
+
+    @dbus_property(PropertyAccess.READ)
+    def VmcorePath(self) -> "s":
+        return str(self._writer.written.path) if self._writer.written else ""
+
+    @dbus_property(PropertyAccess.READ)
+    def DeviceDumps(self) -> "u":
+        return len(self._dumps.complete)
+
+    @dbus_property(PropertyAccess.READ)
+    def DeviceDumpBytes(self) -> "t":
+        return sum(dump.note_size for dump in self._dumps.complete)
+
+    @dbus_property(PropertyAccess.READ)
+    def BytesTotal(self) -> "t":
+        return self._writer.bytes_total
+
+    @dbus_property(PropertyAccess.READ)
+    def BytesDone(self) -> "t":
+        return self._writer.bytes_done
+
+    def _options(self, options: dict[str, Variant]) -> Options:
+        signatures = {"timeout": "t", "wait": "b"}
+        for name, value in options.items():
+            if name not in signatures:
+                raise InvalidArgs(f"unknown option {name[:64]!a}")
+            if value.signature != signatures[name]:
+                raise InvalidArgs(f"option {name} has signature {value.signature!a}, not {signatures[name]!a}")
+        timeout = self._configuration.collector_timeout
+        if "timeout" in options:
+            timeout = options["timeout"].value / 1e6
+        return Options(timeout, options["wait"].value if "wait" in options else True)
+
+    def _export(self, dump: DeviceDump) -> None:
+        self._objects[dump.number] = DeviceDumpInterface(dump)
+        self._bus.export(dump_path(dump.number), self._objects[dump.number])
+
+    def _dump_changed(self, change: Change, dump: DeviceDump) -> None:
+        if change is Change.RESERVED:
+            self._export(dump)
+        elif change is Change.REMOVED:
+            del self._objects[dump.number]
+            self._bus.unexport(dump_path(dump.number))
+            self.DeviceDumpRemoved(dump)
+        else:
+            self._objects[dump.number].update(dump)
+            announce = self.DeviceDumpAdded if change is Change.ADDED else self.DeviceDumpFailed
+            announce(dump)
+        self._schedule()
+
+    def _written(self, written: Written) -> None:
+        self.VmcoreWritten(written)
+        self._schedule()
+
+    def _schedule(self) -> None:
+        if self._announce is None:
+            self._announce = asyncio.get_running_loop().call_later(COALESCE, self._announce_changes)
+
+    def _announce_changes(self) -> None:
+        self._announce = None
+        if self._bus.connected:
+            self.emit_properties_changed({name: getattr(self, name) for name in _CHANGING})
+        if self._writer.writing:
+            self._schedule()

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Structured log: to the journal through systemd-python, or to stderr where that is not the journal.
+
+Sending to journald can block, so records go through a queue to a thread of their own. Every event has a MESSAGE_ID
+and VMCOREDD_* fields; see systemd.journal-fields(7).
+"""
+
+import logging
+import os
+import queue
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import Enum
+from logging.handlers import QueueHandler, QueueListener
+
+log = logging.getLogger("vmcoredd")
+
+
+class Event(Enum):
+    """The events, by their MESSAGE_ID."""
+
+    STARTED = "575a1d93064b4d08a4f2ea2db0a63f57"
+    STOPPED = "e76065e5d74940d29c0301488e830bae"
+    DUMP_ADDED = "f922dfe79ccc4cdb91a9a9250295a7e7"
+    DUMP_TRUNCATED = "620628aeebdc4c6cb547a2e356eb4ced"
+    DUMP_FAILED = "70c0e617c1e94b9aa2a2b7155eedd86e"
+    DUMP_REMOVED = "f1d68bc797d84e8a9d8db9eee7536704"
+    DUMP_RECOVERED = "b4fc1459895944c4842f16d2098c45ca"
+    DUMP_DAMAGED = "b364d7ec2b0945a38ec214647f3ecf51"
+    VMCORE_WRITTEN = "730cad66075e45f28913add0fa05a938"
+    VMCORE_FAILED = "2d0c546c4ae446eca68db06a50c61d24"
+    SOURCE_UNREADABLE = "15f1ce25e59a422c93d517bda6323f46"
+    SPOOL_UNUSABLE = "1b5b9e4bac484332aabc77e51b4c64de"
+    BUS_UNAVAILABLE = "241b7486a02f47449babc98700c6e459"
+
+
+def record(event: Event, level: int, message: str, **fields: object) -> None:
+    """Log *message*, one line, with the event's MESSAGE_ID and *fields*, whose names get the prefix VMCOREDD_."""
+    extra = {f"VMCOREDD_{name.upper()}": str(value) for name, value in fields.items()}
+    log.log(level, "%s", message, extra={"MESSAGE_ID": event.value, **extra})
+
+
+@contextmanager
+def logging_started() -> Iterator[None]:
+    """Log through a thread while the context lasts; at its end everything is out."""
+    records: queue.SimpleQueue[logging.LogRecord] = queue.SimpleQueue()
+    listener = QueueListener(records, _journal_handler() if _stderr_is_journal() else _stderr_handler())
+    root = logging.getLogger()
+    handler = QueueHandler(records)
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+    listener.start()
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        listener.stop()
+
+
+def _stderr_is_journal() -> bool:
+    # systemd.exec(5): $JOURNAL_STREAM holds device and inode of the stream that goes to the journal.
+    stream = os.environ.get("JOURNAL_STREAM", "")
+    try:
+        state = os.fstat(sys.stderr.fileno())
+    except (OSError, ValueError):
+        return False
+    return stream == f"{state.st_dev}:{state.st_ino}"
+
+
+def _journal_handler() -> logging.Handler:
+    from systemd import journal
+
+    def send(message: str, **fields: object) -> None:
+        # JournalHandler passes every attribute of the record; the journal's own fields are in capital letters.
+        journal.send(message, **{name: value for name, value in fields.items() if name.isupper()})
+
+    handler: logging.Handler = journal.JournalHandler(sender_function=send, SYSLOG_IDENTIFIER="vmcoredd-daemon")
+    return handler
+
+
+def _stderr_handler() -> logging.Handler:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("vmcoredd-daemon[%(process)d]: %(levelname)s: %(message)s"))
+    return handler
