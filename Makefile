@@ -18,7 +18,7 @@ help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
 demo: check-python packages-demo $(INSTALLED) ## show device dumps on their way into a vmcore
-	$(VENV)/bin/python tests/demo.py
+	$(VENV)/bin/python -m tests.demo
 
 test: check-python packages-test $(INSTALLED) ## run every test, the linters among them (PYTEST_ARGS=...)
 	$(VENV)/bin/pytest $(PYTEST_ARGS)

@@ -1,16 +1,326 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The main job, with real parts: a device dump enters over D-Bus and comes out of a vmcore."""
+"""The main job, with real parts: a device dump enters over D-Bus and comes out as a note that others read."""
 
+import asyncio
+import json
+import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pytest
+
+from tests import judges
+from tests.caller import add, add_bytes, call, names
 from tests.helper_process import pattern
+from tests.judges import Listed
+from tests.resources import remount_read_only, tmpfs
 from tests.service import Service
+from vmcoredd_daemon.bus import CallFailed, Connection
+from vmcoredd_daemon.manifest import MANIFEST_NAME, Manifest, load
+from vmcoredd_daemon.vmcore.elf import device_dumps, read_headers
 
 
-def test_callback(daemon: Service) -> None:
-    helper = [sys.executable, "-m", "tests.helper_process", daemon.address, "fake_0000:01:00.0", "70000"]
-    assert subprocess.run(helper, check=True, capture_output=True, text=True).stdout == "/org/vmcoredd1/dump/1\n"
+async def fill(name: str, buffer: int, offset: int, size: int) -> int:
+    """Collect as a good helper does."""
+    return os.pwrite(buffer, name.encode().ljust(size, b"."), offset)
+
+
+def manifest(vmcore: Path) -> Manifest:
+    """Read the manifest of a vmcore."""
+    with vmcore.open("rb") as file:
+        notes = list(device_dumps(file.fileno(), read_headers(file.fileno(), str(vmcore)), str(vmcore)))
+        assert notes[-1].dump_name == MANIFEST_NAME.encode()
+        return load(os.pread(file.fileno(), notes[-1].data_size, notes[-1].data_offset))
+
+
+async def test_device_dumps_reach_the_vmcore(
+    daemon: Service, bus: Connection, source_vmcore: Path, tmp_path: Path
+) -> None:
+    helper = [sys.executable, "-m", "tests.helper_process", daemon.address or "", "mmap_0000:01:00.0", "70000"]
+    assert await asyncio.to_thread(subprocess.call, helper) == 0
+    await add_bytes(bus, "pipe_0000:02:00.0", b"pipe" * 1000)
+    await add(bus, "fits_a_page", 4096 - 64, fill)
     assert daemon.stop() == 0
-    assert pattern(70000)[:70000] in daemon.vmcore().read_bytes()
+    vmcore = daemon.vmcore()
+    sizes = {"mmap_0000:01:00.0": 73664, "pipe_0000:02:00.0": 4032, "fits_a_page": 4032, MANIFEST_NAME: 4032}
+    expected = [Listed(name, size) for name, size in sizes.items()]
+    assert judges.crash(vmcore) == expected
+    assert judges.osrelease(vmcore) == judges.osrelease(source_vmcore)
+    others = [("CORE", "NT_PRSTATUS"), ("VMCOREINFO", 0)]
+    assert judges.pyelftools(vmcore) == [("LINUX", 0x700)] * 4 + others
+    assert [owner for owner, _ in judges.readelf(vmcore)] == ["LINUX"] * 4 + ["CORE", "VMCOREINFO"]
+    assert judges.same_memory(vmcore, source_vmcore)
+    filtered = judges.makedumpfile(vmcore, tmp_path / "filtered", "-l", "-d", "31")
+    assert judges.crash(filtered) == expected
+    assert [(dump.name, dump.size) for dump in manifest(vmcore).device_dumps] == [
+        ("mmap_0000:01:00.0", 70000),
+        ("pipe_0000:02:00.0", 4000),
+        ("fits_a_page", 4032),
+    ]
+    assert vmcore.stat().st_blocks * 512 < vmcore.stat().st_size
+    assert pattern(70000)[:70000] in vmcore.read_bytes()
+
+
+async def test_sigterm_during_collection(start_daemon: Callable[..., Service], bus: Connection) -> None:
+    daemon = start_daemon("DrainTimeoutSec=1")
+    finishing = asyncio.Event()
+
+    async def never(name: str, buffer: int, offset: int, size: int) -> int:
+        await asyncio.sleep(3600)
+        return 0
+
+    async def soon(name: str, buffer: int, offset: int, size: int) -> int:
+        finishing.set()
+        await asyncio.sleep(0.3)
+        return await fill(name, buffer, offset, size)
+
+    await add(bus, "finished", 100, fill)
+    late = [asyncio.create_task(add(bus, name, 100, how)) for name, how in {"hanging": never, "soon": soon}.items()]
+    await finishing.wait()
+    stopped = asyncio.create_task(asyncio.to_thread(daemon.stop))
+    async with asyncio.timeout(5):
+        while True:
+            with pytest.raises(CallFailed) as caught:
+                await add(bus, "too_late", 100, fill)
+            if caught.value.name == "org.vmcoredd1.Error.Busy":
+                break
+    assert await late[1] == "/org/vmcoredd1/dump/3"
+    with pytest.raises(CallFailed) as caught:
+        await late[0]
+    assert caught.value.name == "org.vmcoredd1.Error.TimedOut"
+    assert await stopped == 0
+    content = manifest(daemon.vmcore())
+    assert [dump.name for dump in content.device_dumps] == ["finished", "soon"]
+    assert [(failure.name, failure.error) for failure in content.failures] == [
+        ("hanging", "org.vmcoredd1.Error.TimedOut")
+    ]
+    assert "device dump hanging: the collector did not finish before the shutdown" in daemon.log()
+
+
+async def test_killed_daemon_loses_nothing_it_acknowledged(
+    daemon: Service, bus: Connection, source_vmcore: Path
+) -> None:
+    await add(bus, "one", 5000, fill)
+    await add_bytes(bus, "two", b"2" * 9000, 8192)
+    daemon.kill()
+    assert not [path for path in daemon.target.rglob("*") if path.name == "vmcore"]
+    daemon.start()
+    assert await names(bus) == {"one": "complete", "two": "truncated"}
+    await add(bus, "three", 10, fill)
+    assert daemon.stop() == 0
+    assert [(d.name, d.size, d.state) for d in manifest(daemon.vmcore()).device_dumps] == [
+        ("one", 5000, "complete"),
+        ("two", 8192, "truncated"),
+        ("three", 10, "complete"),
+    ]
+    assert not list(daemon.target.rglob("*.note"))
+
+
+async def test_kill_while_writing_leaves_no_final_name(
+    start_daemon: Callable[..., Service], bus: Connection, source_vmcore: Path, tmp_path: Path
+) -> None:
+    daemon = start_daemon()
+    await add(bus, "one", 5000, fill)
+    writing = asyncio.create_task(call(bus, "WriteVmcore", "a{sv}", [{}]))
+    async with asyncio.timeout(10):
+        while not list(daemon.target.rglob("vmcore-incomplete")):
+            await asyncio.sleep(0.001)
+    daemon.kill()
+    with pytest.raises(CallFailed):
+        await writing
+    assert not [path for path in daemon.target.rglob("*") if path.name == "vmcore"]
+    daemon.start()
+    assert await names(bus) == {"one": "complete"}
+
+
+async def test_write_vmcore_then_shutdown(daemon: Service, bus: Connection) -> None:
+    await add(bus, "one", 100, fill)
+    path = Path((await call(bus, "WriteVmcore", "a{sv}", [{}])).body[0])
+    inode = path.stat().st_ino
+    assert daemon.stop() == 0
+    assert daemon.vmcore() == path
+    assert path.stat().st_ino == inode, "nothing was added, and yet it was written again"
+
+
+async def test_write_vmcore_then_add_then_shutdown(daemon: Service, bus: Connection) -> None:
+    await add(bus, "one", 100, fill)
+    await call(bus, "WriteVmcore", "a{sv}", [{}])
+    await add(bus, "two", 100, fill)
+    assert daemon.stop() == 0
+    assert [listed.name for listed in judges.crash(daemon.vmcore())] == ["one", "two", MANIFEST_NAME]
+
+
+async def test_busy_while_writing(daemon: Service, bus: Connection) -> None:
+    path = await add(bus, "one", 100, fill)
+    writing = asyncio.create_task(call(bus, "WriteVmcore", "a{sv}", [{}]))
+    async with asyncio.timeout(10):
+        while not list(daemon.target.rglob("vmcore-incomplete")):
+            await asyncio.sleep(0.001)
+    for refused in (
+        add(bus, "two", 100, fill),
+        call(bus, "RemoveDeviceDump", "o", [path]),
+        call(bus, "WriteVmcore", "a{sv}", [{}]),
+    ):
+        with pytest.raises(CallFailed) as caught:
+            await refused
+        assert caught.value.name == "org.vmcoredd1.Error.Busy"
+    await writing
+    await add(bus, "two", 100, fill)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "not an ELF vmcore"),
+        (b"not a vmcore", "not an ELF vmcore"),
+        (None, "No such file or directory"),
+        ("truncated", "PT_NOTE ends at"),
+        ("no notes", "has no PT_NOTE segment"),
+    ],
+)
+async def test_source_that_is_no_vmcore(
+    start_daemon: Callable[..., Service],
+    bus: Connection,
+    source_vmcore: Path,
+    tmp_path: Path,
+    content: bytes | str | None,
+    reason: str,
+) -> None:
+    source = tmp_path / "source"
+    with source_vmcore.open("rb") as file:
+        head = bytearray(file.read(2000))
+    if content == "no notes":
+        head[64:68] = (6).to_bytes(4, "little")
+    if content is not None:
+        source.write_bytes(content if isinstance(content, bytes) else bytes(head))
+    daemon = start_daemon(source=source)
+    await add(bus, "one", 100, fill)
+    await call(bus, "WriteVmcore", "a{sv}", [{}])
+    await add(bus, "two", 100, fill)
+    assert daemon.stop() == 1
+    vmcore = daemon.vmcore("vmcore-device-dumps")
+    assert [name for name, _ in judges.pyelftools(vmcore)] == ["LINUX"] * 3
+    written = manifest(vmcore)
+    assert [dump.name for dump in written.device_dumps] == ["one", "two"]
+    assert reason in written.source.error
+    assert f"{source}: " in daemon.log()
+    assert reason in daemon.log()
+
+
+async def test_source_truncated_in_its_memory(
+    start_daemon: Callable[..., Service], bus: Connection, source_vmcore: Path, tmp_path: Path
+) -> None:
+    source = tmp_path / "source"
+    with source_vmcore.open("rb") as file:
+        source.write_bytes(file.read(50_000_000))
+    missing = source_vmcore.stat().st_size - 50_000_000
+    daemon = start_daemon(source=source)
+    await add(bus, "one", 100, fill)
+    assert daemon.stop() == 0
+    assert judges.crash(daemon.vmcore())[0].name == "one"
+    assert abs(manifest(daemon.vmcore()).source.missing_bytes - missing) < 4096
+    assert "bytes are missing at the end" in daemon.log()
+
+
+@pytest.fixture
+def small_target(tmp_path: Path) -> Iterator[Path]:
+    """A target with room for device dumps, and not for the memory."""
+    with tmpfs(tmp_path / "target", 4 << 20) as target:
+        yield target
+
+
+async def test_full_target(small_target: Path, start_daemon: Callable[..., Service], bus: Connection) -> None:
+    daemon = start_daemon()
+    await add(bus, "one", 1_000_000, fill)
+    with pytest.raises(CallFailed) as caught:
+        await add(bus, "too_much", 8_000_000, fill)
+    assert caught.value.name == "org.vmcoredd1.Error.NoSpace"
+    assert daemon.stop() == 1
+    vmcore = daemon.vmcore("vmcore-device-dumps")
+    assert [dump.name for dump in manifest(vmcore).device_dumps] == ["one"]
+    assert list(vmcore.parent.iterdir()) == [vmcore]
+    assert "No space left on device" in daemon.log()
+    assert len(list(small_target.rglob("*.note"))) == 1
+
+
+async def test_read_only_target(small_target: Path, start_daemon: Callable[..., Service], bus: Connection) -> None:
+    remount_read_only(small_target)
+    daemon = start_daemon()
+    await add(bus, "one", 100, fill)
+    with pytest.raises(CallFailed) as caught:
+        await call(bus, "WriteVmcore", "a{sv}", [{}])
+    assert caught.value.name == "org.vmcoredd1.Error.WriteFailed"
+    assert "Read-only file system" in caught.value.text
+    assert await names(bus) == {"one": "complete"}
+    assert "device dumps are kept in memory" in daemon.log()
+    assert daemon.stop() == 1
+
+
+async def test_missing_target_that_appears(start_daemon: Callable[..., Service], bus: Connection) -> None:
+    daemon = start_daemon("Spool=/nonexistent/spool")
+    daemon.target.rmdir()
+    await add(bus, "one", 100, fill)
+    with pytest.raises(CallFailed) as caught:
+        await call(bus, "WriteVmcore", "a{sv}", [{}])
+    assert caught.value.name == "org.vmcoredd1.Error.WriteFailed"
+    daemon.target.mkdir()
+    assert daemon.stop() == 0
+    assert judges.crash(daemon.vmcore())[0].name == "one"
+
+
+def test_without_a_bus(source_vmcore: Path, tmp_path: Path) -> None:
+    with Service(None, source_vmcore, tmp_path) as daemon:
+        daemon.start()
+        assert daemon.stop() == 0
+        assert judges.same_memory(daemon.vmcore(), source_vmcore)
+
+
+def test_bus_that_is_not_there(source_vmcore: Path, tmp_path: Path) -> None:
+    with Service("unix:path=/nonexistent/bus", source_vmcore, tmp_path, "BusTimeoutSec=1") as daemon:
+        daemon.start()
+        assert daemon.stop() == 0
+        assert daemon.vmcore().exists()
+        assert "cannot connect to the message bus" in daemon.log()
+        assert "Traceback" not in daemon.log()
+
+
+@pytest.mark.parametrize(
+    ("configuration", "reason"),
+    [("Colour=blue", ":2: unknown key 'Colour'"), ("MaxDumps=many", ":2: MaxDumps='many' is not a number")],
+)
+def test_bad_configuration(source_vmcore: Path, tmp_path: Path, configuration: str, reason: str) -> None:
+    with Service(None, source_vmcore, tmp_path, configuration) as daemon:
+        daemon.start(wait=False)
+        assert daemon.process.wait(20) == 1
+        assert daemon.log().startswith("vmcoredd-daemon: ")
+        assert reason in daemon.log()
+        assert len(daemon.log().splitlines()) == 1
+
+
+def test_two_daemons_do_not_share_a_spool(daemon: Service, source_vmcore: Path) -> None:
+    with Service(None, source_vmcore, daemon.target.parent) as second:
+        second.start(wait=False)
+        assert second.process.wait(20) == 1
+        assert "another daemon uses this spool directory" in second.log()
+    assert daemon.stop() == 0
+
+
+async def test_disabled(start_daemon: Callable[..., Service], bus: Connection) -> None:
+    daemon = start_daemon("Enabled=no")
+    with pytest.raises(CallFailed) as caught:
+        await add(bus, "one", 100, fill)
+    assert caught.value.name == "org.vmcoredd1.Error.Disabled"
+    assert daemon.stop() == 0
+    assert json.loads(manifest(daemon.vmcore()).dump())["device_dumps"] == []
+
+
+async def test_bus_that_goes_and_comes_back(daemon: Service, bus: Connection, tmp_path: Path) -> None:
+    await add(bus, "one", 100, fill)
+    pids = subprocess.run(["pgrep", "-f", f"dbus-daemon --config-file={tmp_path}"], check=True, capture_output=True)
+    subprocess.run(["kill", *pids.stdout.decode().split()], check=True)
+    await asyncio.sleep(0.5)
+    assert "The connection to the message bus is lost" in daemon.log()
+    assert daemon.stop() == 0
+    assert judges.crash(daemon.vmcore())[0].name == "one"

@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import time
+import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -384,3 +385,24 @@ def test_nobody_else_may_call(daemon: Service, tmp_path: Path) -> None:
     assert nobody.returncode != 0
     assert "denied" in nobody.stderr.lower()
     assert subprocess.run(command, capture_output=True, timeout=20).returncode == 0
+
+
+async def test_introspection_is_what_the_xml_says(daemon: Service, bus: Connection) -> None:
+    documented = ET.parse(Path(__file__).parent.parent / "dbus" / "org.vmcoredd1.xml").getroot()
+    dump = await add(bus, "one", 10, fill)
+    for path, name in {PATH: MANAGER, dump: "org.vmcoredd1.DeviceDump"}.items():
+        reply = await bus.method_call(NAME, path, "org.freedesktop.DBus.Introspectable", "Introspect")
+        assert _members(ET.fromstring(reply.body[0]), name) == _members(documented, name)
+
+
+def _members(root: ET.Element, interface: str) -> dict[tuple[str, str], list[tuple[str | None, ...]]]:
+    (element,) = root.findall(f"interface[@name='{interface}']")
+    return {
+        (member.tag, member.attrib["name"]): [(member.get("type"), member.get("access"))]
+        # dbus-next has no names for the results of a method.
+        + [
+            (arg.get("type"), arg.get("direction", "out"), arg.get("name") if arg.get("direction") == "in" else "")
+            for arg in member.findall("arg")
+        ]
+        for member in element
+    }

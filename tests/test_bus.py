@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Each fault of dbus-next that bus.py and outgoing.py repair, on a real bus."""
+
+import asyncio
+import os
+import socket
+from pathlib import Path
+
+import pytest
+from dbus_next import Message
+from dbus_next.service import ServiceInterface, method
+
+from tests.resources import open_fds
+from vmcoredd_daemon.bus import SENDER, CallFailed, Connection, take_fds
+from vmcoredd_daemon.errors import BusUnavailable
+
+INTERFACE = "org.vmcoredd1.Collector"
+"""An interface that the policy lets root call at any connection."""
+
+
+class Peer(ServiceInterface):
+    """Methods that a caller may wish for, and some that it may not."""
+
+    def __init__(self) -> None:
+        super().__init__(INTERFACE)
+        self.inheritable: list[bool] = []
+        self.cancel = asyncio.Event()
+
+    @method()
+    async def Echo(self, data: "ay") -> "ay":  # noqa: F722, F821, N802
+        return data
+
+    @method()
+    async def Sender(self) -> "s":  # noqa: F821, N802
+        await asyncio.sleep(0)
+        return SENDER.get()
+
+    @method()
+    async def Raise(self) -> "":  # noqa: N802
+        raise RuntimeError("/secret/path")
+
+    @method()
+    async def WrongType(self) -> "u":  # noqa: F821, N802
+        return "not a number"
+
+    @method()
+    async def Take(self, fd: "h") -> "b":  # noqa: F821, N802
+        return os.get_inheritable(fd)
+
+    @method()
+    async def Give(self) -> "h":  # noqa: F821, N802
+        return os.open("/dev/null", os.O_RDONLY)
+
+    @method()
+    async def Cancelled(self) -> "":  # noqa: N802
+        raise asyncio.CancelledError
+
+
+@pytest.fixture
+async def peer(bus_address: str):  # type: ignore[no-untyped-def]
+    connection = await Connection.open(bus_address, 5)
+    connection.export("/peer", Peer())
+    yield connection
+    await connection.close()
+
+
+async def ask(bus: Connection, peer: Connection, member: str, *args: object, fds: tuple[int, ...] = ()) -> Message:
+    async with asyncio.timeout(10):
+        return await bus.method_call(peer.unique_name or "", "/peer", INTERFACE, member, *args, fds=fds)
+
+
+async def test_a_thousand_signals_in_one_tick(bus: Connection, peer: Connection) -> None:
+    for i in range(1000):
+        peer.send(Message.new_signal("/x", "x.y", "Z", "ay", [bytes(2000)]))
+    assert peer.connected
+    assert (await ask(bus, peer, "Echo", "ay", [b"x"])).body == [b"x"]
+
+
+async def test_large_messages_wait_until_the_socket_is_writable(bus: Connection, peer: Connection) -> None:
+    data = os.urandom(8 << 20)
+    answers = await asyncio.gather(*(ask(bus, peer, "Echo", "ay", [data]) for _ in range(3)))
+    assert all(answer.body == [data] for answer in answers)
+
+
+async def test_sender_is_known(bus: Connection, peer: Connection) -> None:
+    assert (await ask(bus, peer, "Sender")).body == [bus.unique_name]
+
+
+@pytest.mark.parametrize("member", ["Raise", "WrongType", "Cancelled"])
+async def test_nothing_internal_leaves(bus: Connection, peer: Connection, member: str) -> None:
+    with pytest.raises(CallFailed) as caught:
+        await ask(bus, peer, member)
+    assert "secret" not in caught.value.text
+    assert "Traceback" not in caught.value.text
+    assert "File" not in caught.value.text
+
+
+async def test_descriptors_are_owned(bus: Connection, peer: Connection) -> None:
+    null = os.open("/dev/null", os.O_RDONLY)
+    before = open_fds()
+    for _ in range(20):
+        assert (await ask(bus, peer, "Take", "h", [0], fds=(null,))).body == [False]
+        for member, signature in (("Nothing", "h"), ("Take", "hh"), ("Echo", "h")):
+            with pytest.raises(CallFailed):
+                await ask(bus, peer, member, signature, [0] * len(signature), fds=(null,))
+        (given,) = take_fds(await ask(bus, peer, "Give"))
+        os.close(given)
+    assert open_fds() == before
+    os.close(null)
+
+
+async def test_descriptor_may_be_closed_as_soon_as_it_is_sent(bus: Connection, peer: Connection) -> None:
+    calls = []
+    for _ in range(50):
+        null = os.open("/dev/null", os.O_RDONLY)
+        calls.append(asyncio.create_task(ask(bus, peer, "Take", "h", [0], fds=(null,))))
+        await asyncio.sleep(0)
+        os.close(null)
+    assert all(answer.body == [False] for answer in await asyncio.gather(*calls))
+
+
+async def test_call_that_is_given_up_leaves_nothing(bus: Connection, peer: Connection) -> None:
+    before = open_fds()
+    calls = [asyncio.create_task(ask(bus, peer, "Give")) for _ in range(20)]
+    await asyncio.sleep(0)
+    for call in calls:
+        call.cancel()
+    await asyncio.wait(calls)
+    await ask(bus, peer, "Echo", "ay", [b""])
+    assert open_fds() == before
+    assert not bus._method_return_handlers
+
+
+async def test_close_sends_what_is_queued(bus: Connection, bus_address: str) -> None:
+    received = asyncio.Event()
+    bus.add_message_handler(lambda message: received.set() if message.member == "Last" else None)
+    other = await Connection.open(bus_address, 5)
+    for member in ("First", "Last"):
+        message = Message.new_signal("/x", "x.y", member, "ay", [bytes(300_000)])
+        message.destination = bus.unique_name
+        other.send(message)
+    await other.close()
+    async with asyncio.timeout(5):
+        await received.wait()
+
+
+async def test_lost_connection(bus_address: str) -> None:
+    before = open_fds()
+    connection = await Connection.open(bus_address, 5)
+    call = asyncio.create_task(connection.method_call(":1.99999", "/", INTERFACE, "Echo", "ay", [b""]))
+    await asyncio.sleep(0)
+    connection._sock.shutdown(socket.SHUT_RDWR)
+    with pytest.raises((BusUnavailable, CallFailed)):
+        await call
+    async with asyncio.timeout(5):
+        await connection.wait_closed()
+    await connection.close()
+    assert open_fds() == before
+
+
+async def test_no_bus() -> None:
+    before = open_fds()
+    with pytest.raises(BusUnavailable, match="No such file"):
+        await Connection.open("unix:path=/nonexistent/bus", 1)
+    assert open_fds() == before
+
+
+async def test_bus_that_does_not_answer(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "silent"))
+        listener.listen()
+        before = open_fds()
+        with pytest.raises(BusUnavailable, match="no answer"):
+            await Connection.open(f"unix:path={tmp_path / 'silent'}", 0.2)
+        assert open_fds() == before
+
+
+async def test_name_that_is_taken(bus: Connection, bus_address: str) -> None:
+    await bus.own("org.vmcoredd1")
+    other = await Connection.open(bus_address, 5)
+    with pytest.raises(BusUnavailable, match="another process owns it"):
+        await other.own("org.vmcoredd1")
+    with pytest.raises(BusUnavailable, match="cannot own com.example.Other"):
+        await other.own("com.example.Other")
+    await other.close()
