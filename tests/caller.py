@@ -15,6 +15,7 @@ from vmcoredd_daemon.bus import Connection
 NAME = "org.vmcoredd1"
 PATH = "/org/vmcoredd1"
 MANAGER = "org.vmcoredd1.Manager"
+PROPERTIES = "org.freedesktop.DBus.Properties"
 
 Behaviour = Callable[[str, int, int, int], Awaitable[int]]
 """Takes dump name, buffer, offset and size, as Collect does."""
@@ -30,16 +31,21 @@ class Collector(ServiceInterface):
         self._behaviour = behaviour
 
     @method()
-    async def Collect(self, dump_name: "s", buffer: "h", offset: "t", size: "u") -> "u":  # noqa: F821, N802
+    async def Collect(self, dump_name: "s", buffer: "h", offset: "t", size: "u") -> "u":
         return await self._behaviour(dump_name, buffer, offset, size)
 
 
 async def call(
-    bus: Connection, member: str, signature: str = "", body: Sequence[Any] = (), fds: Sequence[int] = ()
+    bus: Connection,
+    member: str,
+    signature: str = "",
+    body: Sequence[Any] = (),
+    fds: Sequence[int] = (),
+    interface: str = MANAGER,
 ) -> Message:
     """Call a method of the manager within 30 s. Raises CallFailed."""
     async with asyncio.timeout(30):
-        return await bus.method_call(NAME, PATH, MANAGER, member, signature, body, fds)
+        return await bus.method_call(NAME, PATH, interface, member, signature, body, fds)
 
 
 def options(**values: Any) -> dict[str, Variant]:

@@ -25,7 +25,9 @@ def say(text: str) -> None:
 def run(*command: str, data: str | None = None) -> str:
     """Show a command, run it, and return what it prints."""
     print("$", shlex.join(command), flush=True)
-    return subprocess.run(command, input=data, check=True, stdout=subprocess.PIPE, text=True, errors="replace").stdout
+    return subprocess.run(
+        command, input=data, check=True, stdout=subprocess.PIPE, text=True, errors="replace"
+    ).stdout
 
 
 def add_three(address: str, directory: Path) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""A driver's userspace helper in a process of its own: exports a collector, asks for a device dump, fills it by mmap.
+"""A driver's userspace helper in a process of its own: exports a collector and fills its buffer by mmap.
 
 Written against dbus-next alone, as a vendor would: `python -m tests.helper_process ADDRESS NAME SIZE`.
 """
@@ -26,7 +26,7 @@ class Collector(ServiceInterface):
         super().__init__("org.vmcoredd1.Collector")
 
     @method()
-    def Collect(self, dump_name: "s", buffer: "h", offset: "t", size: "u") -> "u":  # noqa: F821, N802
+    def Collect(self, dump_name: "s", buffer: "h", offset: "t", size: "u") -> "u":
         with mmap.mmap(buffer, offset + size) as memory:
             memory[offset : offset + size] = pattern(size)[:size]
         os.close(buffer)

@@ -77,9 +77,7 @@ def same_memory(vmcore: Path, source: Path) -> bool:
     if [(*a[:2], a[3]) for a in ours] != [(*b[:2], b[3]) for b in theirs]:
         return False
     with vmcore.open("rb") as a, source.open("rb") as b:
-        return all(
-            _same_bytes(a, mine[2], b, other[2], mine[3]) for mine, other in zip(ours, theirs, strict=True)
-        )
+        return all(_same_bytes(a, mine[2], b, other[2], mine[3]) for mine, other in zip(ours, theirs, strict=True))
 
 
 def _same_bytes(a, a_offset: int, b, b_offset: int, size: int) -> bool:  # type: ignore[no-untyped-def]

@@ -11,8 +11,8 @@ from dbus_next import Message
 from dbus_next.service import ServiceInterface, method
 
 from tests.resources import open_fds
-from vmcoredd_daemon.bus import SENDER, CallFailed, Connection, take_fds
-from vmcoredd_daemon.errors import BusUnavailable
+from vmcoredd_daemon.bus import SENDER, Connection, take_fds
+from vmcoredd_daemon.errors import BusUnavailable, CallFailed
 
 INTERFACE = "org.vmcoredd1.Collector"
 """An interface that the policy lets root call at any connection."""
@@ -27,32 +27,32 @@ class Peer(ServiceInterface):
         self.cancel = asyncio.Event()
 
     @method()
-    async def Echo(self, data: "ay") -> "ay":  # noqa: F722, F821, N802
+    async def Echo(self, data: "ay") -> "ay":
         return data
 
     @method()
-    async def Sender(self) -> "s":  # noqa: F821, N802
+    async def Sender(self) -> "s":
         await asyncio.sleep(0)
         return SENDER.get()
 
     @method()
-    async def Raise(self) -> "":  # noqa: N802
+    async def Raise(self) -> "":
         raise RuntimeError("/secret/path")
 
     @method()
-    async def WrongType(self) -> "u":  # noqa: F821, N802
+    async def WrongType(self) -> "u":
         return "not a number"
 
     @method()
-    async def Take(self, fd: "h") -> "b":  # noqa: F821, N802
+    async def Take(self, fd: "h") -> "b":
         return os.get_inheritable(fd)
 
     @method()
-    async def Give(self) -> "h":  # noqa: F821, N802
+    async def Give(self) -> "h":
         return os.open("/dev/null", os.O_RDONLY)
 
     @method()
-    async def Cancelled(self) -> "":  # noqa: N802
+    async def Cancelled(self) -> "":
         raise asyncio.CancelledError
 
 
@@ -70,7 +70,7 @@ async def ask(bus: Connection, peer: Connection, member: str, *args: object, fds
 
 
 async def test_a_thousand_signals_in_one_tick(bus: Connection, peer: Connection) -> None:
-    for i in range(1000):
+    for _ in range(1000):
         peer.send(Message.new_signal("/x", "x.y", "Z", "ay", [bytes(2000)]))
     assert peer.connected
     assert (await ask(bus, peer, "Echo", "ay", [b"x"])).body == [b"x"]
@@ -154,6 +154,9 @@ async def test_lost_connection(bus_address: str) -> None:
         await call
     async with asyncio.timeout(5):
         await connection.wait_closed()
+    connection.send(Message.new_signal("/x", "x.y", "Z"))
+    with pytest.raises(BusUnavailable):
+        await connection.method_call(":1.1", "/", INTERFACE, "Echo", "ay", [b""])
     await connection.close()
     assert open_fds() == before
 
@@ -180,6 +183,6 @@ async def test_name_that_is_taken(bus: Connection, bus_address: str) -> None:
     other = await Connection.open(bus_address, 5)
     with pytest.raises(BusUnavailable, match="another process owns it"):
         await other.own("org.vmcoredd1")
-    with pytest.raises(BusUnavailable, match="cannot own com.example.Other"):
+    with pytest.raises(BusUnavailable, match=r"cannot own com\.example\.Other"):
         await other.own("com.example.Other")
     await other.close()

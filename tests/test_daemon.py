@@ -12,12 +12,13 @@ from pathlib import Path
 import pytest
 
 from tests import judges
-from tests.caller import add, add_bytes, call, names
+from tests.caller import MANAGER, PROPERTIES, add, add_bytes, call, names
 from tests.helper_process import pattern
 from tests.judges import Listed
 from tests.resources import remount_read_only, tmpfs
 from tests.service import Service
-from vmcoredd_daemon.bus import CallFailed, Connection
+from vmcoredd_daemon.bus import Connection
+from vmcoredd_daemon.errors import CallFailed
 from vmcoredd_daemon.manifest import MANIFEST_NAME, Manifest, load
 from vmcoredd_daemon.vmcore.elf import device_dumps, read_headers
 
@@ -77,15 +78,17 @@ async def test_sigterm_during_collection(start_daemon: Callable[..., Service], b
         return await fill(name, buffer, offset, size)
 
     await add(bus, "finished", 100, fill)
-    late = [asyncio.create_task(add(bus, name, 100, how)) for name, how in {"hanging": never, "soon": soon}.items()]
+    late = [
+        asyncio.create_task(add(bus, name, 100, how)) for name, how in {"hanging": never, "soon": soon}.items()
+    ]
     await finishing.wait()
     stopped = asyncio.create_task(asyncio.to_thread(daemon.stop))
     async with asyncio.timeout(5):
-        while True:
-            with pytest.raises(CallFailed) as caught:
-                await add(bus, "too_late", 100, fill)
-            if caught.value.name == "org.vmcoredd1.Error.Busy":
-                break
+        while (await call(bus, "Get", "ss", [MANAGER, "State"], interface=PROPERTIES)).body[0].value == "ready":
+            await asyncio.sleep(0.001)
+    with pytest.raises(CallFailed) as caught:
+        await add(bus, "too_late", 100, fill)
+    assert caught.value.name == "org.vmcoredd1.Error.Busy"
     assert await late[1] == "/org/vmcoredd1/dump/3"
     with pytest.raises(CallFailed) as caught:
         await late[0]
@@ -318,7 +321,9 @@ async def test_disabled(start_daemon: Callable[..., Service], bus: Connection) -
 
 async def test_bus_that_goes_and_comes_back(daemon: Service, bus: Connection, tmp_path: Path) -> None:
     await add(bus, "one", 100, fill)
-    pids = subprocess.run(["pgrep", "-f", f"dbus-daemon --config-file={tmp_path}"], check=True, capture_output=True)
+    pids = subprocess.run(
+        ["pgrep", "-f", f"dbus-daemon --config-file={tmp_path}"], check=True, capture_output=True
+    )
     subprocess.run(["kill", *pids.stdout.decode().split()], check=True)
     await asyncio.sleep(0.5)
     assert "The connection to the message bus is lost" in daemon.log()

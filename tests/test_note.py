@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 import struct
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -195,7 +196,5 @@ def test_hostile_bytes(data: bytes, byteorder: ByteOrder) -> None:
 )
 def test_hostile_headers(notes: list[tuple[int, int, int, bytes]], byteorder: ByteOrder, size: int) -> None:
     data = b"".join(struct.pack(f"{byteorder.prefix}III", *sizes) + rest for *sizes, rest in notes)
-    try:
+    with suppress(InvalidVmcore):
         assert len(walk(data, byteorder, size)) <= len(data) // 12
-    except InvalidVmcore as error:
-        assert "\n" not in str(error)

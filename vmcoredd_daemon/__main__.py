@@ -11,7 +11,7 @@ from pathlib import Path
 from . import __version__
 from .config import Configuration, load
 from .errors import VmcoreddError
-from .journal import logging_started
+from .journal import logging_started, save_journal
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -23,7 +23,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from .daemon import Daemon
 
             daemon = Daemon(configuration, options.bus_address, use_bus=not options.no_bus)
-            return 0 if asyncio.run(daemon.run()) else 1
+            outcome = asyncio.run(daemon.run())
+        if outcome.directory is not None:
+            save_journal(outcome.directory)
+        return 0 if outcome.whole else 1
     except VmcoreddError as error:
         print(f"vmcoredd-daemon: {error}", file=sys.stderr)
         return 1

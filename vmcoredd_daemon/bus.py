@@ -28,7 +28,7 @@ from dbus_next import BusType, DBusError, Message, MessageFlag, MessageType, Nam
 from dbus_next.aio import MessageBus
 from dbus_next.service import ServiceInterface
 
-from .errors import BusUnavailable, VmcoreddError
+from .errors import BusUnavailable, CallFailed, VmcoreddError
 from .outgoing import Writer, close_fds
 
 log = logging.getLogger(__name__)
@@ -36,6 +36,7 @@ log = logging.getLogger(__name__)
 SENDER: ContextVar[str] = ContextVar("SENDER")
 """Unique name of the connection whose method call is being handled."""
 
+CONNECTION_LOST = "the connection to the message bus is lost"
 INTERNAL_ERROR = "org.freedesktop.DBus.Error.Failed"
 SEND_BUFFER = 1 << 20
 """SO_SNDBUF in bytes, so that a burst of signals rarely has to wait."""
@@ -46,15 +47,6 @@ def take_fds(message: Message) -> list[int]:
     fds = list(message.unix_fds)
     message.unix_fds.clear()
     return fds
-
-
-class CallFailed(Exception):
-    """A method call was answered with an error."""
-
-    def __init__(self, name: str, text: str) -> None:
-        super().__init__(f"{name}: {text}")
-        self.name = name
-        self.text = text
 
 
 class _Reply:
@@ -146,6 +138,8 @@ class Connection(MessageBus):
 
         Raises BusUnavailable when the connection is lost. The caller sets the deadline.
         """
+        if self._disconnected:
+            raise BusUnavailable(CONNECTION_LOST)
         message.serial = self.next_serial()
         future: asyncio.Future[Message] = self._loop.create_future()
 
@@ -153,7 +147,7 @@ class Connection(MessageBus):
             if future.done():
                 return
             if reply is None:
-                future.set_exception(BusUnavailable("the connection to the message bus is lost"))
+                future.set_exception(BusUnavailable(CONNECTION_LOST))
             else:
                 kept = copy(reply)
                 kept.unix_fds = take_fds(reply)

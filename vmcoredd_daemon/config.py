@@ -121,14 +121,14 @@ def _boolean(value: str) -> bool:
 
 
 def _path(value: str) -> Path:
-    if not value.startswith("/"):
+    if not value.startswith("/") or "\0" in value:
         raise ValueError("an absolute path")
     return Path(value)
 
 
 def _size(value: str) -> int:
     number = value.rstrip("KMG")
-    if not (number.isascii() and number.isdecimal()) or value[len(number) :] not in _UNITS:
+    if not _is_number(number) or value[len(number) :] not in _UNITS:
         raise ValueError("a size in bytes (with K, M or G)")
     return int(number) * _UNITS[value[len(number) :]]
 
@@ -141,7 +141,7 @@ def _total_size(value: str) -> int:
 
 
 def _count(value: str) -> int:
-    if not (value.isascii() and value.isdecimal()) or not 0 < int(value) <= 65535:
+    if not _is_number(value) or not 0 < int(value) <= 65535:
         raise ValueError("a number from 1 to 65535")
     return int(value)
 
@@ -149,9 +149,14 @@ def _count(value: str) -> int:
 def _seconds(value: str) -> float:
     unit = next(unit for unit in _TIME_UNITS if value.endswith(unit))
     number = value.removesuffix(unit).strip()
-    if not (number.isascii() and number.replace(".", "", 1).isdecimal()) or not float(number):
+    if not _is_number(number.replace(".", "", 1)) or not float(number):
         raise ValueError("a time above 0 (in s, or with ms or min)")
     return float(number) * _TIME_UNITS[unit]
+
+
+def _is_number(text: str) -> bool:
+    # int() raises an error of its own at more than 4300 digits.
+    return text.isascii() and text.isdecimal() and len(text) <= 20
 
 
 _KEYS: dict[str, tuple[str, Callable[[str], Any]]] = {

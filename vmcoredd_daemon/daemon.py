@@ -9,6 +9,8 @@ import logging
 import resource
 import signal
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 from systemd.daemon import notify
@@ -18,6 +20,7 @@ from .device_dump import Change, DeviceDump, State
 from .dumps import DumpList
 from .errors import BusUnavailable, VmcoreddError, WriteFailed
 from .journal import Event, record
+from .names import BUS_NAME, MANAGER_PATH
 from .note import system_page_size
 from .spool import Spool
 from .vmcore.elf import native_headers
@@ -37,6 +40,16 @@ STATUS_INTERVAL = 1.0
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a run of the service leaves behind."""
+
+    whole: bool
+    """A vmcore with everything in it is on disk."""
+    directory: Path | None
+    """The directory of this crash, if there is one."""
+
+
 class Daemon:
     """One run of the service."""
 
@@ -47,8 +60,8 @@ class Daemon:
         self._stop = asyncio.Event()
         self._bus_ready = asyncio.Event()
 
-    async def run(self) -> bool:
-        """Serve until SIGTERM or SIGINT; return whether a vmcore with everything in it is on disk.
+    async def run(self) -> Outcome:
+        """Serve until SIGTERM or SIGINT; return what is on disk then.
 
         Raises Busy when another daemon has the spool.
         """
@@ -68,7 +81,8 @@ class Daemon:
             notify("STOPPING=1")
             dumps.seal("the service is stopping")
             await _extend(dumps.drain(self._configuration.drain_timeout), lambda: "Waiting for collectors")
-            return await _write(dumps, writer)
+            whole = await _write(dumps, writer)
+            return Outcome(whole, writer.directory)
         finally:
             serving.cancel()
             await asyncio.wait([serving])
@@ -135,7 +149,7 @@ class Daemon:
 
     async def _serve_connection(self, dumps: DumpList, writer: VmcoreWriter) -> None:
         from .bus import Connection
-        from .interface import BUS_NAME, MANAGER_PATH, ManagerInterface
+        from .interface import ManagerInterface
 
         bus = await Connection.open(self._bus_address, self._configuration.bus_timeout, MANAGER_PATH)
         manager = ManagerInterface(bus, dumps, writer, self._configuration)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from .errors import VmcoreddError
-from .manifest import ManifestDump
+from .manifest import Failure, ManifestDump
 from .vmcore.layout import DeviceDumpNote
 
 
@@ -63,6 +63,28 @@ class DeviceDump:
     error: VmcoreddError | None = None
     note: DeviceDumpNote | None = None
 
+    @classmethod
+    def restored(cls, number: int, record: ManifestDump, note: DeviceDumpNote) -> "DeviceDump":
+        """Return the device dump that an earlier daemon has left in the spool."""
+        return cls(
+            number,
+            record.name,
+            record.limit,
+            note.note_size,
+            record.collector,
+            record.started_usec,
+            State(record.state),
+            record.size,
+            record.sha256,
+            record.finished_usec,
+            note=note,
+        )
+
+    def failure(self) -> Failure:
+        """Return what the manifest says of it, when it failed."""
+        name = self.error.dbus_name if self.error else ""
+        return Failure(self.name, self.collector, name, str(self.error), self.finished_usec)
+
     def record(self) -> ManifestDump:
         """Return what the manifest says of it."""
         return ManifestDump(
@@ -75,3 +97,16 @@ class DeviceDump:
             self.started_usec,
             self.finished_usec,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The dump list at one moment."""
+
+    generation: int
+    """Grows with every change of what a vmcore would hold."""
+    records: tuple[ManifestDump, ...]
+    notes: tuple[DeviceDumpNote, ...]
+    """In the order in which they were appended."""
+    failures: tuple[Failure, ...]
+    failures_forgotten: int

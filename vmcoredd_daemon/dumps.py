@@ -17,7 +17,7 @@ from dataclasses import replace
 
 from .buffer import Buffer
 from .collectors import Collected, Collector
-from .device_dump import Change, DeviceDump, Limits, State
+from .device_dump import Change, DeviceDump, Limits, Snapshot, State
 from .errors import (
     Busy,
     CollectorFailed,
@@ -30,7 +30,7 @@ from .errors import (
     UnknownDump,
     VmcoreddError,
 )
-from .manifest import MANIFEST_NAME, Failure
+from .manifest import MANIFEST_NAME
 from .note import check_dump_name
 from .spool import Spool, SpooledDump
 
@@ -74,15 +74,6 @@ class DumpList:
         """The device dumps that a vmcore would hold, in the order in which they were appended."""
         return tuple(self._dumps[number] for number in self._order)
 
-    @property
-    def failures(self) -> tuple[Failure, ...]:
-        """The collectors that failed, the oldest first."""
-        return tuple(
-            Failure(dump.name, dump.collector, dump.error.dbus_name, str(dump.error), dump.finished_usec)
-            for dump in self._dumps.values()
-            if dump.error is not None and dump.state is State.FAILED
-        )
-
     async def add_device_dump(
         self, name: str, size: int, collector: Collector, *, timeout: float, wait: bool = True
     ) -> DeviceDump:
@@ -105,22 +96,21 @@ class DumpList:
 
     def restore(self, spooled: SpooledDump) -> None:
         """Take back a device dump that an earlier daemon acknowledged."""
-        record = spooled.record
-        dump = DeviceDump(
-            spooled.number,
-            record.name,
-            record.limit,
-            spooled.note.note_size,
-            record.collector,
-            record.started_usec,
-            State(record.state),
-            record.size,
-            record.sha256,
-            record.finished_usec,
-            note=spooled.note,
-        )
-        self._dumps[dump.number] = dump
+        dump = DeviceDump.restored(spooled.number, spooled.record, spooled.note)
         self._append(dump)
+
+    async def snapshot(self) -> Snapshot:
+        """Return what a vmcore is to hold, when no removal is half done."""
+        async with self._lock:
+            complete = self.complete
+            failed = (dump for dump in self._dumps.values() if dump.state is State.FAILED)
+            return Snapshot(
+                self.generation,
+                tuple(dump.record() for dump in complete),
+                tuple(dump.note for dump in complete if dump.note is not None),
+                tuple(dump.failure() for dump in failed),
+                self.failures_forgotten,
+            )
 
     def find(self, number: int) -> DeviceDump:
         """Return a device dump by its number. Raises UnknownDump."""
@@ -131,9 +121,9 @@ class DumpList:
 
     async def remove(self, number: int) -> None:
         """Remove a device dump, or forget that it failed. Raises UnknownDump, Busy or WriteFailed."""
-        if self._sealed:
-            raise Busy(self._sealed)
         async with self._lock:
+            if self._sealed:
+                raise Busy(self._sealed)
             dump = self.find(number)
             if dump.state is State.COLLECTING:
                 raise Busy(f"device dump {dump.name} is still being collected")

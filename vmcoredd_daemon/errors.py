@@ -116,6 +116,15 @@ class BusUnavailable(VmcoreddError):
     dbus_name = "org.freedesktop.DBus.Error.Disconnected"
 
 
+class CallFailed(Exception):
+    """A method call of ours was answered with an error; :func:`from_dbus` says what it means to our user."""
+
+    def __init__(self, name: str, text: str) -> None:
+        super().__init__(f"{name}: {text}")
+        self.name = name
+        self.text = text
+
+
 def from_dbus(name: str, text: str) -> VmcoreddError:
     """Return the error of this family that has the D-Bus name *name*; the base class where none has."""
     for kind in _family(VmcoreddError):

@@ -20,9 +20,7 @@ from .config import Configuration
 from .device_dump import Change, DeviceDump
 from .dumps import DumpList
 from .errors import InvalidArgs, UnknownDump
-from .names import BUS_NAME as BUS_NAME
-from .names import DEVICE_DUMP, MANAGER
-from .names import MANAGER_PATH as MANAGER_PATH
+from .names import DEVICE_DUMP, MANAGER, MANAGER_PATH
 from .writer import VmcoreWriter, Written
 
 COALESCE = 1.0
@@ -64,7 +62,8 @@ class DeviceDumpInterface(ServiceInterface):
         """Return a read-only file descriptor of the data, header included, at offset 0 of the note."""
         if self._dump.note is None:
             raise UnknownDump(f"device dump {self._dump.name} has no data: it is {self._dump.state}")
-        return await asyncio.to_thread(os.open, f"/proc/self/fd/{self._dump.note.fd}", os.O_RDONLY | os.O_CLOEXEC)
+        # In memory only, and before anybody can remove the dump: not a case for a thread.
+        return os.open(f"/proc/self/fd/{self._dump.note.fd}", os.O_RDONLY | os.O_CLOEXEC)
 
     @dbus_property(PropertyAccess.READ)
     def Name(self) -> "s":

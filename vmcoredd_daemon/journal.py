@@ -8,13 +8,24 @@ and VMCOREDD_* fields; see systemd.journal-fields(7).
 import logging
 import os
 import queue
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
 from logging.handlers import QueueHandler, QueueListener
+from pathlib import Path
+
+from .errors import WriteFailed
 
 log = logging.getLogger("vmcoredd")
+
+IDENTIFIER = "vmcoredd-daemon"
+"""SYSLOG_IDENTIFIER= of every entry."""
+
+SAVED_JOURNAL = "vmcoredd-journal.json"
+SAVE_TIMEOUT = 20.0
+"""Seconds that journalctl may take."""
 
 
 class Event(Enum):
@@ -58,6 +69,24 @@ def logging_started() -> Iterator[None]:
         listener.stop()
 
 
+def save_journal(directory: Path) -> None:
+    """Save what this service has logged since boot into *directory*, as lines of JSON. Blocks.
+
+    In a capture kernel the journal is in memory, and gone after the reboot. Does nothing where the log does not
+    go to the journal. Raises WriteFailed.
+    """
+    if not _stderr_is_journal():
+        return
+    select = ["--boot", f"--identifier={IDENTIFIER}", "--output=json", "--no-pager"]
+    try:
+        subprocess.run(["journalctl", "--sync"], check=False, timeout=SAVE_TIMEOUT)
+        with (directory / SAVED_JOURNAL).open("wb") as file:
+            subprocess.run(["journalctl", *select], stdout=file, check=True, timeout=SAVE_TIMEOUT)
+            os.fsync(file.fileno())
+    except (OSError, subprocess.SubprocessError) as error:
+        raise WriteFailed(f"{directory / SAVED_JOURNAL}: cannot save the journal: {error}") from error
+
+
 def _stderr_is_journal() -> bool:
     # systemd.exec(5): $JOURNAL_STREAM holds device and inode of the stream that goes to the journal.
     stream = os.environ.get("JOURNAL_STREAM", "")
@@ -75,11 +104,11 @@ def _journal_handler() -> logging.Handler:
         # JournalHandler passes every attribute of the record; the journal's own fields are in capital letters.
         journal.send(message, **{name: value for name, value in fields.items() if name.isupper()})
 
-    handler: logging.Handler = journal.JournalHandler(sender_function=send, SYSLOG_IDENTIFIER="vmcoredd-daemon")
+    handler: logging.Handler = journal.JournalHandler(sender_function=send, SYSLOG_IDENTIFIER=IDENTIFIER)
     return handler
 
 
 def _stderr_handler() -> logging.Handler:
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("vmcoredd-daemon[%(process)d]: %(levelname)s: %(message)s"))
+    handler.setFormatter(logging.Formatter(f"{IDENTIFIER}[%(process)d]: %(levelname)s: %(message)s"))
     return handler

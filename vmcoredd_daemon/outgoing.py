@@ -24,16 +24,24 @@ class _Outgoing:
 
 
 class Writer:
-    """Sends queued messages whenever the socket is writable. Has the methods that Any calls."""
+    """Sends queued messages whenever the socket is writable. Has the methods that dbus-next's own writer has."""
 
     def __init__(self, bus: Any) -> None:
         self._bus = bus
         self._queue: deque[_Outgoing] = deque()
+        self._closed = False
         self.idle = asyncio.Event()
         self.idle.set()
 
     def schedule_write(self, message: Any | None = None, future: "asyncio.Future[None] | None" = None) -> None:
-        """Queue a message; nothing is sent before the bus has said what our unique name is."""
+        """Queue a message; nothing is sent before the bus has said what our unique name is.
+
+        After the connection is lost it is dropped: who announces something need not care whether anybody hears.
+        """
+        if self._closed:
+            if future is not None:
+                future.cancel()
+            return
         if message is not None:
             data = memoryview(message._marshall(negotiate_unix_fd=True))
             self._queue.append(_Outgoing(data, [os.dup(fd) for fd in message.unix_fds or []], future))
@@ -68,6 +76,7 @@ class Writer:
 
     def close(self) -> None:
         """Drop what was not sent."""
+        self._closed = True
         for message in self._queue:
             close_fds(message.fds)
             if message.sent is not None:

@@ -17,10 +17,11 @@ from functools import partial
 from pathlib import Path
 
 from . import __version__
+from .device_dump import Snapshot
 from .dumps import DumpList
 from .errors import Busy, InvalidVmcore, NoSpace, VmcoreddError, WriteFailed
 from .journal import Event, record
-from .manifest import MANIFEST_NAME, Failure, Manifest, ManifestDump, ManifestSource
+from .manifest import MANIFEST_NAME, Manifest, ManifestSource
 from .note import VMCOREDD_HEADER_SIZE, note_size, pack_vmcoredd_header
 from .vmcore.copy import CopyReport, write_vmcore
 from .vmcore.elf import Headers, native_headers, read_headers, walk
@@ -32,16 +33,6 @@ DEVICE_DUMPS_ONLY = "vmcore-device-dumps"
 
 _REPORT_ROOM = 512
 """Bytes that the manifest may grow by when the copy is done: counts, and why the memory is missing."""
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """The dump list as it was when the write began."""
-
-    records: tuple[ManifestDump, ...]
-    notes: tuple[DeviceDumpNote, ...]
-    failures: tuple[Failure, ...]
-    failures_forgotten: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +62,7 @@ class VmcoreWriter:
         self._page_size = page_size
         self._manifest = manifest
         self._generation: int | None = None
-        self._directory: Path | None = None
+        self.directory: Path | None = None
 
     @property
     def outdated(self) -> bool:
@@ -85,9 +76,9 @@ class VmcoreWriter:
         self.writing, self.bytes_done = True, 0
         try:
             with self._dumps.sealed("a vmcore is being written"):
-                generation, snapshot = self._dumps.generation, self._snapshot()
+                snapshot = await self._dumps.snapshot()
                 self.written = await asyncio.to_thread(self._write, snapshot)
-                self._generation = generation
+                self._generation = snapshot.generation
         except VmcoreddError as error:
             record(Event.VMCORE_FAILED, logging.ERROR, f"No vmcore written: {error}")
             raise
@@ -96,15 +87,6 @@ class VmcoreWriter:
         for listener in self.listeners:
             listener(self.written)
         return self.written
-
-    def _snapshot(self) -> Snapshot:
-        complete = self._dumps.complete
-        return Snapshot(
-            tuple(dump.record() for dump in complete),
-            tuple(dump.note for dump in complete if dump.note is not None),
-            self._dumps.failures,
-            self._dumps.failures_forgotten,
-        )
 
     def _write(self, snapshot: Snapshot) -> Written:
         directory = self._make_directory()
@@ -120,20 +102,20 @@ class VmcoreWriter:
         except VmcoreddError:
             if not any(directory.iterdir()):
                 directory.rmdir()
-                self._directory = None
+                self.directory = None
             raise
 
     def _make_directory(self) -> Path:
         """Make the directory of this crash, named as kdump-utils does: host and UTC time."""
-        if self._directory is None:
+        if self.directory is None:
             name = f"{platform.node() or 'localhost'}-{time.strftime('%Y-%m-%d-%H:%M:%S', time.gmtime())}"
             try:
                 (self._target / name).mkdir(mode=0o700, exist_ok=True)
             except OSError as error:
                 kind = NoSpace if error.errno in {errno.ENOSPC, errno.EDQUOT} else WriteFailed
                 raise kind(f"{self._target}: cannot make a directory in the target: {error.strerror}") from error
-            self._directory = self._target / name
-        return self._directory
+            self.directory = self._target / name
+        return self.directory
 
     def _write_with_memory(self, directory: Path, snapshot: Snapshot) -> Written:
         try:

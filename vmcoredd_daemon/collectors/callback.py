@@ -4,8 +4,8 @@
 import errno
 
 from ..buffer import Buffer
-from ..bus import CallFailed, Connection, take_fds
-from ..errors import CollectorFailed
+from ..bus import Connection, take_fds
+from ..errors import CallFailed, CollectorFailed
 from ..names import COLLECTOR
 from ..outgoing import close_fds
 from . import Collected

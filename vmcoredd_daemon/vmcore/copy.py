@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import NoSpace, VmcoreddError, WriteFailed
-from ..note import VMCOREDD_HEADER_SIZE
+from ..note import VMCOREDD_HEADER_SIZE, pack_vmcoredd_header
 from .elf import device_dumps, read_headers
 from .layout import DeviceDumpNote, Extent, Layout
 
@@ -95,6 +95,10 @@ def _write(
         pwrite(fd, layout.headers.pack(), 0)
         for extent in layout.notes + layout.loads:
             copy.extent(extent)
+        for dump, extent in _own_extents(layout, dumps):
+            # Once more: a collector may still have the note mapped, and a broken header would hide all that follows.
+            name_bytes = dump.dump_name.encode("ascii")
+            pwrite(fd, pack_vmcoredd_header(name_bytes, dump.note_size, layout.headers.byteorder), extent.offset)
         if complete is not None and layout.last_dump is not None:
             pwrite(fd, complete(copy.report), layout.last_dump.offset + VMCOREDD_HEADER_SIZE)
         os.ftruncate(fd, layout.size)
@@ -124,10 +128,17 @@ class _Copy:
     def extent(self, extent: Extent) -> None:
         for done in range(0, extent.size, BLOCK_SIZE):
             size = min(BLOCK_SIZE, extent.size - done)
+            missing = self.report.missing_bytes
             with memoryview(self._buffer) as view:
                 self._read(extent.fd, view[:size], extent.source_offset + done)
             self._write_nonzero(size, extent.offset + done)
             self._progress(size)
+            if self.report.missing_bytes - missing == size:
+                # A flipped bit can make p_filesz larger than anybody wants to wait for.
+                rest = extent.size - done - size
+                self.report.missing_bytes += rest
+                self._progress(rest)
+                return
 
     def _read(self, fd: int, view: memoryview, offset: int) -> None:
         """Fill *view* from *offset*, with zeros where nothing can be read."""
@@ -146,8 +157,11 @@ class _Copy:
             view, offset = view[size:], offset + size
 
     def _bisect(self, fd: int, view: memoryview, offset: int) -> None:
-        if len(view) > self._page_size:
-            half = len(view) // 2 // self._page_size * self._page_size or self._page_size
+        # Pages of the source, which need not be those of the view.
+        first = self._page_size - offset % self._page_size
+        if len(view) > first:
+            middle = (offset + len(view) // 2) // self._page_size * self._page_size
+            half = max(middle - offset, first)
             self._read(fd, view[:half], offset)
             self._read(fd, view[half:], offset + half)
             return

@@ -21,6 +21,8 @@ PT_NOTE = 4
 ET_CORE = 4
 PN_XNUM = 0xFFFF
 """e_phnum of a file with more program headers than 16 bits can count."""
+MAX_FILE_SIZE = (1 << 63) - 1
+"""off_t ends there."""
 
 # Elf_Ehdr and Elf_Phdr of each class, as struct formats; the classes order the fields of Elf_Phdr differently.
 _FORMATS = {32: ("16sHHIIIIIHHHHHH", "IIIIIIII"), 64: ("16sHHIQQQIHHHHHH", "IIQQQQQQ")}
@@ -93,16 +95,17 @@ def read_headers(fd: int, path: str) -> Headers:
     from elftools.common.exceptions import ELFError
     from elftools.elf.elffile import ELFFile
 
-    with os.fdopen(os.dup(fd), "rb", buffering=4096) as stream:
-        try:
-            elf = ELFFile(stream)
-            headers = _headers(elf, path)
-        except (ELFError, ValueError, KeyError) as error:
-            reason = f": {error}" if str(error) else ""
-            raise InvalidVmcore(f"{path}: not an ELF vmcore{reason}") from error
-        except OSError as error:
-            raise InvalidVmcore(f"{path}: cannot read the headers: {os.strerror(error.errno or 0)}") from error
-        _check_notes(headers, path, elf.stream_len if hasattr(elf, "stream_len") else os.fstat(fd).st_size)
+    try:
+        with open(fd, "rb", buffering=4096, closefd=False) as stream:
+            headers = _headers(ELFFile(stream), path)
+            file_size = stream.seek(0, os.SEEK_END)
+    except (ELFError, ValueError, KeyError) as error:
+        reason = f": {error}" if str(error) else ""
+        raise InvalidVmcore(f"{path}: not an ELF vmcore{reason}") from error
+    except OSError as error:
+        reason = os.strerror(error.errno or errno.EIO)
+        raise InvalidVmcore(f"{path}: cannot read the headers: {reason}") from error
+    _check_segments(headers, path, file_size)
     return headers
 
 
@@ -179,9 +182,13 @@ def _segment(header: Any) -> Segment:
     )
 
 
-def _check_notes(headers: Headers, path: str, file_size: int) -> None:
+def _check_segments(headers: Headers, path: str, file_size: int) -> None:
     if not headers.notes:
         raise InvalidVmcore(f"{path}: has no PT_NOTE segment")
+    for segment in headers.loads:
+        end = segment.p_offset + segment.p_filesz
+        if end > MAX_FILE_SIZE:
+            raise InvalidVmcore(f"{path}: a segment ends at {end:#x}, beyond what a file can hold")
     for segment in headers.notes:
         end = segment.p_offset + segment.p_filesz
         if end > file_size:

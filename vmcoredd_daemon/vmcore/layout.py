@@ -16,12 +16,15 @@ zeros behind them as notes. Mirrors ``merge_note_headers_elf64()``, ``process_pt
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from ..errors import QuotaExceeded
+from ..errors import InvalidVmcore, QuotaExceeded
 from ..note import NT_VMCOREDD, Note, round_up
-from .elf import PT_LOAD, PT_NOTE, Headers, Segment
+from .elf import MAX_FILE_SIZE, PT_LOAD, PT_NOTE, Headers, Segment
 
 MAX_NOTES_END = 0x7FFFF000
 """crash reads everything before the first PT_LOAD with one read(), which returns at most this many bytes."""
+
+ELF32_MAX = 0xFFFFFFFF
+"""The largest offset in a 32-bit program header."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +84,7 @@ def plan(
     """Plan a vmcore from *source*, with *dumps* behind the device dumps that it has already.
 
     *headers* and *notes* are those of the source, all of them. Raises QuotaExceeded when the notes end beyond
-    what crash can read.
+    what crash can read, InvalidVmcore when the loads end beyond what program headers can say.
     """
     own = tuple(segment for segment in headers.segments if segment.p_type == PT_LOAD)
     note_offset = round_up(replace(headers, segments=(_note_segment(headers, 0, 0), *own)).size, page_size)
@@ -96,6 +99,11 @@ def plan(
         if segment.p_filesz:
             loads.append(_load_extent(source, segment, offset, page_size))
             offset = round_up(offset + remainder + segment.p_filesz, page_size)
+    limit = MAX_FILE_SIZE if headers.elfclass == 64 else ELF32_MAX
+    if max(offset, segments[-1].p_offset) > limit:
+        raise InvalidVmcore(
+            f"the vmcore would end at {offset:#x}, an ELF{headers.elfclass} file ends by {limit:#x}"
+        )
     return Layout(replace(headers, segments=tuple(segments)), extents, tuple(loads), offset, last_dump)
 
 

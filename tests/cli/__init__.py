@@ -1,0 +1,16 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The program ``vmcoredd`` as a process."""
+
+import subprocess
+import sys
+from typing import Any
+
+VMCOREDD = [sys.executable, "-X", "dev", "-m", "vmcoredd_daemon.cli"]
+
+
+def run(*arguments: object, **options: Any) -> "subprocess.CompletedProcess[Any]":
+    """Run the program; stdin, stdout and stderr are text unless *options* say otherwise."""
+    given: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "timeout": 60}
+    if "input" not in options:
+        given["stdin"] = subprocess.DEVNULL
+    return subprocess.run([*VMCOREDD, *map(str, arguments)], check=False, **(given | options))

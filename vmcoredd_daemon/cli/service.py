@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The subcommands that talk to the service: add, list, status, write and remove."""
+
+import argparse
+import asyncio
+import os
+import stat
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import asdict
+from pathlib import PurePath
+
+from ..client import Client, DumpInfo, Status
+from ..device_dump import State
+from ..errors import InvalidArgs, VmcoreddError
+from . import FAILURE, SUCCESS, UsageError
+from .table import Cell, complain, fields, show, show_json, table
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run a subcommand; return the exit status."""
+    match options.command:
+        case "add":
+            with _data(options.file) as fd:
+                size = options.size or _own_size(fd, options.file)
+                return asyncio.run(_add(options, fd, size))
+        case "list":
+            return asyncio.run(_list(options))
+        case "status":
+            return asyncio.run(_status(options))
+        case "write":
+            return asyncio.run(_write(options))
+        case _:
+            return asyncio.run(_remove(options))
+
+
+@asynccontextmanager
+async def _client(options: argparse.Namespace) -> AsyncIterator[Client]:
+    client = await Client.open(options.bus_address)
+    try:
+        yield client
+    finally:
+        await client.close()
+
+
+@contextmanager
+def _data(file: str) -> Iterator[int]:
+    if file == "-":
+        yield 0
+        return
+    try:
+        fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise InvalidArgs(f"{file}: {error.strerror}") from error
+    try:
+        if stat.S_ISDIR(os.fstat(fd).st_mode):
+            raise InvalidArgs(f"{file}: is a directory")
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _own_size(fd: int, file: str) -> int:
+    """Return how many bytes of a regular file are still to be read."""
+    name = _name(file)
+    try:
+        state = os.fstat(fd)
+        if not stat.S_ISREG(state.st_mode):
+            raise UsageError(f"{name} is not a regular file, its size is not known: give --size")
+        size = state.st_size - os.lseek(fd, 0, os.SEEK_CUR)
+    except OSError as error:
+        raise InvalidArgs(f"{name}: {error.strerror}") from error
+    if size < 1:
+        raise InvalidArgs(f"{name}: has no bytes, or does not tell how many, as files of /proc: give --size")
+    return size
+
+
+def _name(file: str) -> str:
+    return "standard input" if file == "-" else file
+
+
+async def _add(options: argparse.Namespace, fd: int, size: int) -> int:
+    async with _client(options) as client:
+        path = await client.add_fd(options.name, size, fd, options.timeout)
+        # It is safe now; whoever stops the service at this moment does not make it a failure.
+        with suppress(VmcoreddError):
+            await _warn_if_truncated(client, path, _name(options.file))
+    return SUCCESS
+
+
+async def _warn_if_truncated(client: Client, path: str, source: str) -> None:
+    for dump in await client.list_dumps():
+        if dump.path == path and dump.state == State.TRUNCATED:
+            complain(f"device dump {dump.name} is truncated to {dump.size} bytes: {source} has more")
+
+
+async def _list(options: argparse.Namespace) -> int:
+    async with _client(options) as client:
+        dumps = await client.list_dumps()
+    if options.json:
+        show_json([asdict(dump) for dump in dumps])
+    else:
+        show(_table(dumps))
+    return SUCCESS
+
+
+def _table(dumps: list[DumpInfo]) -> str:
+    header = ["NAME", "STATE", "SIZE", "COLLECTOR", "ERROR"]
+    # Without a failure the last column would be empty.
+    columns = 5 if any(dump.error for dump in dumps) else 4
+    rows: list[list[Cell]] = [[dump.name, dump.state, dump.size, dump.collector, dump.error] for dump in dumps]
+    return table(header[:columns], [row[:columns] for row in rows])
+
+
+async def _status(options: argparse.Namespace) -> int:
+    async with _client(options) as client:
+        status = await client.status()
+    if options.json:
+        show_json(asdict(status))
+    else:
+        show(_fields(status))
+    return SUCCESS
+
+
+def _fields(status: Status) -> str:
+    return fields(
+        {
+            "Version": status.version,
+            "State": status.state,
+            "Source": status.source,
+            "Vmcore": status.vmcore_path or None,
+            "Device dumps": f"{status.device_dumps}, {status.device_dump_bytes} bytes",
+            "Progress": f"{status.bytes_done} of {status.bytes_total} bytes" if status.bytes_total else None,
+        }
+    )
+
+
+async def _write(options: argparse.Namespace) -> int:
+    from ..writer import DEVICE_DUMPS_ONLY
+
+    async with _client(options) as client:
+        path = await client.write()
+    show(f"{path}\n")
+    if PurePath(path).name == DEVICE_DUMPS_ONLY:
+        complain("the memory is not in it, only the device dumps are; the service's log says why")
+        return FAILURE
+    return SUCCESS
+
+
+async def _remove(options: argparse.Namespace) -> int:
+    async with _client(options) as client:
+        await client.remove(options.name)
+    return SUCCESS

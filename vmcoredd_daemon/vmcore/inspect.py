@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What device dumps a vmcore holds, and whether they are what their manifest says.
+
+Offsets, sizes and indices are those of crash's ``dev -V``; true sizes and checksums are the manifest's, where the
+file has one. A file may have several, when the source of one vmcore was another: each describes what stands before
+it.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+from ..errors import InvalidVmcore
+from ..manifest import MANIFEST_NAME, MAX_SIZE, Failure, ManifestDump, load
+from ..note import ByteOrder, Note
+from .elf import Headers, device_dumps, read_headers
+
+BLOCK_SIZE = 1 << 20
+"""Bytes of a device dump that are in memory at a time."""
+
+MAX_DEVICE_DUMPS = 1 << 16
+"""Device dumps that a file may have; crash knows 64. A forged file must not take all memory."""
+
+# include/uapi/linux/elf-em.h; the names are those of uname(2).
+_MACHINES = {
+    3: "i686",
+    8: "mips",
+    20: "ppc",
+    21: "ppc64",
+    22: "s390x",
+    40: "arm",
+    62: "x86_64",
+    183: "aarch64",
+    243: "riscv64",
+    258: "loongarch64",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class FoundDump:
+    """One NT_VMCOREDD note."""
+
+    index: int
+    name: str
+    """As it stands in the file: it may hold control characters; bytes other than ASCII are escaped."""
+    offset: int
+    """Of the data, in the file."""
+    size: int
+    """Bytes of the data, padding included."""
+    true_size: int | None = None
+    """Bytes without the padding, where a manifest says it."""
+    sha256: str | None = None
+    """What the manifest says."""
+    verified: bool | None = None
+    """Whether the data has that checksum; None where there is none, or nobody has looked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """What is known of a file."""
+
+    format: str
+    elfclass: int
+    """32 or 64."""
+    byteorder: str
+    machine: str
+    """As uname(2) calls it."""
+    device_dumps: tuple[FoundDump, ...]
+    failures: tuple[Failure, ...]
+    """Collectors that failed, from the manifests."""
+    problems: tuple[str, ...]
+    """What is wrong with it, each in one line."""
+
+
+def inspect(fd: int, path: str) -> Inspection:
+    """Find the device dumps of the vmcore open at *fd*, and read all that have a checksum, to check it.
+
+    *path* is for messages. Raises InvalidVmcore when the file is not a vmcore, or not a whole one.
+    """
+    found = find(fd, path)
+    dumps = tuple(replace(dump, verified=_verify(fd, path, dump)) for dump in found.device_dumps)
+    altered = tuple(
+        f"device dump {dump.name} does not have the SHA-256 that its manifest says"
+        for dump in dumps
+        if dump.verified is False
+    )
+    return replace(found, device_dumps=dumps, problems=found.problems + altered)
+
+
+def find(fd: int, path: str) -> Inspection:
+    """Do as :func:`inspect`, but leave the data unread."""
+    try:
+        empty = not os.pread(fd, 1, 0)
+    except OSError as error:
+        raise InvalidVmcore(f"{path}: cannot be read: {error.strerror}") from error
+    if empty:
+        raise InvalidVmcore(f"{path}: the file is empty")
+    headers = read_headers(fd, path)
+    search = _Search(fd)
+    for note in device_dumps(fd, headers, path):
+        if len(search.dumps) == MAX_DEVICE_DUMPS:
+            raise InvalidVmcore(f"{path}: has more than {MAX_DEVICE_DUMPS} device dumps")
+        search.add(note)
+    return Inspection(
+        "elf",
+        headers.elfclass,
+        headers.byteorder.value,
+        _machine(headers),
+        tuple(search.dumps),
+        tuple(search.failures),
+        tuple(search.problems),
+    )
+
+
+def copy_data(fd: int, path: str, dump: FoundDump, write: Callable[[bytes], object]) -> bool | None:
+    """Pass the data of *dump* to *write*, in blocks: the true bytes, or all where nobody knows how many are true.
+
+    Return whether they have the manifest's SHA-256, None where there is none to compare. Raises InvalidVmcore when
+    they cannot be read, and whatever *write* raises.
+    """
+    digest = hashlib.sha256()
+    for block in _blocks(fd, path, dump):
+        digest.update(block)
+        write(block)
+    return None if dump.sha256 is None else digest.hexdigest() == dump.sha256
+
+
+def _verify(fd: int, path: str, dump: FoundDump) -> bool | None:
+    return None if dump.sha256 is None else copy_data(fd, path, dump, lambda block: None)
+
+
+def _blocks(fd: int, path: str, dump: FoundDump) -> Iterator[bytes]:
+    offset = dump.offset
+    end = offset + (dump.size if dump.true_size is None else dump.true_size)
+    while offset < end:
+        try:
+            block = os.pread(fd, min(BLOCK_SIZE, end - offset), offset)
+        except OSError as error:
+            reason = f"cannot be read at offset {offset:#x}: {error.strerror}"
+            raise InvalidVmcore(f"{path}: device dump {dump.name} {reason}") from error
+        if not block:
+            raise InvalidVmcore(f"{path}: the file ends at offset {offset:#x}, inside device dump {dump.name}")
+        yield block
+        offset += len(block)
+
+
+class _Search:
+    """What has been found so far."""
+
+    def __init__(self, fd: int) -> None:
+        self.dumps: list[FoundDump] = []
+        self.failures: list[Failure] = []
+        self.problems: list[str] = []
+        self._fd = fd
+        self._undescribed: dict[str, list[int]] = {}
+
+    def add(self, note: Note) -> None:
+        name = (note.dump_name or b"").decode("ascii", "backslashreplace")
+        dump = FoundDump(len(self.dumps), name, note.data_offset, note.data_size)
+        if name == MANIFEST_NAME:
+            dump = self._take_manifest(dump)
+        else:
+            self._undescribed.setdefault(name, []).append(dump.index)
+        self.dumps.append(dump)
+
+    def _take_manifest(self, dump: FoundDump) -> FoundDump:
+        try:
+            data = _read_manifest(self._fd, dump)
+            manifest = load(data)
+        except InvalidVmcore as error:
+            self.problems.append(str(error))
+            return dump
+        self.failures += manifest.failures
+        # From last to first: a device dump of the kernel can have the name of one of ours, and precedes it.
+        for entry in reversed(manifest.device_dumps):
+            if indices := self._undescribed.get(entry.name):
+                index = indices.pop()
+                self.dumps[index] = _described(self.dumps[index], entry)
+        return replace(dump, true_size=len(data))
+
+
+def _read_manifest(fd: int, dump: FoundDump) -> bytes:
+    if dump.size > MAX_SIZE:
+        raise InvalidVmcore(f"{MANIFEST_NAME}: has {dump.size} bytes, at most {MAX_SIZE} are read")
+    try:
+        return os.pread(fd, dump.size, dump.offset).rstrip(b"\0")
+    except OSError as error:
+        raise InvalidVmcore(f"{MANIFEST_NAME}: cannot be read: {error.strerror}") from error
+
+
+def _described(dump: FoundDump, entry: ManifestDump) -> FoundDump:
+    # A size that the note cannot hold is no true size; the checksum will tell that something is wrong.
+    true_size = entry.size if 0 <= entry.size <= dump.size else None
+    return replace(dump, true_size=true_size, sha256=entry.sha256.lower())
+
+
+def _machine(headers: Headers) -> str:
+    name = _MACHINES.get(headers.e_machine, f"e_machine {headers.e_machine}")
+    if name == "ppc64" and headers.byteorder is ByteOrder.LITTLE:
+        return "ppc64le"
+    return "riscv32" if name == "riscv64" and headers.elfclass == 32 else name
