@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Each fault of dbus-next that bus.py and outgoing.py repair, on a real bus."""
+"""Each fault of dbus-next that the package bus repairs, on a real bus."""
 
 import asyncio
 import os
 import socket
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
 from dbus_next import Message
 from dbus_next.service import ServiceInterface, method
 
+from tests.bus import private_bus
 from tests.resources import open_fds
 from vmcoredd_daemon.bus import SENDER, Connection, take_fds
 from vmcoredd_daemon.errors import BusUnavailable, CallFailed
@@ -179,10 +181,66 @@ async def test_bus_that_does_not_answer(tmp_path: Path) -> None:
 
 
 async def test_name_that_is_taken(bus: Connection, bus_address: str) -> None:
-    await bus.own("org.vmcoredd1")
+    await bus.own("org.vmcoredd1", 5)
     other = await Connection.open(bus_address, 5)
     with pytest.raises(BusUnavailable, match="another process owns it"):
-        await other.own("org.vmcoredd1")
+        await other.own("org.vmcoredd1", 5)
     with pytest.raises(BusUnavailable, match=r"cannot own com\.example\.Other"):
-        await other.own("com.example.Other")
+        await other.own("com.example.Other", 5)
     await other.close()
+
+
+async def test_bus_that_closes_while_we_authenticate(tmp_path: Path) -> None:
+    async def close(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.close()
+
+    server = await asyncio.start_unix_server(close, tmp_path / "closes")
+    with pytest.raises(BusUnavailable, match="cannot connect"):
+        await Connection.open(f"unix:path={tmp_path / 'closes'}", 5)
+    server.close()
+    await server.wait_closed()
+
+
+async def test_bus_whose_queue_is_full(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listener, ExitStack() as stack:
+        listener.bind(str(tmp_path / "full"))
+        listener.listen(0)
+        for _ in range(5):
+            waiting = stack.enter_context(socket.socket(socket.AF_UNIX))
+            waiting.setblocking(False)
+            with suppress(BlockingIOError):
+                waiting.connect(str(tmp_path / "full"))
+        async with asyncio.timeout(2):
+            with pytest.raises(BusUnavailable):
+                await Connection.open(f"unix:path={tmp_path / 'full'}", 1)
+
+
+async def test_bus_that_refuses_us(tmp_path: Path) -> None:
+    with private_bus(tmp_path, max_completed_connections=1) as address:
+        first = await Connection.open(address, 5)
+        with pytest.raises(BusUnavailable, match="refuses us"):
+            await Connection.open(address, 5)
+        await first.close()
+
+
+async def test_flood_leaves_time_for_others(bus: Connection, peer: Connection) -> None:
+    # All that a socket holds is there at once; still a timer has its turn in between.
+    turns = 0
+
+    def turn() -> None:
+        nonlocal turns
+        turns += 1
+        asyncio.get_running_loop().call_soon(turn)
+
+    seen = []
+    bus.add_message_handler(lambda message: seen.append(turns) if message.member == "Flood" else None)
+    for _ in range(1000):
+        message = Message.new_signal("/x", "x.y", "Flood")
+        message.destination = bus.unique_name
+        peer.send(message)
+    turn()
+    async with asyncio.timeout(10):
+        while len(seen) < 1000:
+            await asyncio.sleep(0.01)
+    assert max(seen.count(at) for at in set(seen)) <= 64

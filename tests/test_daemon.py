@@ -4,6 +4,7 @@
 import asyncio
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -20,7 +21,7 @@ from tests.service import Service
 from vmcoredd_daemon.bus import Connection
 from vmcoredd_daemon.errors import CallFailed
 from vmcoredd_daemon.manifest import MANIFEST_NAME, Manifest, load
-from vmcoredd_daemon.vmcore.elf import device_dumps, read_headers
+from vmcoredd_daemon.vmcore.elf import device_dumps, read_headers, walk
 
 
 async def fill(name: str, buffer: int, offset: int, size: int) -> int:
@@ -234,17 +235,22 @@ def small_target(tmp_path: Path) -> Iterator[Path]:
         yield target
 
 
-async def test_full_target(small_target: Path, start_daemon: Callable[..., Service], bus: Connection) -> None:
+async def test_full_target(
+    small_target: Path, start_daemon: Callable[..., Service], bus: Connection, source_vmcore: Path
+) -> None:
     daemon = start_daemon()
     await add(bus, "one", 1_000_000, fill)
     with pytest.raises(CallFailed) as caught:
         await add(bus, "too_much", 8_000_000, fill)
     assert caught.value.name == "org.vmcoredd1.Error.NoSpace"
     assert daemon.stop() == 1
-    vmcore = daemon.vmcore("vmcore-device-dumps")
+    vmcore = daemon.vmcore("vmcore-incomplete")
     assert [dump.name for dump in manifest(vmcore).device_dumps] == ["one"]
-    assert list(vmcore.parent.iterdir()) == [vmcore]
-    assert "No space left on device" in daemon.log()
+    assert "no room for" in manifest(vmcore).source.error
+    assert judges.crash(vmcore)[0].name == "one"
+    assert judges.osrelease(vmcore) == judges.osrelease(source_vmcore)
+    assert "the target has no room for" in daemon.log()
+    assert not list(vmcore.parent.glob("vmcore"))
     assert len(list(small_target.rglob("*.note"))) == 1
 
 
@@ -329,3 +335,82 @@ async def test_bus_that_goes_and_comes_back(daemon: Service, bus: Connection, tm
     assert "The connection to the message bus is lost" in daemon.log()
     assert daemon.stop() == 0
     assert judges.crash(daemon.vmcore())[0].name == "one"
+
+
+async def test_sigterm_during_write_vmcore(daemon: Service, bus: Connection) -> None:
+    """A device dump that became durable during the write is in the vmcore all the same."""
+    slow = asyncio.Event()
+
+    async def waits(name: str, buffer: int, offset: int, size: int) -> int:
+        await slow.wait()
+        return await fill(name, buffer, offset, size)
+
+    await add(bus, "early", 100, fill)
+    late = asyncio.create_task(add(bus, "late", 100, waits))
+    async with asyncio.timeout(5):
+        while "late" not in await names(bus):
+            await asyncio.sleep(0.01)
+    writing = asyncio.create_task(call(bus, "WriteVmcore", "a{sv}", [{}]))
+    async with asyncio.timeout(10):
+        while not list(daemon.target.rglob("vmcore-incomplete")):
+            await asyncio.sleep(0.001)
+    slow.set()
+    await late
+    assert await asyncio.to_thread(daemon.stop) == 0
+    await writing
+    assert [dump.name for dump in manifest(daemon.vmcore()).device_dumps] == ["early", "late"]
+
+
+async def test_crash_directory_that_disappears(daemon: Service, bus: Connection) -> None:
+    await add(bus, "one", 100, fill)
+    await call(bus, "WriteVmcore", "a{sv}", [{}])
+    shutil.rmtree(daemon.vmcore().parent)
+    await add(bus, "two", 100, fill)
+    assert daemon.stop() == 0
+    assert [dump.name for dump in manifest(daemon.vmcore()).device_dumps] == ["one", "two"]
+
+
+async def test_damaged_device_dump_is_named_in_the_manifest(daemon: Service, bus: Connection) -> None:
+    await add(bus, "one", 100, fill)
+    await add(bus, "two", 100, fill)
+    daemon.kill()
+    (note,) = daemon.target.rglob("000001.note")
+    with note.open("r+b") as file:
+        file.seek(70)
+        file.write(b"flipped")
+    daemon.start()
+    assert daemon.stop() == 0
+    written = manifest(daemon.vmcore())
+    assert [dump.name for dump in written.device_dumps] == ["two"]
+    assert [(failure.name, failure.error) for failure in written.failures] == [
+        ("000001.note", "org.vmcoredd1.Error.InvalidVmcore")
+    ]
+
+
+async def test_spool_of_another_boot(start_daemon: Callable[..., Service], tmp_path: Path) -> None:
+    spool = tmp_path / "target" / ".vmcoredd-spool"
+    for boot in ("an-older-boot", "an-empty-boot"):
+        (spool / boot).mkdir(parents=True)
+    (spool / "an-older-boot" / "000001.note").write_bytes(b"a device dump")
+    daemon = start_daemon()
+    assert "an-older-boot: device dumps of another boot" in daemon.log()
+    assert not (spool / "an-empty-boot").exists()
+    assert (spool / "an-older-boot" / "000001.note").exists()
+
+
+async def test_source_with_a_broken_note_keeps_its_memory(
+    start_daemon: Callable[..., Service], bus: Connection, source_vmcore: Path, tmp_path: Path
+) -> None:
+    source = tmp_path / "source"
+    shutil.copyfile(source_vmcore, source)
+    with source.open("r+b") as file:
+        headers = read_headers(file.fileno(), str(source))
+        *_, last = walk(file.fileno(), headers, str(source))
+        file.seek(last.offset + 4)
+        file.write(b"\xff\xff\xff\x7f")
+    daemon = start_daemon(source=source)
+    await add(bus, "one", 100, fill)
+    assert daemon.stop() == 0
+    assert judges.same_memory(daemon.vmcore(), source_vmcore)
+    assert [name for name, _ in judges.pyelftools(daemon.vmcore())] == ["LINUX", "LINUX", "CORE"]
+    assert "the notes behind it are lost" in daemon.log()

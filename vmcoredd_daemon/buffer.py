@@ -11,6 +11,7 @@ from typing import Any, ParamSpec, TypeVar
 from .errors import CollectorFailed, NoSpace, VmcoreddError, WriteFailed
 from .manifest import ManifestDump
 from .note import VMCOREDD_HEADER_SIZE
+from .threads import run_alone
 from .vmcore.copy import pwrite, sha256
 from .vmcore.layout import DeviceDumpNote
 
@@ -45,10 +46,22 @@ class Buffer:
 
         Raises OSError when *fd* cannot be read, NoSpace or WriteFailed when the buffer cannot be written.
         """
-        return await self._in_thread(_transfer, fd, self.fd, self.offset + position, self.size - position)
+        # The thread has a descriptor of its own: when its turn comes, that of the caller may be closed, and its
+        # number be another's.
+        source = os.dup(fd)
+        self._running = run_alone(_transfer, source, self.fd, self.offset + position, self.size - position)
+        return await asyncio.shield(self._running)
 
-    async def check(self) -> None:
-        """Raise CollectorFailed when somebody has written past the end of the buffer, or cut it off."""
+    async def check(self, written: int) -> None:
+        """Raise CollectorFailed when a collector says that it has *written* more bytes than there is room for, or
+        has changed the size of the buffer.
+        """
+        if not 0 <= written <= self.size:
+            raise CollectorFailed(
+                f"device dump {self._dump_name}: the collector says that it wrote {written} bytes, "
+                f"it was given room for {self.size}",
+                errno.EOVERFLOW,
+            )
         size = (await self._in_thread(os.fstat, self.fd)).st_size
         if size != self.note_size:
             raise CollectorFailed(
@@ -96,6 +109,8 @@ def _transfer(source: int, fd: int, offset: int, limit: int) -> int:
         data = os.read(source, min(TRANSFER_SIZE, limit))
     except BlockingIOError:
         return -1
+    finally:
+        os.close(source)
     try:
         pwrite(fd, data, offset)
     except OSError as error:

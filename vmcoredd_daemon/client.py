@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from dbus_next import Variant
 
-from .bus import Connection, take_fds
+from .bus import Connection, close_fds, take_fds
 from .device_dump import State
 from .errors import (
     BusUnavailable,
@@ -22,7 +22,6 @@ from .errors import (
 )
 from .names import BUS_NAME, DEVICE_DUMP, MANAGER, MANAGER_PATH
 from .note import check_dump_name
-from .outgoing import close_fds
 
 TIMEOUT = 25.0
 """Seconds for an answer, as sd-bus has it: enough for a service that the call itself starts."""

@@ -5,9 +5,11 @@ A signal only sets an event; everything that happens then reads from top to bott
 """
 
 import asyncio
+import itertools
 import logging
 import resource
 import signal
+import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,9 +23,8 @@ from .dumps import DumpList
 from .errors import BusUnavailable, VmcoreddError, WriteFailed
 from .journal import Event, record
 from .names import BUS_NAME, MANAGER_PATH
-from .note import system_page_size
-from .spool import Spool
-from .vmcore.elf import native_headers
+from .note import system_byteorder, system_page_size
+from .spool import Spool, SpooledDump, left_by_other_boots
 from .writer import VmcoreWriter, Written
 
 _T = TypeVar("_T")
@@ -33,6 +34,9 @@ RECONNECT = 1.0
 
 EXTEND_TIMEOUT = 30.0
 """Seconds that the service manager is asked for, again and again while the work goes on."""
+
+STALL_TIMEOUT = 300.0
+"""Seconds without progress after which it is asked for no more: a slow disk may need them for one fsync."""
 
 STATUS_INTERVAL = 1.0
 """Seconds between two status lines."""
@@ -72,7 +76,6 @@ class Daemon:
         spool = await asyncio.to_thread(self._open_spool)
         dumps, writer = await self._start(spool)
         serving = asyncio.create_task(self._serve(dumps, writer))
-        serving.add_done_callback(self._serving_ended)
         try:
             await self._wait_for_bus()
             record(Event.STARTED, logging.INFO, "Taking device dumps", source=writer.source)
@@ -80,19 +83,26 @@ class Daemon:
             await self._stop.wait()
             notify("STOPPING=1")
             dumps.seal("the service is stopping")
-            await _extend(dumps.drain(self._configuration.drain_timeout), lambda: "Waiting for collectors")
+            notify("STATUS=Waiting for collectors")
+            # Its deadline is its own, so it is given time as long as it takes.
+            await _extend(dumps.drain(self._configuration.drain_timeout), itertools.count().__next__)
             whole = await _write(dumps, writer)
             return Outcome(whole, writer.directory)
         finally:
             serving.cancel()
             await asyncio.wait([serving])
+            dumps.close()
             spool.close()
             record(Event.STOPPED, logging.INFO, "Stopped")
 
     def _open_spool(self) -> Spool:
-        path, byteorder = self._configuration.spool_directory, native_headers().byteorder
+        path, byteorder = self._configuration.spool_directory, system_byteorder()
         try:
-            return Spool.open(path, system_page_size(), byteorder, self._configuration.keep_free)
+            spool = Spool.open(path, system_page_size(), byteorder, self._configuration.keep_free)
+            for directory in left_by_other_boots(path):
+                message = f"{directory}: device dumps of another boot, that are in no vmcore, lie here"
+                record(Event.DUMP_LEFT_BEHIND, logging.WARNING, message, spool=directory)
+            return spool
         except WriteFailed as error:
             record(Event.SPOOL_UNUSABLE, logging.WARNING, f"{error}; device dumps are kept in memory", spool=path)
             return Spool.in_memory(system_page_size(), byteorder)
@@ -100,12 +110,15 @@ class Daemon:
     async def _start(self, spool: Spool) -> tuple[DumpList, VmcoreWriter]:
         configuration = self._configuration
         dumps = DumpList(spool, configuration.limits, enabled=configuration.enabled)
-        for spooled in await asyncio.to_thread(lambda: list(spool.recover(_record_damaged))):
+        recovered, damaged = await asyncio.to_thread(_recover, spool)
+        for spooled in recovered:
             dumps.restore(spooled)
             name = spooled.record.name
-            record(
-                Event.DUMP_RECOVERED, logging.INFO, f"Device dump {name} taken back from the spool", dump_name=name
-            )
+            message = f"Device dump {name} taken back from the spool"
+            record(Event.DUMP_RECOVERED, logging.INFO, message, dump_name=name)
+        for name, error in damaged:
+            dumps.restore_failed(name, error)
+            record(Event.DUMP_DAMAGED, logging.ERROR, f"Set aside in the spool: {name}: {error}", dump_name=name)
         writer = VmcoreWriter(
             dumps, configuration.source, configuration.target, system_page_size(), manifest=configuration.manifest
         )
@@ -136,16 +149,14 @@ class Daemon:
                 problem = "The connection to the message bus is lost"
             except BusUnavailable as error:
                 problem = str(error)
+            except Exception:
+                # A bug, or a bus that answers nonsense: device dumps that are held must still get into a vmcore.
+                log.exception("Unexpected error on the message bus")
+                problem = "The connection to the message bus failed"
             if problem != said:
                 record(Event.BUS_UNAVAILABLE, logging.ERROR, problem)
                 said = problem
             await asyncio.sleep(RECONNECT)
-
-    def _serving_ended(self, serving: asyncio.Task[None]) -> None:
-        # It serves for ever, unless there is a bug; then what is held already must still get into a vmcore.
-        if not serving.cancelled() and (error := serving.exception()) is not None:
-            log.error("The bus is served no longer", exc_info=error)
-            self._stop.set()
 
     async def _serve_connection(self, dumps: DumpList, writer: VmcoreWriter) -> None:
         from .bus import Connection
@@ -155,7 +166,7 @@ class Daemon:
         manager = ManagerInterface(bus, dumps, writer, self._configuration)
         try:
             manager.start()
-            await bus.own(BUS_NAME)
+            await bus.own(BUS_NAME, self._configuration.bus_timeout)
             self._bus_ready.set()
             await bus.wait_closed()
         finally:
@@ -166,14 +177,13 @@ class Daemon:
 async def _write(dumps: DumpList, writer: VmcoreWriter) -> bool:
     """Write the vmcore unless that is done; return whether it is whole."""
 
-    def status() -> str:
+    def progress() -> int:
         percent = 100 * writer.bytes_done // max(writer.bytes_total, 1)
-        return f"Writing the vmcore: {percent} % of {writer.bytes_total} bytes"
+        notify(f"STATUS=Writing the vmcore: {percent} % of {writer.bytes_total} bytes")
+        return writer.bytes_done
 
     try:
-        if writer.outdated:
-            await _extend(writer.write(), status)
-        whole = not writer.outdated
+        whole = await _extend(writer.finish(), progress)
         if whole:
             await dumps.clear_spool()
     except VmcoreddError as error:
@@ -182,16 +192,16 @@ async def _write(dumps: DumpList, writer: VmcoreWriter) -> bool:
     return whole
 
 
-async def _extend(work: Coroutine[Any, Any, _T], status: Callable[[], str]) -> _T:
-    """Await *work*, while the service manager is asked for more time as long as its status changes."""
+async def _extend(work: Coroutine[Any, Any, _T], progress: Callable[[], int]) -> _T:
+    """Await *work*, while the service manager is asked for more time as long as there is progress."""
     task = asyncio.create_task(work)
-    said, silent = "", 0
+    seen, since = -1, time.monotonic()
     while True:
-        now = status()
-        silent = 0 if now != said else silent + 1
-        said = now
-        extend = f"\nEXTEND_TIMEOUT_USEC={int(EXTEND_TIMEOUT * 1e6)}" if silent < EXTEND_TIMEOUT else ""
-        notify(f"STATUS={now}{extend}")
+        now = progress()
+        if now != seen:
+            seen, since = now, time.monotonic()
+        if time.monotonic() - since < STALL_TIMEOUT:
+            notify(f"EXTEND_TIMEOUT_USEC={int(EXTEND_TIMEOUT * 1e6)}")
         done, _ = await asyncio.wait([task], timeout=STATUS_INTERVAL)
         if done:
             return task.result()
@@ -217,7 +227,7 @@ def _record_vmcore(written: Written) -> None:
     fields: dict[str, object] = {"path": written.path, "size": written.size, "dumps": written.device_dumps}
     if written.error:
         message = (
-            f"{written.path} written with {written.device_dumps} device dumps, without the memory: {written.error}"
+            f"{written.path} written with {written.device_dumps} device dumps, but incomplete: {written.error}"
         )
         record(Event.VMCORE_WRITTEN, logging.ERROR, message, **fields)
     else:
@@ -225,8 +235,9 @@ def _record_vmcore(written: Written) -> None:
         record(Event.VMCORE_WRITTEN, logging.INFO, message, **fields)
 
 
-def _record_damaged(problem: str) -> None:
-    record(Event.DUMP_DAMAGED, logging.ERROR, f"Set aside in the spool: {problem}")
+def _recover(spool: Spool) -> tuple[list[SpooledDump], list[tuple[str, VmcoreddError]]]:
+    damaged: list[tuple[str, VmcoreddError]] = []
+    return list(spool.recover(lambda name, error: damaged.append((name, error)))), damaged
 
 
 def _raise_fd_limit() -> None:

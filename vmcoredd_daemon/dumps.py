@@ -7,7 +7,6 @@ end: once sealed, nothing comes in any more.
 """
 
 import asyncio
-import errno
 import logging
 import os
 import time
@@ -112,28 +111,34 @@ class DumpList:
                 self.failures_forgotten,
             )
 
-    def find(self, number: int) -> DeviceDump:
-        """Return a device dump by its number. Raises UnknownDump."""
-        try:
-            return self._dumps[number]
-        except KeyError:
-            raise UnknownDump(f"there is no device dump {number}") from None
+    def restore_failed(self, name: str, error: VmcoreddError) -> None:
+        """Remember a device dump that an earlier daemon acknowledged and that is damaged now."""
+        dump = DeviceDump(self._next, name, 0, 0, "spool", _now())
+        self._next += 1
+        self._dumps[dump.number] = dump
+        self._fail(dump, error)
 
     async def remove(self, number: int) -> None:
         """Remove a device dump, or forget that it failed. Raises UnknownDump, Busy or WriteFailed."""
         async with self._lock:
-            if self._sealed:
-                raise Busy(self._sealed)
-            dump = self.find(number)
+            self.check_open()
+            if number not in self._dumps:
+                raise UnknownDump(f"there is no device dump {number}")
+            dump = self._dumps[number]
             if dump.state is State.COLLECTING:
                 raise Busy(f"device dump {dump.name} is still being collected")
             if dump.note is not None:
-                await self._spool.remove(number)
+                await self._spool.remove([number])
                 self._order.remove(number)
                 self.generation += 1
                 os.close(dump.note.fd)
             del self._dumps[number]
         self._notify(Change.REMOVED, dump)
+
+    def check_open(self) -> None:
+        """Raise Busy when the list is sealed."""
+        if self._sealed:
+            raise Busy(self._sealed)
 
     def seal(self, reason: str) -> None:
         """Refuse every addition and removal from now on, with Busy and this reason."""
@@ -160,16 +165,23 @@ class DumpList:
         if self._tasks:
             await asyncio.wait(self._tasks.values(), timeout=timeout)
 
+    def close(self) -> None:
+        """Give up the notes; in the spool they stay."""
+        for dump in self._dumps.values():
+            if dump.note is not None:
+                os.close(dump.note.fd)
+        self._dumps.clear()
+        self._order.clear()
+
     async def clear_spool(self) -> None:
-        """Empty the spool, because a vmcore holds all of it. Raises WriteFailed."""
+        """Remove the complete device dumps from the spool, because a vmcore holds them. Raises WriteFailed."""
         async with self._lock:
-            await self._spool.clear()
+            await self._spool.remove(self._order)
 
     def _reserve(self, name: str, size: int, collector: str) -> DeviceDump:
         if not self._enabled:
             raise Disabled("device dumps are switched off by the configuration")
-        if self._sealed:
-            raise Busy(self._sealed)
+        self.check_open()
         check_dump_name(name)
         if size < 1:
             raise InvalidArgs(f"device dump {name}: size is {size}")
@@ -200,10 +212,10 @@ class DumpList:
         buffer = None
         try:
             async with self._collecting:
-                buffer = await self._spool.create(dump.number, dump.name, dump.limit)
                 async with asyncio.timeout(timeout):
+                    buffer = await self._spool.create(dump.number, dump.name, dump.limit)
                     collected = await collector.collect(dump.name, buffer)
-                    await _check(dump, buffer, collected)
+                    await buffer.check(collected.size)
                 return await self._commit(dump, buffer, collected)
         except VmcoreddError as error:
             failure = error
@@ -254,7 +266,11 @@ class DumpList:
 
     def _notify(self, change: Change, dump: DeviceDump) -> None:
         for listener in self.listeners:
-            listener(change, dump)
+            try:
+                listener(change, dump)
+            except Exception:
+                # Who only wants to know cannot make a device dump fail.
+                log.exception("Device dump %s: cannot announce that it is %s", dump.name, change)
 
     def _finished(self, number: int, collector: Collector, task: asyncio.Task[DeviceDump]) -> None:
         collector.close()
@@ -262,16 +278,6 @@ class DumpList:
         # The failure is in the list; the task's copy of it may have nobody who waits.
         if not task.cancelled():
             task.exception()
-
-
-async def _check(dump: DeviceDump, buffer: Buffer, collected: Collected) -> None:
-    if not 0 <= collected.size <= dump.limit:
-        raise CollectorFailed(
-            f"device dump {dump.name}: the collector says that it wrote {collected.size} bytes, "
-            f"it was given room for {dump.limit}",
-            errno.EOVERFLOW,
-        )
-    await buffer.check()
 
 
 def _now() -> int:

@@ -118,7 +118,8 @@ class ManagerInterface(ServiceInterface):
         self._writer = writer
         self._configuration = configuration
         self._objects: dict[int, DeviceDumpInterface] = {}
-        self._announce: asyncio.TimerHandle | None = None
+        self._announced: dict[str, object] = {}
+        self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
         """Export everything and follow the dump list."""
@@ -126,14 +127,18 @@ class ManagerInterface(ServiceInterface):
         for dump in self._dumps:
             self._export(dump)
         self._dumps.listeners.append(self._dump_changed)
-        self._writer.listeners.append(self._written)
+        self._writer.listeners.append(self.VmcoreWritten)
+        self._announce_changes()
 
     def stop(self) -> None:
-        """Follow the dump list no longer."""
+        """Announce what is left to announce, and follow the dump list no longer."""
+        if self._timer is None:
+            return
+        self._timer.cancel()
+        self._announce_changes()
+        self._timer.cancel()
         self._dumps.listeners.remove(self._dump_changed)
-        self._writer.listeners.remove(self._written)
-        if self._announce is not None:
-            self._announce.cancel()
+        self._writer.listeners.remove(self.VmcoreWritten)
 
     @method()
     async def AddDeviceDump(self, dump_name: "s", size: "u", collector: "o", options: "a{sv}") -> "o":
@@ -159,16 +164,15 @@ class ManagerInterface(ServiceInterface):
 
     @method()
     async def RemoveDeviceDump(self, dump: "o") -> "":
-        number = dump.removeprefix(dump_path(0)[:-1])
-        if not number.isdecimal() or dump_path(int(number)) != dump:
-            raise UnknownDump(f"there is no device dump {dump}")
-        await self._dumps.remove(int(number))
+        for known in self._dumps:
+            if dump_path(known.number) == dump:
+                return await self._dumps.remove(known.number)
+        raise UnknownDump(f"there is no device dump {dump[:80]}")
 
     @method()
     async def WriteVmcore(self, options: "a{sv}") -> "s":
         if options:
             raise InvalidArgs(f"unknown option {next(iter(options))!a}")
-        self._schedule()
         return str((await self._writer.write()).path)
 
     @signal()
@@ -251,19 +255,12 @@ class ManagerInterface(ServiceInterface):
             self._objects[dump.number].update(dump)
             announce = self.DeviceDumpAdded if change is Change.ADDED else self.DeviceDumpFailed
             announce(dump)
-        self._schedule()
-
-    def _written(self, written: Written) -> None:
-        self.VmcoreWritten(written)
-        self._schedule()
-
-    def _schedule(self) -> None:
-        if self._announce is None:
-            self._announce = asyncio.get_running_loop().call_later(COALESCE, self._announce_changes)
 
     def _announce_changes(self) -> None:
-        self._announce = None
-        if self._bus.connected:
-            self.emit_properties_changed({name: getattr(self, name) for name in _CHANGING})
-        if self._writer.writing:
-            self._schedule()
+        """Announce what has changed since the last time, and do so again in a while."""
+        self._timer = asyncio.get_running_loop().call_later(COALESCE, self._announce_changes)
+        values = {name: getattr(self, name) for name in _CHANGING}
+        changed = {name: value for name, value in values.items() if self._announced.get(name) != value}
+        self._announced = values
+        if changed and self._bus.connected:
+            self.emit_properties_changed(changed)

@@ -39,9 +39,12 @@ class Event(Enum):
     DUMP_REMOVED = "f1d68bc797d84e8a9d8db9eee7536704"
     DUMP_RECOVERED = "b4fc1459895944c4842f16d2098c45ca"
     DUMP_DAMAGED = "b364d7ec2b0945a38ec214647f3ecf51"
+    DUMP_LEFT_BEHIND = "045649f4ada24931ad35c3c311b550c3"
     VMCORE_WRITTEN = "730cad66075e45f28913add0fa05a938"
     VMCORE_FAILED = "2d0c546c4ae446eca68db06a50c61d24"
     SOURCE_UNREADABLE = "15f1ce25e59a422c93d517bda6323f46"
+    SPACE_SHORT = "4e4e7ef8435f418586a4db13c23f4427"
+    KERNEL_LOG_MISSING = "13c0ddda3b3d464a87d07345a0bee222"
     SPOOL_UNUSABLE = "1b5b9e4bac484332aabc77e51b4c64de"
     BUS_UNAVAILABLE = "241b7486a02f47449babc98700c6e459"
 
@@ -100,8 +103,9 @@ def _stderr_is_journal() -> bool:
 def _journal_handler() -> logging.Handler:
     from systemd import journal
 
-    def send(message: str, **fields: object) -> None:
-        # JournalHandler passes every attribute of the record; the journal's own fields are in capital letters.
+    def send(message: str, /, **fields: object) -> None:
+        # JournalHandler passes every attribute of the record, its "message" too; the journal's own fields are in
+        # capital letters.
         journal.send(message, **{name: value for name, value in fields.items() if name.isupper()})
 
     handler: logging.Handler = journal.JournalHandler(sender_function=send, SYSLOG_IDENTIFIER=IDENTIFIER)

@@ -6,6 +6,7 @@ Mirrors ``include/uapi/linux/vmcore.h`` and ``vmcoredd_write_header()`` in Linux
 
 import os
 import struct
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -47,6 +48,11 @@ def round_up(value: int, alignment: int) -> int:
 def system_page_size() -> int:
     """Return ``PAGE_SIZE`` of the running kernel, in bytes."""
     return os.sysconf("SC_PAGE_SIZE")
+
+
+def system_byteorder() -> ByteOrder:
+    """Return the byte order of this machine."""
+    return ByteOrder(sys.byteorder)
 
 
 def note_size(size: int, page_size: int) -> int:

@@ -11,8 +11,7 @@ import asyncio
 import errno
 import fcntl
 import os
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -20,24 +19,27 @@ from pathlib import Path
 from typing import ParamSpec
 
 from .buffer import Buffer, storage_error
+from .device_dump import State
 from .errors import Busy, InvalidVmcore, VmcoreddError, WriteFailed
-from .manifest import ManifestDump, load_dump
+from .manifest import MAX_SIZE, ManifestDump, load_dump
 from .note import (
     NT_VMCOREDD,
     VMCOREDD_HEADER_SIZE,
     ByteOrder,
+    check_dump_name,
     note_size,
     pack_vmcoredd_header,
     walk_notes,
 )
-from .vmcore.copy import pwrite, sha256
+from .vmcore.copy import pwrite, sha256, sync_directory
 from .vmcore.layout import DeviceDumpNote
 
 _P = ParamSpec("_P")
 
-_NOTE_NAME = re.compile(r"\d{6,}\.note")
-
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+MEMORY_RESERVE = 64 << 20
+"""Bytes of memory that device dumps in memory leave available."""
 
 F_SEAL_FUTURE_WRITE = 0x0010
 """``include/uapi/linux/fcntl.h``; Python's fcntl module does not have it."""
@@ -70,8 +72,9 @@ class Spool:
         """
         path /= BOOT_ID.read_text(encoding="ascii").strip()
         try:
-            path.parent.mkdir(mode=0o700, exist_ok=True)
-            path.mkdir(mode=0o700, exist_ok=True)
+            for needed in (path.parent, path):
+                needed.mkdir(mode=0o700, exist_ok=True)
+                sync_directory(needed.parent)
             directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         except OSError as error:
             raise WriteFailed(f"{path}: cannot use the spool directory: {error.strerror}") from error
@@ -91,11 +94,6 @@ class Spool:
         """Return a spool whose buffers are memfds."""
         return cls(None, page_size, byteorder, 0)
 
-    @property
-    def durable(self) -> bool:
-        """True when device dumps survive the end of the daemon."""
-        return self._directory is not None
-
     def note_size(self, size: int) -> int:
         """Return the bytes that a device dump of at most *size* bytes takes. Raises TooLarge."""
         return note_size(size, self._page_size)
@@ -111,6 +109,8 @@ class Spool:
 
     def _create(self, dump_name: str, size: int) -> int:
         if self._directory is None:
+            if _available_memory() - size < MEMORY_RESERVE:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             fd = os.memfd_create(dump_name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
             os.ftruncate(fd, size)
             return fd
@@ -132,32 +132,27 @@ class Spool:
         os.ftruncate(note.fd, note.note_size)
         if self._directory is not None:
             pwrite(note.fd, record.dump(), note.note_size)
-        header = pack_vmcoredd_header(note.dump_name.encode("ascii"), note.note_size, self._byteorder)
-        pwrite(note.fd, header, 0)
+        pwrite(note.fd, self._header(note.dump_name, note.note_size), 0)
         if self._directory is None:
             _seal(note.fd)
             return
         os.fsync(note.fd)
         name = _note_name(number)
         os.link(f"/proc/self/fd/{note.fd}", name, dst_dir_fd=self._directory, follow_symlinks=True)
-        os.fsync(self._directory)
+        try:
+            os.fsync(self._directory)
+        except OSError:
+            # Nobody is told that it is there, so it must not come back.
+            os.unlink(name, dir_fd=self._directory)
+            raise
 
-    async def remove(self, number: int) -> None:
-        """Remove a complete device dump. Raises WriteFailed."""
+    async def remove(self, numbers: Iterable[int]) -> None:
+        """Remove complete device dumps. Raises WriteFailed."""
         if self._directory is not None:
             try:
-                await asyncio.to_thread(self._remove, self._directory, [_note_name(number)])
+                await asyncio.to_thread(self._remove, self._directory, [_note_name(number) for number in numbers])
             except OSError as error:
-                raise storage_error(error, _note_name(number)) from error
-
-    async def clear(self) -> None:
-        """Remove everything: the vmcore has it. Raises WriteFailed."""
-        if self._directory is not None:
-            names = _names(self._directory)
-            try:
-                await asyncio.to_thread(self._remove, self._directory, names)
-            except OSError as error:
-                raise storage_error(error, "spool") from error
+                raise WriteFailed(f"cannot remove from the spool: {error.strerror}") from error
 
     @staticmethod
     def _remove(directory: int, names: list[str]) -> None:
@@ -165,31 +160,57 @@ class Spool:
             os.unlink(name, dir_fd=directory)
         os.fsync(directory)
 
-    def recover(self, report: Callable[[str], None]) -> Iterator[SpooledDump]:
+    def recover(self, report: Callable[[str, VmcoreddError], None]) -> Iterator[SpooledDump]:
         """Yield the device dumps that an earlier daemon left, in their order. Blocks.
 
-        What is not whole is set aside under the name ``*.damaged``, and *report* is told.
+        What is not whole is set aside under the name ``*.damaged``, and *report* is told its name and why.
         """
         if self._directory is None:
             return
         for name in _names(self._directory):
-            fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._directory)
             try:
-                yield SpooledDump(int(name.removesuffix(".note")), *self._load(fd))
+                spooled = self._open_note(self._directory, name)
             except VmcoreddError as error:
-                os.close(fd)
-                report(f"{name}: {error}")
-                os.rename(name, f"{name}.damaged", src_dir_fd=self._directory, dst_dir_fd=self._directory)
+                report(name, error)
+                with suppress(OSError):
+                    os.rename(name, f"{name}.damaged", src_dir_fd=self._directory, dst_dir_fd=self._directory)
+            else:
+                yield spooled
+
+    def _open_note(self, directory: int, name: str) -> SpooledDump:
+        number = name.removesuffix(".note")
+        if not (number.isascii() and number.isdecimal() and name == _note_name(int(number))):
+            raise InvalidVmcore("is not a name that the spool gives")
+        try:
+            fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+        except OSError as error:
+            raise InvalidVmcore(f"cannot be opened: {error.strerror}") from error
+        try:
+            return SpooledDump(int(number), *self._load(fd))
+        except OSError as error:
+            os.close(fd)
+            raise InvalidVmcore(f"cannot be read: {error.strerror}") from error
+        except BaseException:
+            os.close(fd)
+            raise
 
     def _load(self, fd: int) -> tuple[ManifestDump, DeviceDumpNote]:
-        file_size = os.fstat(fd).st_size
-        header = next(walk_notes(partial(os.pread, fd), 0, file_size, self._byteorder), None)
+        header = next(walk_notes(partial(os.pread, fd), 0, os.fstat(fd).st_size, self._byteorder), None)
         if header is None or header.n_type != NT_VMCOREDD:
             raise InvalidVmcore("does not begin with an NT_VMCOREDD note")
-        record = load_dump(os.pread(fd, file_size - header.end, header.end))
+        record = load_dump(os.pread(fd, MAX_SIZE, header.end))
+        check_dump_name(record.name)
+        if record.state not in {State.COMPLETE, State.TRUNCATED} or not 0 <= record.size <= record.limit:
+            raise InvalidVmcore(f"device dump {record.name} has a description that is not one of the spool")
+        size = self.note_size(record.limit)
+        if os.pread(fd, VMCOREDD_HEADER_SIZE, 0) != self._header(record.name, size):
+            raise InvalidVmcore(f"device dump {record.name} has a header that does not fit its description")
         if sha256(fd, header.data_offset, record.size) != record.sha256:
             raise InvalidVmcore(f"device dump {record.name} does not have its SHA-256 any more")
-        return record, DeviceDumpNote(record.name, fd, header.end, record.size, record.sha256)
+        return record, DeviceDumpNote(record.name, fd, size, record.size, record.sha256)
+
+    def _header(self, dump_name: str, size: int) -> bytes:
+        return pack_vmcoredd_header(dump_name.encode("ascii"), size, self._byteorder)
 
     def next_number(self) -> int:
         """Return a number above that of every file in the spool, damaged ones included."""
@@ -201,6 +222,23 @@ class Spool:
         if self._directory is not None:
             os.close(self._directory)
             self._directory = None
+
+
+def left_by_other_boots(path: Path) -> list[Path]:
+    """Return the directories in the spool *path* whose device dumps no vmcore has taken. Blocks.
+
+    Directories of other boots that hold nothing are removed.
+    """
+    boot = BOOT_ID.read_text(encoding="ascii").strip()
+    left = []
+    for directory in sorted(path.iterdir()):
+        if directory.name == boot or not directory.is_dir():
+            continue
+        try:
+            directory.rmdir()
+        except OSError:
+            left.append(directory)
+    return left
 
 
 async def _owned(function: Callable[_P, int], *args: _P.args, **kwargs: _P.kwargs) -> int:
@@ -221,8 +259,14 @@ def _note_name(number: int) -> str:
     return f"{number:06}.note"
 
 
+def _available_memory() -> int:
+    """Return MemAvailable in bytes."""
+    with open("/proc/meminfo", encoding="ascii") as file:
+        return next(int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable:"))
+
+
 def _names(directory: int) -> list[str]:
-    return sorted(name for name in os.listdir(directory) if _NOTE_NAME.fullmatch(name))
+    return sorted(name for name in os.listdir(directory) if name.endswith(".note"))
 
 
 def _seal(fd: int) -> None:

@@ -1,38 +1,37 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Turn the dump list into a vmcore: snapshot, manifest, layout, copy; and fall back rather than lose.
 
-First choice is the source's memory with the device dumps in it. Where the source cannot be read, or the target
-has no room for it, the device dumps alone are written, as an ELF core file without memory.
+First choice is the source's memory with the device dumps in it. Where the source cannot be read, the device dumps
+alone are written, as an ELF core file without memory; where the target has no room for all of the memory, as much
+as fits.
 """
 
 import asyncio
-import errno
+import itertools
 import logging
 import os
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
-from . import __version__
 from .device_dump import Snapshot
 from .dumps import DumpList
-from .errors import Busy, InvalidVmcore, NoSpace, VmcoreddError, WriteFailed
+from .errors import Busy, InvalidVmcore, NoSpace, QuotaExceeded, VmcoreddError, WriteFailed
 from .journal import Event, record
-from .manifest import MANIFEST_NAME, Manifest, ManifestSource
-from .note import VMCOREDD_HEADER_SIZE, note_size, pack_vmcoredd_header
-from .vmcore.copy import CopyReport, write_vmcore
-from .vmcore.elf import Headers, native_headers, read_headers, walk
-from .vmcore.layout import DeviceDumpNote, Layout, Source, plan
+from .kernel_log import KERNEL_LOG, save_kernel_log
+from .manifest import ManifestSource
+from .manifest_note import manifest_note
+from .note import Note, system_byteorder
+from .vmcore.copy import NO_SPACE, VMCORE_INCOMPLETE, CopyReport, sync_directory, write_vmcore
+from .vmcore.elf import Headers, empty_headers, read_headers, walk
+from .vmcore.layout import Layout, Source, plan
 
 VMCORE = "vmcore"
 DEVICE_DUMPS_ONLY = "vmcore-device-dumps"
 """Name of the file that holds device dumps and no memory, so that nobody takes it for the vmcore."""
-
-_REPORT_ROOM = 512
-"""Bytes that the manifest may grow by when the copy is done: counts, and why the memory is missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +41,9 @@ class Written:
     path: Path
     size: int
     device_dumps: int
-    report: CopyReport
+    """Those of ours, without the manifest."""
     error: str = ""
-    """Why it has no memory, where it has none."""
+    """Why it has not all of the memory."""
 
 
 class VmcoreWriter:
@@ -61,24 +60,47 @@ class VmcoreWriter:
         self._target = target
         self._page_size = page_size
         self._manifest = manifest
-        self._generation: int | None = None
+        self._snapshot: Snapshot | None = None
+        self._lock = asyncio.Lock()
         self.directory: Path | None = None
 
     @property
     def outdated(self) -> bool:
         """True unless a vmcore is on disk that holds all device dumps."""
-        return self._generation != self._dumps.generation or self.written is None or bool(self.written.error)
+        if self._snapshot is None or self.written is None or self.written.error:
+            return True
+        return self._snapshot.generation != self._dumps.generation
 
     async def write(self) -> Written:
-        """Write a vmcore with all complete device dumps. Raises Busy, NoSpace or WriteFailed."""
+        """Write a vmcore with all complete device dumps, because somebody asks for it now.
+
+        Raises Busy, NoSpace or WriteFailed.
+        """
         if self.writing:
             raise Busy("a vmcore is being written")
-        self.writing, self.bytes_done = True, 0
+        self._dumps.check_open()
+        async with self._lock:
+            return await self._write_snapshot()
+
+    async def finish(self) -> bool:
+        """Write a vmcore unless that is done, because the service stops; return whether it has everything.
+
+        A write that is under way ends first. Raises NoSpace or WriteFailed.
+        """
+        async with self._lock:
+            # Twice, if need be: a device dump may have become durable while the first was being written.
+            for _ in range(2):
+                if self.outdated:
+                    await self._write_snapshot()
+        return not self.outdated
+
+    async def _write_snapshot(self) -> Written:
+        self.writing, self.bytes_done, self.bytes_total = True, 0, 0
         try:
             with self._dumps.sealed("a vmcore is being written"):
                 snapshot = await self._dumps.snapshot()
                 self.written = await asyncio.to_thread(self._write, snapshot)
-                self._generation = snapshot.generation
+                self._snapshot = snapshot
         except VmcoreddError as error:
             record(Event.VMCORE_FAILED, logging.ERROR, f"No vmcore written: {error}")
             raise
@@ -89,33 +111,44 @@ class VmcoreWriter:
         return self.written
 
     def _write(self, snapshot: Snapshot) -> Written:
-        directory = self._make_directory()
         try:
-            try:
-                return self._write_with_memory(directory, snapshot)
-            except InvalidVmcore as error:
-                record(Event.SOURCE_UNREADABLE, logging.ERROR, str(error), source=self.source)
-                return self._write_device_dumps_only(directory, snapshot, str(error))
-            except NoSpace as error:
-                record(Event.VMCORE_FAILED, logging.ERROR, f"No room for the memory: {error}", target=self._target)
-                return self._write_device_dumps_only(directory, snapshot, str(error))
-        except VmcoreddError:
-            if not any(directory.iterdir()):
-                directory.rmdir()
-                self.directory = None
-            raise
+            directory = self._make_directory()
+            if problem := save_kernel_log(self.source, directory):
+                message = f"No {KERNEL_LOG}: {problem}"
+                record(Event.KERNEL_LOG_MISSING, logging.WARNING, message, source=self.source)
+            return self._write_or_fall_back(directory, snapshot)
+        except OSError as error:
+            raise WriteFailed(f"{self._target}: {error.strerror}") from error
+
+    def _write_or_fall_back(self, directory: Path, snapshot: Snapshot) -> Written:
+        try:
+            return self._write_with_memory(directory, snapshot)
+        except QuotaExceeded as error:
+            # All notes together are more than crash reads: the memory goes without ours.
+            reason = str(error)
+            self._write_with_memory(directory, replace(snapshot, records=(), notes=()))
+        except (InvalidVmcore, WriteFailed) as error:
+            reason = str(error)
+        record(Event.SOURCE_UNREADABLE, logging.ERROR, reason, source=self.source)
+        described = ManifestSource(str(self.source), error=reason)
+        return self._copy(directory / DEVICE_DUMPS_ONLY, snapshot, Source(-1, 0), empty_headers(), described)
 
     def _make_directory(self) -> Path:
         """Make the directory of this crash, named as kdump-utils does: host and UTC time."""
-        if self.directory is None:
-            name = f"{platform.node() or 'localhost'}-{time.strftime('%Y-%m-%d-%H:%M:%S', time.gmtime())}"
-            try:
-                (self._target / name).mkdir(mode=0o700, exist_ok=True)
-            except OSError as error:
-                kind = NoSpace if error.errno in {errno.ENOSPC, errno.EDQUOT} else WriteFailed
-                raise kind(f"{self._target}: cannot make a directory in the target: {error.strerror}") from error
-            self.directory = self._target / name
-        return self.directory
+        if self.directory is not None and self.directory.is_dir():
+            return self.directory
+        name = f"{platform.node() or 'localhost'}-{time.strftime('%Y-%m-%d-%H:%M:%S', time.gmtime())}"
+        # The clock of a capture kernel may be wrong; what an earlier crash has left stays.
+        names = itertools.chain([name], (f"{name}.{number}" for number in itertools.count(1)))
+        try:
+            path = next(self._target / name for name in names if not (self._target / name).exists())
+            path.mkdir(mode=0o700)
+            sync_directory(self._target)
+        except OSError as error:
+            kind = NoSpace if error.errno in NO_SPACE else WriteFailed
+            raise kind(f"{self._target}: cannot make a directory in the target: {error.strerror}") from error
+        self.directory = path
+        return path
 
     def _write_with_memory(self, directory: Path, snapshot: Snapshot) -> Written:
         try:
@@ -124,41 +157,53 @@ class VmcoreWriter:
             raise InvalidVmcore(f"{self.source}: cannot open the source: {error.strerror}") from error
         try:
             headers = read_headers(fd, str(self.source))
-            if headers.byteorder is not native_headers().byteorder:
+            if headers.byteorder is not system_byteorder():
                 raise InvalidVmcore(
                     f"{self.source}: has the byte order of another machine, {headers.byteorder} endian"
                 )
-            return self._copy(directory, VMCORE, snapshot, Source(fd, os.fstat(fd).st_size), headers, "")
+            source = Source(fd, os.fstat(fd).st_size)
+            return self._copy(directory / VMCORE, snapshot, source, headers, ManifestSource(str(self.source)))
         finally:
             os.close(fd)
 
-    def _write_device_dumps_only(self, directory: Path, snapshot: Snapshot, error: str) -> Written:
-        return self._copy(directory, DEVICE_DUMPS_ONLY, snapshot, Source(-1, 0), native_headers(), error)
-
     def _copy(
-        self, directory: Path, name: str, snapshot: Snapshot, source: Source, headers: Headers, error: str
+        self, path: Path, snapshot: Snapshot, source: Source, headers: Headers, described: ManifestSource
     ) -> Written:
-        described = ManifestSource(str(self.source), error=error[: _REPORT_ROOM // 4])
-        own = self._manifest_note(snapshot, described) if self._manifest else None
-        dumps = [*snapshot.notes, own] if own else [*snapshot.notes]
-        complete = partial(self._complete_manifest, snapshot, described, own.note_size) if own else None
-        try:
-            layout = plan(source, headers, walk(source.fd, headers, str(self.source)), dumps, self._page_size)
+        with ExitStack() as stack:
+            dumps, complete = [*snapshot.notes], None
+            if self._manifest:
+                note = manifest_note(snapshot, described, self._page_size, headers.byteorder)
+                own, complete = stack.enter_context(note)
+                dumps.append(own)
+            layout = plan(source, headers, self._notes(source, headers), dumps, self._page_size)
+            self._warn_if_small(path.parent, layout)
             self.bytes_total, self.bytes_done = layout.copied, 0
-            report = write_vmcore(layout, dumps, directory, name, self._page_size, self._advance, complete)
-        finally:
-            if own:
-                os.close(own.fd)
-        return self._result(directory / name, layout, snapshot, report, error)
+            report = write_vmcore(layout, dumps, path.parent, path.name, self._page_size, self._advance, complete)
+        self._report(report)
+        error = described.error
+        if report.left_out:
+            path = path.with_name(VMCORE_INCOMPLETE)
+            error = f"the target has no room for {report.left_out} of {layout.size} bytes"
+        return Written(path, path.stat().st_size, len(snapshot.notes), error)
 
-    def _result(self, path: Path, layout: Layout, snapshot: Snapshot, report: CopyReport, error: str) -> Written:
+    def _notes(self, source: Source, headers: Headers) -> Iterator[Note]:
+        """Yield the source's notes up to the first broken one, as the kernel does: the memory is worth more."""
+        try:
+            yield from walk(source.fd, headers, str(self.source))
+        except InvalidVmcore as error:
+            record(Event.SOURCE_UNREADABLE, logging.ERROR, f"{error}; the notes behind it are lost")
+
+    def _warn_if_small(self, directory: Path, layout: Layout) -> None:
+        state = os.statvfs(directory)
+        free = state.f_bavail * state.f_frsize
+        if layout.size > free:
+            message = f"{directory}: {free} bytes are free, the vmcore has {layout.size} less its runs of zeros"
+            record(Event.SPACE_SHORT, logging.WARNING, message, free=free, size=layout.size)
+
+    def _report(self, report: CopyReport) -> None:
         for dump in report.altered:
-            record(
-                Event.DUMP_DAMAGED,
-                logging.WARNING,
-                f"Device dump {dump} was altered after it was taken",
-                dump_name=dump,
-            )
+            message = f"Device dump {dump} was altered after it was taken"
+            record(Event.DUMP_DAMAGED, logging.WARNING, message, dump_name=dump)
         if report.unreadable_pages or report.missing_bytes:
             record(
                 Event.SOURCE_UNREADABLE,
@@ -169,36 +214,6 @@ class VmcoreWriter:
                 unreadable_pages=report.unreadable_pages,
                 missing_bytes=report.missing_bytes,
             )
-        return Written(path, layout.size, len(snapshot.notes), report, error)
 
     def _advance(self, size: int) -> None:
         self.bytes_done += size
-
-    def _manifest_note(self, snapshot: Snapshot, source: ManifestSource) -> DeviceDumpNote:
-        data = _manifest(snapshot, source)
-        size = note_size(len(data) + _REPORT_ROOM, self._page_size)
-        header = pack_vmcoredd_header(MANIFEST_NAME.encode("ascii"), size, native_headers().byteorder)
-        fd = os.memfd_create(MANIFEST_NAME, os.MFD_CLOEXEC)
-        with os.fdopen(os.dup(fd), "wb") as file:
-            file.write(header + data)
-            file.truncate(size)
-        return DeviceDumpNote(MANIFEST_NAME, fd, size, len(data), "")
-
-    def _complete_manifest(
-        self, snapshot: Snapshot, source: ManifestSource, size: int, report: CopyReport
-    ) -> bytes:
-        counted = replace(source, unreadable_pages=report.unreadable_pages, missing_bytes=report.missing_bytes)
-        data = _manifest(snapshot, counted)
-        return data if len(data) <= size - VMCOREDD_HEADER_SIZE else b""
-
-
-def _manifest(snapshot: Snapshot, source: ManifestSource) -> bytes:
-    written = time.time_ns() // 1000
-    return Manifest(
-        f"vmcoredd {__version__}",
-        written,
-        snapshot.records,
-        snapshot.failures,
-        snapshot.failures_forgotten,
-        source,
-    ).dump()

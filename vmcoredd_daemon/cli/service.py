@@ -136,13 +136,13 @@ def _fields(status: Status) -> str:
 
 
 async def _write(options: argparse.Namespace) -> int:
-    from ..writer import DEVICE_DUMPS_ONLY
+    from ..writer import VMCORE
 
     async with _client(options) as client:
         path = await client.write()
     show(f"{path}\n")
-    if PurePath(path).name == DEVICE_DUMPS_ONLY:
-        complain("the memory is not in it, only the device dumps are; the service's log says why")
+    if PurePath(path).name != VMCORE:
+        complain("the memory is not in it, or not all of it; the service's log says why")
         return FAILURE
     return SUCCESS
 

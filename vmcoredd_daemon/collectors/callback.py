@@ -4,10 +4,9 @@
 import errno
 
 from ..buffer import Buffer
-from ..bus import Connection, take_fds
+from ..bus import Connection, close_fds, take_fds
 from ..errors import CallFailed, CollectorFailed
 from ..names import COLLECTOR
-from ..outgoing import close_fds
 from . import Collected
 
 

@@ -7,6 +7,7 @@ import os
 
 from ..buffer import Buffer
 from ..errors import CollectorFailed
+from ..threads import run_alone
 from . import Collected
 
 EOF_GRACE = 1.0
@@ -45,7 +46,7 @@ class DescriptorCollector:
         try:
             async with asyncio.timeout(EOF_GRACE):
                 await self._readable()
-                return bool(await asyncio.to_thread(os.read, self._fd, 1))
+                return bool(await run_alone(_read_one, os.dup(self._fd)))
         except (TimeoutError, BlockingIOError):
             # A writer that sends just what it said and keeps the pipe open.
             return False
@@ -66,6 +67,13 @@ class DescriptorCollector:
     def close(self) -> None:
         """Close the file descriptor."""
         os.close(self._fd)
+
+
+def _read_one(source: int) -> bytes:
+    try:
+        return os.read(source, 1)
+    finally:
+        os.close(source)
 
 
 def _resolve(ready: "asyncio.Future[None]") -> None:

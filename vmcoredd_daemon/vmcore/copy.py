@@ -17,11 +17,13 @@ from pathlib import Path
 
 from ..errors import NoSpace, VmcoreddError, WriteFailed
 from ..note import VMCOREDD_HEADER_SIZE, pack_vmcoredd_header
-from .elf import device_dumps, read_headers
+from .elf import read_headers, walk
 from .layout import DeviceDumpNote, Extent, Layout
 
 VMCORE_INCOMPLETE = "vmcore-incomplete"
 """Name of a vmcore that is being written, as kdump-utils has it."""
+
+NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 BLOCK_SIZE = 256 * 1024
 _ZEROS = bytes(BLOCK_SIZE)
@@ -39,6 +41,8 @@ class CopyReport:
     """Offset in the source of the first page that could not be read."""
     missing_bytes: int = 0
     """Bytes that the headers promise, behind the end of a truncated source."""
+    left_out: int = 0
+    """Bytes of memory that the target has no room for; then the file keeps the name vmcore-incomplete."""
     altered: tuple[str, ...] = ()
     """Device dumps of ours whose data is no longer what was acknowledged."""
 
@@ -57,9 +61,9 @@ def write_vmcore(
     complete: Complete | None = None,
 ) -> CopyReport:
     """Write the vmcore *name* into *directory*; on an error nothing of that name is there, or what was there
-    before.
+    before. Where there is room for part of the memory only, that part stays under the name vmcore-incomplete.
 
-    Blocks for as long as the copy takes: call it in a thread. Raises NoSpace when the file system is full, and
+    Blocks for as long as the copy takes: call it in a thread. Raises NoSpace when not even the notes fit, and
     WriteFailed for any other error, or when what was written does not read back.
     """
     try:
@@ -69,7 +73,7 @@ def write_vmcore(
     try:
         return _write(layout, dumps, parent, name, page_size, progress, complete)
     except OSError as error:
-        kind = NoSpace if error.errno in {errno.ENOSPC, errno.EDQUOT} else WriteFailed
+        kind = NoSpace if error.errno in NO_SPACE else WriteFailed
         raise kind(f"{directory / name}: cannot write: {error.strerror}") from error
     except VmcoreddError as error:
         raise WriteFailed(f"{directory / name}: {error}") from error
@@ -93,18 +97,23 @@ def _write(
     try:
         copy = _Copy(fd, page_size, progress)
         pwrite(fd, layout.headers.pack(), 0)
-        for extent in layout.notes + layout.loads:
+        for extent in layout.notes:
             copy.extent(extent)
+        if complete is not None and layout.last_dump is not None:
+            # Room for what comes last, before the memory takes it all.
+            os.posix_fallocate(fd, layout.last_dump.offset, layout.last_dump.size)
+        end = copy.loads(layout.loads, layout.size)
         for dump, extent in _own_extents(layout, dumps):
-            # Once more: a collector may still have the note mapped, and a broken header would hide all that follows.
+            # Once more: a collector may have kept its mapping, and a broken header would hide all that follows.
             name_bytes = dump.dump_name.encode("ascii")
             pwrite(fd, pack_vmcoredd_header(name_bytes, dump.note_size, layout.headers.byteorder), extent.offset)
         if complete is not None and layout.last_dump is not None:
             pwrite(fd, complete(copy.report), layout.last_dump.offset + VMCOREDD_HEADER_SIZE)
-        os.ftruncate(fd, layout.size)
+        os.ftruncate(fd, end)
         os.fsync(fd)
         copy.report.altered = _verify(fd, layout, dumps)
-        os.rename(VMCORE_INCOMPLETE, name, src_dir_fd=parent, dst_dir_fd=parent)
+        if not copy.report.left_out:
+            os.rename(VMCORE_INCOMPLETE, name, src_dir_fd=parent, dst_dir_fd=parent)
         os.fsync(parent)
     except BaseException:
         with suppress(FileNotFoundError):
@@ -124,6 +133,24 @@ class _Copy:
         self._page_size = page_size
         self._progress = progress
         self._buffer = bytearray(BLOCK_SIZE)
+        self._last_unreadable = (-1, -1)
+        self._position = 0
+
+    def loads(self, extents: Sequence[Extent], end: int) -> int:
+        """Copy as much of the memory as there is room for; return where the file ends, *end* when all is in it.
+
+        Part of the memory is better than none: makedumpfile keeps it, too, and what comes first is the kernel.
+        """
+        for number, extent in enumerate(extents):
+            try:
+                self.extent(extent)
+            except OSError as error:
+                if error.errno not in NO_SPACE:
+                    raise
+                rest = sum(later.size for later in extents[number + 1 :])
+                self.report.left_out = extent.offset + extent.size - self._position + rest
+                return self._position
+        return end
 
     def extent(self, extent: Extent) -> None:
         for done in range(0, extent.size, BLOCK_SIZE):
@@ -131,7 +158,8 @@ class _Copy:
             missing = self.report.missing_bytes
             with memoryview(self._buffer) as view:
                 self._read(extent.fd, view[:size], extent.source_offset + done)
-            self._write_nonzero(size, extent.offset + done)
+            self._position = extent.offset + done
+            self._write_nonzero(size, self._position)
             self._progress(size)
             if self.report.missing_bytes - missing == size:
                 # A flipped bit can make p_filesz larger than anybody wants to wait for.
@@ -146,7 +174,7 @@ class _Copy:
             try:
                 size = os.preadv(fd, [view], offset)
             except OSError as error:
-                if error.errno not in {errno.EIO, errno.EFAULT}:
+                if error.errno == errno.EBADF:
                     raise
                 self._bisect(fd, view, offset)
                 return
@@ -166,7 +194,10 @@ class _Copy:
             self._read(fd, view[half:], offset + half)
             return
         view[:] = _ZEROS[: len(view)]
-        self.report.unreadable_pages += 1
+        # A page that lies across two blocks is one page.
+        page = (fd, offset // self._page_size)
+        self.report.unreadable_pages += page != self._last_unreadable
+        self._last_unreadable = page
         if self.report.first_unreadable is None:
             self.report.first_unreadable = offset
 
@@ -192,11 +223,18 @@ class _Copy:
 
 
 def _verify(fd: int, layout: Layout, dumps: Sequence[DeviceDumpNote]) -> tuple[str, ...]:
-    """Read headers and device dumps back; return the names of ours whose data changed since they were taken."""
+    """Read headers and notes back; return the names of our dumps whose data changed since they were taken."""
+    # From the disk, as far as that can be had, and not from the memory that was written a moment ago.
+    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
     headers = read_headers(fd, VMCORE_INCOMPLETE)
     if headers.segments != layout.headers.segments:
         raise WriteFailed("the program headers do not read back as written")
-    ours = {(note.dump_name, note.offset): note for note in device_dumps(fd, headers, VMCORE_INCOMPLETE)}
+    ours, end = {}, headers.notes[0].p_offset
+    for read_back in walk(fd, headers, VMCORE_INCOMPLETE):
+        ours[read_back.dump_name, read_back.offset] = read_back
+        end = read_back.end
+    if end != headers.notes[0].p_offset + headers.notes[0].p_filesz:
+        raise WriteFailed(f"the notes read back up to {end:#x} only")
     altered = []
     for dump, extent in _own_extents(layout, dumps):
         note = ours.get((dump.dump_name.encode("ascii"), extent.offset))
@@ -220,6 +258,15 @@ def sha256(fd: int, offset: int, size: int) -> str:
         digest.update(data)
         offset += len(data)
     return digest.hexdigest()
+
+
+def sync_directory(path: Path) -> None:
+    """Make the names in a directory durable. Raises OSError."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def pwrite(fd: int, data: bytes | memoryview, offset: int) -> None:

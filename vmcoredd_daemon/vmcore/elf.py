@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 from ..errors import InvalidVmcore
-from ..note import NT_VMCOREDD, ByteOrder, Note, walk_notes
+from ..note import NT_VMCOREDD, ByteOrder, Note, system_byteorder, walk_notes
 
 PT_LOAD = 1
 PT_NOTE = 4
@@ -128,13 +128,14 @@ def device_dumps(fd: int, headers: Headers, path: str) -> Iterator[Note]:
             yield note
 
 
-def native_headers() -> Headers:
-    """Return the headers of a vmcore of this machine that has no segment: ELF64, its own byte order."""
-    import sys
+def empty_headers() -> Headers:
+    """Return the headers of a vmcore of this machine without memory: ELF64, its own byte order, one empty PT_LOAD.
 
-    byteorder = ByteOrder(sys.byteorder)
+    crash takes no file with fewer than two segments (``is_netdump()``).
+    """
+    byteorder = system_byteorder()
     ident = b"\x7fELF\x02" + (b"\x01" if byteorder is ByteOrder.LITTLE else b"\x02") + b"\x01" + bytes(9)
-    return Headers(64, byteorder, ident, _native_machine(), 0, ())
+    return Headers(64, byteorder, ident, _native_machine(), 0, (Segment(PT_LOAD, 0, 0, 0, 0, 0, 0, 0),))
 
 
 def _native_machine() -> int:

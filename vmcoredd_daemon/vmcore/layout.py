@@ -95,7 +95,7 @@ def plan(
     segments, loads = [_note_segment(headers, note_offset, end - note_offset)], []
     for segment in own:
         remainder = segment.p_paddr % page_size
-        segments.append(replace(segment, p_offset=offset + remainder))
+        segments.append(replace(segment, p_offset=offset + remainder, p_align=_load_align(segment, page_size)))
         if segment.p_filesz:
             loads.append(_load_extent(source, segment, offset, page_size))
             offset = round_up(offset + remainder + segment.p_filesz, page_size)
@@ -137,6 +137,12 @@ def _note_segment(headers: Headers, offset: int, size: int) -> Segment:
     # only with p_align 0: the source's own value is kept where it is one that the kernel writes.
     p_align = headers.notes[0].p_align if headers.notes else 0
     return Segment(PT_NOTE, 0, offset, 0, 0, size, size, p_align if p_align in {0, 4} else 0)
+
+
+def _load_align(segment: Segment, page_size: int) -> int:
+    # crash takes a file whose second segment lies at a page and has a p_align for something else than kdump; where
+    # the source's lies elsewhere, its p_align says nothing of ours.
+    return segment.p_align if segment.p_offset % page_size == 0 else 0
 
 
 def _load_extent(source: Source, segment: Segment, offset: int, page_size: int) -> Extent:

@@ -1,18 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""dbus-next's asyncio connection, made safe for a service that must not die.
-
-dbus-next 0.2.3 (2021) is the last release, so its internals, which this module overrides, do not move. Repaired
-here:
-
-- a full socket (EAGAIN) ends the connection in dbus-next; here the writer waits until it is writable;
-- received file descriptors leak unless a method takes them; here each is owned, not inheritable, and closed;
-- sent file descriptors must stay open until the message is out; here the writer has duplicates of its own;
-- an unexpected exception sends its traceback to the caller; here only the name of an internal error leaves;
-- a cancelled handler never replies, and handler tasks have no owner; here every call is answered by an owned task;
-- handlers cannot tell who called; here :data:`SENDER` says it;
-- a call whose reply never comes stays in a table for ever; here it is removed with its deadline;
-- a lost connection leaves its socket open; here it is closed.
-"""
+"""The connection: who connects, what comes in, and who answers it."""
 
 import asyncio
 import logging
@@ -24,12 +11,14 @@ from contextvars import ContextVar
 from copy import copy
 from typing import Any
 
-from dbus_next import BusType, DBusError, Message, MessageFlag, MessageType, NameFlag, RequestNameReply
+from dbus_next import BusType, Message, MessageType, NameFlag, RequestNameReply
 from dbus_next.aio import MessageBus
+from dbus_next.errors import InvalidAddressError
 from dbus_next.service import ServiceInterface
 
-from .errors import BusUnavailable, CallFailed, VmcoreddError
+from ..errors import BusUnavailable, CallFailed
 from .outgoing import Writer, close_fds
+from .reply import Reply
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +26,9 @@ SENDER: ContextVar[str] = ContextVar("SENDER")
 """Unique name of the connection whose method call is being handled."""
 
 CONNECTION_LOST = "the connection to the message bus is lost"
-INTERNAL_ERROR = "org.freedesktop.DBus.Error.Failed"
+MAX_AUTH_LINE = 1024
+MESSAGES_AT_ONCE = 64
+"""Messages that are taken before other work has its turn."""
 SEND_BUFFER = 1 << 20
 """SO_SNDBUF in bytes, so that a burst of signals rarely has to wait."""
 
@@ -49,40 +40,8 @@ def take_fds(message: Message) -> list[int]:
     return fds
 
 
-class _Reply:
-    """Answers one method call once; a context manager and a callable, as dbus-next's own."""
-
-    def __init__(self, bus: "Connection", message: Message) -> None:
-        self._bus = bus
-        self._message = message
-
-    def __enter__(self) -> "_Reply":
-        return self
-
-    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> bool:
-        if isinstance(error, Exception):
-            self.send_error(error)
-            return True
-        return False
-
-    def __call__(self, reply: Message) -> None:
-        if not self._message.flags & MessageFlag.NO_REPLY_EXPECTED:
-            self._bus.send(reply)
-
-    def send_error(self, error: Exception) -> None:
-        """Answer with the error's D-Bus name; of an unexpected one the caller learns nothing but that."""
-        if isinstance(error, VmcoreddError):
-            name, text = error.dbus_name, str(error)
-        elif isinstance(error, DBusError):
-            name, text = error.type, error.text
-        else:
-            log.error("Internal error in %s.%s", self._message.interface, self._message.member, exc_info=error)
-            name, text = INTERNAL_ERROR, "internal error"
-        self(Message.new_error(self._message, name, text))
-
-
 class Connection(MessageBus):
-    """A connection to a message bus; see the module's description for what differs from dbus-next's.
+    """A connection to a message bus; see the package's description for what differs from dbus-next's.
 
     *object_manager* is the path whose ObjectManager announces the exported objects.
     """
@@ -107,6 +66,9 @@ class Connection(MessageBus):
         try:
             async with asyncio.timeout(timeout):
                 await connection.connect()
+            if not str(connection.unique_name).startswith(":"):
+                # dbus-next takes the text of an error for the name that Hello returns.
+                raise BusUnavailable(f"the bus refuses us: {connection.unique_name}")
         except BaseException as error:
             connection._finalize(None)
             if not isinstance(error, Exception):
@@ -116,21 +78,42 @@ class Connection(MessageBus):
         return connection
 
     def _setup_socket(self) -> None:
-        try:
-            super()._setup_socket()
-        except Exception:
-            if hasattr(self, "_sock"):
-                self._stream.close()
+        """Connect to the first address that answers; never wait for one whose queue is full."""
+        problem: Exception = InvalidAddressError("no unix address")
+        for transport, options in self._bus_address:
+            if transport != "unix":
+                continue
+            self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+            try:
+                self._sock.connect(options["path"] if "path" in options else f"\0{options['abstract']}")
+            except (OSError, KeyError) as error:
                 self._sock.close()
-            raise
+                problem = error
+            else:
+                self._stream, self._fd = self._sock.makefile("rwb"), self._sock.fileno()
+                return
+        raise problem
 
-    async def own(self, name: str) -> None:
+    async def _auth_readline(self) -> str:
+        line = b""
+        while not line.endswith(b"\r\n"):
+            received = await self._loop.sock_recv(self._sock, 2)
+            if not received or len(line) > MAX_AUTH_LINE:
+                raise EOFError("the bus does not authenticate us")
+            line += received
+        return line[:-2].decode("ascii", "replace")
+
+    async def own(self, name: str, timeout: float) -> None:
         """Own a well-known name. Raises BusUnavailable when it is refused or belongs to another process."""
+        bus = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus")
         try:
-            reply = await self.request_name(name, NameFlag.DO_NOT_QUEUE)
-        except DBusError as error:
+            async with asyncio.timeout(timeout):
+                reply = await self.method_call(*bus, "RequestName", "su", (name, NameFlag.DO_NOT_QUEUE.value))
+        except CallFailed as error:
             raise BusUnavailable(f"cannot own {name}: {error.text}") from error
-        if reply is not RequestNameReply.PRIMARY_OWNER:
+        except TimeoutError as error:
+            raise BusUnavailable(f"cannot own {name}: the bus did not answer within {timeout:g} s") from error
+        if reply.body != [RequestNameReply.PRIMARY_OWNER.value]:
             raise BusUnavailable(f"cannot own {name}: another process owns it")
 
     async def call(self, message: Message) -> Message:
@@ -219,6 +202,21 @@ class Connection(MessageBus):
         self._stream.close()
         self._sock.close()
 
+    def _message_reader(self) -> None:
+        # dbus-next reads until nothing comes any more; whoever sends fast enough would stop everything else.
+        try:
+            for _ in range(MESSAGES_AT_ONCE):
+                if not self._unmarshaller.unmarshall():
+                    return
+                message, self._unmarshaller = self._unmarshaller.message, self._create_unmarshaller()
+                self._on_message(message)
+        except Exception as error:
+            self._finalize(error)
+
+    def _default_get_machine_id_handler(self, msg: Message, send_reply: Callable[[Message], None]) -> None:
+        # dbus-next asks the bus, which may not answer that, and then never answers either.
+        send_reply(Message.new_error(msg, "org.freedesktop.DBus.Error.NotSupported", "not supported"))
+
     def _on_message(self, msg: Message) -> None:
         for fd in msg.unix_fds:
             os.set_inheritable(fd, False)
@@ -227,11 +225,11 @@ class Connection(MessageBus):
         finally:
             close_fds(take_fds(msg))
 
-    def _send_reply(self, msg: Message) -> _Reply:
-        return _Reply(self, msg)
+    def _send_reply(self, msg: Message) -> Reply:
+        return Reply(self, msg)
 
-    def _make_method_handler(self, interface: ServiceInterface, method: Any) -> Callable[[Message, _Reply], None]:
-        def handler(message: Message, reply: _Reply) -> None:
+    def _make_method_handler(self, interface: ServiceInterface, method: Any) -> Callable[[Message, Reply], None]:
+        def handler(message: Message, reply: Reply) -> None:
             args = ServiceInterface._msg_body_to_args(message)
             task = self._loop.create_task(self._answer(interface, method, message, args, take_fds(message), reply))
             self._tasks.add(task)
@@ -246,7 +244,7 @@ class Connection(MessageBus):
         message: Message,
         args: list[Any],
         fds: list[int],
-        reply: _Reply,
+        reply: Reply,
     ) -> None:
         """Run one method and answer it. Received fds are closed then: a method that keeps one duplicates it."""
         SENDER.set(message.sender or "")

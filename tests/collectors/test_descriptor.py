@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+import asyncio
+import errno
+import os
+import socket
+import threading
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from tests.resources import open_fds
+from vmcoredd_daemon.buffer import Buffer
+from vmcoredd_daemon.collectors import Collected, descriptor
+from vmcoredd_daemon.collectors.descriptor import DescriptorCollector
+from vmcoredd_daemon.errors import CollectorFailed
+from vmcoredd_daemon.note import ByteOrder
+from vmcoredd_daemon.spool import Spool
+
+SIZE = 5000
+
+
+@pytest_asyncio.fixture
+async def buffer() -> AsyncIterator[Buffer]:
+    buffer = await Spool.in_memory(4096, ByteOrder.LITTLE).create(1, "nic0", SIZE)
+    yield buffer
+    buffer.close()
+
+
+@pytest.fixture(autouse=True)
+def short_grace(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(descriptor, "EOF_GRACE", 0.1)
+
+
+async def collect(fd: int, buffer: Buffer) -> Collected:
+    """Collect from *fd*, and close it."""
+    collector = DescriptorCollector(fd, "test")
+    try:
+        return await collector.collect("nic0", buffer)
+    finally:
+        collector.close()
+
+
+def written(buffer: Buffer) -> bytes:
+    return os.pread(buffer.fd, SIZE, buffer.offset)
+
+
+def pipe_with(data: bytes, *, closed: bool = True) -> tuple[int, int]:
+    reading, writing = os.pipe()
+    os.write(writing, data)
+    if closed:
+        os.close(writing)
+    return reading, writing
+
+
+@pytest.mark.parametrize("size", [0, 1, SIZE - 1, SIZE])
+@pytest.mark.parametrize("kind", ["file", "memfd", "pipe", "socket"])
+async def test_whatever_can_be_read(buffer: Buffer, tmp_path: Path, kind: str, size: int) -> None:
+    before = open_fds()
+    data = os.urandom(size)
+    if kind == "file":
+        (tmp_path / "data").write_bytes(data)
+        fd = os.open(tmp_path / "data", os.O_RDONLY)
+    elif kind == "memfd":
+        fd = os.memfd_create("data")
+        os.write(fd, data)
+        os.lseek(fd, 0, os.SEEK_SET)
+    elif kind == "pipe":
+        fd, _ = pipe_with(data)
+    else:
+        ours, theirs = socket.socketpair()
+        theirs.sendall(data)
+        theirs.close()
+        fd = ours.detach()
+    assert await collect(fd, buffer) == Collected(size)
+    assert written(buffer) == data.ljust(SIZE, b"\0")
+    assert open_fds() == before
+
+
+@pytest.mark.parametrize("kind", ["file", "pipe"])
+async def test_more_than_fits_is_truncated(buffer: Buffer, tmp_path: Path, kind: str) -> None:
+    data = b"x" * SIZE + b"y"
+    (tmp_path / "data").write_bytes(data)
+    fd = os.open(tmp_path / "data", os.O_RDONLY) if kind == "file" else pipe_with(data)[0]
+    assert await collect(fd, buffer) == Collected(SIZE, truncated=True)
+    assert written(buffer) == b"x" * SIZE
+    await buffer.check(0)
+
+
+async def test_file_is_read_from_its_position(buffer: Buffer, tmp_path: Path) -> None:
+    (tmp_path / "data").write_bytes(b"head and tail")
+    fd = os.open(tmp_path / "data", os.O_RDONLY)
+    os.lseek(fd, 9, os.SEEK_SET)
+    assert await collect(fd, buffer) == Collected(4)
+    assert written(buffer)[:5] == b"tail\0"
+
+
+async def test_file_of_the_kernel_whose_size_is_0(buffer: Buffer) -> None:
+    version = Path("/proc/version").read_bytes()
+    assert await collect(os.open("/proc/version", os.O_RDONLY), buffer) == Collected(len(version))
+    assert written(buffer).startswith(version)
+
+
+async def test_endless_source(buffer: Buffer) -> None:
+    assert await collect(os.open("/dev/zero", os.O_RDONLY), buffer) == Collected(SIZE, truncated=True)
+
+
+@pytest.mark.parametrize("blocking", [True, False])
+async def test_slow_writer(buffer: Buffer, blocking: bool) -> None:
+    reading, writing = os.pipe()
+    os.set_blocking(reading, blocking)
+
+    def write() -> None:
+        for _ in range(10):
+            time.sleep(0.01)
+            os.write(writing, b"x" * 100)
+        os.close(writing)
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    assert await collect(reading, buffer) == Collected(1000)
+    thread.join()
+    assert written(buffer) == (b"x" * 1000).ljust(SIZE, b"\0")
+
+
+async def test_more_than_a_pipe_holds() -> None:
+    data = os.urandom(3 << 20)
+    buffer = await Spool.in_memory(4096, ByteOrder.LITTLE).create(1, "nic0", len(data))
+    reading, writing = os.pipe()
+
+    def write() -> None:
+        with os.fdopen(writing, "wb") as file:
+            file.write(data)
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    assert await collect(reading, buffer) == Collected(len(data))
+    thread.join()
+    assert os.pread(buffer.fd, len(data), buffer.offset) == data
+    buffer.close()
+
+
+async def test_full_buffer_and_a_writer_that_stays(buffer: Buffer) -> None:
+    reading, writing = pipe_with(b"x" * SIZE, closed=False)
+    assert await asyncio.wait_for(collect(reading, buffer), 2) == Collected(SIZE)
+    os.close(writing)
+
+
+async def test_silent_writer_is_waited_for(buffer: Buffer) -> None:
+    before = open_fds()
+    reading, writing = pipe_with(b"x" * 100, closed=False)
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(collect(reading, buffer), 0.1)
+    assert written(buffer).startswith(b"x" * 100)
+    os.close(writing)
+    assert open_fds() == before
+
+
+async def test_messages_are_joined(buffer: Buffer) -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    for message in (b"one", b"two", b"three"):
+        theirs.send(message)
+    theirs.close()
+    assert await collect(ours.detach(), buffer) == Collected(11)
+    assert written(buffer).startswith(b"onetwothree\0")
+
+
+async def test_reset_connection(buffer: Buffer) -> None:
+    ours, theirs = socket.socketpair()
+    # Closing a socket with unread data resets the connection.
+    ours.send(b"unread")
+    theirs.close()
+    with pytest.raises(CollectorFailed, match="nic0: cannot read its data: Connection reset by peer") as raised:
+        await collect(ours.detach(), buffer)
+    assert raised.value.errno == errno.ECONNRESET
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"), [("directory", errno.EISDIR), ("write-only", errno.EBADF), ("O_PATH", errno.EBADF)]
+)
+async def test_what_cannot_be_read(buffer: Buffer, tmp_path: Path, kind: str, code: int) -> None:
+    before = open_fds()
+    (tmp_path / "file").write_text("data")
+    flags = {"directory": os.O_RDONLY, "write-only": os.O_WRONLY, "O_PATH": os.O_PATH}[kind]
+    fd = os.open(tmp_path if kind == "directory" else tmp_path / "file", flags)
+    with pytest.raises(CollectorFailed, match="device dump nic0: cannot read its data: ") as raised:
+        await asyncio.wait_for(collect(fd, buffer), 2)
+    assert raised.value.errno == code
+    assert open_fds() == before
+
+
+async def test_same_pipe_twice(buffer: Buffer) -> None:
+    # What dup() made is another number for the same file, of which each has a part.
+    other = await Spool.in_memory(4096, ByteOrder.LITTLE).create(2, "nic1", SIZE)
+    reading, _ = pipe_with(b"x" * 8000)
+    results = await asyncio.gather(collect(os.dup(reading), buffer), collect(reading, other))
+    assert sum(result.size for result in results) == 8000
+    other.close()
+
+
+async def test_reads_that_block_take_no_place_from_others(buffer: Buffer) -> None:
+    # Each sees the one byte come, and all but one then wait for it.
+    reading, writing = pipe_with(b"", closed=False)
+    tasks = [asyncio.create_task(buffer.read_from(reading, 0)) for _ in range(40)]
+    os.write(writing, b"x")
+    async with asyncio.timeout(5):
+        await asyncio.to_thread(lambda: None)
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    os.close(writing)
+    assert sorted(await asyncio.gather(*tasks)) == [0] * 39 + [1]
+    os.close(reading)

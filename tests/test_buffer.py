@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+import asyncio
+import errno
+import hashlib
+import os
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Event
+
+import pytest
+import pytest_asyncio
+
+from tests.resources import open_fds, tmpfs
+from vmcoredd_daemon.buffer import TRANSFER_SIZE, Buffer
+from vmcoredd_daemon.errors import CollectorFailed, NoSpace, WriteFailed
+from vmcoredd_daemon.manifest import ManifestDump
+from vmcoredd_daemon.note import VMCOREDD_HEADER_SIZE, ByteOrder
+from vmcoredd_daemon.spool import Spool
+
+PAGE = 4096
+
+
+@pytest_asyncio.fixture
+async def buffer() -> AsyncIterator[Buffer]:
+    buffer = await Spool.in_memory(PAGE, ByteOrder.LITTLE).create(1, "nic0", 5000)
+    yield buffer
+    buffer.close()
+
+
+async def test_room_is_the_notes(buffer: Buffer) -> None:
+    assert (buffer.offset, buffer.size, buffer.note_size) == (VMCOREDD_HEADER_SIZE, 5000, 8192)
+    assert os.pread(buffer.fd, 10_000, 0) == bytes(8192)
+    assert not os.get_inheritable(buffer.fd)
+
+
+async def test_reads_into_place(buffer: Buffer, tmp_path: Path) -> None:
+    (tmp_path / "data").write_bytes(b"0123456789")
+    with (tmp_path / "data").open("rb") as file:
+        before = open_fds()
+        assert await buffer.read_from(file.fileno(), 0) == 10
+        assert await buffer.read_from(file.fileno(), 10) == 0
+        assert open_fds() == before
+    assert os.pread(buffer.fd, 12, 64) == b"0123456789\0\0"
+    assert await buffer.sha256(10) == hashlib.sha256(b"0123456789").hexdigest()
+
+
+async def test_reads_no_more_than_there_is_room_for(buffer: Buffer, tmp_path: Path) -> None:
+    (tmp_path / "data").write_bytes(b"x" * 6000)
+    with (tmp_path / "data").open("rb", buffering=0) as file:
+        assert await buffer.read_from(file.fileno(), 0) == 5000
+        assert await buffer.read_from(file.fileno(), 5000) == 0
+        assert file.tell() == 5000
+    await buffer.check(0)
+    assert os.pread(buffer.fd, 10_000, 64 + 5000) == bytes(8192 - 64 - 5000)
+
+
+async def test_reads_a_bounded_piece_at_a_time(tmp_path: Path) -> None:
+    buffer = await Spool.in_memory(PAGE, ByteOrder.LITTLE).create(1, "nic0", 3 * TRANSFER_SIZE)
+    (tmp_path / "data").write_bytes(bytes(3 * TRANSFER_SIZE))
+    with (tmp_path / "data").open("rb") as file:
+        assert await buffer.read_from(file.fileno(), 0) == TRANSFER_SIZE
+    buffer.close()
+
+
+async def test_nothing_there_yet(buffer: Buffer) -> None:
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    assert await buffer.read_from(reading, 0) == -1
+    os.close(writing)
+    assert await buffer.read_from(reading, 0) == 0
+    os.close(reading)
+
+
+async def test_source_that_cannot_be_read(buffer: Buffer, tmp_path: Path) -> None:
+    before = open_fds()
+    directory = os.open(tmp_path, os.O_RDONLY)
+    with pytest.raises(IsADirectoryError):
+        await buffer.read_from(directory, 0)
+    os.close(directory)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        await buffer.read_from(directory, 0)
+    assert open_fds() == before
+
+
+@pytest.mark.parametrize("size", [0, 8191, 8193, 1 << 30])
+async def test_size_that_a_collector_changed(buffer: Buffer, size: int) -> None:
+    await buffer.check(0)
+    os.ftruncate(buffer.fd, size)
+    with pytest.raises(CollectorFailed, match=f"nic0: the collector left a buffer of {size} bytes") as raised:
+        await buffer.check(0)
+    assert raised.value.errno == errno.EOVERFLOW
+
+
+@pytest.mark.parametrize("written", [-1, 5001, 1 << 40])
+async def test_collector_that_says_too_much(buffer: Buffer, written: int) -> None:
+    with pytest.raises(CollectorFailed, match=f"nic0: the collector says that it wrote {written} bytes"):
+        await buffer.check(written)
+
+
+async def test_write_past_the_end(buffer: Buffer) -> None:
+    os.pwrite(buffer.fd, b"x", buffer.note_size)
+    with pytest.raises(CollectorFailed, match="it was given 8192"):
+        await buffer.check(0)
+
+
+async def test_no_space_when_it_is_filled(tmp_path: Path) -> None:
+    with tmpfs(tmp_path / "mount", 64 << 10) as mount:
+        spool = Spool.open(mount / "spool", PAGE, ByteOrder.LITTLE, 0)
+        buffer = await spool.create(1, "nic0", 32 << 10)
+        # A collector gives the room back and takes it for itself.
+        os.ftruncate(buffer.fd, 0)
+        (mount / "hog").write_bytes(bytes(os.statvfs(mount).f_bavail * PAGE))
+        (tmp_path / "data").write_bytes(b"x" * 8192)
+        with (tmp_path / "data").open("rb") as file, pytest.raises(NoSpace, match="no space left"):
+            await buffer.read_from(file.fileno(), 0)
+        buffer.close()
+        spool.close()
+
+
+async def test_buffer_that_cannot_be_written(tmp_path: Path) -> None:
+    reading = os.open("/dev/zero", os.O_RDONLY)
+    buffer = Buffer(reading, "nic0", 100, PAGE, lambda note, record: None)
+    with pytest.raises(WriteFailed, match="the spool cannot keep it: Bad file descriptor"):
+        await buffer.read_from(reading, 0)
+    buffer.close()
+
+
+async def test_committed_buffer_is_not_closed(buffer: Buffer) -> None:
+    note = await buffer.commit(ManifestDump("nic0", 0, 5000, "", "test", "complete", 1, 2))
+    buffer.close()
+    assert os.fstat(note.fd).st_size == 8192
+    os.close(note.fd)
+
+
+async def test_thread_that_still_writes_finishes_first() -> None:
+    before = open_fds()
+    buffer = await Spool.in_memory(PAGE, ByteOrder.LITTLE).create(1, "nic0", 5000)
+    kept = os.dup(buffer.fd)
+    reading, writing = os.pipe()
+    task = asyncio.create_task(buffer.read_from(reading, 0))
+    await asyncio.sleep(0.05)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    buffer.close()
+    os.close(reading)
+    os.write(writing, b"late")
+    for _ in range(100):
+        await asyncio.sleep(0.01)
+        if os.pread(kept, 4, 64) == b"late" and open_fds() == before + 2:
+            break
+    assert os.pread(kept, 4, 64) == b"late"
+    os.close(writing)
+    os.close(kept)
+    assert open_fds() == before
+
+
+async def test_late_thread_does_not_read_from_another(buffer: Buffer) -> None:
+    go = Event()
+    executor = ThreadPoolExecutor(1)
+    asyncio.get_running_loop().set_default_executor(executor)
+    executor.submit(go.wait)
+    reading, writing = os.pipe()
+    task = asyncio.create_task(buffer.read_from(reading, 0))
+    await asyncio.sleep(0.01)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    # The caller has given up, and the number is somebody else's now.
+    os.close(reading)
+    os.close(writing)
+    others_reading, others_writing = os.pipe()
+    assert reading in (others_reading, others_writing)
+    os.write(others_writing, b"another's")
+    go.set()
+    await asyncio.to_thread(lambda: None)
+    assert os.read(others_reading, 100) == b"another's"
+    os.close(others_reading)
+    os.close(others_writing)

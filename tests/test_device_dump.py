@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+import errno
+
+from vmcoredd_daemon.device_dump import DeviceDump, Limits, State
+from vmcoredd_daemon.errors import CollectorFailed
+from vmcoredd_daemon.manifest import Failure, ManifestDump
+from vmcoredd_daemon.vmcore.layout import MAX_NOTES_END, DeviceDumpNote
+
+RECORD = ManifestDump("nic0", 100, 5000, "ab" * 32, ":1.7/nic", "truncated", 1, 2)
+
+
+def test_record_is_what_it_was_restored_from() -> None:
+    dump = DeviceDump.restored(7, RECORD, DeviceDumpNote("nic0", 3, 8192, 100, "ab" * 32))
+    assert dump.record() == RECORD
+    assert (dump.number, dump.note_size, dump.state) == (7, 8192, State.TRUNCATED)
+
+
+def test_failure_names_the_error() -> None:
+    error = CollectorFailed("no device", errno.ENODEV)
+    dump = DeviceDump(1, "nic0", 100, 4096, ":1.7/nic", 1, State.FAILED, finished_usec=5, error=error)
+    assert dump.failure() == Failure("nic0", ":1.7/nic", "org.vmcoredd1.Error.CollectorFailed", "no device", 5)
+
+
+def test_default_limits_are_what_crash_can_read() -> None:
+    assert Limits().max_dumps <= 64
+    assert Limits().max_dump_size <= Limits().max_total_size < MAX_NOTES_END

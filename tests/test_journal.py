@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+import ast
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.tools import require, skip_or_fail
+from vmcoredd_daemon.journal import Event, logging_started, record, save_journal
+
+ROOT = Path(__file__).parent.parent
+
+# Runs where nothing but the test listens at journald's socket: what is sent there is printed, field by field.
+JOURNALD = """
+mount -t tmpfs tmpfs /run && mkdir -p /run/systemd/journal && exec "$0" -c '
+import os, socket, sys
+from subprocess import Popen
+journald = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+journald.bind("/run/systemd/journal/socket")
+journald.settimeout(5)
+state = os.fstat(2)
+os.environ["JOURNAL_STREAM"] = f"{state.st_dev}:{state.st_ino}"
+with Popen([sys.executable, "-c", sys.argv[1]]) as process:
+    for _ in range(int(sys.argv[2])):
+        print(repr(journald.recv(65536)))
+sys.exit(process.returncode)
+' "$1" "$2"
+"""
+
+LOGS = """
+import logging
+from vmcoredd_daemon.journal import Event, logging_started, record
+with logging_started():
+    record(Event.DUMP_ADDED, logging.INFO, "Device dump nic0 added", dump_name="nic0", size=100)
+    logging.getLogger("other").error("%s went wrong", "something")
+    try:
+        raise RuntimeError("odd")
+    except RuntimeError:
+        logging.getLogger("other").exception("unexpected")
+"""
+
+
+@pytest.fixture(autouse=True)
+def restored_root() -> Iterator[None]:
+    root = logging.getLogger()
+    level, handlers = root.level, root.handlers[:]
+    yield
+    assert root.handlers == handlers
+    root.setLevel(level)
+
+
+def logged(program: str) -> list[str]:
+    """Run a program in Python, and return what it wrote to stderr."""
+    command = [sys.executable, "-c", program]
+    environment = os.environ | {"JOURNAL_STREAM": ""}
+    run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    assert run.stdout == ""
+    return run.stderr.splitlines()
+
+
+def test_stderr_without_a_journal() -> None:
+    lines = logged(LOGS)
+    assert lines[0].startswith("vmcoredd-daemon[")
+    assert lines[0].endswith("]: INFO: Device dump nic0 added")
+    assert lines[1].endswith("]: ERROR: something went wrong")
+    assert lines[2].endswith("]: ERROR: unexpected")
+    assert lines[-1] == "RuntimeError: odd"
+
+
+def test_everything_is_out_at_the_end() -> None:
+    program = """
+import logging
+from vmcoredd_daemon.journal import Event, logging_started, record
+with logging_started():
+    for i in range(2000):
+        record(Event.DUMP_ADDED, logging.INFO, f"number {i}")
+"""
+    assert [line.rpartition(" ")[2] for line in logged(program)] == [str(i) for i in range(2000)]
+
+
+def test_percent_signs_are_text() -> None:
+    program = """
+import logging
+from vmcoredd_daemon.journal import Event, logging_started, record
+with logging_started():
+    record(Event.DUMP_FAILED, logging.WARNING, "100 % of %s", dump_name="%d")
+"""
+    (line,) = logged(program)
+    assert line.endswith("]: WARNING: 100 % of %s")
+
+
+def test_fields_of_a_record(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        record(Event.DUMP_ADDED, logging.INFO, "added", dump_name="nic0", size=100)
+    (logged,) = caplog.records
+    fields = {name: value for name, value in vars(logged).items() if name.isupper()}
+    assert fields == {
+        "MESSAGE_ID": "f922dfe79ccc4cdb91a9a9250295a7e7",
+        "VMCOREDD_DUMP_NAME": "nic0",
+        "VMCOREDD_SIZE": "100",
+    }
+
+
+def test_journal_gets_every_field() -> None:
+    require("unshare", "mount")
+    if subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False).returncode != 0:
+        skip_or_fail(["a mount namespace (no right to make one)"])
+    command = ["unshare", "--mount", "sh", "-c", JOURNALD, sys.executable, LOGS, "3"]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+    assert run.stderr == ""
+    entries = [ast.literal_eval(line) for line in run.stdout.splitlines()]
+    first, second, third = (entry.decode().splitlines() for entry in entries)
+    assert {
+        "MESSAGE=Device dump nic0 added",
+        "MESSAGE_ID=f922dfe79ccc4cdb91a9a9250295a7e7",
+        "PRIORITY=6",
+        "SYSLOG_IDENTIFIER=vmcoredd-daemon",
+        "VMCOREDD_DUMP_NAME=nic0",
+        "VMCOREDD_SIZE=100",
+    } <= set(first)
+    assert {"MESSAGE=something went wrong", "PRIORITY=3", "LOGGER=other"} <= set(second)
+    assert "unexpected" in "\n".join(third)
+    assert "RuntimeError: odd" in "\n".join(third)
+    for entry in (first, second, third):
+        assert all(line.partition("=")[0].isupper() for line in entry if "=" in line)
+
+
+def test_message_ids_are_unique_and_valid() -> None:
+    values = [event.value for event in Event]
+    assert len(set(values)) == len(values)
+    assert all(len(value) == 32 and int(value, 16) for value in values)
+
+
+@pytest.mark.parametrize("stream", ["", "0:0", "garbage"])
+def test_no_journal_nothing_to_save(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stream: str) -> None:
+    monkeypatch.setenv("JOURNAL_STREAM", stream)
+    save_journal(tmp_path)
+    assert os.listdir(tmp_path) == []
+
+
+def test_stderr_that_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    with open(os.devnull, "w") as closed:
+        pass
+    monkeypatch.setattr(sys, "stderr", closed)
+    with logging_started():
+        pass

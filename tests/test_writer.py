@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What is written when, and where; the vmcore itself is in test_daemon.py and vmcore/."""
+
+import platform
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from vmcoredd_daemon.buffer import Buffer
+from vmcoredd_daemon.collectors import Collected
+from vmcoredd_daemon.device_dump import Limits
+from vmcoredd_daemon.dumps import DumpList
+from vmcoredd_daemon.errors import WriteFailed
+from vmcoredd_daemon.note import ByteOrder
+from vmcoredd_daemon.spool import Spool
+from vmcoredd_daemon.writer import DEVICE_DUMPS_ONLY, VMCORE, VmcoreWriter
+
+PAGE = 4096
+
+
+class Nothing:
+    """A collector that writes nothing."""
+
+    description = "nothing"
+
+    async def collect(self, dump_name: str, buffer: Buffer) -> Collected:
+        return Collected(0)
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def dumps() -> Iterator[DumpList]:
+    dumps = DumpList(Spool.in_memory(PAGE, ByteOrder.LITTLE), Limits())
+    yield dumps
+    dumps.close()
+
+
+def writer(dumps: DumpList, source: Path, target: Path) -> VmcoreWriter:
+    return VmcoreWriter(dumps, source, target, PAGE, manifest=True)
+
+
+async def test_outdated_until_everything_is_written(dumps: DumpList, source_vmcore: Path, tmp_path: Path) -> None:
+    writes = writer(dumps, source_vmcore, tmp_path)
+    assert writes.outdated
+    await writes.write()
+    assert not writes.outdated
+    await dumps.add_device_dump("one", 10, Nothing(), timeout=1)
+    assert writes.outdated
+    written = await writes.write()
+    assert not writes.outdated
+    assert (written.path.name, written.device_dumps, written.error) == (VMCORE, 1, "")
+
+
+async def test_outdated_as_long_as_the_memory_is_missing(dumps: DumpList, tmp_path: Path) -> None:
+    writes = writer(dumps, tmp_path / "nothing", tmp_path)
+    written = await writes.write()
+    assert written.path.name == DEVICE_DUMPS_ONLY
+    assert written.error == f"{tmp_path / 'nothing'}: cannot open the source: No such file or directory"
+    assert writes.outdated
+
+
+async def test_directory_is_named_as_kdump_does(dumps: DumpList, source_vmcore: Path, tmp_path: Path) -> None:
+    written = await writer(dumps, source_vmcore, tmp_path).write()
+    host = re.escape(platform.node())
+    assert re.fullmatch(rf"{host}-\d{{4}}-\d\d-\d\d-\d\d:\d\d:\d\d", written.path.parent.name)
+    assert written.path.parent.stat().st_mode & 0o777 == 0o700
+    assert written.path.stat().st_mode & 0o777 == 0o600
+
+
+async def test_an_earlier_crash_is_not_overwritten(dumps: DumpList, source_vmcore: Path, tmp_path: Path) -> None:
+    paths = {(await writer(dumps, source_vmcore, tmp_path).write()).path for _ in range(3)}
+    assert len(paths) == 3
+
+
+async def test_kernel_log_lies_beside(dumps: DumpList, source_vmcore: Path, tmp_path: Path) -> None:
+    written = await writer(dumps, source_vmcore, tmp_path).write()
+    assert "Kernel panic" in (written.path.parent / "vmcore-dmesg.txt").read_text()
+
+
+async def test_missing_target(dumps: DumpList, source_vmcore: Path, tmp_path: Path) -> None:
+    writes = writer(dumps, source_vmcore, tmp_path / "nothing")
+    with pytest.raises(WriteFailed, match="cannot make a directory in the target: No such file or directory"):
+        await writes.write()
+    assert writes.outdated
+    assert dumps.accepting

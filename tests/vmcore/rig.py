@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Plans and writes vmcores from real files, and closes what it opened."""
+
+import hashlib
+import os
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from tests.elf_writer import PAGE
+from vmcoredd_daemon.note import VMCOREDD_HEADER_SIZE, ByteOrder, note_size, pack_vmcoredd_header
+from vmcoredd_daemon.vmcore.copy import Complete, CopyReport, write_vmcore
+from vmcoredd_daemon.vmcore.elf import Headers, device_dumps, read_headers, walk
+from vmcoredd_daemon.vmcore.layout import DeviceDumpNote, Layout, Source, plan
+
+VMCORE = "vmcore"
+VMCORE_INCOMPLETE = "vmcore-incomplete"
+
+
+class Rig(ExitStack):
+    """Writes vmcores into *target*."""
+
+    def __init__(self, target: Path) -> None:
+        super().__init__()
+        self.target = target
+        self.progress = 0
+
+    def open(self, path: Path) -> int:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self.callback(os.close, fd)
+        return fd
+
+    def dump(self, name: str, data: bytes, byteorder: ByteOrder = ByteOrder.LITTLE) -> DeviceDumpNote:
+        """Make a device dump as the spool does, but of any name."""
+        size = note_size(len(data), PAGE)
+        fd = os.memfd_create("note", os.MFD_CLOEXEC)
+        self.callback(os.close, fd)
+        os.write(fd, pack_vmcoredd_header(name.encode("ascii"), size, byteorder) + data)
+        os.ftruncate(fd, size)
+        return DeviceDumpNote(name, fd, size, len(data), hashlib.sha256(data).hexdigest())
+
+    def plan(self, path: Path, dumps: Sequence[DeviceDumpNote] = ()) -> Layout:
+        fd = self.open(path)
+        headers = read_headers(fd, "FILE")
+        source = Source(fd, os.fstat(fd).st_size)
+        return plan(source, headers, walk(fd, headers, "FILE"), dumps, PAGE)
+
+    def write(
+        self, layout: Layout, dumps: Sequence[DeviceDumpNote] = (), complete: Complete | None = None
+    ) -> CopyReport:
+        self.progress = 0
+        return write_vmcore(layout, dumps, self.target, VMCORE, PAGE, self._advance, complete)
+
+    def convert(self, path: Path, *dumps: DeviceDumpNote) -> CopyReport:
+        """Write a vmcore from the source at *path*."""
+        return self.write(self.plan(path, dumps), dumps)
+
+    def _advance(self, size: int) -> None:
+        self.progress += size
+
+    @property
+    def vmcore(self) -> Path:
+        return self.target / VMCORE
+
+    def headers(self) -> Headers:
+        """Read the headers of what was written."""
+        return read_headers(self.open(self.vmcore), "FILE")
+
+    def names(self) -> list[bytes | None]:
+        """Return the names of the device dumps in what was written."""
+        fd = self.open(self.vmcore)
+        return [note.dump_name for note in device_dumps(fd, read_headers(fd, "FILE"), "FILE")]
+
+    def data(self, index: int, size: int) -> bytes:
+        """Return the first *size* bytes of a device dump in what was written."""
+        fd = self.open(self.vmcore)
+        note = list(device_dumps(fd, read_headers(fd, "FILE"), "FILE"))[index]
+        assert note.data_offset == note.offset + VMCOREDD_HEADER_SIZE
+        return os.pread(fd, size, note.data_offset)
+
+
+def load_bytes(path: Path) -> list[tuple[int, bytes]]:
+    """Return p_paddr and the bytes of every PT_LOAD."""
+    with path.open("rb") as file:
+        headers = read_headers(file.fileno(), "FILE")
+        return [
+            (load.p_paddr, os.pread(file.fileno(), load.p_filesz, load.p_offset).ljust(load.p_filesz, b"\0"))
+            for load in headers.loads
+        ]

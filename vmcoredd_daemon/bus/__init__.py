@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""dbus-next's asyncio connection, made safe for a service that must not die.
+
+dbus-next 0.2.3 (2021) is the last release, so its internals, which this package overrides, do not move. Repaired
+here:
+
+- a full socket (EAGAIN) ends the connection in dbus-next; here the writer waits until it is writable;
+- received file descriptors leak unless a method takes them; here each is owned, not inheritable, and closed;
+- sent file descriptors must stay open until the message is out; here the writer has duplicates of its own;
+- an unexpected exception sends its traceback to the caller; here only the name of an internal error leaves;
+- a cancelled handler never replies, and handler tasks have no owner; here every call is answered by an owned task;
+- handlers cannot tell who called; here :data:`SENDER` says it;
+- a call whose reply never comes stays in a table for ever; here it is removed with its deadline;
+- a lost connection leaves its socket open; here it is closed;
+- a bus that hangs, ends or refuses us while we connect stops the loop or is not noticed; here each has a deadline;
+- a flood of messages starves everything else; here so many are taken at a time.
+"""
+
+from .connection import SENDER, Connection, take_fds
+from .outgoing import close_fds
+
+__all__ = ["SENDER", "Connection", "close_fds", "take_fds"]

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The manifest as a device dump: written with all others, and completed when it is known how the copy went."""
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+
+from . import __version__
+from .device_dump import Snapshot
+from .manifest import MANIFEST_NAME, Manifest, ManifestSource
+from .note import VMCOREDD_HEADER_SIZE, ByteOrder, note_size, pack_vmcoredd_header
+from .vmcore.copy import Complete, CopyReport
+from .vmcore.layout import DeviceDumpNote
+
+_ROOM = 512
+"""Bytes that the manifest may grow by at the end: counts, and why memory is missing."""
+
+
+@contextmanager
+def manifest_note(
+    snapshot: Snapshot, source: ManifestSource, page_size: int, byteorder: ByteOrder
+) -> Iterator[tuple[DeviceDumpNote, Complete]]:
+    """Provide the note of a snapshot's manifest, in memory, and the function that completes it."""
+    source = replace(source, error=source.error[: _ROOM // 4])
+    data = _manifest(snapshot, source).dump()
+    size = note_size(len(data) + _ROOM, page_size)
+    header = pack_vmcoredd_header(MANIFEST_NAME.encode("ascii"), size, byteorder)
+    fd = os.memfd_create(MANIFEST_NAME, os.MFD_CLOEXEC)
+    try:
+        with open(fd, "wb", closefd=False) as file:
+            file.write(header + data)
+            file.truncate(size)
+        note = DeviceDumpNote(MANIFEST_NAME, fd, size, len(data), "")
+        yield note, partial(_complete, snapshot, source, size - VMCOREDD_HEADER_SIZE)
+    finally:
+        os.close(fd)
+
+
+def _complete(snapshot: Snapshot, source: ManifestSource, room: int, report: CopyReport) -> bytes:
+    error = source.error or (f"no room for {report.left_out} bytes" if report.left_out else "")
+    source = replace(
+        source,
+        unreadable_pages=report.unreadable_pages,
+        missing_bytes=report.missing_bytes + report.left_out,
+        error=error,
+    )
+    data = _manifest(snapshot, source).dump()
+    # Rather the counts of before than half a manifest.
+    return data if len(data) <= room else b""
+
+
+def _manifest(snapshot: Snapshot, source: ManifestSource) -> Manifest:
+    return Manifest(
+        f"vmcoredd {__version__}",
+        time.time_ns() // 1000,
+        snapshot.records,
+        snapshot.failures,
+        snapshot.failures_forgotten,
+        source,
+    )
