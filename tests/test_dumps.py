@@ -223,11 +223,11 @@ async def test_order_of_checks(rig: Rig) -> None:
     limits = Limits(max_dumps=1, max_dump_size=PAGE, max_total_size=PAGE)
     await reopen(rig, limits)
     await rig.add("nic0")
-    # Whatever is wrong as well, what the kernel checks comes first, then one dump alone, then all of them.
+    # Whatever is wrong as well, what the kernel checks comes first, then the name, then the limits.
     assert await refusal("", 0) is InvalidArgs
     assert await refusal("nic0", 0) is InvalidArgs
-    assert await refusal("nic0", 5000) is TooLarge
-    assert await refusal("nic0", 100) is NameInUse
+    assert await refusal("nic0", 5000) is NameInUse
+    assert await refusal("nic1", 5000) is TooLarge
     assert await refusal("nic1", 100) is QuotaExceeded
     rig.dumps.seal("the service is stopping")
     assert await refusal("", 0) is Busy

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """One device dump, its states, and the limits that the kernel's facility lacks."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from .errors import VmcoreddError
+from .errors import QuotaExceeded, TooLarge, VmcoreddError
 from .manifest import Failure, ManifestDump
 from .vmcore.layout import DeviceDumpNote
 
@@ -42,6 +43,18 @@ class Limits:
     """Collectors that run at once; a system bus has 128 outstanding replies for a connection."""
     max_failures: int = 64
     """Failures that are remembered; older ones are only counted."""
+
+    def check(self, name: str, note_size: int, others: Sequence[int]) -> None:
+        """Raise TooLarge or QuotaExceeded when a note of *note_size* bytes does not fit beside *others*."""
+        if note_size > self.max_dump_size:
+            raise TooLarge(f"device dump {name}: {note_size} bytes, at most {self.max_dump_size} are allowed")
+        if len(others) >= self.max_dumps:
+            raise QuotaExceeded(f"device dump {name}: there are {len(others)} already, which is the limit")
+        total = sum(others) + note_size
+        if total > self.max_total_size:
+            raise QuotaExceeded(
+                f"device dump {name}: {total} bytes in all, at most {self.max_total_size} are allowed"
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,9 +23,7 @@ from .errors import (
     Disabled,
     InvalidArgs,
     NameInUse,
-    QuotaExceeded,
     TimedOut,
-    TooLarge,
     UnknownDump,
     VmcoreddError,
 )
@@ -34,7 +32,6 @@ from .note import check_dump_name
 from .spool import Spool, SpooledDump
 
 log = logging.getLogger(__name__)
-
 
 Listener = Callable[[Change, DeviceDump], None]
 
@@ -95,8 +92,7 @@ class DumpList:
 
     def restore(self, spooled: SpooledDump) -> None:
         """Take back a device dump that an earlier daemon acknowledged."""
-        dump = DeviceDump.restored(spooled.number, spooled.record, spooled.note)
-        self._append(dump)
+        self._append(DeviceDump.restored(spooled.number, spooled.record, spooled.note))
 
     async def snapshot(self) -> Snapshot:
         """Return what a vmcore is to hold, when no removal is half done."""
@@ -186,27 +182,15 @@ class DumpList:
         if size < 1:
             raise InvalidArgs(f"device dump {name}: size is {size}")
         note_size = self._spool.note_size(size)
-        self._check_limits(name, note_size)
+        active = [dump for dump in self._dumps.values() if dump.state is not State.FAILED]
+        if name == MANIFEST_NAME or any(dump.name == name for dump in active):
+            raise NameInUse(f"device dump {name}: the name is in use")
+        self._limits.check(name, note_size, [dump.note_size for dump in active])
         dump = DeviceDump(self._next, name, size, note_size, collector, _now())
         self._next += 1
         self._dumps[dump.number] = dump
         self._notify(Change.RESERVED, dump)
         return dump
-
-    def _check_limits(self, name: str, note_size: int) -> None:
-        limits = self._limits
-        if note_size > limits.max_dump_size:
-            raise TooLarge(f"device dump {name}: {note_size} bytes, at most {limits.max_dump_size} are allowed")
-        active = [dump for dump in self._dumps.values() if dump.state is not State.FAILED]
-        if name == MANIFEST_NAME or any(dump.name == name for dump in active):
-            raise NameInUse(f"device dump {name}: the name is in use")
-        if len(active) >= limits.max_dumps:
-            raise QuotaExceeded(f"device dump {name}: there are {len(active)} already, which is the limit")
-        total = sum(dump.note_size for dump in active) + note_size
-        if total > limits.max_total_size:
-            raise QuotaExceeded(
-                f"device dump {name}: {total} bytes in all, at most {limits.max_total_size} are allowed"
-            )
 
     async def _collect(self, dump: DeviceDump, collector: Collector, timeout: float) -> DeviceDump:
         buffer = None

@@ -190,7 +190,11 @@ def _check_segments(headers: Headers, path: str, file_size: int) -> None:
         end = segment.p_offset + segment.p_filesz
         if end > MAX_FILE_SIZE:
             raise InvalidVmcore(f"{path}: a segment ends at {end:#x}, beyond what a file can hold")
-    for segment in headers.notes:
+    covered = 0
+    for segment in sorted(headers.notes, key=lambda note: note.p_offset):
         end = segment.p_offset + segment.p_filesz
+        if segment.p_filesz and segment.p_offset < covered:
+            raise InvalidVmcore(f"{path}: PT_NOTEs overlap at {segment.p_offset:#x}")
+        covered = max(covered, end)
         if end > file_size:
             raise InvalidVmcore(f"{path}: PT_NOTE ends at {end:#x}, but the file ends at {file_size:#x}")

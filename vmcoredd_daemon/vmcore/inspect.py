@@ -19,8 +19,11 @@ from .elf import Headers, device_dumps, read_headers
 BLOCK_SIZE = 1 << 20
 """Bytes of a device dump that are in memory at a time."""
 
-MAX_DEVICE_DUMPS = 1 << 16
+MAX_DEVICE_DUMPS = 4096
 """Device dumps that a file may have; crash knows 64. A forged file must not take all memory."""
+
+MAX_FAILURES = 4096
+"""Failures that all manifests of a file may name."""
 
 # include/uapi/linux/elf-em.h; the names are those of uname(2).
 _MACHINES = {
@@ -171,7 +174,11 @@ class _Search:
         except InvalidVmcore as error:
             self.problems.append(str(error))
             return dump
-        self.failures += manifest.failures
+        if len(self.failures) + len(manifest.failures) > MAX_FAILURES:
+            self.problems.append(
+                f"{MANIFEST_NAME}: names more than {MAX_FAILURES} failures, further ones are left out"
+            )
+        self.failures = [*self.failures, *manifest.failures][:MAX_FAILURES]
         # From last to first: a device dump of the kernel can have the name of one of ours, and precedes it.
         for entry in reversed(manifest.device_dumps):
             if indices := self._undescribed.get(entry.name):

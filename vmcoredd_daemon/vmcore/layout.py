@@ -20,6 +20,9 @@ from ..errors import InvalidVmcore, QuotaExceeded
 from ..note import NT_VMCOREDD, Note, round_up
 from .elf import MAX_FILE_SIZE, PT_LOAD, PT_NOTE, Headers, Segment
 
+MAX_EXTENTS = 1 << 14
+"""Runs of notes that a source may have; the kernel's has two. A forged one must not take all memory."""
+
 MAX_NOTES_END = 0x7FFFF000
 """crash reads everything before the first PT_LOAD with one read(), which returns at most this many bytes."""
 
@@ -124,6 +127,8 @@ def _place_notes(
 
 
 def _extend(extents: list[Extent], fd: int, note: Note) -> None:
+    if len(extents) > MAX_EXTENTS:
+        raise InvalidVmcore(f"more than {MAX_EXTENTS} runs of notes, device dumps and others in turn")
     # Neighbours become one extent, so that a file of a million notes does not become a million extents.
     size = note.end - note.offset
     if extents and extents[-1].source_offset + extents[-1].size == note.offset:
