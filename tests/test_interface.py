@@ -399,6 +399,19 @@ def test_nobody_else_may_call(daemon: Service, tmp_path: Path) -> None:
     subprocess.run(command, capture_output=True, timeout=20, check=True)
 
 
+def test_nobody_else_may_own_the_name(bus_address: str, tmp_path: Path) -> None:
+    for directory in [tmp_path, *tmp_path.parents][:-2]:
+        directory.chmod(directory.stat().st_mode | 0o011)
+    bus = ["org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus"]
+    command = ["busctl", f"--address={bus_address}", "call", *bus, "RequestName", "su", NAME, "4"]
+    nobody = subprocess.run(
+        command, user="nobody", group="nogroup", capture_output=True, text=True, timeout=20, check=False
+    )
+    assert nobody.returncode != 0
+    assert "denied" in nobody.stderr.lower()
+    subprocess.run(command, capture_output=True, timeout=20, check=True)
+
+
 async def test_introspection_is_what_the_xml_says(daemon: Service, bus: Connection) -> None:
     documented = ET.parse(Path(__file__).parent.parent / "dbus" / "org.vmcoredd1.xml").getroot()
     dump = await add(bus, "one", 10, fill)
