@@ -26,8 +26,8 @@ test: check-python packages-test $(INSTALLED) ## run every test, the linters amo
 lint: check-python $(INSTALLED) ## run only the linters
 	$(VENV)/bin/pytest tests/test_lint.py $(PYTEST_ARGS)
 
-kdump-test: check-python packages-test $(INSTALLED) ## run only the tests that boot machines in QEMU
-	$(VENV)/bin/pytest -m qemu $(PYTEST_ARGS)
+kdump-test: check-python packages-test $(INSTALLED) ## run only the tests that boot machines in QEMU, and all of them
+	$(VENV)/bin/pytest -m 'qemu or kdump_matrix' $(PYTEST_ARGS)
 
 clean: ## remove the virtual environment and everything else that was built
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.kdump import rig
+from tests.kdump import capture, rig
 from tests.tools import skip_or_fail
 
 
@@ -15,3 +15,17 @@ def panic_result(tmp_path_factory: pytest.TempPathFactory) -> rig.PanicResult:
     skip_or_fail(rig.missing_tools())
     # Less than the time a test is given, so that a machine that hangs is reported with its console.
     return rig.panic(tmp_path_factory.mktemp("panic"), timeout=100)
+
+
+@pytest.fixture(scope="session")
+def capture_initramfs(tmp_path_factory: pytest.TempPathFactory) -> capture.Initramfs:
+    """The initramfs of a capture kernel, with systemd, a message bus and us."""
+    skip_or_fail(capture.missing_tools())
+    return capture.build(tmp_path_factory.mktemp("initramfs"))
+
+
+@pytest.fixture(scope="session")
+def busless_initramfs(tmp_path_factory: pytest.TempPathFactory) -> capture.Initramfs:
+    """The same without a message bus."""
+    skip_or_fail(capture.missing_tools())
+    return capture.build(tmp_path_factory.mktemp("busless"), dbus=False)

@@ -105,7 +105,7 @@ class PanicResult:
 
 
 def missing_tools() -> list[str]:
-    missing = [name for name in PROGRAMS if _which(name) is None]
+    missing = [name for name in PROGRAMS if which(name) is None]
     try:
         kernel = find_kernel()
     except RigError:
@@ -278,13 +278,13 @@ def _module(path: Path) -> Path | bytes:
     return lzma.decompress(path.read_bytes()) if path.suffix == ".xz" else path
 
 
-def _which(name: str) -> Path | None:
+def which(name: str) -> Path | None:
     found = shutil.which(name, path=os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"]))
     return Path(found) if found else None
 
 
 def _program(name: str) -> Path:
-    found = _which(name)
+    found = which(name)
     if found is None:
         raise RigError(f"{name} is not installed")
     return found

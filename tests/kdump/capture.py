@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The service where it will live: a capture kernel with a systemd initramfs, made by dracut and our module for it.
+
+The initramfs is built once; each scenario appends an archive of its own, with units that add device dumps. What
+the guest measures comes over the console.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sysconfig
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.kdump import rig
+from vmcoredd_daemon.journal import Event
+
+ROOT = Path(__file__).parent.parent.parent
+PROGRAM = Path(sysconfig.get_path("scripts"), "vmcoredd-daemon")
+DRACUT_DIRECTORY = Path("/usr/lib/dracut")
+DRACUT_MODULES = "systemd systemd-initrd base systemd-journald fs-lib"
+DRIVERS = "virtio_pci virtio_blk ext4"
+
+PROGRAMS = ("dracut", "mkfs.ext4", "debugfs", "zstd", "dbus-daemon")
+
+CAPTURE_COMMAND_LINE = (
+    "console=ttyS0 nokaslr irqpoll nr_cpus=1 reset_devices panic=1 rd.systemd.unit=vmcoredd-capture.target"
+    " systemd.crash_reboot=1 systemd.show_status=0 rd.shell=0 rd.emergency=poweroff"
+)
+
+TARGET = "/var/crash"
+
+MEASURE = """\
+#!/bin/sh
+# measure POINT: guest time in seconds and available memory in kB
+read -r uptime _ < /proc/uptime
+while read -r name value _; do
+    [ "$name" != MemAvailable: ] || available=$value
+done < /proc/meminfo
+echo "vmcoredd rig: at $1: $uptime s, $available kB" > /dev/kmsg
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Initramfs:
+    """An initramfs of a capture kernel."""
+
+    file: Path
+    kernel: rig.Kernel
+    without: Path
+    """The same without us."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """A machine, and what its capture initramfs has on top."""
+
+    files: Mapping[str, Path | bytes] = field(default_factory=dict)
+    """By their path in the initramfs; bytes become a program."""
+    memory_mib: int = 768
+    """With less, address space randomization may put the kernel where it leaves no room for crashkernel=256M."""
+    crashkernel: str = "256M"
+    disk_mib: int = 1024
+    """0: there is no disk."""
+    cpus: int = 1
+    timeout: float = 100.0
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One measurement in the guest."""
+
+    seconds: float
+    available_kib: int
+
+
+@dataclass(frozen=True, slots=True)
+class Captured:
+    """What a capture kernel has left."""
+
+    target: Path
+    """Copy of the target's files on this machine."""
+    console: str
+    points: Mapping[str, Point]
+    off: float
+    """Guest seconds until the machine was switched off."""
+
+    def journal(self) -> list[dict[str, str]]:
+        """Return what the service has logged, saved beside its vmcore."""
+        (path,) = self.target.glob("*/vmcoredd-journal.json")
+        return [json.loads(line) for line in path.read_text().splitlines()]
+
+    def events(self, event: Event) -> list[dict[str, str]]:
+        """Return its log entries of one kind."""
+        return [entry for entry in self.journal() if entry.get("MESSAGE_ID") == event.value]
+
+    def vmcore(self, name: str = "vmcore") -> Path:
+        """Return the one that was written."""
+        (path,) = self.target.glob(f"*/{name}")
+        return path
+
+
+def missing_tools() -> list[str]:
+    programs = [name for name in PROGRAMS if rig.which(name) is None]
+    return [*programs, *rig.missing_tools()]
+
+
+def build(workdir: Path, *, dbus: bool = True) -> Initramfs:
+    """Build an initramfs that writes to the first virtio disk; what comes then is the business of scenarios."""
+    kernel = rig.find_kernel()
+    staged = workdir / "installed"
+    subprocess.run([ROOT / "systemd" / "install", staged], check=True)
+    base = workdir / "dracut"
+    # dracut has one directory of modules.
+    shutil.copytree(DRACUT_DIRECTORY, base, symlinks=True)
+    shutil.copytree(staged / DRACUT_DIRECTORY.relative_to("/"), base, dirs_exist_ok=True)
+    configuration = workdir / "dracut.conf"
+    configuration.write_text(
+        f"vmcoredd_root={staged}\n"
+        f"vmcoredd_program={PROGRAM}\n"
+        'vmcoredd_mount="/dev/vda ext4"\n'
+        f"vmcoredd_dbus={'yes' if dbus else 'no'}\n"
+        "vmcoredd_finish=none\n"
+    )
+    modules = f"{DRACUT_MODULES} dbus dbus-daemon" if dbus else DRACUT_MODULES
+    without = _dracut(workdir / "without.initramfs", base, configuration, kernel, modules)
+    complete = _dracut(workdir / "capture.initramfs", base, configuration, kernel, f"{modules} vmcoredd")
+    return Initramfs(complete, kernel, without)
+
+
+def _dracut(destination: Path, base: Path, configuration: Path, kernel: rig.Kernel, modules: str) -> Path:
+    (base / "empty.d").mkdir(exist_ok=True)
+    command: list[str | Path] = ["dracut", "--quiet", "--force", "--no-hostonly", "--zstd"]
+    command += ["--tmpdir", base.parent]
+    command += ["--conf", configuration, "--confdir", base / "empty.d"]
+    command += ["--modules", modules, "--add-drivers", DRIVERS, destination, kernel.release]
+    made = subprocess.run(
+        command, env={**os.environ, "dracutbasedir": str(base)}, capture_output=True, text=True, check=False
+    )
+    if made.returncode != 0 or "vmcoredd:" in made.stderr:
+        raise rig.RigError(f"dracut: status {made.returncode}", made.stdout + made.stderr)
+    return destination
+
+
+def capture(workdir: Path, initramfs: Initramfs, scenario: Scenario) -> Captured:
+    """Panic a machine, and fetch what the capture kernel has left on the disk."""
+    workdir.mkdir(parents=True, exist_ok=True)
+    own = rig.build_initramfs(workdir / "own.initramfs", {"usr/bin/measure": MEASURE.encode(), **scenario.files})
+    combined = workdir / "combined.initramfs"
+    with combined.open("wb") as file:
+        file.write(initramfs.file.read_bytes())
+        # The kernel looks for the next archive at a multiple of four.
+        file.write(bytes(-file.tell() % 4))
+        file.write(own.read_bytes())
+    first = rig.build_initramfs(
+        workdir / "first.initramfs", rig.panicking_files(initramfs.kernel, combined, CAPTURE_COMMAND_LINE)
+    )
+    disks = (_ext4(workdir / "disk", scenario.disk_mib),) if scenario.disk_mib else ()
+    machine = rig.Machine(
+        kernel=initramfs.kernel,
+        initramfs=first,
+        command_line=f"console=ttyS0 crashkernel={scenario.crashkernel} panic=1",
+        memory_mib=scenario.memory_mib,
+        disks=disks,
+        qemu_options=("-smp", str(scenario.cpus)),
+    )
+    console = rig.boot(machine, workdir / "console.log", timeout=scenario.timeout)
+    target = workdir / "target"
+    target.mkdir()
+    for disk in disks:
+        _fetch(disk, target)
+    return Captured(target, console, _points(console), _off(console))
+
+
+def _ext4(path: Path, mib: int) -> Path:
+    rig.sparse_file(path, mib)
+    subprocess.run(["mkfs.ext4", "-q", "-F", path], check=True)
+    return path
+
+
+def _fetch(disk: Path, destination: Path) -> None:
+    """Copy all files out of an ext4 image, without mounting it."""
+    subprocess.run(["e2fsck", "-f", "-n", disk], check=True, capture_output=True)
+    subprocess.run(["debugfs", "-R", f"rdump / {destination}", disk], check=True, capture_output=True)
+
+
+def _points(console: str) -> dict[str, Point]:
+    found = re.findall(r"vmcoredd rig: at (\S+): ([\d.]+) s, (\d+) kB", console)
+    return {name: Point(float(seconds), int(available)) for name, seconds, available in found}
+
+
+def _off(console: str) -> float:
+    found = re.findall(r"\[\s*([\d.]+)\] reboot: Power down", console)
+    if not found:
+        raise rig.RigError("the machine was not switched off", console)
+    return float(found[-1])

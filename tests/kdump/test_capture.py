@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""A stock kernel panics; its capture kernel, with systemd, leaves a vmcore with device dumps on a disk."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests import judges
+from tests.kdump import capture, rig, units
+from tests.tools import require
+from vmcoredd_daemon.journal import Event
+from vmcoredd_daemon.manifest import MANIFEST_NAME
+
+pytestmark = pytest.mark.qemu
+
+SIZE = 300_000
+NOTES = 16 << 20
+"""More than all notes take, at the beginning of the vmcore."""
+MEMORY_GOAL_KIB = 40 << 10
+INITRAMFS_GOAL = 10_000_000
+REGISTERS = bytes(range(256)) * 20
+
+CALLBACK = units.callback_helper("callback", "callback", SIZE)
+PIPE = units.pipe_helper("pipe", "registers", REGISTERS)
+BOTH = {"callback": bytes((i * 7 + 3) & 0xFF for i in range(SIZE)), "registers": REGISTERS}
+
+MATRIX = pytest.mark.kdump_matrix
+
+Run = Callable[..., capture.Captured]
+
+
+@pytest.fixture
+def run(capture_initramfs: capture.Initramfs, tmp_path: Path) -> Run:
+    """Run a scenario: helpers, and what differs from the usual machine."""
+
+    def run(
+        *helpers: units.Files,
+        verb: str = "poweroff",
+        initramfs: capture.Initramfs = capture_initramfs,
+        **machine: int,
+    ) -> capture.Captured:
+        files = {name: file for unit in [units.watched(), *helpers] for name, file in unit.items()}
+        end = units.finally_do(verb) if verb else {}
+        scenario = capture.Scenario(files={**files, **end}, **machine)  # type: ignore[arg-type]
+        captured = capture.capture(tmp_path, initramfs, scenario)
+        report(initramfs, captured)
+        return captured
+
+    return run
+
+
+@pytest.mark.parametrize(
+    "machine",
+    [
+        pytest.param({}, id="256M"),
+        pytest.param({"crashkernel": "192M"}, id="192M", marks=MATRIX),
+        pytest.param({"memory_mib": 1536, "cpus": 2, "disk_mib": 2048}, id="two-cpus-1.5G", marks=MATRIX),
+    ],
+)
+def test_helpers_dumps_are_in_the_vmcore_on_the_disk(run: Run, machine: dict[str, int]) -> None:
+    captured = run(CALLBACK, PIPE, **machine)
+    assert_dumps(captured, BOTH)
+    assert judges.osrelease(captured.vmcore()) == rig.find_kernel().release
+    (written,) = captured.events(Event.VMCORE_WRITTEN)
+    assert written["VMCOREDD_SIZE"] == str(captured.vmcore().stat().st_size)
+    assert rig.MARKER in captured.vmcore("vmcore-dmesg.txt").read_text()
+    assert captured.points["vmcoredd"].seconds - captured.points["dbus"].seconds < 3
+    # Nothing is left in the spool.
+    assert not list(captured.target.glob(".vmcoredd-spool/*/*"))
+
+
+@MATRIX
+def test_our_own_end_of_the_capture_stops_the_service_first(run: Run) -> None:
+    captured = run(PIPE, units.instance("vmcoredd-finish@poweroff"), verb="")
+    assert_dumps(captured, {"registers": REGISTERS})
+
+
+@MATRIX
+def test_vmcore_without_a_message_bus(run: Run, busless_initramfs: capture.Initramfs) -> None:
+    captured = run(PIPE, initramfs=busless_initramfs)
+    assert_dumps(captured, {})
+    assert captured.events(Event.BUS_UNAVAILABLE)
+
+
+@MATRIX
+def test_collectors_that_hang_or_are_killed_cost_only_their_own_dumps(run: Run) -> None:
+    stuck = [units.callback_helper(name, name, SIZE, "tests/stuck_helper.py") for name in ("hangs", "killed")]
+    captured = run(*stuck, CALLBACK, PIPE)
+    assert_dumps(captured, BOTH)
+    failures = {
+        entry["VMCOREDD_DUMP_NAME"]: entry["VMCOREDD_ERROR"] for entry in captured.events(Event.DUMP_FAILED)
+    }
+    assert failures == {
+        "hangs": "org.vmcoredd1.Error.TimedOut",
+        "killed": "org.vmcoredd1.Error.CollectorFailed",
+    }
+
+
+@MATRIX
+def test_killed_service_is_restarted_and_loses_nothing(run: Run) -> None:
+    kill = units.pipe_helper(
+        "after", "after", b"after", "systemctl kill --signal=KILL --kill-whom=main vmcoredd.service; sleep 1;"
+    )
+    order = {f"{units.SYSTEM}/after.service.d/order.conf": b"[Unit]\nAfter=callback.service pipe.service\n"}
+    captured = run(CALLBACK, PIPE, kill, order)
+    assert_dumps(captured, {**BOTH, "after": b"after"})
+    recovered = [entry["VMCOREDD_DUMP_NAME"] for entry in captured.events(Event.DUMP_RECOVERED)]
+    assert sorted(recovered) == sorted(BOTH)
+
+
+@MATRIX
+def test_configuration_that_makes_no_sense_leaves_a_plain_vmcore(run: Run) -> None:
+    wrong = {"etc/vmcoredd/vmcoredd.conf.d/wrong.conf": b"[Vmcoredd]\nNoSuchKey=1\n"}
+    captured = run(PIPE, wrong)
+    assert captured.vmcore().parent.name.startswith("plain-")
+    assert judges.osrelease(captured.vmcore()) == rig.find_kernel().release
+
+
+@MATRIX
+def test_disk_too_small_for_the_memory(run: Run) -> None:
+    captured = run(CALLBACK, PIPE, disk_mib=100)
+    vmcore = captured.vmcore("vmcore-incomplete")
+    assert {dump.name for dump in judges.crash(vmcore)} == {*BOTH, MANIFEST_NAME}
+    assert judges.osrelease(vmcore) == rig.find_kernel().release
+    (written,) = captured.events(Event.VMCORE_WRITTEN)
+    assert "the target has no room for" in written["MESSAGE"]
+    # What was acknowledged is still in the spool, because the vmcore is not whole.
+    assert len(list(captured.target.glob(".vmcoredd-spool/*/*.note"))) == len(BOTH)
+
+
+@MATRIX
+def test_machine_ends_where_there_is_no_target(run: Run) -> None:
+    # The rig has a deadline.
+    run(disk_mib=0)
+
+
+@MATRIX
+def test_memory_and_initramfs_that_we_take(run: Run, capture_initramfs: capture.Initramfs, tmp_path: Path) -> None:
+    ours = run().points["vmcoredd"].available_kib
+    bare = replace(capture_initramfs, file=capture_initramfs.without)
+    idle = units.helper("idle", "true", after="dbus.service")
+    files = {**units.bare_target("dbus.service"), **idle, **units.finally_do("poweroff")}
+    without = capture.capture(tmp_path / "without", bare, capture.Scenario(files)).points["idle"].available_kib
+    size = capture_initramfs.file.stat().st_size - bare.file.stat().st_size
+    print(f"ours: {(without - ours) / 1024:.1f} MiB of memory, {size / 1e6:.1f} MB of initramfs")
+    assert without - ours < MEMORY_GOAL_KIB
+    assert size < INITRAMFS_GOAL
+
+
+def assert_dumps(captured: capture.Captured, dumps: dict[str, bytes]) -> None:
+    """The vmcore has these device dumps, as crash, its manifest and the journal see it."""
+    require("crash")
+    vmcore = captured.vmcore()
+    assert {dump.name for dump in judges.crash(vmcore)} == {*dumps, MANIFEST_NAME}
+    logged = {entry["VMCOREDD_DUMP_NAME"]: entry for entry in captured.events(Event.DUMP_ADDED)}
+    assert {name: (entry["VMCOREDD_SIZE"], entry["VMCOREDD_SHA256"]) for name, entry in logged.items()} == {
+        name: (str(len(data)), hashlib.sha256(data).hexdigest()) for name, data in dumps.items()
+    }
+    with vmcore.open("rb") as file:
+        content = file.read(NOTES)
+    for data in dumps.values():
+        assert data in content
+
+
+def report(initramfs: capture.Initramfs, captured: capture.Captured) -> None:
+    """Print the figures."""
+    size, without = initramfs.file.stat().st_size, initramfs.without.stat().st_size
+    print(f"initramfs: {size / 1e6:.1f} MB, {(size - without) / 1e6:.1f} MB of it ours")
+    for name, point in captured.points.items():
+        print(f"{point.seconds:6.2f} s  {point.available_kib / 1024:6.1f} MiB available  {name}")
+    print(f"{captured.off:6.2f} s  off")

@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What goes to systemd, dracut and initramfs-tools, judged by these themselves; tests/kdump boots it."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sysconfig
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.tools import require
+from vmcoredd_daemon.config import _KEYS, Configuration, load
+from vmcoredd_daemon.journal import Event
+
+SYSTEMD = Path(__file__).parent.parent / "systemd"
+PROGRAM = Path(sysconfig.get_path("scripts"), "vmcoredd-daemon")
+HOST_UNITS = Path("/usr/lib/systemd/system")
+HOOKS = Path("usr/share/initramfs-tools/hooks")
+
+MAX_EXPOSURE = 4.6
+"""Of systemd-analyze security; vmcoredd.service says what it leaves open, and why."""
+
+
+@pytest.fixture
+def installed(tmp_path: Path) -> Path:
+    """A root directory with our files."""
+    root = tmp_path / "root"
+    subprocess.run([SYSTEMD / "install", root], check=True)
+    return root
+
+
+@pytest.fixture
+def listed(installed: Path, tmp_path: Path) -> dict[str, str]:
+    """The files that the interpreter says it loads, by their paths in an initramfs."""
+    staging = tmp_path / "staging"
+    staging.mkdir()
+    python = PROGRAM.read_text().splitlines()[0].removeprefix("#!")
+    command = [python, installed / "usr/lib/vmcoredd/loaded-files", staging]
+    lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+    return {destination: file for file, destination in (line.split("\t") for line in lines)}
+
+
+def test_units_are_verified(installed: Path) -> None:
+    require("systemd-analyze")
+    shutil.copytree(HOST_UNITS, installed / HOST_UNITS.relative_to("/"), symlinks=True, dirs_exist_ok=True)
+    for name in ("vmcoredd-daemon", "systemctl"):
+        program = installed / "usr/bin" / name
+        program.parent.mkdir(exist_ok=True)
+        program.write_bytes(b"")
+        program.chmod(0o755)
+    units = ["vmcoredd.service", "vmcoredd-plain.service", "vmcoredd-capture.target"]
+    units += [f"vmcoredd-finish@{verb}.service" for verb in ("reboot", "poweroff", "halt")]
+    verify = analyze("verify", "--man=no", f"--root={installed}", *units)
+    assert (verify.returncode, verify.stdout, verify.stderr) == (0, "", "")
+
+
+def test_service_is_not_more_exposed_than_it_says(installed: Path) -> None:
+    require("systemd-analyze")
+    security = analyze("security", "--no-pager", "--offline=true", f"--root={installed}", "vmcoredd.service")
+    exposure = re.search(r"Overall exposure level for vmcoredd.service: ([\d.]+)", security.stdout)
+    assert exposure is not None, security.stderr
+    assert float(exposure[1]) <= MAX_EXPOSURE
+
+
+def test_configuration_file_shows_every_key_with_its_default(tmp_path: Path) -> None:
+    text = (SYSTEMD / "vmcoredd.conf").read_text()
+    conf = tmp_path / "vmcoredd.conf"
+    conf.write_text(text)
+    assert load(conf) == Configuration()
+    conf.write_text(re.sub(r"^#(?=\w+=)", "", text, flags=re.MULTILINE))
+    # A path that depends on another is shown empty.
+    assert replace(load(conf), spool=None) == Configuration()
+    assert re.findall(r"^#(\w+)=", text, re.MULTILINE) == list(_KEYS)
+
+
+def test_catalog_explains_every_event(installed: Path) -> None:
+    require("journalctl")
+    (installed / "var/lib/systemd/catalog").mkdir(parents=True)
+    update = subprocess.run(
+        ["journalctl", f"--root={installed}", "--update-catalog"], capture_output=True, text=True, check=False
+    )
+    assert (update.returncode, update.stderr) == (0, "")
+    catalog = subprocess.run(
+        ["journalctl", f"--root={installed}", "--list-catalog"], capture_output=True, text=True, check=True
+    )
+    explained = {line.split()[0] for line in catalog.stdout.splitlines()}
+    assert explained == {event.value for event in Event}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="chroot needs root")
+def test_listed_files_are_all_that_the_daemon_needs(listed: dict[str, str], tmp_path: Path) -> None:
+    root = tmp_path / "initramfs"
+    for directory in ("usr/lib", "usr/lib64", "proc", "target"):
+        (root / directory).mkdir(parents=True)
+    for name in ("lib", "lib64"):
+        (root / name).symlink_to(f"usr/{name}")
+    for destination, file in {**listed, str(PROGRAM): str(PROGRAM)}.items():
+        put(Path(file), root / destination.lstrip("/"))
+    # A mount namespace of its own, with nothing in it but the files and /proc.
+    script = (
+        f'mount --rbind /proc "$0/proc" && exec chroot "$0" {PROGRAM} --no-bus --source /none --target /target'
+    )
+    with subprocess.Popen(
+        ["unshare", "--mount", "sh", "-c", script, root], stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        try:
+            first = process.stderr.readline()
+            process.send_signal(signal.SIGTERM)
+            _, log = process.communicate(timeout=20)
+        finally:
+            process.kill()
+    assert "Taking device dumps" in first, first + log
+    assert "Error" not in log
+    assert list((root / "target").glob("*/vmcore-device-dumps"))
+
+
+def test_listed_files_have_no_source_that_would_be_compiled(listed: dict[str, str]) -> None:
+    sources = {path for path in listed if path.endswith(".py")}
+    # Only an editable installation, such as this may be, needs the sources of its own modules.
+    assert all("/vmcoredd_daemon/" in path for path in sources)
+    assert not any("/pytest" in path or "/test" in path.rpartition("/")[2] for path in listed)
+
+
+def test_initramfs_tools_hook_copies_the_same_files(
+    listed: dict[str, str], installed: Path, tmp_path: Path
+) -> None:
+    functions = Path("/usr/share/initramfs-tools/hook-functions")
+    if not functions.exists():
+        pytest.skip("not installed: initramfs-tools-core")
+    (installed / "etc/vmcoredd/initramfs-tools").write_text("VMCOREDD=yes\n")
+    destination = tmp_path / "initramfs"
+    destination.mkdir()
+    environment = {
+        **os.environ,
+        "DESTDIR": str(destination),
+        "verbose": "n",
+        "VMCOREDD_ROOT": str(installed),
+        "VMCOREDD_PROGRAM": str(PROGRAM),
+    }
+    subprocess.run([installed / HOOKS / "vmcoredd"], env=environment, check=True, timeout=60)
+    for path in [*listed, "/usr/bin/vmcoredd-daemon", "/usr/bin/vmcoredd"]:
+        in_usr = re.sub(r"^/(lib\w*|bin|sbin)/", r"/usr/\1/", path)
+        assert os.path.lexists(f"{destination}{path}") or os.path.lexists(f"{destination}{in_usr}"), path
+
+
+def test_plain_copy_is_made_only_for_want_of_better(tmp_path: Path) -> None:
+    (tmp_path / "source").write_bytes(b"the memory")
+    assert plain_copies(tmp_path, "vmcore") == []
+    assert plain_copies(tmp_path, "vmcore-incomplete") == ["vmcore"]
+    assert plain_copies(tmp_path) == ["vmcore"]
+
+
+def test_plain_copy_that_fails_leaves_nothing_beside_an_incomplete_vmcore_of_ours(tmp_path: Path) -> None:
+    assert plain_copies(tmp_path, "vmcore-incomplete") == []
+
+
+def plain_copies(directory: Path, *left: str) -> list[str]:
+    """Run save-plain where an earlier crash and the service have left vmcores; return names of copies."""
+    with tempfile.TemporaryDirectory(dir=directory) as target:
+        environment = {
+            "VMCOREDD_SOURCE": str(directory / "source"),
+            "RUNTIME_DIRECTORY": str(directory),
+            # makedumpfile wants a real vmcore.
+            "PATH": str(only(directory / "bin", "cat", "cp", "date", "mkdir", "mv", "rm", "sh", "sync")),
+        }
+        leave(Path(target, "earlier"), "vmcore")
+        subprocess.run([SYSTEMD / "save-plain", "begin", target], env=environment, check=True)
+        for name in left:
+            leave(Path(target, "ours"), name)
+        subprocess.run([SYSTEMD / "save-plain", "end", target], env=environment, check=False)
+        return [file.name for file in Path(target).glob("plain-*/*")]
+
+
+def leave(directory: Path, name: str) -> None:
+    directory.mkdir()
+    (directory / name).write_bytes(b"")
+
+
+def only(directory: Path, *programs: str) -> Path:
+    """Return a directory with some programs."""
+    directory.mkdir(exist_ok=True)
+    for name in programs:
+        program = shutil.which(name)
+        assert program is not None
+        if not (directory / name).exists():
+            (directory / name).symlink_to(program)
+    return directory
+
+
+def put(file: Path, destination: Path) -> None:
+    """Copy a file as dracut does: a link becomes one to what it leads to."""
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    if os.path.lexists(destination):
+        return
+    if file.is_symlink():
+        destination.symlink_to(file.resolve())
+    else:
+        shutil.copy(file, destination)
+
+
+def analyze(*arguments: str | Path) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(["systemd-analyze", *arguments], capture_output=True, text=True, check=False)
