@@ -156,7 +156,13 @@ def test_plain_copy_is_made_only_for_want_of_better(tmp_path: Path) -> None:
     assert plain_copies(tmp_path) == ["vmcore"]
 
 
-def test_plain_copy_that_fails_leaves_nothing_beside_an_incomplete_vmcore_of_ours(tmp_path: Path) -> None:
+def test_plain_copy_that_fails_is_kept_for_want_of_better(tmp_path: Path) -> None:
+    makedumpfile = tmp_path / "bin/makedumpfile"
+    makedumpfile.parent.mkdir()
+    makedumpfile.write_text('#!/bin/sh\nfor file; do :; done\necho half >"$file"\nexit 1\n')
+    makedumpfile.chmod(0o755)
+    assert plain_copies(tmp_path) == ["vmcore-incomplete"]
+    # That one has device dumps.
     assert plain_copies(tmp_path, "vmcore-incomplete") == []
 
 
