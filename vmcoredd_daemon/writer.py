@@ -67,9 +67,11 @@ class VmcoreWriter:
     @property
     def outdated(self) -> bool:
         """True unless a vmcore is on disk that holds all device dumps."""
-        if self._snapshot is None or self.written is None or self.written.error:
-            return True
-        return self._snapshot.generation != self._dumps.generation
+        return self._behind or self.written is None or bool(self.written.error)
+
+    @property
+    def _behind(self) -> bool:
+        return self._snapshot is None or self._snapshot.generation != self._dumps.generation
 
     async def write(self) -> Written:
         """Write a vmcore with all complete device dumps, because somebody asks for it now.
@@ -88,10 +90,12 @@ class VmcoreWriter:
         A write that is under way ends first. Raises NoSpace or WriteFailed.
         """
         async with self._lock:
-            # Twice, if need be: a device dump may have become durable while the first was being written.
-            for _ in range(2):
-                if self.outdated:
-                    await self._write_snapshot()
+            if self.outdated:
+                await self._write_snapshot()
+            # A device dump may have become durable while that was being written. An error is no reason to write
+            # again: where the target has no room, it would have none again.
+            if self._behind:
+                await self._write_snapshot()
         return not self.outdated
 
     async def _write_snapshot(self) -> Written:

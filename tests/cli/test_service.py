@@ -270,7 +270,9 @@ def test_standard_output_that_is_full(vmcoredd: Vmcoredd, command: str) -> None:
 
 
 def _adding_from_an_open_pipe(daemon: Service, vmcoredd: Vmcoredd) -> "subprocess.Popen[str]":
-    command = [*VMCOREDD, "add", "--bus-address", str(daemon.address), "nic0", "--size", "9"]
+    add = [*VMCOREDD, "add", "--bus-address", str(daemon.address), "nic0", "--size", "9"]
+    # A shell starts its background jobs with SIGINT ignored, and these tests may be in one.
+    command = ["env", "--default-signal=INT", *add]
     pipe = subprocess.PIPE
     process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
     deadline = time.monotonic() + 20
