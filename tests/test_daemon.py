@@ -21,7 +21,9 @@ from tests.service import Service
 from vmcoredd_daemon.bus import Connection
 from vmcoredd_daemon.errors import CallFailed
 from vmcoredd_daemon.manifest import MANIFEST_NAME, Manifest, load
-from vmcoredd_daemon.vmcore.elf import device_dumps, read_headers, walk
+from vmcoredd_daemon.vmcore.elf import read_headers, walk
+from vmcoredd_daemon.vmcore.formats import recognise
+from vmcoredd_daemon.vmcore.image import file_image
 
 
 async def fill(name: str, buffer: int, offset: int, size: int) -> int:
@@ -32,7 +34,7 @@ async def fill(name: str, buffer: int, offset: int, size: int) -> int:
 def manifest(vmcore: Path) -> Manifest:
     """Read the manifest of a vmcore."""
     with vmcore.open("rb") as file:
-        notes = list(device_dumps(file.fileno(), read_headers(file.fileno(), str(vmcore)), str(vmcore)))
+        notes = list(recognise(file_image(file.fileno(), str(vmcore))).device_dumps())
         assert notes[-1].dump_name == MANIFEST_NAME.encode()
         return load(os.pread(file.fileno(), notes[-1].data_size, notes[-1].data_offset))
 
@@ -404,8 +406,8 @@ async def test_source_with_a_broken_note_keeps_its_memory(
     source = tmp_path / "source"
     shutil.copyfile(source_vmcore, source)
     with source.open("r+b") as file:
-        headers = read_headers(file.fileno(), str(source))
-        *_, last = walk(file.fileno(), headers, str(source))
+        headers = read_headers(file_image(file.fileno(), str(source)))
+        *_, last = walk(file_image(file.fileno(), str(source)), headers)
         file.seek(last.offset + 4)
         file.write(b"\xff\xff\xff\x7f")
     daemon = start_daemon(source=source)

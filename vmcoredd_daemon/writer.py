@@ -27,6 +27,7 @@ from .manifest_note import manifest_note
 from .note import Note, system_byteorder
 from .vmcore.copy import NO_SPACE, VMCORE_INCOMPLETE, CopyReport, sync_directory, write_vmcore
 from .vmcore.elf import Headers, empty_headers, read_headers, walk
+from .vmcore.image import file_image
 from .vmcore.layout import Layout, Source, plan
 
 VMCORE = "vmcore"
@@ -160,7 +161,7 @@ class VmcoreWriter:
         except OSError as error:
             raise InvalidVmcore(f"{self.source}: cannot open the source: {error.strerror}") from error
         try:
-            headers = read_headers(fd, str(self.source))
+            headers = read_headers(file_image(fd, str(self.source)))
             if headers.byteorder is not system_byteorder():
                 raise InvalidVmcore(
                     f"{self.source}: has the byte order of another machine, {headers.byteorder} endian"
@@ -193,7 +194,7 @@ class VmcoreWriter:
     def _notes(self, source: Source, headers: Headers) -> Iterator[Note]:
         """Yield the source's notes up to the first broken one, as the kernel does: the memory is worth more."""
         try:
-            yield from walk(source.fd, headers, str(self.source))
+            yield from walk(file_image(source.fd, str(self.source)), headers)
         except InvalidVmcore as error:
             record(Event.SOURCE_UNREADABLE, logging.ERROR, f"{error}; the notes behind it are lost")
 

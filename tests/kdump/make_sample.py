@@ -17,6 +17,7 @@ from pathlib import Path
 
 from tests.kdump import rig
 from vmcoredd_daemon.vmcore.elf import read_headers
+from vmcoredd_daemon.vmcore.image import file_image
 
 DATA = Path(__file__).parent.parent / "data"
 SAMPLE = DATA / "vmcore-6.1-x86_64.elf.xz"
@@ -83,7 +84,7 @@ def without_kernel_text(vmcore: Path) -> bytes:
     stext = re.search(rb"SYMBOL\(_stext\)=([0-9a-f]+)\n", content)
     assert stext is not None
     with vmcore.open("rb") as file:
-        loads = read_headers(file.fileno(), str(vmcore)).loads
+        loads = read_headers(file_image(file.fileno(), str(vmcore))).loads
     text = next(load for load in loads if load.p_vaddr == int(stext[1], 16))
     for load in loads:
         if load.p_paddr == text.p_paddr:

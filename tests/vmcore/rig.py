@@ -10,7 +10,9 @@ from pathlib import Path
 from tests.elf_writer import PAGE
 from vmcoredd_daemon.note import VMCOREDD_HEADER_SIZE, ByteOrder, note_size, pack_vmcoredd_header
 from vmcoredd_daemon.vmcore.copy import Complete, CopyReport, write_vmcore
-from vmcoredd_daemon.vmcore.elf import Headers, device_dumps, read_headers, walk
+from vmcoredd_daemon.vmcore.elf import Headers, read_headers, walk
+from vmcoredd_daemon.vmcore.formats import recognise
+from vmcoredd_daemon.vmcore.image import file_image
 from vmcoredd_daemon.vmcore.layout import DeviceDumpNote, Layout, Source, plan
 
 VMCORE = "vmcore"
@@ -41,9 +43,9 @@ class Rig(ExitStack):
 
     def plan(self, path: Path, dumps: Sequence[DeviceDumpNote] = ()) -> Layout:
         fd = self.open(path)
-        headers = read_headers(fd, "FILE")
+        headers = read_headers(file_image(fd, "FILE"))
         source = Source(fd, os.fstat(fd).st_size)
-        return plan(source, headers, walk(fd, headers, "FILE"), dumps, PAGE)
+        return plan(source, headers, walk(file_image(fd, "FILE"), headers), dumps, PAGE)
 
     def write(
         self, layout: Layout, dumps: Sequence[DeviceDumpNote] = (), complete: Complete | None = None
@@ -64,17 +66,17 @@ class Rig(ExitStack):
 
     def headers(self) -> Headers:
         """Read the headers of what was written."""
-        return read_headers(self.open(self.vmcore), "FILE")
+        return read_headers(file_image(self.open(self.vmcore), "FILE"))
 
     def names(self) -> list[bytes | None]:
         """Return the names of the device dumps in what was written."""
         fd = self.open(self.vmcore)
-        return [note.dump_name for note in device_dumps(fd, read_headers(fd, "FILE"), "FILE")]
+        return [note.dump_name for note in recognise(file_image(fd, "FILE")).device_dumps()]
 
     def data(self, index: int, size: int) -> bytes:
         """Return the first *size* bytes of a device dump in what was written."""
         fd = self.open(self.vmcore)
-        note = list(device_dumps(fd, read_headers(fd, "FILE"), "FILE"))[index]
+        note = list(recognise(file_image(fd, "FILE")).device_dumps())[index]
         assert note.data_offset == note.offset + VMCOREDD_HEADER_SIZE
         return os.pread(fd, size, note.data_offset)
 
@@ -82,7 +84,7 @@ class Rig(ExitStack):
 def load_bytes(path: Path) -> list[tuple[int, bytes]]:
     """Return p_paddr and the bytes of every PT_LOAD."""
     with path.open("rb") as file:
-        headers = read_headers(file.fileno(), "FILE")
+        headers = read_headers(file_image(file.fileno(), "FILE"))
         return [
             (load.p_paddr, os.pread(file.fileno(), load.p_filesz, load.p_offset).ljust(load.p_filesz, b"\0"))
             for load in headers.loads

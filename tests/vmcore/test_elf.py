@@ -13,7 +13,9 @@ from tests.elf_writer import EM_386, EM_S390, EM_X86_64, ET_EXEC, NT_PRSTATUS, C
 from tests.resources import open_fds
 from vmcoredd_daemon.errors import InvalidVmcore
 from vmcoredd_daemon.note import ByteOrder
-from vmcoredd_daemon.vmcore.elf import Headers, device_dumps, empty_headers, read_headers, walk
+from vmcoredd_daemon.vmcore.elf import Headers, empty_headers, read_headers, walk
+from vmcoredd_daemon.vmcore.formats import recognise
+from vmcoredd_daemon.vmcore.image import file_image
 
 GOLDEN = Path(__file__).parent.parent / "data" / "proc-vmcore-prefix.bin"
 GOLDEN_HEADERS = GOLDEN.read_bytes()[:0x1000]
@@ -36,17 +38,17 @@ def memfd(data: bytes) -> Iterator[int]:
 
 def read(path: Path) -> Headers:
     with path.open("rb") as file:
-        return read_headers(file.fileno(), "FILE")
+        return read_headers(file_image(file.fileno(), "FILE"))
 
 
 def read_bytes(data: bytes) -> Headers:
     with memfd(data) as fd:
-        return read_headers(fd, "FILE")
+        return read_headers(file_image(fd, "FILE"))
 
 
 def names(data: bytes) -> list[bytes | None]:
     with memfd(data) as fd:
-        return [found.dump_name for found in device_dumps(fd, read_headers(fd, "FILE"), "FILE")]
+        return [found.dump_name for found in recognise(file_image(fd, "FILE")).device_dumps()]
 
 
 def golden_with(offset: int, fields: str, *values: int) -> bytes:
@@ -97,8 +99,12 @@ def test_every_pt_note_is_walked(tmp_path: Path) -> None:
         tmp_path / "core"
     )
     with path.open("rb") as file:
-        headers = read_headers(file.fileno(), "FILE")
-        assert [found.dump_name for found in walk(file.fileno(), headers, "FILE")] == [b"a", None, b"b"]
+        headers = read_headers(file_image(file.fileno(), "FILE"))
+        assert [found.dump_name for found in walk(file_image(file.fileno(), "FILE"), headers)] == [
+            b"a",
+            None,
+            b"b",
+        ]
 
 
 def test_unknown_machine_and_segment_types() -> None:
@@ -174,7 +180,7 @@ def test_what_is_no_regular_file(tmp_path: Path) -> None:
     try:
         for fd in (directory, reading):
             with pytest.raises(InvalidVmcore, match=r"^FILE: "):
-                read_headers(fd, "FILE")
+                read_headers(file_image(fd, "FILE"))
     finally:
         for fd in (directory, reading, writing):
             os.close(fd)
@@ -183,7 +189,7 @@ def test_what_is_no_regular_file(tmp_path: Path) -> None:
 
 def test_memory_that_cannot_be_read() -> None:
     with open("/proc/self/mem", "rb", buffering=0) as file, pytest.raises(InvalidVmcore, match=r"^FILE: "):
-        read_headers(file.fileno(), "FILE")
+        read_headers(file_image(file.fileno(), "FILE"))
 
 
 def test_broken_note_names_the_file() -> None:
@@ -206,8 +212,8 @@ def test_flipped_bits(bits: list[int]) -> None:
     for bit in bits:
         data[bit // 8] ^= 1 << bit % 8
     with memfd(data) as fd, suppress(InvalidVmcore):
-        headers = read_headers(fd, "FILE")
-        assert len(list(walk(fd, headers, "FILE"))) <= len(data)
+        headers = read_headers(file_image(fd, "FILE"))
+        assert len(list(walk(file_image(fd, "FILE"), headers))) <= len(data)
         headers.pack()
 
 
@@ -225,4 +231,4 @@ def test_flipped_identification(position: int, value: int, machine: int) -> None
 def test_hostile_offsets(value: int, offset: int) -> None:
     data = golden_with(offset, "Q", value)
     with memfd(data) as fd, suppress(InvalidVmcore):
-        list(walk(fd, read_headers(fd, "FILE"), "FILE"))
+        list(walk(file_image(fd, "FILE"), read_headers(file_image(fd, "FILE"))))

@@ -212,7 +212,7 @@ def test_data_is_copied_without_its_padding_where_that_is_known(vmcore: Vmcore) 
     outputs = []
     for dump in inspection.device_dumps[:2]:
         outputs.append(io.BytesIO())
-        intact = copy_data(vmcore.fd, "FILE", dump, outputs[-1].write)
+        intact = copy_data(inspection.image, dump, outputs[-1].write)
         assert intact is (True if dump.name == "nic" else None)
     assert outputs[0].getvalue() == described
     assert outputs[1].getvalue() == other.ljust(4032, b"\0")
@@ -222,4 +222,4 @@ def test_file_that_shrinks_meanwhile(vmcore: Vmcore) -> None:
     inspection = vmcore(device_dump(b"nic", b"registers"))
     os.truncate(vmcore.path, 0x1045)
     with pytest.raises(InvalidVmcore, match=r"^FILE: the file ends at offset 0x1045, inside device dump nic$"):
-        copy_data(vmcore.fd, "FILE", inspection.device_dumps[0], lambda block: None)
+        copy_data(inspection.image, inspection.device_dumps[0], lambda block: None)

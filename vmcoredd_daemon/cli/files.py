@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict
 
 from ..errors import InvalidVmcore, UnknownDump, WriteFailed
+from ..vmcore.image import Image
 from ..vmcore.inspect import FoundDump, Inspection, copy_data, find, inspect
 from . import FAILURE, SUCCESS, UsageError
 from .table import Cell, complain, show, show_json, table
@@ -95,8 +96,10 @@ def _text(inspection: Inspection) -> str:
 
 
 def _extract(fd: int, path: str, wanted: str, output: str) -> int:
-    dump = _choose(find(fd, path), path, wanted)
-    intact = _to_stdout(fd, path, dump) if output == "-" else _to_file(fd, path, dump, output)
+    found = find(fd, path)
+    dump = _choose(found, path, wanted)
+    image = found.image
+    intact = _to_stdout(image, dump) if output == "-" else _to_file(fd, image, dump, output)
     if intact is False:
         complain(f"{path}: device dump {dump.name} is extracted, but it does not have the SHA-256 of its manifest")
         return FAILURE
@@ -117,16 +120,16 @@ def _choose(inspection: Inspection, path: str, wanted: str) -> FoundDump:
     return found[0]
 
 
-def _to_stdout(fd: int, path: str, dump: FoundDump) -> bool | None:
+def _to_stdout(image: Image, dump: FoundDump) -> bool | None:
     if sys.stdout is None:
         raise WriteFailed("standard output is closed")
     stdout = sys.stdout.fileno()
     if os.isatty(stdout):
         raise UsageError("a device dump is not for a terminal: redirect the output, or use -o FILE")
-    return _copy(fd, path, dump, stdout, "standard output")
+    return _copy(image, dump, stdout, "standard output")
 
 
-def _to_file(fd: int, path: str, dump: FoundDump, output: str) -> bool | None:
+def _to_file(fd: int, image: Image, dump: FoundDump, output: str) -> bool | None:
     """Write the file *output* under a temporary name; a device or a pipe has only its own."""
     # A rename must not replace a symbolic link, but what it leads to.
     target = os.path.realpath(output)
@@ -142,19 +145,19 @@ def _to_file(fd: int, path: str, dump: FoundDump, output: str) -> bool | None:
         with _writing(output):
             out = os.open(target, os.O_WRONLY | os.O_CLOEXEC)
         try:
-            return _copy(fd, path, dump, out, output)
+            return _copy(image, dump, out, output)
         finally:
             os.close(out)
-    return _replace(fd, path, dump, target, output)
+    return _replace(image, dump, target, output)
 
 
-def _replace(fd: int, path: str, dump: FoundDump, target: str, output: str) -> bool | None:
+def _replace(image: Image, dump: FoundDump, target: str, output: str) -> bool | None:
     import tempfile
 
     with _writing(output):
         out, temporary = tempfile.mkstemp(prefix=".vmcoredd-", dir=os.path.dirname(target))
     try:
-        intact = _copy(fd, path, dump, out, output)
+        intact = _copy(image, dump, out, output)
         with _writing(output):
             os.fsync(out)
             os.rename(temporary, target)
@@ -167,14 +170,14 @@ def _replace(fd: int, path: str, dump: FoundDump, target: str, output: str) -> b
         os.close(out)
 
 
-def _copy(fd: int, path: str, dump: FoundDump, out: int, output: str) -> bool | None:
+def _copy(image: Image, dump: FoundDump, out: int, output: str) -> bool | None:
     def write(block: bytes) -> None:
         view = memoryview(block)
         with _writing(output):
             while view:
                 view = view[os.write(out, view) :]
 
-    return copy_data(fd, path, dump, write)
+    return copy_data(image, dump, write)
 
 
 @contextmanager

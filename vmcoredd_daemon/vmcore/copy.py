@@ -18,6 +18,7 @@ from pathlib import Path
 from ..errors import NoSpace, VmcoreddError, WriteFailed
 from ..note import VMCOREDD_HEADER_SIZE, pack_vmcoredd_header
 from .elf import read_headers, walk
+from .image import file_image
 from .layout import DeviceDumpNote, Extent, Layout
 
 VMCORE_INCOMPLETE = "vmcore-incomplete"
@@ -226,11 +227,12 @@ def _verify(fd: int, layout: Layout, dumps: Sequence[DeviceDumpNote]) -> tuple[s
     """Read headers and notes back; return the names of our dumps whose data changed since they were taken."""
     # From the disk, as far as that can be had, and not from the memory that was written a moment ago.
     os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-    headers = read_headers(fd, VMCORE_INCOMPLETE)
+    image = file_image(fd, VMCORE_INCOMPLETE)
+    headers = read_headers(image)
     if headers.segments != layout.headers.segments:
         raise WriteFailed("the program headers do not read back as written")
     ours, end = {}, headers.notes[0].p_offset
-    for read_back in walk(fd, headers, VMCORE_INCOMPLETE):
+    for read_back in walk(image, headers):
         ours[read_back.dump_name, read_back.offset] = read_back
         end = read_back.end
     if end != headers.notes[0].p_offset + headers.notes[0].p_filesz:

@@ -10,11 +10,11 @@ import os
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from ..errors import InvalidVmcore
-from ..note import NT_VMCOREDD, ByteOrder, Note, system_byteorder, walk_notes
+from ..note import ByteOrder, Note, system_byteorder
+from .image import Image
 
 PT_LOAD = 1
 PT_NOTE = 4
@@ -26,6 +26,19 @@ MAX_FILE_SIZE = (1 << 63) - 1
 
 # Elf_Ehdr and Elf_Phdr of each class, as struct formats; the classes order the fields of Elf_Phdr differently.
 _FORMATS = {32: ("16sHHIIIIIHHHHHH", "IIIIIIII"), 64: ("16sHHIQQQIHHHHHH", "IIQQQQQQ")}
+# include/uapi/linux/elf-em.h; the names are those of uname(2).
+_MACHINES = {
+    3: "i686",
+    8: "mips",
+    20: "ppc",
+    21: "ppc64",
+    22: "s390x",
+    40: "arm",
+    62: "x86_64",
+    183: "aarch64",
+    243: "riscv64",
+    258: "loongarch64",
+}
 _SEGMENT_TYPES = {"PT_LOAD": PT_LOAD, "PT_NOTE": PT_NOTE}
 
 
@@ -86,8 +99,8 @@ class Headers:
         return (segment.p_type, *where, segment.p_flags, segment.p_align)
 
 
-def read_headers(fd: int, path: str) -> Headers:
-    """Read the headers of the ELF vmcore open at *fd*; *path* is for messages.
+def read_headers(image: Image) -> Headers:
+    """Read the headers of an ELF vmcore.
 
     Raises InvalidVmcore when it is not an ELF core file, or is truncated before the end of its notes, or has
     none.
@@ -96,36 +109,30 @@ def read_headers(fd: int, path: str) -> Headers:
     from elftools.elf.elffile import ELFFile
 
     try:
-        with open(fd, "rb", buffering=4096, closefd=False) as stream:
-            headers = _headers(ELFFile(stream), path)
-            file_size = stream.seek(0, os.SEEK_END)
+        with image.stream() as stream:
+            headers = _headers(ELFFile(stream), image.path)
     except (ELFError, ValueError, KeyError) as error:
         reason = f": {error}" if str(error) else ""
-        raise InvalidVmcore(f"{path}: not an ELF vmcore{reason}") from error
+        raise InvalidVmcore(f"{image.path}: not an ELF vmcore{reason}") from error
     except OSError as error:
         reason = os.strerror(error.errno or errno.EIO)
-        raise InvalidVmcore(f"{path}: cannot read the headers: {reason}") from error
-    _check_segments(headers, path, file_size)
+        raise InvalidVmcore(f"{image.path}: cannot read the headers: {reason}") from error
+    _check_segments(headers, image.path, image.size)
     return headers
 
 
-def walk(fd: int, headers: Headers, path: str) -> Iterator[Note]:
-    """Yield every note of every PT_NOTE segment. Raises InvalidVmcore naming *path* at a broken one."""
-    pread = partial(os.pread, fd)
-    try:
-        for segment in headers.notes:
-            yield from walk_notes(pread, segment.p_offset, segment.p_filesz, headers.byteorder)
-    except InvalidVmcore as error:
-        raise InvalidVmcore(f"{path}: {error}") from error
-    except OSError as error:
-        raise InvalidVmcore(f"{path}: cannot read the notes: {os.strerror(error.errno or errno.EIO)}") from error
+def walk(image: Image, headers: Headers) -> Iterator[Note]:
+    """Yield every note of every PT_NOTE segment. Raises InvalidVmcore at a broken one."""
+    for segment in headers.notes:
+        yield from image.notes(segment.p_offset, segment.p_filesz, headers.byteorder)
 
 
-def device_dumps(fd: int, headers: Headers, path: str) -> Iterator[Note]:
-    """Yield the NT_VMCOREDD notes, in the order in which crash's ``dev -V`` counts them."""
-    for note in walk(fd, headers, path):
-        if note.n_type == NT_VMCOREDD and note.dump_name is not None:
-            yield note
+def machine(headers: Headers) -> str:
+    """Return the machine that crashed, as uname(2) calls it."""
+    name = _MACHINES.get(headers.e_machine, f"e_machine {headers.e_machine}")
+    if name == "ppc64" and headers.byteorder is ByteOrder.LITTLE:
+        return "ppc64le"
+    return "riscv32" if name == "riscv64" and headers.elfclass == 32 else name
 
 
 def empty_headers() -> Headers:

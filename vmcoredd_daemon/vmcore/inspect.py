@@ -7,14 +7,14 @@ it.
 """
 
 import hashlib
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from ..errors import InvalidVmcore
 from ..manifest import MANIFEST_NAME, MAX_SIZE, Failure, ManifestDump, load
-from ..note import ByteOrder, Note
-from .elf import Headers, device_dumps, read_headers
+from ..note import Note
+from .formats import recognise
+from .image import Image, file_image
 
 BLOCK_SIZE = 1 << 20
 """Bytes of a device dump that are in memory at a time."""
@@ -24,20 +24,6 @@ MAX_DEVICE_DUMPS = 4096
 
 MAX_FAILURES = 4096
 """Failures that all manifests of a file may name."""
-
-# include/uapi/linux/elf-em.h; the names are those of uname(2).
-_MACHINES = {
-    3: "i686",
-    8: "mips",
-    20: "ppc",
-    21: "ppc64",
-    22: "s390x",
-    40: "arm",
-    62: "x86_64",
-    183: "aarch64",
-    243: "riscv64",
-    258: "loongarch64",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +55,8 @@ class Inspection:
     byteorder: str
     machine: str
     """As uname(2) calls it."""
+    image: Image
+    """Where the offsets of the device dumps lead."""
     device_dumps: tuple[FoundDump, ...]
     failures: tuple[Failure, ...]
     """Collectors that failed, from the manifests."""
@@ -82,7 +70,7 @@ def inspect(fd: int, path: str) -> Inspection:
     *path* is for messages. Raises InvalidVmcore when the file is not a vmcore, or not a whole one.
     """
     found = find(fd, path)
-    dumps = tuple(replace(dump, verified=_verify(fd, path, dump)) for dump in found.device_dumps)
+    dumps = tuple(replace(dump, verified=_verify(found.image, dump)) for dump in found.device_dumps)
     altered = tuple(
         f"device dump {dump.name} does not have the SHA-256 that its manifest says"
         for dump in dumps
@@ -93,57 +81,54 @@ def inspect(fd: int, path: str) -> Inspection:
 
 def find(fd: int, path: str) -> Inspection:
     """Do as :func:`inspect`, but leave the data unread."""
-    try:
-        empty = not os.pread(fd, 1, 0)
-    except OSError as error:
-        raise InvalidVmcore(f"{path}: cannot be read: {error.strerror}") from error
-    if empty:
-        raise InvalidVmcore(f"{path}: the file is empty")
-    headers = read_headers(fd, path)
-    search = _Search(fd)
-    for note in device_dumps(fd, headers, path):
+    vmcore = recognise(file_image(fd, path))
+    search = _Search(vmcore.image)
+    for note in vmcore.device_dumps():
         if len(search.dumps) == MAX_DEVICE_DUMPS:
             raise InvalidVmcore(f"{path}: has more than {MAX_DEVICE_DUMPS} device dumps")
         search.add(note)
     return Inspection(
-        "elf",
-        headers.elfclass,
-        headers.byteorder.value,
-        _machine(headers),
+        vmcore.format,
+        vmcore.elfclass,
+        vmcore.byteorder.value,
+        vmcore.machine,
+        vmcore.image,
         tuple(search.dumps),
         tuple(search.failures),
         tuple(search.problems),
     )
 
 
-def copy_data(fd: int, path: str, dump: FoundDump, write: Callable[[bytes], object]) -> bool | None:
+def copy_data(image: Image, dump: FoundDump, write: Callable[[bytes], object]) -> bool | None:
     """Pass the data of *dump* to *write*, in blocks: the true bytes, or all where nobody knows how many are true.
 
     Return whether they have the manifest's SHA-256, None where there is none to compare. Raises InvalidVmcore when
     they cannot be read, and whatever *write* raises.
     """
     digest = hashlib.sha256()
-    for block in _blocks(fd, path, dump):
+    for block in _blocks(image, dump):
         digest.update(block)
         write(block)
     return None if dump.sha256 is None else digest.hexdigest() == dump.sha256
 
 
-def _verify(fd: int, path: str, dump: FoundDump) -> bool | None:
-    return None if dump.sha256 is None else copy_data(fd, path, dump, lambda block: None)
+def _verify(image: Image, dump: FoundDump) -> bool | None:
+    return None if dump.sha256 is None else copy_data(image, dump, lambda block: None)
 
 
-def _blocks(fd: int, path: str, dump: FoundDump) -> Iterator[bytes]:
+def _blocks(image: Image, dump: FoundDump) -> Iterator[bytes]:
     offset = dump.offset
     end = offset + (dump.size if dump.true_size is None else dump.true_size)
     while offset < end:
         try:
-            block = os.pread(fd, min(BLOCK_SIZE, end - offset), offset)
+            block = image.pread(min(BLOCK_SIZE, end - offset), offset)
         except OSError as error:
             reason = f"cannot be read at offset {offset:#x}: {error.strerror}"
-            raise InvalidVmcore(f"{path}: device dump {dump.name} {reason}") from error
+            raise InvalidVmcore(f"{image.path}: device dump {dump.name} {reason}") from error
         if not block:
-            raise InvalidVmcore(f"{path}: the file ends at offset {offset:#x}, inside device dump {dump.name}")
+            raise InvalidVmcore(
+                f"{image.path}: the file ends at offset {offset:#x}, inside device dump {dump.name}"
+            )
         yield block
         offset += len(block)
 
@@ -151,11 +136,11 @@ def _blocks(fd: int, path: str, dump: FoundDump) -> Iterator[bytes]:
 class _Search:
     """What has been found so far."""
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, image: Image) -> None:
         self.dumps: list[FoundDump] = []
         self.failures: list[Failure] = []
         self.problems: list[str] = []
-        self._fd = fd
+        self._image = image
         self._undescribed: dict[str, list[int]] = {}
 
     def add(self, note: Note) -> None:
@@ -169,7 +154,7 @@ class _Search:
 
     def _take_manifest(self, dump: FoundDump) -> FoundDump:
         try:
-            data = _read_manifest(self._fd, dump)
+            data = _read_manifest(self._image, dump)
             manifest = load(data)
         except InvalidVmcore as error:
             self.problems.append(str(error))
@@ -187,11 +172,11 @@ class _Search:
         return replace(dump, true_size=len(data))
 
 
-def _read_manifest(fd: int, dump: FoundDump) -> bytes:
+def _read_manifest(image: Image, dump: FoundDump) -> bytes:
     if dump.size > MAX_SIZE:
         raise InvalidVmcore(f"{MANIFEST_NAME}: has {dump.size} bytes, at most {MAX_SIZE} are read")
     try:
-        return os.pread(fd, dump.size, dump.offset).rstrip(b"\0")
+        return image.pread(dump.size, dump.offset).rstrip(b"\0")
     except OSError as error:
         raise InvalidVmcore(f"{MANIFEST_NAME}: cannot be read: {error.strerror}") from error
 
@@ -200,10 +185,3 @@ def _described(dump: FoundDump, entry: ManifestDump) -> FoundDump:
     # A size that the note cannot hold is no true size; the checksum will tell that something is wrong.
     true_size = entry.size if 0 <= entry.size <= dump.size else None
     return replace(dump, true_size=true_size, sha256=entry.sha256.lower())
-
-
-def _machine(headers: Headers) -> str:
-    name = _MACHINES.get(headers.e_machine, f"e_machine {headers.e_machine}")
-    if name == "ppc64" and headers.byteorder is ByteOrder.LITTLE:
-        return "ppc64le"
-    return "riscv32" if name == "riscv64" and headers.elfclass == 32 else name

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The bytes of a vmcore by their offset, whether they lie in a file in that order or have to be put in order."""
+
+import errno
+import io
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import BinaryIO
+
+from ..errors import InvalidVmcore
+from ..note import ByteOrder, Note, Pread, walk_notes
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """Bytes that can be read at any offset."""
+
+    pread: Pread
+    """As :func:`os.pread`: fewer bytes than asked for at the end only; may raise OSError."""
+    size: int
+    """Bytes."""
+    path: str
+    """Where they come from, for messages."""
+
+    def read(self, size: int, offset: int, what: str) -> bytes:
+        """Return the *size* bytes of *what*. Raises InvalidVmcore when they cannot be read or are not there."""
+        try:
+            data = self.pread(size, offset)
+        except OSError as error:
+            reason = os.strerror(error.errno or errno.EIO)
+            raise InvalidVmcore(f"{self.path}: cannot read {what} at offset {offset:#x}: {reason}") from error
+        if len(data) != size:
+            end = offset + len(data)
+            raise InvalidVmcore(f"{self.path}: the file ends at offset {end:#x}, inside {what}")
+        return data
+
+    def notes(self, offset: int, size: int, byteorder: ByteOrder) -> Iterator[Note]:
+        """Yield the notes in the *size* bytes from *offset*. Raises InvalidVmcore at a broken one."""
+        try:
+            yield from walk_notes(self.pread, offset, size, byteorder)
+        except InvalidVmcore as error:
+            raise InvalidVmcore(f"{self.path}: {error}") from error
+        except OSError as error:
+            reason = os.strerror(error.errno or errno.EIO)
+            raise InvalidVmcore(f"{self.path}: cannot read the notes: {reason}") from error
+
+    def stream(self) -> BinaryIO:
+        """Return a file object over the bytes, positioned at their start; closing it closes nothing else."""
+        return io.BufferedReader(_Raw(self), 4096)
+
+
+def file_image(fd: int, path: str) -> Image:
+    """Return the bytes of the file open at *fd*, a regular file or a block device. Raises InvalidVmcore."""
+    try:
+        # fstat() says 0 of a block device.
+        position = os.lseek(fd, 0, os.SEEK_CUR)
+        size = os.lseek(fd, 0, os.SEEK_END)
+        os.lseek(fd, position, os.SEEK_SET)
+    except OSError as error:
+        reason = os.strerror(error.errno or errno.EIO)
+        raise InvalidVmcore(f"{path}: cannot tell its size: {reason}") from error
+    return Image(partial(os.pread, fd), size, path)
+
+
+class _Raw(io.RawIOBase):
+    def __init__(self, image: Image) -> None:
+        self._image = image
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._image.size}[whence]
+        if base + offset < 0:
+            raise ValueError(f"seek to {base + offset}")
+        self._position = base + offset
+        return self._position
+
+    def readinto(self, buffer: "bytearray | memoryview") -> int:  # type: ignore[override]
+        data = self._image.pread(len(buffer), self._position)
+        buffer[: len(data)] = data
+        self._position += len(data)
+        return len(data)
