@@ -7,6 +7,7 @@ from pathlib import Path
 
 PT_LOAD = 1
 PT_NOTE = 4
+PN_XNUM = 0xFFFF
 ET_EXEC = 2
 ET_CORE = 4
 EM_386 = 3
@@ -58,8 +59,16 @@ class Core:
 
     @property
     def header_size(self) -> int:
-        count = len(self.note_segments) + len(self.loads)
-        return 64 + 56 * count if self.elfclass == 64 else 52 + 32 * count
+        section = (64 if self.elfclass == 64 else 40) if self.count >= PN_XNUM else 0
+        return self.phdrs_end + section
+
+    @property
+    def count(self) -> int:
+        return len(self.note_segments) + len(self.loads)
+
+    @property
+    def phdrs_end(self) -> int:
+        return 64 + 56 * self.count if self.elfclass == 64 else 52 + 32 * self.count
 
     @property
     def note_offsets(self) -> tuple[int, ...]:
@@ -81,16 +90,19 @@ class Core:
     def headers(self) -> bytes:
         order = "<" if self.byteorder == "little" else ">"
         ident = bytes([0x7F, *b"ELF", self.elfclass // 32, 1 if order == "<" else 2, 1]) + bytes(9)
-        address, ehsize, phentsize = ("Q", 64, 56) if self.elfclass == 64 else ("I", 52, 32)
+        address, ehsize, phentsize, shentsize = ("Q", 64, 56, 64) if self.elfclass == 64 else ("I", 52, 32, 40)
         segments = [*self._note_headers(), *self._load_headers()]
+        extended = self.count >= PN_XNUM
+        section = struct.pack(f"{order}II{address * 4}II{address * 2}", 0, 0, 0, 0, 0, 1, 0, self.count, 0, 0)
         header = struct.pack(
             f"{order}16sHHI{address * 3}IHHHHHH",
-            *(ident, self.e_type, self.e_machine, 1, 0, ehsize, 0, self.e_flags, ehsize),
-            phentsize if self.e_phentsize is None else self.e_phentsize,
-            len(segments) if self.e_phnum is None else self.e_phnum,
-            *(0, 0, 0),
+            *(ident, self.e_type, self.e_machine, 1, 0, ehsize, self.phdrs_end if extended else 0),
+            *(self.e_flags, ehsize, phentsize if self.e_phentsize is None else self.e_phentsize),
+            min(self.count, PN_XNUM) if self.e_phnum is None else self.e_phnum,
+            *((shentsize, 1, 0) if extended else (0, 0, 0)),
         )
-        return header + b"".join(self._segment(order, *fields) for fields in segments)
+        table = b"".join(self._segment(order, *fields) for fields in segments)
+        return header + table + (section if extended else b"")
 
     def _note_headers(self) -> list[tuple[int, ...]]:
         pairs = zip(self.note_offsets, self.note_segments, strict=True)

@@ -57,6 +57,13 @@ def golden_with(offset: int, fields: str, *values: int) -> bytes:
     return bytes(data)
 
 
+def extended(segments: int, e_shoff: int = 0x800) -> bytes:
+    data = bytearray(golden_with(56, "H", 0xFFFF))
+    struct.pack_into("<Q", data, 40, e_shoff)
+    struct.pack_into("<I", data, 0x800 + 44, segments)
+    return bytes(data)
+
+
 def test_the_kernels_headers() -> None:
     headers = read(GOLDEN)
     assert (headers.elfclass, headers.byteorder, headers.e_machine) == (64, ByteOrder.LITTLE, EM_X86_64)
@@ -84,6 +91,18 @@ def test_round_trip(tmp_path: Path, elfclass: int, byteorder: str, machine: int)
         (0x1000, 5, 0, 7, 0),
         (0x100000, 8192, 0x7F000000, 5, 4096),
     ]
+
+
+@pytest.mark.parametrize(("elfclass", "byteorder"), [(64, "little"), (32, "big")])
+def test_more_segments_than_e_phnum_can_count(tmp_path: Path, elfclass: int, byteorder: str) -> None:
+    loads = tuple(Load(number * 4096, filesz=0) for number in range(70_000))
+    notes = device_dump(b"a", b"", byteorder)
+    path = Core(notes, loads, elfclass, byteorder).write(tmp_path / "core")
+    headers = read(path)
+    assert len(headers.loads) == 70_000
+    # The writer of the test puts section 0 at the same place as makedumpfile.
+    assert headers.pack() == path.read_bytes()[: headers.size]
+    assert names(path.read_bytes()) == [b"a"]
 
 
 @pytest.mark.parametrize(("elfclass", "byteorder", "machine"), KINDS)
@@ -133,19 +152,27 @@ def test_empty_headers_read_back(tmp_path: Path) -> None:
         (GOLDEN_HEADERS[:4] + b"\x03" + GOLDEN_HEADERS[5:], r"not an ELF vmcore"),
         (GOLDEN_HEADERS[:5] + b"\x00" + GOLDEN_HEADERS[6:], r"not an ELF vmcore"),
         (GOLDEN_HEADERS[:40], r"not an ELF vmcore"),
-        (GOLDEN_HEADERS[: PHDR + 56 * 5 - 1], r"not an ELF vmcore"),
+        (GOLDEN_HEADERS[: PHDR + 56 * 5 - 1], r"the file ends at offset 0x157, inside the program headers"),
         (GOLDEN_HEADERS, r"PT_NOTE ends at 0x1ae04, but the file ends at 0x1000"),
         (GOLDEN.read_bytes()[:0x1AE03], r"PT_NOTE ends at 0x1ae04, but the file ends at 0x1ae03"),
         (golden_with(16, "H", ET_EXEC), r"e_type is ET_EXEC, a vmcore has ET_CORE"),
         (golden_with(16, "H", 0x1234), r"e_type is 4660, a vmcore has ET_CORE"),
         (golden_with(54, "H", 57), r"e_phentsize is 57, an ELF64 file has 56"),
         (golden_with(54, "H", 0), r"e_phentsize is 0, an ELF64 file has 56"),
-        (golden_with(56, "H", 0xFFFF), r"e_phnum is PN_XNUM: more than 65,534 segments are not supported yet"),
+        (golden_with(56, "H", 0xFFFE)[:4000], r"the file ends at offset 0xfa0, inside the program headers"),
+        (
+            golden_with(56, "H", 0xFFFF),
+            r"e_phnum is PN_XNUM and sh_info of the section at offset 0x0 is 0, 65535 to",
+        ),
+        (extended(0xFFFF, 2**63), r"section 0 at offset 0x80{15} would be beyond the end of the file"),
+        (extended(0xFFFE), r"sh_info of the section at offset 0x800 is 65534, 65535 to 131072 are possible"),
+        (extended(2**32 - 1), r"sh_info of the section at offset 0x800 is 4294967295, 65535 to"),
+        (extended(0xFFFF), r"the file ends at offset 0x1b000, inside the program headers"),
         (golden_with(56, "H", 0), r"has no PT_NOTE segment"),
         (golden_with(PHDR, "I", 6), r"has no PT_NOTE segment"),
-        (golden_with(32, "Q", 2**64 - 1), r"not an ELF vmcore"),
-        (golden_with(32, "Q", 2**63), r"not an ELF vmcore"),
-        (golden_with(32, "Q", 2**40), r"not an ELF vmcore"),
+        (golden_with(32, "Q", 2**64 - 1), r"the program headers at offset 0xf{16} would be beyond the end"),
+        (golden_with(32, "Q", 2**63), r"the program headers at offset 0x80{15} would be beyond the end"),
+        (golden_with(32, "Q", 2**40), r"the program headers at offset 0x10{10} would be beyond the end"),
         (golden_with(PHDR + 56 + 8, "Q", 2**63), r"a segment ends at 0x8000000000c30000, beyond what a file can"),
         (
             golden_with(PHDR + 56 + 32, "Q", 2**64 - 1),
@@ -169,7 +196,7 @@ def test_wrong_e_phentsize_of_either_class(tmp_path: Path, elfclass: int) -> Non
 
 
 def test_more_phdrs_than_the_file_has(tmp_path: Path) -> None:
-    with pytest.raises(InvalidVmcore, match="FILE: not an ELF vmcore"):
+    with pytest.raises(InvalidVmcore, match=r"^FILE: the file ends at offset .*, inside the program headers"):
         read(Core(note(1, b""), e_phnum=0xFFFE).write(tmp_path / "core"))
 
 

@@ -20,12 +20,18 @@ PT_LOAD = 1
 PT_NOTE = 4
 ET_CORE = 4
 PN_XNUM = 0xFFFF
-"""e_phnum of a file with more program headers than 16 bits can count."""
+"""e_phnum of a file with more program headers than 16 bits can count; sh_info of section 0 has their number."""
+MAX_SEGMENTS = 1 << 17
+"""Program headers that a file may have; they are in memory, and a forged number must not take all of it."""
 MAX_FILE_SIZE = (1 << 63) - 1
 """off_t ends there."""
 
-# Elf_Ehdr and Elf_Phdr of each class, as struct formats; the classes order the fields of Elf_Phdr differently.
-_FORMATS = {32: ("16sHHIIIIIHHHHHH", "IIIIIIII"), 64: ("16sHHIQQQIHHHHHH", "IIQQQQQQ")}
+# Elf_Ehdr, Elf_Phdr and Elf_Shdr of each class, as struct formats.
+_FORMATS = {
+    32: ("16sHHIIIIIHHHHHH", "IIIIIIII", "IIIIIIIIII"),
+    64: ("16sHHIQQQIHHHHHH", "IIQQQQQQ", "IIQQQQIIQQ"),
+}
+_SH_INFO = 7
 # include/uapi/linux/elf-em.h; the names are those of uname(2).
 _MACHINES = {
     3: "i686",
@@ -39,7 +45,6 @@ _MACHINES = {
     243: "riscv64",
     258: "loongarch64",
 }
-_SEGMENT_TYPES = {"PT_LOAD": PT_LOAD, "PT_NOTE": PT_NOTE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,19 +86,35 @@ class Headers:
     @property
     def size(self) -> int:
         """Bytes of the ELF header and the program headers."""
-        ehdr, phdr = _FORMATS[self.elfclass]
-        return struct.calcsize("<" + ehdr) + len(self.segments) * struct.calcsize("<" + phdr)
+        ehdr, phdr, shdr = (struct.calcsize("<" + fields) for fields in _FORMATS[self.elfclass])
+        return ehdr + len(self.segments) * phdr + (shdr if self._extended else 0)
+
+    @property
+    def _extended(self) -> bool:
+        return len(self.segments) >= PN_XNUM
 
     def pack(self) -> bytes:
-        """Return the ELF header and the program headers, which follow it at once, as in the kernel's vmcore."""
-        ehdr, phdr = (self.byteorder.prefix + fields for fields in _FORMATS[self.elfclass])
+        """Return the ELF header and the program headers, which follow it at once, as in the kernel's vmcore.
+
+        Where PN_XNUM says that there are more than e_phnum can count, section 0 follows, as makedumpfile's
+        ``write_elf_header()`` has it.
+        """
+        ehdr, phdr, shdr = (self.byteorder.prefix + fields for fields in _FORMATS[self.elfclass])
         e_ehsize, e_phentsize = struct.calcsize(ehdr), struct.calcsize(phdr)
-        sizes = (self.e_flags, e_ehsize, e_phentsize, len(self.segments), 0, 0, 0)
-        header = struct.pack(ehdr, self.e_ident, ET_CORE, self.e_machine, 1, 0, e_ehsize, 0, *sizes)
-        return header + b"".join(struct.pack(phdr, *self._fields(segment)) for segment in self.segments)
+        count = len(self.segments)
+        e_shoff, e_shentsize, e_shnum = 0, 0, 0
+        section = b""
+        if self._extended:
+            e_shoff, e_shentsize, e_shnum = e_ehsize + count * e_phentsize, struct.calcsize(shdr), 1
+            section = struct.pack(shdr, 0, 0, 0, 0, 0, e_shnum, 0, count, 0, 0)
+        sizes = (e_ehsize, e_phentsize, min(count, PN_XNUM), e_shentsize, e_shnum, 0)
+        where = (1, 0, e_ehsize, e_shoff, self.e_flags)
+        header = struct.pack(ehdr, self.e_ident, ET_CORE, self.e_machine, *where, *sizes)
+        return header + b"".join(struct.pack(phdr, *self._fields(segment)) for segment in self.segments) + section
 
     def _fields(self, segment: Segment) -> tuple[int, ...]:
         where = (segment.p_offset, segment.p_vaddr, segment.p_paddr, segment.p_filesz, segment.p_memsz)
+        # The classes order the fields of Elf_Phdr differently.
         if self.elfclass == 64:
             return (segment.p_type, segment.p_flags, *where, segment.p_align)
         return (segment.p_type, *where, segment.p_flags, segment.p_align)
@@ -110,7 +131,7 @@ def read_headers(image: Image) -> Headers:
 
     try:
         with image.stream() as stream:
-            headers = _headers(ELFFile(stream), image.path)
+            headers = _headers(ELFFile(stream), image)
     except (ELFError, ValueError, KeyError) as error:
         reason = f": {error}" if str(error) else ""
         raise InvalidVmcore(f"{image.path}: not an ELF vmcore{reason}") from error
@@ -152,42 +173,40 @@ def _native_machine() -> int:
     return int.from_bytes(header[18:20], "little" if header[5] == 1 else "big")
 
 
-def _headers(elf: Any, path: str) -> Headers:
-    from elftools.common.utils import struct_parse
-
+def _headers(elf: Any, image: Image) -> Headers:
     header = elf.header
     if header["e_type"] != "ET_CORE":
-        raise InvalidVmcore(f"{path}: e_type is {header['e_type']}, a vmcore has ET_CORE")
-    if header["e_phnum"] == PN_XNUM:
-        raise InvalidVmcore(f"{path}: e_phnum is PN_XNUM: more than 65,534 segments are not supported yet")
-    structs, stream = elf.structs, elf.stream
-    stride = header["e_phentsize"]
-    expected = 56 if elf.elfclass == 64 else 32
-    if stride != expected:
-        raise InvalidVmcore(f"{path}: e_phentsize is {stride}, an ELF{elf.elfclass} file has {expected}")
-    table = range(header["e_phoff"], header["e_phoff"] + header["e_phnum"] * stride, stride)
-    segments = tuple(_segment(struct_parse(structs.Elf_Phdr, stream, offset)) for offset in table)
-    stream.seek(0)
-    ident = stream.read(16)
-    stream.seek(18)
+        raise InvalidVmcore(f"{image.path}: e_type is {header['e_type']}, a vmcore has ET_CORE")
     byteorder = ByteOrder.LITTLE if elf.little_endian else ByteOrder.BIG
-    machine = int.from_bytes(stream.read(2), byteorder.value)
+    phdr, shdr = (byteorder.prefix + fields for fields in _FORMATS[elf.elfclass][1:])
+    if header["e_phentsize"] != struct.calcsize(phdr):
+        expected = f"an ELF{elf.elfclass} file has {struct.calcsize(phdr)}"
+        raise InvalidVmcore(f"{image.path}: e_phentsize is {header['e_phentsize']}, {expected}")
+    count = header["e_phnum"] if header["e_phnum"] != PN_XNUM else _extended_count(header["e_shoff"], shdr, image)
+    table = image.read(count * struct.calcsize(phdr), header["e_phoff"], "the program headers")
+    segments = tuple(_segment(elf.elfclass, fields) for fields in struct.iter_unpack(phdr, table))
+    ident = image.read(16, 0, "e_ident")
+    # pyelftools gives the names of the machines that it knows.
+    machine = int.from_bytes(image.read(2, 18, "e_machine"), byteorder.value)
     return Headers(elf.elfclass, byteorder, ident, machine, header["e_flags"], segments)
 
 
-def _segment(header: Any) -> Segment:
-    p_type = header["p_type"]
-    number = p_type if isinstance(p_type, int) else _SEGMENT_TYPES.get(p_type, 0)
-    return Segment(
-        number,
-        header["p_flags"],
-        header["p_offset"],
-        header["p_vaddr"],
-        header["p_paddr"],
-        header["p_filesz"],
-        header["p_memsz"],
-        header["p_align"],
-    )
+def _extended_count(e_shoff: int, shdr: str, image: Image) -> int:
+    section = image.read(struct.calcsize(shdr), e_shoff, "section 0")
+    count: int = struct.unpack(shdr, section)[_SH_INFO]
+    if not PN_XNUM <= count <= MAX_SEGMENTS:
+        raise InvalidVmcore(
+            f"{image.path}: e_phnum is PN_XNUM and sh_info of the section at offset {e_shoff:#x} is {count}, "
+            f"{PN_XNUM} to {MAX_SEGMENTS} are possible"
+        )
+    return count
+
+
+def _segment(elfclass: int, fields: tuple[int, ...]) -> Segment:
+    p_type, *others, p_align = fields
+    p_flags, *where = others if elfclass == 64 else (others[-1], *others[:-1])
+    p_offset, p_vaddr, p_paddr, p_filesz, p_memsz = where
+    return Segment(p_type, p_flags, p_offset, p_vaddr, p_paddr, p_filesz, p_memsz, p_align)
 
 
 def _check_segments(headers: Headers, path: str, file_size: int) -> None:

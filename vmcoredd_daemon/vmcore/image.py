@@ -26,6 +26,8 @@ class Image:
 
     def read(self, size: int, offset: int, what: str) -> bytes:
         """Return the *size* bytes of *what*. Raises InvalidVmcore when they cannot be read or are not there."""
+        if offset > self.size:
+            raise InvalidVmcore(f"{self.path}: {what} at offset {offset:#x} would be beyond the end of the file")
         try:
             data = self.pread(size, offset)
         except OSError as error:
