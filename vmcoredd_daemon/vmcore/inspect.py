@@ -95,7 +95,7 @@ def find(fd: int, path: str) -> Inspection:
         vmcore.image,
         tuple(search.dumps),
         tuple(search.failures),
-        tuple(search.problems),
+        (*vmcore.problems, *search.problems),
     )
 
 
