@@ -12,8 +12,9 @@ from .errors import CollectorFailed, NoSpace, VmcoreddError, WriteFailed
 from .manifest import ManifestDump
 from .note import VMCOREDD_HEADER_SIZE
 from .threads import run_alone
-from .vmcore.copy import pwrite, sha256
+from .vmcore.copy import pwrite
 from .vmcore.layout import DeviceDumpNote
+from .vmcore.verify import sha256
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")

@@ -31,8 +31,9 @@ from .note import (
     pack_vmcoredd_header,
     walk_notes,
 )
-from .vmcore.copy import pwrite, sha256, sync_directory
+from .vmcore.copy import pwrite, sync_directory
 from .vmcore.layout import DeviceDumpNote
+from .vmcore.verify import sha256
 
 _P = ParamSpec("_P")
 

@@ -50,6 +50,10 @@ def _run(options: argparse.Namespace) -> int:
         from . import files
 
         return files.run(options)
+    if options.command == "attach":
+        from . import attach
+
+        return attach.run(options)
     from . import service
 
     return service.run(options)
@@ -100,6 +104,9 @@ def _parser() -> _Parser:
     extract.add_argument("vmcore", metavar="VMCORE")
     extract.add_argument("dump", metavar="NAME|INDEX", help="digits are an index")
     extract.add_argument("-o", "--output", metavar="FILE", help="by default, or with -, standard output")
+    attach = _command(commands, "attach", "put files into a finished vmcore, as device dumps")
+    attach.add_argument("vmcore", metavar="VMCORE", help="kdump-compressed or ELF")
+    attach.add_argument("dumps", metavar="NAME=FILE", nargs="+", help="FILE - is standard input")
     return parser
 
 

@@ -8,18 +8,18 @@ the directory.
 """
 
 import errno
-import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import NoSpace, VmcoreddError, WriteFailed
-from ..note import VMCOREDD_HEADER_SIZE, pack_vmcoredd_header
+from ..note import VMCOREDD_HEADER_SIZE, ByteOrder, pack_vmcoredd_header
 from .elf import read_headers, walk
 from .image import file_image
 from .layout import DeviceDumpNote, Extent, Layout
+from .verify import own_offsets, verify_notes
 
 VMCORE_INCOMPLETE = "vmcore-incomplete"
 """Name of a vmcore that is being written, as kdump-utils has it."""
@@ -96,7 +96,7 @@ def _write(
         os.unlink(VMCORE_INCOMPLETE, dir_fd=parent)
     fd = os.open(VMCORE_INCOMPLETE, flags, 0o600, dir_fd=parent)
     try:
-        copy = _Copy(fd, page_size, progress)
+        copy = ExtentCopy(fd, page_size, progress)
         pwrite(fd, layout.headers.pack(), 0)
         for extent in layout.notes:
             copy.extent(extent)
@@ -104,15 +104,13 @@ def _write(
             # Room for what comes last, before the memory takes it all.
             os.posix_fallocate(fd, layout.last_dump.offset, layout.last_dump.size)
         end = copy.loads(layout.loads, layout.size)
-        for dump, extent in _own_extents(layout, dumps):
-            # Once more: a collector may have kept its mapping, and a broken header would hide all that follows.
-            name_bytes = dump.dump_name.encode("ascii")
-            pwrite(fd, pack_vmcoredd_header(name_bytes, dump.note_size, layout.headers.byteorder), extent.offset)
+        own = own_offsets(layout.notes, dumps)
+        write_headers(fd, own, layout.headers.byteorder)
         if complete is not None and layout.last_dump is not None:
             pwrite(fd, complete(copy.report), layout.last_dump.offset + VMCOREDD_HEADER_SIZE)
         os.ftruncate(fd, end)
         os.fsync(fd)
-        copy.report.altered = _verify(fd, layout, dumps)
+        copy.report.altered = _verify(fd, layout, own)
         if not copy.report.left_out:
             os.rename(VMCORE_INCOMPLETE, name, src_dir_fd=parent, dst_dir_fd=parent)
         os.fsync(parent)
@@ -125,11 +123,22 @@ def _write(
     return copy.report
 
 
-class _Copy:
-    """Copies extents into one file, through one buffer."""
+def write_headers(fd: int, own: Mapping[int, DeviceDumpNote], byteorder: ByteOrder) -> None:
+    """Write the headers of the device dumps *own*, by offset. Raises OSError.
 
-    def __init__(self, fd: int, page_size: int, progress: Progress) -> None:
+    Once more than the spool: a collector may have kept its mapping, and a broken header would hide all that
+    follows. And the vmcore may be of another machine.
+    """
+    for offset, dump in own.items():
+        pwrite(fd, pack_vmcoredd_header(dump.dump_name.encode("ascii"), dump.note_size, byteorder), offset)
+
+
+class ExtentCopy:
+    """Copies extents into one file, through one buffer; *sparse* where the file has nothing but zeros so far."""
+
+    def __init__(self, fd: int, page_size: int, progress: Progress, *, sparse: bool = True) -> None:
         self.report = CopyReport()
+        self._sparse = sparse
         self._fd = fd
         self._page_size = page_size
         self._progress = progress
@@ -154,6 +163,7 @@ class _Copy:
         return end
 
     def extent(self, extent: Extent) -> None:
+        """Copy one extent, with zeros for what cannot be read. Raises OSError when it cannot be written."""
         for done in range(0, extent.size, BLOCK_SIZE):
             size = min(BLOCK_SIZE, extent.size - done)
             missing = self.report.missing_bytes
@@ -203,6 +213,9 @@ class _Copy:
             self.report.first_unreadable = offset
 
     def _write_nonzero(self, size: int, offset: int) -> None:
+        if not self._sparse:
+            self._flush(0, size, offset)
+            return
         # bytearray == bytes compares at memcmp speed, a memoryview element by element.
         if self._buffer.startswith(_ZEROS[:size]):
             return
@@ -223,7 +236,7 @@ class _Copy:
             pwrite(self._fd, view[start:end], offset + start)
 
 
-def _verify(fd: int, layout: Layout, dumps: Sequence[DeviceDumpNote]) -> tuple[str, ...]:
+def _verify(fd: int, layout: Layout, own: Mapping[int, DeviceDumpNote]) -> tuple[str, ...]:
     """Read headers and notes back; return the names of our dumps whose data changed since they were taken."""
     # From the disk, as far as that can be had, and not from the memory that was written a moment ago.
     os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
@@ -231,35 +244,8 @@ def _verify(fd: int, layout: Layout, dumps: Sequence[DeviceDumpNote]) -> tuple[s
     headers = read_headers(image)
     if headers.segments != layout.headers.segments:
         raise WriteFailed("the program headers do not read back as written")
-    ours, end = {}, headers.notes[0].p_offset
-    for read_back in walk(image, headers):
-        ours[read_back.dump_name, read_back.offset] = read_back
-        end = read_back.end
-    if end != headers.notes[0].p_offset + headers.notes[0].p_filesz:
-        raise WriteFailed(f"the notes read back up to {end:#x} only")
-    altered = []
-    for dump, extent in _own_extents(layout, dumps):
-        note = ours.get((dump.dump_name.encode("ascii"), extent.offset))
-        if note is None or note.end - note.offset != dump.note_size:
-            raise WriteFailed(f"device dump {dump.dump_name} does not read back as written")
-        if dump.sha256 and sha256(fd, note.data_offset, dump.size) != dump.sha256:
-            altered.append(dump.dump_name)
-    return tuple(altered)
-
-
-def _own_extents(layout: Layout, dumps: Sequence[DeviceDumpNote]) -> list[tuple[DeviceDumpNote, Extent]]:
-    by_fd = {extent.fd: extent for extent in layout.notes}
-    return [(dump, by_fd[dump.fd]) for dump in dumps]
-
-
-def sha256(fd: int, offset: int, size: int) -> str:
-    """Return the SHA-256 of *size* bytes from *offset*, in hexadecimal; fewer where the file ends before."""
-    digest = hashlib.sha256()
-    end = offset + size
-    while offset < end and (data := os.pread(fd, min(BLOCK_SIZE, end - offset), offset)):
-        digest.update(data)
-        offset += len(data)
-    return digest.hexdigest()
+    start = headers.notes[0].p_offset
+    return verify_notes(fd, walk(image, headers), start, start + headers.notes[0].p_filesz, own)
 
 
 def sync_directory(path: Path) -> None:

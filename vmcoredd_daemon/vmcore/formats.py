@@ -6,8 +6,11 @@ from dataclasses import dataclass
 
 from ..errors import InvalidVmcore
 from ..note import NT_VMCOREDD, ByteOrder, Note
+from . import kdump
 from .elf import machine, read_headers
 from .image import Image
+
+FLATTENED_SIGNATURE = b"makedumpfile\0\0\0\0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +27,8 @@ class Vmcore:
     """Of a flattened file: as it will be when it is put in order."""
     note_ranges: tuple[tuple[int, int], ...]
     """Offset and bytes of each run of notes."""
+    problems: tuple[str, ...] = ()
+    """What is wrong with it that does not keep it from being read, each in one line."""
 
     def notes(self) -> Iterator[Note]:
         """Yield every note. Raises InvalidVmcore at a broken one."""
@@ -40,11 +45,30 @@ class Vmcore:
 def recognise(image: Image) -> Vmcore:
     """Return what *image* holds. Raises InvalidVmcore when it is not a vmcore, or not a whole one."""
     try:
-        empty = not image.pread(1, 0)
+        start = image.pread(len(FLATTENED_SIGNATURE), 0)
     except OSError as error:
         raise InvalidVmcore(f"{image.path}: cannot be read: {error.strerror}") from error
-    if empty:
+    if not start:
         raise InvalidVmcore(f"{image.path}: the file is empty")
+    if start.startswith((kdump.SIGNATURE, kdump.DISKDUMP_SIGNATURE)):
+        return _recognise_kdump(image)
+    if start == FLATTENED_SIGNATURE:
+        raise InvalidVmcore(
+            f"{image.path}: is flattened, which is not supported yet: put it in order, makedumpfile -R"
+        )
     headers = read_headers(image)
     ranges = tuple((segment.p_offset, segment.p_filesz) for segment in headers.notes)
     return Vmcore("elf", headers.elfclass, headers.byteorder, machine(headers), image, ranges)
+
+
+def _recognise_kdump(image: Image) -> Vmcore:
+    header = kdump.read_header(image)
+    ranges = ((header.offset_note, header.size_note),) if header.offset_note and header.size_note else ()
+    problems = []
+    if header.header_version < kdump.NOTES_VERSION:
+        problems.append(
+            f"header_version is {header.header_version}: notes need {kdump.NOTES_VERSION}, it has none"
+        )
+    if header.incomplete:
+        problems.append("is incomplete: makedumpfile had no space for all of the memory")
+    return Vmcore("kdump", header.elfclass, header.byteorder, header.machine, image, ranges, tuple(problems))

@@ -95,7 +95,7 @@ def find(fd: int, path: str) -> Inspection:
         vmcore.image,
         tuple(search.dumps),
         tuple(search.failures),
-        tuple(search.problems),
+        (*vmcore.problems, *search.problems),
     )
 
 
@@ -154,7 +154,7 @@ class _Search:
 
     def _take_manifest(self, dump: FoundDump) -> FoundDump:
         try:
-            data = _read_manifest(self._image, dump)
+            data = read_manifest(self._image, dump)
             manifest = load(data)
         except InvalidVmcore as error:
             self.problems.append(str(error))
@@ -172,7 +172,8 @@ class _Search:
         return replace(dump, true_size=len(data))
 
 
-def _read_manifest(image: Image, dump: FoundDump) -> bytes:
+def read_manifest(image: Image, dump: FoundDump) -> bytes:
+    """Return the JSON text of the manifest *dump*. Raises InvalidVmcore when it cannot be read or is too long."""
     if dump.size > MAX_SIZE:
         raise InvalidVmcore(f"{MANIFEST_NAME}: has {dump.size} bytes, at most {MAX_SIZE} are read")
     try:

@@ -91,7 +91,7 @@ def plan(
     """
     own = tuple(segment for segment in headers.segments if segment.p_type == PT_LOAD)
     note_offset = round_up(replace(headers, segments=(_note_segment(headers, 0, 0), *own)).size, page_size)
-    extents, end, last_dump = _place_notes(source.fd, notes, dumps, note_offset)
+    extents, end, last_dump = place_notes(source.fd, notes, dumps, note_offset)
     offset = round_up(end, page_size)
     if offset >= MAX_NOTES_END:
         raise QuotaExceeded(f"the notes end at {offset:#x}, crash reads them below {MAX_NOTES_END:#x} only")
@@ -110,9 +110,13 @@ def plan(
     return Layout(replace(headers, segments=tuple(segments)), extents, tuple(loads), offset, last_dump)
 
 
-def _place_notes(
+def place_notes(
     fd: int, notes: Iterable[Note], dumps: Sequence[DeviceDumpNote], offset: int
 ) -> tuple[tuple[Extent, ...], int, Extent | None]:
+    """Place *notes* of file *fd* and *dumps* from *offset* on: device dumps, ours behind them, the other notes.
+
+    Return what to copy, where it ends, and the place of the last of *dumps*. Raises InvalidVmcore.
+    """
     theirs: list[Extent] = []
     others: list[Extent] = []
     for note in notes:

@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The subcommand attach: put files into a vmcore that is finished, as device dumps."""
+
+import argparse
+import signal
+
+from .. import __version__
+from ..vmcore.attach_files import NamedFile, attach_files
+from . import SUCCESS, UsageError
+from .table import complain
+
+
+def run(options: argparse.Namespace) -> int:
+    """Attach; return the exit status. Only what goes wrong is worth a line."""
+    files = [_named_file(text) for text in options.dumps]
+    if sum(file.path == "-" for file in files) > 1:
+        raise UsageError("standard input can be one device dump only")
+    attached = attach_files(options.vmcore, files, f"vmcoredd {__version__}", _ignore_interrupts)
+    for warning in attached.warnings:
+        complain(f"{options.vmcore}: {warning}")
+    for name in attached.altered:
+        complain(f"{options.vmcore}: device dump {name} is attached, but it was altered meanwhile")
+    return SUCCESS
+
+
+def _ignore_interrupts() -> None:
+    # Until here Ctrl-C leaves the vmcore as it was; what is left to do takes a moment, and then it is attached.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _named_file(text: str) -> NamedFile:
+    name, separator, path = text.partition("=")
+    if not separator or not path:
+        raise UsageError(f"{text[:80]!a} is not NAME=FILE")
+    return NamedFile(name, path)

@@ -1,0 +1,268 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Headers of a kdump-compressed vmcore: ``struct disk_dump_header`` and ``struct kdump_sub_header``.
+
+Mirrors makedumpfile's ``diskdump_mod.h`` and ``write_kdump_header()``, and what crash's ``read_dump_header()``
+(``diskdump.c``) accepts::
+
+    block 0                     disk_dump_header
+    block 1 to sub_hdr_size     kdump_sub_header, then the notes as makedumpfile writes them
+    bitmap_blocks blocks        two bitmaps: which pages there are, which of them are in the file
+    the rest                    page descriptors, page data
+
+Both structures are in the byte order and with the sizes of the machine that crashed, and nothing in them says
+which these are: block_size is a power of two that makes sense in one byte order only, and it lies elsewhere in 32
+bits than in 64. Page data is never looked at, so every compression will do.
+"""
+
+import re
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from ..errors import InvalidVmcore
+from ..note import ByteOrder
+from .elf import MAX_FILE_SIZE
+from .image import Image
+
+SIGNATURE = b"KDUMP   "
+DISKDUMP_SIGNATURE = b"DISKDUMP"
+"""Of diskdump, the facility before kdump, whose files have no notes."""
+
+NOTES_VERSION = 4
+"""The header_version that brought offset_note."""
+MAX_VERSION = 6
+COMPRESSED_INCOMPLETE = 0x8
+"""``DUMP_DH_COMPRESSED_INCOMPLETE`` in status."""
+
+MIN_BLOCK_SIZE, MAX_BLOCK_SIZE = 1 << 12, 1 << 18
+"""Bytes; a block is a page of the machine that crashed. The bounds are libkdumpfile's."""
+
+_HEADER_SIZE = 464
+_MACHINE_OFFSET = 12 + 4 * 65
+_NARROW = re.compile(r"i[3-6]86|arm|(mips|ppc|s390|sparc|parisc|riscv32|sh4?|m68k)(le|el|eb)?$")
+"""What uname(2) calls machines of 32 bits."""
+_PACKED = re.compile(r"i[3-6]86")
+"""The machine among them that aligns 64-bit integers to 4 bytes."""
+
+# Offset of status in disk_dump_header; block_size, sub_hdr_size and bitmap_blocks follow it. timestamp lies before
+# it: two longs, or 64 bits each on 32-bit machines with a 64-bit time_t.
+_STATUS_OFFSETS = {64: 424, 32: 412}
+
+
+@dataclass(frozen=True, slots=True)
+class _SubHeader:
+    """Where the fields are in one of the three layouts of kdump_sub_header."""
+
+    size: int
+    dump_level: int
+    """split follows."""
+    vmcoreinfo: int
+    note: int
+    eraseinfo: int
+    ranges: str
+    """Struct format of an offset and its size."""
+
+
+_SUB_HEADER_64 = _SubHeader(104, 8, 32, 48, 64, "QQ")
+_SUB_HEADER_32 = _SubHeader(96, 4, 24, 40, 56, "QI")
+_SUB_HEADER_PACKED = _SubHeader(80, 4, 20, 32, 44, "QI")
+
+
+@dataclass(frozen=True, slots=True)
+class KdumpHeader:
+    """What a vmcore's readers need of both headers; sizes are in bytes where nothing else is said."""
+
+    header_version: int
+    elfclass: int
+    """32 or 64: of the machine that crashed."""
+    byteorder: ByteOrder
+    machine: str
+    """utsname.machine."""
+    block_size: int
+    sub_hdr_size: int
+    """Blocks."""
+    bitmap_blocks: int
+    """Blocks."""
+    status: int
+    split: bool
+    """One part of several that makedumpfile --split has written."""
+    incomplete: bool
+    """makedumpfile ran out of space."""
+    dump_level: int
+    offset_note: int
+    """0 where there are no notes, as in versions before 4."""
+    size_note: int
+    offset_vmcoreinfo: int
+    size_vmcoreinfo: int
+    offset_eraseinfo: int
+    size_eraseinfo: int
+    sub_header: bytes = field(repr=False)
+    """kdump_sub_header as it is in the file."""
+
+    @property
+    def bitmap_offset(self) -> int:
+        """File offset of the bitmaps."""
+        return (1 + self.sub_hdr_size) * self.block_size
+
+    @property
+    def data_offset(self) -> int:
+        """File offset of the page descriptors, which the page data follows."""
+        return self.bitmap_offset + self.bitmap_blocks * self.block_size
+
+    def note_fields(self, offset_note: int, size_note: int, offset_vmcoreinfo: int) -> tuple[int, bytes]:
+        """Return the file offset and the bytes of the write that makes a file's notes be at *offset_note*.
+
+        The write is contiguous and lies in one sector: the fields of VMCOREINFO and of the notes, and what is
+        between them as it was. Raises InvalidVmcore when a value does not fit its field.
+        """
+        fields = _sub_header(self.elfclass, self.machine)
+        data = bytearray(self.sub_header)
+        prefix = self.byteorder.prefix
+        try:
+            struct.pack_into(prefix + "Q", data, fields.vmcoreinfo, offset_vmcoreinfo)
+            struct.pack_into(prefix + fields.ranges, data, fields.note, offset_note, size_note)
+        except struct.error as error:
+            raise InvalidVmcore(f"size_note {size_note} at offset_note {offset_note:#x}: {error}") from error
+        end = fields.note + struct.calcsize("<" + fields.ranges)
+        return self.block_size + fields.vmcoreinfo, bytes(data[fields.vmcoreinfo : end])
+
+
+def read_header(image: Image) -> KdumpHeader:
+    """Read the headers of a kdump-compressed file, of version 0 to 6.
+
+    Raises InvalidVmcore, with file, field, value and offset, when it is none, or when what the headers lead to is
+    not in the file. The bitmaps of an incomplete file may be missing.
+    """
+    data = image.read(_HEADER_SIZE, 0, "the header")
+    if data.startswith(DISKDUMP_SIGNATURE):
+        raise InvalidVmcore(f"{image.path}: has signature DISKDUMP: files of diskdump are not supported")
+    if not data.startswith(SIGNATURE):
+        raise InvalidVmcore(f"{image.path}: has signature {data[:8]!r}, a kdump-compressed file has {SIGNATURE!r}")
+    machine = data[_MACHINE_OFFSET : _MACHINE_OFFSET + 65].split(b"\0", 1)[0].decode("ascii", "backslashreplace")
+    layout = _choose(image, data, machine)
+    elfclass = 32 if layout.width == 32 or _NARROW.match(machine) else 64
+    fields = _sub_header(elfclass, machine)
+    sub_header = image.read(fields.size, layout.block_size, "the sub header")
+    header = _header(layout, elfclass, machine, fields, sub_header)
+    _check(image, header, layout, fields)
+    return header
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """disk_dump_header, read in one of the ways in which it can be."""
+
+    width: int
+    byteorder: ByteOrder
+    version: int
+    status: int
+    block_size: int
+    sub_hdr_size: int
+    bitmap_blocks: int
+
+    @property
+    def possible(self) -> bool:
+        """True when block_size is one."""
+        size = self.block_size
+        return MIN_BLOCK_SIZE <= size <= MAX_BLOCK_SIZE and not size & (size - 1)
+
+    def leads_into(self, size: int) -> bool:
+        """Return whether the blocks are in a file of *size* bytes."""
+        blocks = 1 + self.sub_hdr_size + self.bitmap_blocks
+        return self.sub_hdr_size > 0 and self.bitmap_blocks > 0 and blocks * self.block_size <= size
+
+    @property
+    def block_size_offset(self) -> int:
+        """Offset of block_size in the file; sub_hdr_size and bitmap_blocks follow."""
+        return _STATUS_OFFSETS[self.width] + 4
+
+
+def _choose(image: Image, data: bytes, machine: str) -> _Layout:
+    widths = (32, 64) if _NARROW.match(machine) else (64, 32)
+    layouts = [_layout(data, width, order) for width in widths for order in ByteOrder]
+    possible = [layout for layout in layouts if layout.possible]
+    if not possible:
+        first = layouts[0]
+        raise InvalidVmcore(
+            f"{image.path}: block_size at offset {first.block_size_offset} is {first.block_size}, "
+            f"not a power of two from {MIN_BLOCK_SIZE} to {MAX_BLOCK_SIZE}"
+        )
+    # max_mapnr of a 32-bit machine lies where block_size is in 64 bits, and tv_usec the other way round.
+    return next((layout for layout in possible if layout.leads_into(image.size)), possible[0])
+
+
+def _layout(data: bytes, width: int, byteorder: ByteOrder) -> _Layout:
+    (version,) = struct.unpack_from(f"{byteorder.prefix}i", data, 8)
+    return _Layout(
+        width, byteorder, version, *struct.unpack_from(f"{byteorder.prefix}IiiI", data, _STATUS_OFFSETS[width])
+    )
+
+
+def _sub_header(elfclass: int, machine: str) -> _SubHeader:
+    if elfclass == 64:
+        return _SUB_HEADER_64
+    return _SUB_HEADER_PACKED if _PACKED.match(machine) else _SUB_HEADER_32
+
+
+def _header(layout: _Layout, elfclass: int, machine: str, fields: _SubHeader, data: bytes) -> KdumpHeader:
+    prefix, version = layout.byteorder.prefix, layout.version
+
+    def values(since: int, form: str, offset: int) -> Sequence[int]:
+        return struct.unpack_from(prefix + form, data, offset) if version >= since else (0, 0)
+
+    dump_level, split = values(1, "ii", fields.dump_level)
+    offset_note, size_note = values(NOTES_VERSION, fields.ranges, fields.note)
+    offset_vmcoreinfo, size_vmcoreinfo = values(3, fields.ranges, fields.vmcoreinfo)
+    offset_eraseinfo, size_eraseinfo = values(5, fields.ranges, fields.eraseinfo)
+    return KdumpHeader(
+        header_version=version,
+        elfclass=elfclass,
+        byteorder=layout.byteorder,
+        machine=machine,
+        block_size=layout.block_size,
+        sub_hdr_size=layout.sub_hdr_size,
+        bitmap_blocks=layout.bitmap_blocks,
+        status=layout.status,
+        split=version >= 2 and split != 0,
+        incomplete=bool(layout.status & COMPRESSED_INCOMPLETE),
+        dump_level=dump_level,
+        offset_note=offset_note,
+        size_note=size_note,
+        offset_vmcoreinfo=offset_vmcoreinfo,
+        size_vmcoreinfo=size_vmcoreinfo,
+        offset_eraseinfo=offset_eraseinfo,
+        size_eraseinfo=size_eraseinfo,
+        sub_header=data,
+    )
+
+
+def _check(image: Image, header: KdumpHeader, layout: _Layout, fields: _SubHeader) -> None:
+    path, block_size = image.path, header.block_size
+    if not 0 <= header.header_version <= MAX_VERSION:
+        known = f"versions 0 to {MAX_VERSION} are known"
+        raise InvalidVmcore(f"{path}: header_version at offset 8 is {header.header_version}, {known}")
+    where = layout.block_size_offset + 4
+    if header.sub_hdr_size < 1:
+        raise InvalidVmcore(f"{path}: sub_hdr_size at offset {where} is {header.sub_hdr_size} blocks, at least 1")
+    end = header.data_offset
+    if (end > image.size and not header.incomplete) or end > MAX_FILE_SIZE:
+        raise InvalidVmcore(
+            f"{path}: bitmap_blocks at offset {where + 4} is {header.bitmap_blocks}: the bitmaps end at {end:#x}, "
+            f"the file ends at {image.size:#x}"
+        )
+    ranges = (
+        ("note", header.offset_note, header.size_note, fields.note),
+        ("vmcoreinfo", header.offset_vmcoreinfo, header.size_vmcoreinfo, fields.vmcoreinfo),
+        ("eraseinfo", header.offset_eraseinfo, header.size_eraseinfo, fields.eraseinfo),
+    )
+    for name, offset, size, position in ranges:
+        # crash and makedumpfile take a range of no bytes, or at 0, for none.
+        if not offset or not size:
+            continue
+        start = block_size + fields.size
+        place = f"{path}: offset_{name} at offset {block_size + position:#x} is {offset:#x}"
+        if offset < start:
+            raise InvalidVmcore(f"{place}, inside the headers, which end at {start:#x}")
+        if offset + size > image.size:
+            end = offset + size
+            raise InvalidVmcore(f"{place}, size_{name} is {size}: ends at {end:#x}, the file at {image.size:#x}")

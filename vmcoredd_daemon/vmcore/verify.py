@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Read back the notes that were written, before anything depends on them."""
+
+import hashlib
+import os
+from collections.abc import Iterable, Mapping, Sequence
+
+from ..errors import WriteFailed
+from ..note import Note
+from .layout import DeviceDumpNote, Extent
+
+BLOCK_SIZE = 256 * 1024
+
+
+def verify_notes(
+    fd: int, notes: Iterable[Note], start: int, end: int, dumps: Mapping[int, DeviceDumpNote]
+) -> tuple[str, ...]:
+    """Check that *notes*, read back from file *fd*, fill it from *start* to *end*, with *dumps* at these offsets.
+
+    Return the names of the device dumps whose data is not what it was when they were taken. Raises WriteFailed
+    when a note is not there, and InvalidVmcore at a broken one.
+    """
+    sizes: dict[tuple[bytes | None, int], Note] = {}
+    for note in notes:
+        if note.offset in dumps:
+            sizes[note.dump_name, note.offset] = note
+        start = note.end
+    # The last note need not be padded.
+    if not end <= start < end + 4:
+        raise WriteFailed(f"the notes read back up to {start:#x} only")
+    altered = []
+    for offset, dump in dumps.items():
+        read_back = sizes.get((dump.dump_name.encode("ascii"), offset))
+        if read_back is None or read_back.end - read_back.offset != dump.note_size:
+            raise WriteFailed(f"device dump {dump.dump_name} does not read back as written")
+        if dump.sha256 and sha256(fd, read_back.data_offset, dump.size) != dump.sha256:
+            altered.append(dump.dump_name)
+    return tuple(altered)
+
+
+def own_offsets(extents: Iterable[Extent], dumps: Sequence[DeviceDumpNote]) -> dict[int, DeviceDumpNote]:
+    """Return *dumps* by the offset at which *extents* put them."""
+    by_fd = {extent.fd: extent for extent in extents}
+    return {by_fd[dump.fd].offset: dump for dump in dumps}
+
+
+def sha256(fd: int, offset: int, size: int) -> str:
+    """Return the SHA-256 of *size* bytes from *offset*, in hexadecimal; fewer where the file ends before."""
+    digest = hashlib.sha256()
+    end = offset + size
+    while offset < end and (data := os.pread(fd, min(BLOCK_SIZE, end - offset), offset)):
+        digest.update(data)
+        offset += len(data)
+    return digest.hexdigest()
