@@ -1,33 +1,21 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Configuration: ``vmcoredd.conf`` and its drop-ins, in the syntax of systemd's own files.
 
-See systemd.syntax(7): sections, ``Key=value``, comments with ``#`` or ``;``. The main file is read first, then the
-drop-ins of ``vmcoredd.conf.d`` by name; the last assignment wins, an empty one restores the default.
+The main file is read first, then the drop-ins of ``vmcoredd.conf.d`` by name; the last assignment wins, an empty
+one restores the default.
 """
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from . import ini, values
 from .device_dump import Limits
 from .errors import InvalidConfiguration
 from .vmcore.layout import MAX_NOTES_END
 
 DEFAULT_FILE = Path("/etc/vmcoredd/vmcoredd.conf")
 SECTION = "Vmcoredd"
-_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
-_TIME_UNITS = {"ms": 0.001, "min": 60.0, "s": 1.0, "": 1.0}
-_BOOLEANS = {
-    "yes": True,
-    "true": True,
-    "on": True,
-    "1": True,
-    "no": False,
-    "false": False,
-    "off": False,
-    "0": False,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +38,8 @@ class Configuration:
     """Seconds that unfinished collectors have when the service stops."""
     bus_timeout: float = 10.0
     """Seconds until the service goes on without a bus."""
+    run_collectors: bool = True
+    """Whether the service runs the registered collectors by itself when it starts."""
     limits: Limits = field(default_factory=Limits)
 
     @property
@@ -67,110 +57,42 @@ def load(path: Path | None) -> Configuration:
     configuration = Configuration()
     for file in [main, *sorted(main.with_name(f"{main.name}.d").glob("*.conf"))]:
         try:
-            text = file.read_text(encoding="utf-8")
+            for name, value in ini.read(file, SECTION, _KEYS):
+                configuration = _assign(configuration, name, value)
         except FileNotFoundError:
-            if path is None:
-                continue
-            raise InvalidConfiguration(f"{file}: there is no such file") from None
-        except (OSError, UnicodeDecodeError) as error:
-            raise InvalidConfiguration(f"{file}: cannot be read: {error}") from error
-        for line, key, value in _assignments(file, text):
-            configuration = _assign(configuration, f"{file}:{line}", key, value)
+            if path is not None:
+                raise InvalidConfiguration(f"{file}: there is no such file") from None
     return configuration
 
 
-def _assignments(file: Path, text: str) -> Iterator[tuple[int, str, str]]:
-    section = ""
-    for number, line in enumerate(text.splitlines(), 1):
-        stripped = line.strip()
-        if not stripped or stripped[0] in "#;":
-            continue
-        if stripped.startswith("[") and stripped.endswith("]"):
-            section = stripped[1:-1]
-            if section != SECTION:
-                raise InvalidConfiguration(f"{file}:{number}: unknown section {stripped!a}")
-            continue
-        key, equals, value = stripped.partition("=")
-        if not equals:
-            raise InvalidConfiguration(f"{file}:{number}: {stripped[:80]!a} is not an assignment")
-        if not section:
-            raise InvalidConfiguration(f"{file}:{number}: {key.strip()!a} stands before any section")
-        yield number, key.strip(), value.strip()
-
-
-def _assign(configuration: Configuration, where: str, key: str, value: str) -> Configuration:
-    if key not in _KEYS:
-        raise InvalidConfiguration(f"{where}: unknown key {key!a}")
-    name, parse = _KEYS[key]
-    try:
-        parsed = parse(value) if value else None
-    except ValueError as error:
-        raise InvalidConfiguration(f"{where}: {key}={value[:80]!a} is not {error}") from None
+def _assign(configuration: Configuration, name: str, value: Any) -> Configuration:
     if name in {known.name for known in fields(Limits)}:
-        new = getattr(Limits(), name) if parsed is None else parsed
+        new = getattr(Limits(), name) if value is None else value
         return replace(configuration, limits=replace(configuration.limits, **{name: new}))
-    new = getattr(Configuration(), name) if parsed is None else parsed
+    new = getattr(Configuration(), name) if value is None else value
     return replace(configuration, **{name: new})
 
 
-def _boolean(value: str) -> bool:
-    try:
-        return _BOOLEANS[value.lower()]
-    except KeyError:
-        raise ValueError("a boolean (yes, no)") from None
-
-
-def _path(value: str) -> Path:
-    if not value.startswith("/") or "\0" in value:
-        raise ValueError("an absolute path")
-    return Path(value)
-
-
-def _size(value: str) -> int:
-    number = value.rstrip("KMG")
-    if not _is_number(number) or value[len(number) :] not in _UNITS:
-        raise ValueError("a size in bytes (with K, M or G)")
-    return int(number) * _UNITS[value[len(number) :]]
-
-
 def _total_size(value: str) -> int:
-    size = _size(value)
+    size = values.size(value)
     if size >= MAX_NOTES_END:
         raise ValueError(f"below {MAX_NOTES_END} bytes, all that crash reads of notes")
     return size
 
 
-def _count(value: str) -> int:
-    if not _is_number(value) or not 0 < int(value) <= 65535:
-        raise ValueError("a number from 1 to 65535")
-    return int(value)
-
-
-def _seconds(value: str) -> float:
-    unit = next(unit for unit in _TIME_UNITS if value.endswith(unit))
-    number = value.removesuffix(unit).strip()
-    if not _is_number(number.replace(".", "", 1)) or not float(number):
-        raise ValueError("a time above 0 (in s, or with ms or min)")
-    return float(number) * _TIME_UNITS[unit]
-
-
-def _is_number(text: str) -> bool:
-    # int() raises an error of its own at more than 4300 digits.
-    return text.isascii() and text.isdecimal() and len(text) <= 20
-
-
-_KEYS: dict[str, tuple[str, Callable[[str], Any]]] = {
-    "Enabled": ("enabled", _boolean),
-    "Source": ("source", _path),
-    "Target": ("target", _path),
-    "Spool": ("spool", _path),
-    "Manifest": ("manifest", _boolean),
-    "KeepFree": ("keep_free", _size),
-    "CollectorTimeoutSec": ("collector_timeout", _seconds),
-    "DrainTimeoutSec": ("drain_timeout", _seconds),
-    "BusTimeoutSec": ("bus_timeout", _seconds),
-    "MaxDumps": ("max_dumps", _count),
-    "MaxDumpSize": ("max_dump_size", _size),
+_KEYS: ini.Keys = {
+    "Enabled": ("enabled", values.boolean),
+    "Source": ("source", values.path),
+    "Target": ("target", values.path),
+    "Spool": ("spool", values.path),
+    "Manifest": ("manifest", values.boolean),
+    "KeepFree": ("keep_free", values.size),
+    "RunCollectors": ("run_collectors", values.boolean),
+    "CollectorTimeoutSec": ("collector_timeout", values.seconds),
+    "DrainTimeoutSec": ("drain_timeout", values.seconds),
+    "BusTimeoutSec": ("bus_timeout", values.seconds),
+    "MaxDumps": ("max_dumps", values.count),
+    "MaxDumpSize": ("max_dump_size", values.size),
     "MaxTotalSize": ("max_total_size", _total_size),
-    "MaxCollecting": ("max_collecting", _count),
+    "MaxCollecting": ("max_collecting", values.count),
 }

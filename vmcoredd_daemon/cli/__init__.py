@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import NoReturn
 
-from .. import __version__
+from .. import __version__, values
 from ..errors import VmcoreddError
 from .table import complain, discard_output, show
 
@@ -15,8 +15,6 @@ INTERRUPTED = 130
 """What a shell reports for a program that SIGINT has ended."""
 NOBODY_READS = 141
 """The same for SIGPIPE, which Python ignores."""
-
-_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 
 class UsageError(Exception):
@@ -118,11 +116,10 @@ def _command(
 
 
 def _size(value: str) -> int:
-    match = re.fullmatch(r"([0-9]{1,15})([KMG]?)", value)
-    size = int(match[1]) * _UNITS[match[2]] if match else 0
-    if size == 0:
-        raise argparse.ArgumentTypeError(f"{value[:80]!a} is not a size in bytes (with K, M or G)")
-    return size
+    try:
+        return values.size_above_0(value)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{value[:80]!a} is not {error}") from None
 
 
 def _seconds(value: str) -> float:
