@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from vmcoredd_daemon.config import Configuration, load
 from vmcoredd_daemon.device_dump import Limits
 from vmcoredd_daemon.errors import InvalidConfiguration
+from vmcoredd_daemon.output import Compression, Format, Output
 
 ALL = """
 [Vmcoredd]
@@ -18,6 +19,9 @@ Enabled=no
 Source=/dev/oldmem
 Target=/srv/crash
 Spool=/srv/spool
+Format=kdump
+DumpLevel=17
+Compression=zstd
 Manifest=off
 KeepFree=64M
 RunCollectors=no
@@ -34,13 +38,13 @@ EVERYTHING = Configuration(
     source=Path("/dev/oldmem"),
     target=Path("/srv/crash"),
     spool=Path("/srv/spool"),
-    manifest=False,
     keep_free=64 << 20,
     run_collectors=False,
     collector_timeout=90.0,
     drain_timeout=90.0,
     bus_timeout=0.5,
     limits=Limits(max_dumps=32, max_dump_size=3 << 10, max_total_size=2 << 20, max_collecting=7),
+    output=Output(Format.KDUMP, 17, Compression.ZSTD, manifest=False),
 )
 
 

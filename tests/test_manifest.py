@@ -70,7 +70,7 @@ def test_format_is_what_the_documentation_says() -> None:
             }
         ],
         "failures_forgotten": 5,
-        "source": {"path": "", "unreadable_pages": 0, "missing_bytes": 0, "error": ""},
+        "source": {"path": "", "unreadable_pages": 0, "missing_bytes": 0, "error": "", "fallback": ""},
     }
 
 

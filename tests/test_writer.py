@@ -14,8 +14,10 @@ from vmcoredd_daemon.device_dump import Limits
 from vmcoredd_daemon.dumps import DumpList
 from vmcoredd_daemon.errors import WriteFailed
 from vmcoredd_daemon.note import ByteOrder
+from vmcoredd_daemon.output import Output
 from vmcoredd_daemon.spool import Spool
-from vmcoredd_daemon.writer import DEVICE_DUMPS_ONLY, VMCORE, VmcoreWriter
+from vmcoredd_daemon.write_job import DEVICE_DUMPS_ONLY, VMCORE
+from vmcoredd_daemon.writer import VmcoreWriter
 
 PAGE = 4096
 
@@ -40,7 +42,7 @@ def dumps() -> Iterator[DumpList]:
 
 
 def writer(dumps: DumpList, source: Path, target: Path) -> VmcoreWriter:
-    return VmcoreWriter(dumps, source, target, PAGE, manifest=True)
+    return VmcoreWriter(dumps, source, target, Output())
 
 
 async def test_outdated_until_everything_is_written(dumps: DumpList, source_vmcore: Path, tmp_path: Path) -> None:

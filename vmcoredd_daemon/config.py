@@ -12,6 +12,7 @@ from typing import Any
 from . import ini, values
 from .device_dump import Limits
 from .errors import InvalidConfiguration
+from .output import Compression, Format, Output
 from .vmcore.layout import MAX_NOTES_END
 
 DEFAULT_FILE = Path("/etc/vmcoredd/vmcoredd.conf")
@@ -29,7 +30,6 @@ class Configuration:
     """Directory that gets a directory for this crash."""
     spool: Path | None = None
     """By default ``.vmcoredd-spool`` in the target."""
-    manifest: bool = True
     keep_free: int = 0
     """Bytes that the spool leaves free on its file system."""
     collector_timeout: float = 30.0
@@ -41,6 +41,7 @@ class Configuration:
     run_collectors: bool = True
     """Whether the service runs the registered collectors by itself when it starts."""
     limits: Limits = field(default_factory=Limits)
+    output: Output = field(default_factory=Output)
 
     @property
     def spool_directory(self) -> Path:
@@ -66,9 +67,11 @@ def load(path: Path | None) -> Configuration:
 
 
 def _assign(configuration: Configuration, name: str, value: Any) -> Configuration:
-    if name in {known.name for known in fields(Limits)}:
-        new = getattr(Limits(), name) if value is None else value
-        return replace(configuration, limits=replace(configuration.limits, **{name: new}))
+    for group in ("limits", "output"):
+        part = getattr(configuration, group)
+        if name in {known.name for known in fields(part)}:
+            new = getattr(type(part)(), name) if value is None else value
+            return replace(configuration, **{group: replace(part, **{name: new})})
     new = getattr(Configuration(), name) if value is None else value
     return replace(configuration, **{name: new})
 
@@ -80,11 +83,20 @@ def _total_size(value: str) -> int:
     return size
 
 
+def _dump_level(value: str) -> int:
+    if value not in {str(level) for level in range(32)}:
+        raise ValueError("0 to 31")
+    return int(value)
+
+
 _KEYS: ini.Keys = {
     "Enabled": ("enabled", values.boolean),
     "Source": ("source", values.path),
     "Target": ("target", values.path),
     "Spool": ("spool", values.path),
+    "Format": ("format", values.choice(Format)),
+    "DumpLevel": ("dump_level", _dump_level),
+    "Compression": ("compression", values.choice(Compression)),
     "Manifest": ("manifest", values.boolean),
     "KeepFree": ("keep_free", values.size),
     "RunCollectors": ("run_collectors", values.boolean),

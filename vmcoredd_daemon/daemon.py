@@ -25,7 +25,8 @@ from .journal import Event, record
 from .names import BUS_NAME, MANAGER_PATH
 from .note import system_byteorder, system_page_size
 from .spool import Spool, SpooledDump, left_by_other_boots
-from .writer import VmcoreWriter, Written
+from .write_job import Written
+from .writer import VmcoreWriter
 
 _T = TypeVar("_T")
 
@@ -49,7 +50,7 @@ class Outcome:
     """What a run of the service leaves behind."""
 
     whole: bool
-    """A vmcore with everything in it is on disk."""
+    """A vmcore with everything in it is on disk, in the format that was asked for."""
     directory: Path | None
     """The directory of this crash, if there is one."""
 
@@ -87,7 +88,9 @@ class Daemon:
             # Its deadline is its own, so it is given time as long as it takes.
             await _extend(dumps.drain(self._configuration.drain_timeout), itertools.count().__next__)
             whole = await _write(dumps, writer)
-            return Outcome(whole, writer.directory)
+            # Whoever asked for another format wants to know.
+            as_asked = whole and writer.written is not None and not writer.written.fallback
+            return Outcome(as_asked, writer.directory)
         finally:
             serving.cancel()
             await asyncio.wait([serving])
@@ -119,9 +122,7 @@ class Daemon:
         for name, error in damaged:
             dumps.restore_failed(name, error)
             record(Event.DUMP_DAMAGED, logging.ERROR, f"Set aside in the spool: {name}: {error}", dump_name=name)
-        writer = VmcoreWriter(
-            dumps, configuration.source, configuration.target, system_page_size(), manifest=configuration.manifest
-        )
+        writer = VmcoreWriter(dumps, configuration.source, configuration.target, configuration.output)
         dumps.listeners.append(_record_dump)
         writer.listeners.append(_record_vmcore)
         return dumps, writer
@@ -178,9 +179,9 @@ async def _write(dumps: DumpList, writer: VmcoreWriter) -> bool:
     """Write the vmcore unless that is done; return whether it is whole."""
 
     def progress() -> int:
-        percent = 100 * writer.bytes_done // max(writer.bytes_total, 1)
-        notify(f"STATUS=Writing the vmcore: {percent} % of {writer.bytes_total} bytes")
-        return writer.bytes_done
+        percent = 100 * writer.progress.done // max(writer.progress.total, 1)
+        notify(f"STATUS=Writing the vmcore: {percent} % of {writer.progress.total} bytes")
+        return writer.progress.done
 
     try:
         whole = await _extend(writer.finish(), progress)
@@ -225,6 +226,8 @@ def _record_dump(change: Change, dump: DeviceDump) -> None:
 
 def _record_vmcore(written: Written) -> None:
     fields: dict[str, object] = {"path": written.path, "size": written.size, "dumps": written.device_dumps}
+    if written.fallback:
+        fields["fallback"] = written.fallback
     if written.error:
         message = (
             f"{written.path} written with {written.device_dumps} device dumps, but incomplete: {written.error}"

@@ -21,7 +21,8 @@ from .device_dump import Change, DeviceDump
 from .dumps import DumpList
 from .errors import InvalidArgs, UnknownDump
 from .names import DEVICE_DUMP, MANAGER, MANAGER_PATH
-from .writer import VmcoreWriter, Written
+from .write_job import Written
+from .writer import VmcoreWriter
 
 COALESCE = 1.0
 """Seconds that changes of properties are collected before they are announced in one signal."""
@@ -222,11 +223,11 @@ class ManagerInterface(ServiceInterface):
 
     @dbus_property(PropertyAccess.READ)
     def BytesTotal(self) -> "t":
-        return self._writer.bytes_total
+        return self._writer.progress.total
 
     @dbus_property(PropertyAccess.READ)
     def BytesDone(self) -> "t":
-        return self._writer.bytes_done
+        return self._writer.progress.done
 
     def _options(self, options: dict[str, Variant]) -> Options:
         signatures = {"timeout": "t", "wait": "b"}

@@ -7,7 +7,7 @@ is JSON, followed by zeros up to the end of its note::
     {"version": 1, "producer": "vmcoredd 0.1.0", "written_usec": ...,
      "device_dumps": [{"name", "size", "limit", "sha256", "collector", "state", "started_usec", "finished_usec"}],
      "failures": [{"name", "collector", "error", "message", "time_usec"}], "failures_forgotten": 0,
-     "source": {"path", "unreadable_pages", "missing_bytes", "error"}}
+     "source": {"path", "unreadable_pages", "missing_bytes", "error", "fallback"}}
 
 Sizes are in bytes, times in microseconds since the epoch.
 """
@@ -66,7 +66,9 @@ class ManifestSource:
     unreadable_pages: int = 0
     missing_bytes: int = 0
     error: str = ""
-    """Why the memory is not in this file at all."""
+    """Why the memory is not in this file, or not all of it."""
+    fallback: str = ""
+    """Why this file is of another format than was asked for."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,13 +18,16 @@ from .vmcore.layout import DeviceDumpNote
 _ROOM = 512
 """Bytes that the manifest may grow by at the end: counts, and why memory is missing."""
 
+_REASON = 400
+"""Characters of a reason that are kept."""
+
 
 @contextmanager
 def manifest_note(
     snapshot: Snapshot, source: ManifestSource, page_size: int, byteorder: ByteOrder
 ) -> Iterator[tuple[DeviceDumpNote, Complete]]:
     """Provide the note of a snapshot's manifest, in memory, and the function that completes it."""
-    source = replace(source, error=source.error[: _ROOM // 4])
+    source = replace(source, error=source.error[:_REASON], fallback=source.fallback[:_REASON])
     data = _manifest(snapshot, source).dump()
     size = note_size(len(data) + _ROOM, page_size)
     header = pack_vmcoredd_header(MANIFEST_NAME.encode("ascii"), size, byteorder)

@@ -5,7 +5,12 @@ Each function returns the value, or raises ValueError that ends the sentence "..
 """
 
 import re
+from collections.abc import Callable
+from enum import StrEnum
 from pathlib import Path
+from typing import TypeVar
+
+_E = TypeVar("_E", bound=StrEnum)
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 _TIME_UNITS = {"ms": 0.001, "min": 60.0, "s": 1.0, "": 1.0}
@@ -27,6 +32,18 @@ def boolean(value: str) -> bool:
         return _BOOLEANS[value.lower()]
     except KeyError:
         raise ValueError("a boolean (yes, no)") from None
+
+
+def choice(kind: type[_E]) -> Callable[[str], _E]:
+    """Return the function that returns the member of *kind* with a value."""
+
+    def member(value: str) -> _E:
+        try:
+            return kind(value)
+        except ValueError:
+            raise ValueError(f"one of {', '.join(kind)}") from None
+
+    return member
 
 
 def path(value: str) -> Path:

@@ -1,66 +1,48 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Turn the dump list into a vmcore: snapshot, manifest, layout, copy; and fall back rather than lose.
+"""Turn the dump list into a vmcore: snapshot, directory, kernel log, vmcore; and fall back rather than lose.
 
-First choice is the source's memory with the device dumps in it. Where the source cannot be read, the device dumps
-alone are written, as an ELF core file without memory; where the target has no room for all of the memory, as much
-as fits.
+First choice is the configured format. Where makedumpfile fails, the source is copied as it is; where that does not
+fit on the target, makedumpfile leaves out what can be spared, or as much is copied as fits; where the source
+cannot be read, the device dumps alone are written.
 """
 
 import asyncio
 import itertools
 import logging
-import os
 import platform
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+from . import makedumpfile
 from .device_dump import Snapshot
 from .dumps import DumpList
 from .errors import Busy, InvalidVmcore, NoSpace, QuotaExceeded, VmcoreddError, WriteFailed
 from .journal import Event, record
 from .kernel_log import KERNEL_LOG, save_kernel_log
-from .manifest import ManifestSource
-from .manifest_note import manifest_note
-from .note import Note, system_byteorder
-from .vmcore.copy import NO_SPACE, VMCORE_INCOMPLETE, CopyReport, sync_directory, write_vmcore
-from .vmcore.elf import Headers, empty_headers, read_headers, walk
-from .vmcore.image import file_image
-from .vmcore.layout import Layout, Source, plan
+from .output import Format, Output
+from .vmcore.copy import NO_SPACE, sync_directory
+from .write_elf import write_device_dumps, write_elf
+from .write_job import Job, Progress, Written, kept_free
+from .write_kdump import write_kdump
 
-VMCORE = "vmcore"
-DEVICE_DUMPS_ONLY = "vmcore-device-dumps"
-"""Name of the file that holds device dumps and no memory, so that nobody takes it for the vmcore."""
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """A vmcore that is on disk."""
-
-    path: Path
-    size: int
-    device_dumps: int
-    """Those of ours, without the manifest."""
-    error: str = ""
-    """Why it has not all of the memory."""
+JOURNAL_ROOM = 1 << 20
+"""Bytes that are kept free for the journal, which says what went wrong."""
 
 
 class VmcoreWriter:
     """Writes the vmcore, once at a time, and knows whether that is still to be done."""
 
-    def __init__(self, dumps: DumpList, source: Path, target: Path, page_size: int, *, manifest: bool) -> None:
+    def __init__(self, dumps: DumpList, source: Path, target: Path, output: Output) -> None:
         self.source = source
         self.written: Written | None = None
-        self.bytes_total = 0
-        self.bytes_done = 0
+        self.progress = Progress()
         self.writing = False
         self.listeners: list[Callable[[Written], None]] = []
         self._dumps = dumps
         self._target = target
-        self._page_size = page_size
-        self._manifest = manifest
+        self._output = output
         self._snapshot: Snapshot | None = None
         self._lock = asyncio.Lock()
         self.directory: Path | None = None
@@ -100,7 +82,8 @@ class VmcoreWriter:
         return not self.outdated
 
     async def _write_snapshot(self) -> Written:
-        self.writing, self.bytes_done, self.bytes_total = True, 0, 0
+        self.writing = True
+        self.progress.start(0)
         try:
             with self._dumps.sealed("a vmcore is being written"):
                 snapshot = await self._dumps.snapshot()
@@ -121,22 +104,11 @@ class VmcoreWriter:
             if problem := save_kernel_log(self.source, directory):
                 message = f"No {KERNEL_LOG}: {problem}"
                 record(Event.KERNEL_LOG_MISSING, logging.WARNING, message, source=self.source)
-            return self._write_or_fall_back(directory, snapshot)
+            job = Job(self.source, directory, snapshot, self._output, self.progress)
+            with kept_free(directory, JOURNAL_ROOM, missing_ok=True):
+                return _write_or_fall_back(job)
         except OSError as error:
             raise WriteFailed(f"{self._target}: {error.strerror}") from error
-
-    def _write_or_fall_back(self, directory: Path, snapshot: Snapshot) -> Written:
-        try:
-            return self._write_with_memory(directory, snapshot)
-        except QuotaExceeded as error:
-            # All notes together are more than crash reads: the memory goes without ours.
-            reason = str(error)
-            self._write_with_memory(directory, replace(snapshot, records=(), notes=()))
-        except (InvalidVmcore, WriteFailed) as error:
-            reason = str(error)
-        record(Event.SOURCE_UNREADABLE, logging.ERROR, reason, source=self.source)
-        described = ManifestSource(str(self.source), error=reason)
-        return self._copy(directory / DEVICE_DUMPS_ONLY, snapshot, Source(-1, 0), empty_headers(), described)
 
     def _make_directory(self) -> Path:
         """Make the directory of this crash, named as kdump-utils does: host and UTC time."""
@@ -155,70 +127,43 @@ class VmcoreWriter:
         self.directory = path
         return path
 
-    def _write_with_memory(self, directory: Path, snapshot: Snapshot) -> Written:
+
+def _write_or_fall_back(job: Job) -> Written:
+    try:
+        if job.output.format is Format.KDUMP:
+            return _filtered(job)
+        return _whole(job)
+    except QuotaExceeded as error:
+        # All notes together are more than crash reads: the memory goes without ours.
+        reason = str(error)
+        write_elf(replace(job, snapshot=replace(job.snapshot, records=(), notes=())))
+    except (InvalidVmcore, WriteFailed) as error:
+        reason = str(error)
+    record(Event.SOURCE_UNREADABLE, logging.ERROR, reason, source=job.source)
+    return write_device_dumps(job, reason)
+
+
+def _filtered(job: Job) -> Written:
+    """Write what was asked for, a kdump-compressed vmcore, or an ELF vmcore where that cannot be."""
+    try:
+        return write_kdump(job)
+    except VmcoreddError as error:
+        message = f"The vmcore is written in ELF format: {error}"
+        record(Event.FORMAT_CHANGED, logging.ERROR, message, source=job.source, format=Format.ELF)
+        return write_elf(job, str(error))
+
+
+def _whole(job: Job) -> Written:
+    """Write what was asked for, an ELF vmcore; where the target has no room for it, makedumpfile compresses it."""
+    size, free = job.source_size, job.free
+    if size > free and makedumpfile.available():
+        reason = f"{job.directory}: {free} bytes are free, the source has {size}"
+        message = f"The vmcore is compressed by makedumpfile: {reason}"
+        record(Event.FORMAT_CHANGED, logging.WARNING, message, source=job.source, format=Format.KDUMP)
+        # Zero pages are no loss; what else goes is decided by the room that there is.
+        output = replace(job.output, format=Format.KDUMP, dump_level=1)
         try:
-            fd = os.open(self.source, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError as error:
-            raise InvalidVmcore(f"{self.source}: cannot open the source: {error.strerror}") from error
-        try:
-            headers = read_headers(file_image(fd, str(self.source)))
-            if headers.byteorder is not system_byteorder():
-                raise InvalidVmcore(
-                    f"{self.source}: has the byte order of another machine, {headers.byteorder} endian"
-                )
-            source = Source(fd, os.fstat(fd).st_size)
-            return self._copy(directory / VMCORE, snapshot, source, headers, ManifestSource(str(self.source)))
-        finally:
-            os.close(fd)
-
-    def _copy(
-        self, path: Path, snapshot: Snapshot, source: Source, headers: Headers, described: ManifestSource
-    ) -> Written:
-        with ExitStack() as stack:
-            dumps, complete = [*snapshot.notes], None
-            if self._manifest:
-                note = manifest_note(snapshot, described, self._page_size, headers.byteorder)
-                own, complete = stack.enter_context(note)
-                dumps.append(own)
-            layout = plan(source, headers, self._notes(source, headers), dumps, self._page_size)
-            self._warn_if_small(path.parent, layout)
-            self.bytes_total, self.bytes_done = layout.copied, 0
-            report = write_vmcore(layout, dumps, path.parent, path.name, self._page_size, self._advance, complete)
-        self._report(report)
-        error = described.error
-        if report.left_out:
-            path = path.with_name(VMCORE_INCOMPLETE)
-            error = f"the target has no room for {report.left_out} of {layout.size} bytes"
-        return Written(path, path.stat().st_size, len(snapshot.notes), error)
-
-    def _notes(self, source: Source, headers: Headers) -> Iterator[Note]:
-        """Yield the source's notes up to the first broken one, as the kernel does: the memory is worth more."""
-        try:
-            yield from walk(file_image(source.fd, str(self.source)), headers)
-        except InvalidVmcore as error:
-            record(Event.SOURCE_UNREADABLE, logging.ERROR, f"{error}; the notes behind it are lost")
-
-    def _warn_if_small(self, directory: Path, layout: Layout) -> None:
-        state = os.statvfs(directory)
-        free = state.f_bavail * state.f_frsize
-        if layout.size > free:
-            message = f"{directory}: {free} bytes are free, the vmcore has {layout.size} less its runs of zeros"
-            record(Event.SPACE_SHORT, logging.WARNING, message, free=free, size=layout.size)
-
-    def _report(self, report: CopyReport) -> None:
-        for dump in report.altered:
-            message = f"Device dump {dump} was altered after it was taken"
-            record(Event.DUMP_DAMAGED, logging.WARNING, message, dump_name=dump)
-        if report.unreadable_pages or report.missing_bytes:
-            record(
-                Event.SOURCE_UNREADABLE,
-                logging.WARNING,
-                f"{self.source}: {report.unreadable_pages} pages could not be read and "
-                f"{report.missing_bytes} bytes are missing at the end; zeros are in their place",
-                source=self.source,
-                unreadable_pages=report.unreadable_pages,
-                missing_bytes=report.missing_bytes,
-            )
-
-    def _advance(self, size: int) -> None:
-        self.bytes_done += size
+            return write_kdump(replace(job, output=output), reason)
+        except VmcoreddError as error:
+            record(Event.FORMAT_CHANGED, logging.ERROR, f"Back to ELF format: {error}", format=Format.ELF)
+    return write_elf(job)

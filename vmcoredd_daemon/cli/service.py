@@ -136,7 +136,7 @@ def _fields(status: Status) -> str:
 
 
 async def _write(options: argparse.Namespace) -> int:
-    from ..writer import VMCORE
+    from ..write_job import VMCORE
 
     async with _client(options) as client:
         path = await client.write()

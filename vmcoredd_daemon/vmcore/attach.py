@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from ..errors import Busy, InvalidVmcore, NameInUse, NoSpace, QuotaExceeded, VmcoreddError, WriteFailed
+from ..manifest import MANIFEST_NAME
 from ..note import NT_VMCOREDD, Note, system_page_size
 from . import attach_elf, attach_kdump, kdump
 from .copy import NO_SPACE
@@ -172,7 +173,8 @@ def _check_names(target: Target, dumps: Sequence[DeviceDumpNote], replaced: Coll
     for index, name in enumerate(names):
         if name in names[:index]:
             raise NameInUse(f"{target.path}: two device dumps are to be called {name}")
-    count = len(names)
+    # The manifest comes last: crash not finding it is no harm.
+    count = len([name for name in names if name != MANIFEST_NAME])
     for note in target.vmcore.notes():
         if note.n_type == NT_VMCOREDD and note.offset not in replaced:
             count += 1

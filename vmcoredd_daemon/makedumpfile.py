@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Runs makedumpfile, follows its progress, and says in one line why it failed.
+
+Its progress comes as ``\\rCopying data : [ 45.3 %] - eta: 12s`` (``print_progress()`` in print_info.c), messages
+as lines; both on standard output and standard error, as the message level has it.
+"""
+
+import os
+import re
+import select
+import shutil
+import subprocess
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from .errors import TimedOut, VmcoreddError
+
+STALL_TIMEOUT = 300.0
+"""Seconds without output after which makedumpfile is killed; it prints its progress every second."""
+
+_NO_SPACE = os.strerror(28)
+_PROGRESS = re.compile(rb"Copying data\s*: \[ *(\d{1,3}\.\d) %\]")
+_TAIL = 8192
+"""Bytes of output that are remembered."""
+
+
+class MakedumpfileMissing(VmcoreddError):
+    """There is no makedumpfile."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """How it ended."""
+
+    status: int
+    """Its exit status; negative: the signal that killed it."""
+    messages: tuple[str, ...]
+    """The last lines that it printed, progress left out."""
+
+    @property
+    def no_space(self) -> bool:
+        """Whether its target was full."""
+        return any(_NO_SPACE in message for message in self.messages)
+
+    @property
+    def reason(self) -> str:
+        """Why it failed, in one line."""
+        wrong = [message for message in self.messages if message.startswith(("Can't", "Can not"))]
+        text = next(iter([*wrong, *self.messages]), "no message")
+        return f"makedumpfile failed with status {self.status}: {text[:200]}"
+
+
+def available() -> bool:
+    """Tell whether there is a makedumpfile."""
+    return shutil.which("makedumpfile") is not None
+
+
+def run(
+    arguments: Sequence[str | os.PathLike[str]],
+    stall: float = STALL_TIMEOUT,
+    progress: Callable[[float], None] = lambda percent: None,
+) -> Finished:
+    """Run makedumpfile, and call *progress* with the percentage that is copied.
+
+    Blocks. Raises MakedumpfileMissing, and TimedOut when it prints nothing for *stall* seconds; it is killed then.
+    """
+    program = shutil.which("makedumpfile")
+    if program is None:
+        raise MakedumpfileMissing("makedumpfile is not there")
+    process = subprocess.Popen(
+        [program, *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    assert process.stdout is not None
+    with process.stdout as output:
+        try:
+            tail = _follow(output.fileno(), stall, progress)
+            return Finished(process.wait(stall), _messages(tail))
+        except (TimeoutError, subprocess.TimeoutExpired):
+            raise TimedOut(f"makedumpfile did nothing for {stall:g} s") from None
+        finally:
+            if process.returncode is None:
+                process.kill()
+                # In D state it cannot even be killed: then it is left to itself.
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(1)
+
+
+def _follow(fd: int, stall: float, progress: Callable[[float], None]) -> bytes:
+    """Read until the end of the output; return the last of it."""
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    tail = b""
+    while True:
+        if not poll.poll(stall * 1000):
+            raise TimeoutError
+        data = os.read(fd, _TAIL)
+        if not data:
+            return tail
+        tail = (tail + data)[-_TAIL:]
+        if found := _PROGRESS.findall(tail):
+            progress(float(found[-1]))
+
+
+def _messages(output: bytes) -> tuple[str, ...]:
+    lines = re.split(r"[\r\n]+", output.decode("ascii", "backslashreplace"))
+    # A line of progress may be followed by a message without a line break.
+    texts = (
+        re.sub(r"^.*: \[ *[0-9.]+ %\] [-\\|/]?( *eta: (?:(?:\d+[smhd])+|>100day))?", "", line).strip()
+        for line in lines
+    )
+    return tuple(text for text in texts if text)

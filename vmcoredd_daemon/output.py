@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What the vmcore is to be, as the configuration says it."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Format(StrEnum):
+    """Format of the vmcore."""
+
+    ELF = "elf"
+    KDUMP = "kdump"
+    """As makedumpfile filters and compresses it."""
+
+
+class Compression(StrEnum):
+    """How makedumpfile compresses pages."""
+
+    NONE = "none"
+    ZLIB = "zlib"
+    LZO = "lzo"
+    SNAPPY = "snappy"
+    ZSTD = "zstd"
+
+    @property
+    def option(self) -> tuple[str, ...]:
+        """The option of makedumpfile."""
+        return {"zlib": ("-c",), "lzo": ("-l",), "snappy": ("-p",), "zstd": ("-z",)}.get(self.value, ())
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What the vmcore is to be."""
+
+    format: Format = Format.ELF
+    dump_level: int = 31
+    """Which pages makedumpfile leaves out, 0 to 31; see makedumpfile(8)."""
+    compression: Compression = Compression.LZO
+    manifest: bool = True

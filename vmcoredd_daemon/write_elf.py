@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Write the vmcore as an ELF core file, as the kernel lays it out: with the memory of the source, or without."""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+from .errors import InvalidVmcore
+from .journal import Event, record
+from .manifest import ManifestSource
+from .manifest_note import manifest_note
+from .note import Note, system_byteorder
+from .vmcore.copy import VMCORE_INCOMPLETE, CopyReport, write_vmcore
+from .vmcore.elf import Headers, empty_headers, read_headers, walk
+from .vmcore.image import file_image
+from .vmcore.layout import Layout, Source, plan
+from .write_job import DEVICE_DUMPS_ONLY, VMCORE, Job, Written, report_altered
+
+
+def write_elf(job: Job, fallback: str = "") -> Written:
+    """Write the source's memory with the device dumps in it: as much of the memory as the target has room for.
+
+    *fallback* says why that is not the format that was asked for. Blocks. Raises InvalidVmcore when the source
+    cannot be read, QuotaExceeded when its notes and ours are more than crash reads, NoSpace and WriteFailed.
+    """
+    try:
+        fd = os.open(job.source, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise InvalidVmcore(f"{job.source}: cannot open the source: {error.strerror}") from error
+    try:
+        headers = read_headers(file_image(fd, str(job.source)))
+        if headers.byteorder is not system_byteorder():
+            raise InvalidVmcore(f"{job.source}: has the byte order of another machine, {headers.byteorder} endian")
+        source = Source(fd, os.fstat(fd).st_size)
+        return _copy(job, VMCORE, source, headers, ManifestSource(str(job.source), fallback=fallback))
+    finally:
+        os.close(fd)
+
+
+def write_device_dumps(job: Job, reason: str) -> Written:
+    """Write the device dumps alone, because of *reason*. Blocks. Raises QuotaExceeded, NoSpace and WriteFailed."""
+    described = ManifestSource(str(job.source), error=reason)
+    return _copy(job, DEVICE_DUMPS_ONLY, Source(-1, 0), empty_headers(), described)
+
+
+def _copy(job: Job, name: str, source: Source, headers: Headers, described: ManifestSource) -> Written:
+    with ExitStack() as stack:
+        dumps, complete = [*job.snapshot.notes], None
+        if job.output.manifest:
+            note = manifest_note(job.snapshot, described, job.page_size, headers.byteorder)
+            own, complete = stack.enter_context(note)
+            dumps.append(own)
+        layout = plan(source, headers, _notes(source, headers, str(job.source)), dumps, job.page_size)
+        _warn_if_small(job, layout)
+        job.progress.start(layout.copied)
+        advance = job.progress.advance
+        report = write_vmcore(layout, dumps, job.directory, name, job.page_size, advance, complete)
+    _report(job, report)
+    error, path = described.error, job.directory / name
+    if report.left_out:
+        path = path.with_name(VMCORE_INCOMPLETE)
+        error = f"the target has no room for {report.left_out} of {layout.size} bytes"
+    return Written(path, path.stat().st_size, len(job.snapshot.notes), error, described.fallback)
+
+
+def _notes(source: Source, headers: Headers, path: str) -> Iterator[Note]:
+    """Yield the source's notes up to the first broken one, as the kernel does: the memory is worth more."""
+    if source.fd < 0:
+        return
+    try:
+        yield from walk(file_image(source.fd, path), headers)
+    except InvalidVmcore as error:
+        record(Event.SOURCE_UNREADABLE, logging.ERROR, f"{error}; the notes behind it are lost")
+
+
+def _warn_if_small(job: Job, layout: Layout) -> None:
+    free = job.free
+    if layout.size > free:
+        message = f"{job.directory}: {free} bytes are free, the vmcore has {layout.size} less its runs of zeros"
+        record(Event.SPACE_SHORT, logging.WARNING, message, free=free, size=layout.size)
+
+
+def _report(job: Job, report: CopyReport) -> None:
+    report_altered(report.altered)
+    if report.unreadable_pages or report.missing_bytes:
+        record(
+            Event.SOURCE_UNREADABLE,
+            logging.WARNING,
+            f"{job.source}: {report.unreadable_pages} pages could not be read and "
+            f"{report.missing_bytes} bytes are missing at the end; zeros are in their place",
+            source=job.source,
+            unreadable_pages=report.unreadable_pages,
+            missing_bytes=report.missing_bytes,
+        )

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What it takes to write one vmcore, and what comes of it; common to all formats."""
+
+import errno
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from .device_dump import Snapshot
+from .journal import Event, record
+from .note import system_page_size
+from .output import Output
+from .vmcore.copy import NO_SPACE
+
+VMCORE = "vmcore"
+DEVICE_DUMPS_ONLY = "vmcore-device-dumps"
+"""Name of the file that holds device dumps and no memory, so that nobody takes it for the vmcore."""
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far the copy is, in bytes."""
+
+    total: int = 0
+    done: int = 0
+
+    def start(self, total: int) -> None:
+        """Begin to count."""
+        self.total, self.done = total, 0
+
+    def advance(self, size: int) -> None:
+        """Count *size* more bytes."""
+        self.done += size
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One vmcore to be written."""
+
+    source: Path
+    directory: Path
+    """Of this crash."""
+    snapshot: Snapshot
+    output: Output
+    progress: Progress
+    page_size: int = system_page_size()
+
+    @property
+    def source_size(self) -> int:
+        """Bytes of the source, 0 where nobody knows."""
+        try:
+            return self.source.stat().st_size
+        except OSError:
+            return 0
+
+    @property
+    def free(self) -> int:
+        """Bytes that the target has left."""
+        state = os.statvfs(self.directory)
+        return state.f_bavail * state.f_frsize
+
+
+@contextmanager
+def kept_free(directory: Path, size: int, *, missing_ok: bool = False) -> Iterator[None]:
+    """Keep *size* bytes of the file system free while the context lasts. Raises OSError when they are not there.
+
+    With *missing_ok*, that does no harm; nor does a file system without O_TMPFILE or fallocate(2).
+    """
+    tolerated = {errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL} | (NO_SPACE if missing_ok else set())
+    with ExitStack() as stack:
+        try:
+            fd = os.open(directory, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+            stack.callback(os.close, fd)
+            os.posix_fallocate(fd, 0, size)
+        except OSError as error:
+            if error.errno not in tolerated:
+                raise
+        yield
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A vmcore that is on disk."""
+
+    path: Path
+    size: int
+    device_dumps: int
+    """Those of ours, without the manifest."""
+    error: str = ""
+    """What is not in it."""
+    fallback: str = ""
+    """Why it is of another format than was asked for."""
+
+
+def report_altered(dumps: tuple[str, ...]) -> None:
+    """Log device dumps whose data is no longer what was acknowledged."""
+    for dump in dumps:
+        message = f"Device dump {dump} was altered after it was taken"
+        record(Event.DUMP_DAMAGED, logging.WARNING, message, dump_name=dump)

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Write the vmcore with makedumpfile, which filters and compresses it, then attach the device dumps in place.
+
+makedumpfile knows nothing of device dumps; :mod:`.vmcore.attach_kdump` says how they get in. Room for them is kept
+free while it works, because a full disk is no reason to lose what is small.
+"""
+
+import errno
+import os
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from . import makedumpfile
+from .errors import InvalidVmcore, NoSpace, VmcoreddError, WriteFailed
+from .manifest import ManifestSource
+from .manifest_note import manifest_note
+from .note import system_byteorder
+from .vmcore.attach import attach
+from .vmcore.copy import NO_SPACE, VMCORE_INCOMPLETE, sync_directory
+from .vmcore.formats import recognise
+from .vmcore.image import file_image
+from .vmcore.layout import DeviceDumpNote
+from .write_elf import write_device_dumps
+from .write_job import VMCORE, Job, Written, kept_free, report_altered
+
+HARDEST_LEVEL = 31
+"""Leaves out all that makedumpfile can leave out."""
+
+_NOTES_ROOM = 1 << 20
+"""Bytes for the other notes, which are copied, and for the manifest; a CPU's registers take some 400 bytes."""
+
+
+def write_kdump(job: Job, fallback: str = "") -> Written:
+    """Write a kdump-compressed vmcore; where it does not fit, without the pages that can be spared.
+
+    *fallback* says why that is not the format that was asked for. Blocks. Raises MakedumpfileMissing, TimedOut,
+    NoSpace and WriteFailed, when there is no vmcore.
+    """
+    incomplete = job.directory / VMCORE_INCOMPLETE
+    try:
+        finished = _filter(job, incomplete)
+        if finished.status and not _analyzable(incomplete):
+            raise WriteFailed(f"{job.source}: {finished.reason}")
+        error = _left_out(job, finished)
+        described = ManifestSource(str(job.source), error=error, fallback=fallback)
+        problem = _attach(job, incomplete, described)
+        if finished.status == 0:
+            incomplete.rename(job.directory / VMCORE)
+            sync_directory(job.directory)
+            incomplete = job.directory / VMCORE
+        if problem:
+            error = _write_apart(job, problem)
+        return Written(incomplete, incomplete.stat().st_size, len(job.snapshot.notes), error, fallback)
+    except OSError as error:
+        kind = NoSpace if error.errno in NO_SPACE else WriteFailed
+        reason = os.strerror(error.errno or errno.EIO)
+        raise kind(f"{incomplete}: cannot write: {reason}") from error
+
+
+def _filter(job: Job, destination: Path) -> makedumpfile.Finished:
+    """Run makedumpfile, first with the configured dump level, then, where the target is full, with the hardest."""
+    destination.unlink(missing_ok=True)
+    job.progress.start(job.source_size)
+
+    def advance(percent: float) -> None:
+        job.progress.done = int(job.progress.total * percent / 100)
+
+    levels = sorted({job.output.dump_level, HARDEST_LEVEL})
+    room = sum(note.note_size for note in job.snapshot.notes) + _NOTES_ROOM
+    options = [*job.output.compression.option, "-d", ",".join(map(str, levels))]
+    try:
+        with kept_free(job.directory, room):
+            return makedumpfile.run([*options, job.source, destination], progress=advance)
+    except VmcoreddError:
+        destination.unlink(missing_ok=True)
+        raise
+
+
+def _analyzable(path: Path) -> bool:
+    """Tell whether makedumpfile has left something that crash opens; if not, it is removed."""
+    try:
+        with path.open("rb") as file:
+            return recognise(file_image(file.fileno(), str(path))).format == "kdump"
+    except FileNotFoundError:
+        return False
+    except InvalidVmcore:
+        path.unlink()
+        return False
+
+
+def _write_apart(job: Job, problem: str) -> str:
+    try:
+        alone = write_device_dumps(job, problem)
+    except VmcoreddError as error:
+        return f"the device dumps are in the spool only: {problem}; {error}"
+    return f"the device dumps are in {alone.path.name}: {problem}"
+
+
+def _left_out(job: Job, finished: makedumpfile.Finished) -> str:
+    if finished.status:
+        return f"it is incomplete: {finished.reason}"
+    if finished.no_space and job.output.dump_level != HARDEST_LEVEL:
+        return (
+            f"the target has no room for all pages of dump level {job.output.dump_level}, it is of {HARDEST_LEVEL}"
+        )
+    return ""
+
+
+def _attach(job: Job, path: Path, described: ManifestSource) -> str:
+    """Attach the device dumps; return why that failed, or an empty string. *path* is on disk then."""
+    with ExitStack() as stack:
+        dumps: Sequence[DeviceDumpNote] = job.snapshot.notes
+        if job.output.manifest:
+            # Its memory is in the file already: there is nothing left to complete.
+            note = manifest_note(job.snapshot, described, job.page_size, system_byteorder())
+            dumps = [*dumps, stack.enter_context(note)[0]]
+        try:
+            report_altered(attach(str(path), dumps).altered)
+        except VmcoreddError as error:
+            return str(error)
+        finally:
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+    return ""
