@@ -34,6 +34,7 @@ async def buffer() -> AsyncIterator[Buffer]:
 def short_grace(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process, "GRACE", 0.2)
     monkeypatch.setattr("vmcoredd_daemon.collectors.command.GRACE", 0.2)
+    monkeypatch.setattr("vmcoredd_daemon.collectors.command.REST", 0.8)
 
 
 async def collect(buffer: Buffer, script: str, timeout: float = 20) -> Collected:

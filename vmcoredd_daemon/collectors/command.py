@@ -109,15 +109,18 @@ class CommandCollector:
                 if reading.done() and not _truncated(reading):
                     # It has closed its output, or filled the buffer; the exit status is still to come.
                     await _first(process.exited, stopping)
-                if process.exited.done():
-                    # Children may still be busy with the output, or have the pipe for no reason.
-                    await _rest(reading, output, self._stopping)
         except TimeoutError:
             return self._late(dump_name)
         finally:
             stopping.cancel()
         if self._stopping.is_set() and not process.exited.done():
             return TimedOut(f"device dump {dump_name}: the command did not finish before the shutdown")
+        # Children may still be busy with the output, or have the pipe for no reason.
+        try:
+            async with asyncio.timeout_at(max(deadline, asyncio.get_running_loop().time() + REST)):
+                await _rest(reading, output, self._stopping)
+        except TimeoutError:
+            return TimedOut(f"device dump {dump_name}: children of the command did not finish in time")
         return None
 
     def _late(self, dump_name: str) -> TimedOut:
