@@ -58,6 +58,7 @@ def test_format_is_what_the_documentation_says() -> None:
                 "state": "complete",
                 "started_usec": 1,
                 "finished_usec": 2,
+                "error": "",
             }
         ],
         "failures": [

@@ -48,12 +48,13 @@ def listed(installed: Path, tmp_path: Path) -> dict[str, str]:
 def test_units_are_verified(installed: Path) -> None:
     require("systemd-analyze")
     shutil.copytree(HOST_UNITS, installed / HOST_UNITS.relative_to("/"), symlinks=True, dirs_exist_ok=True)
-    for name in ("vmcoredd-daemon", "systemctl"):
+    for name in ("vmcoredd", "vmcoredd-daemon", "systemctl"):
         program = installed / "usr/bin" / name
         program.parent.mkdir(exist_ok=True)
         program.write_bytes(b"")
         program.chmod(0o755)
     units = ["vmcoredd.service", "vmcoredd-plain.service", "vmcoredd-capture.target"]
+    units += ["vmcoredd-collect@my-driver.service"]
     units += [f"vmcoredd-finish@{verb}.service" for verb in ("reboot", "poweroff", "halt")]
     verify = analyze("verify", "--man=no", f"--root={installed}", *units)
     assert (verify.returncode, verify.stdout, verify.stderr) == (0, "", "")
@@ -134,6 +135,8 @@ def test_initramfs_tools_hook_copies_the_same_files(
     if not functions.exists():
         pytest.skip("not installed: initramfs-tools-core")
     (installed / "etc/vmcoredd/initramfs-tools").write_text("VMCOREDD=yes\n")
+    collector = "etc/vmcoredd/collectors.d/mine.conf"
+    (installed / collector).write_text("[Collector]\nExec=nice /usr/bin/ldd /etc/fstab /proc/version\n")
     destination = tmp_path / "initramfs"
     destination.mkdir()
     environment = {
@@ -144,7 +147,9 @@ def test_initramfs_tools_hook_copies_the_same_files(
         "VMCOREDD_PROGRAM": str(PROGRAM),
     }
     subprocess.run([installed / HOOKS / "vmcoredd"], env=environment, check=True, timeout=60)
-    for path in [*listed, "/usr/bin/vmcoredd-daemon", "/usr/bin/vmcoredd"]:
+    # ldd is a script of bash.
+    collectors = [f"/{collector}", "/usr/bin/nice", "/usr/bin/ldd", "/bin/bash"]
+    for path in [*listed, *collectors, "/usr/bin/vmcoredd-daemon", "/usr/bin/vmcoredd"]:
         in_usr = re.sub(r"^/(lib\w*|bin|sbin)/", r"/usr/\1/", path)
         assert os.path.lexists(f"{destination}{path}") or os.path.lexists(f"{destination}{in_usr}"), path
 

@@ -20,9 +20,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         configuration = _configuration(options)
         with logging_started():
+            from .collectors.settings import directories
             from .daemon import Daemon
 
-            daemon = Daemon(configuration, options.bus_address, use_bus=not options.no_bus)
+            daemon = Daemon(
+                configuration,
+                options.bus_address,
+                use_bus=not options.no_bus,
+                collectors=directories(options.config),
+            )
             outcome = asyncio.run(daemon.run())
         if outcome.directory is not None:
             save_journal(outcome.directory)

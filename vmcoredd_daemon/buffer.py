@@ -88,6 +88,11 @@ class Buffer:
         self.fd = -1
         return note
 
+    async def idle(self) -> None:
+        """Wait until no thread writes to the buffer any more."""
+        if self._running is not None:
+            await asyncio.wait([self._running])
+
     def close(self) -> None:
         """Give up the buffer, unless it was committed; a thread that still writes to it finishes first."""
         fd, self.fd = self.fd, -1

@@ -116,6 +116,16 @@ class Client:
         reply = await self._call_long("AddDeviceDumpFd", "suha{sv}", (name, size, 0, options), [fd], deadline)
         return str(reply[0])
 
+    async def run_collectors(self, names: Sequence[str] = (), timeout: float | None = None) -> list[str]:
+        """Run registered collectors, by default all that are enabled, and wait for them; return object paths.
+
+        *timeout*, in seconds, is for each of them; None leaves that to the service. Those that failed are among
+        the device dumps. Raises InvalidArgs, Busy, Disabled or TimedOut.
+        """
+        options = {} if timeout is None else {"timeout": Variant("t", round(timeout * 1e6))}
+        reply = await self._call_long("RunCollectors", "asa{sv}", (list(names), options))
+        return list(reply[0])
+
     async def list_dumps(self) -> list[DumpInfo]:
         """Return all device dumps in the order in which they were begun, failed and unfinished ones included."""
         manager = "org.freedesktop.DBus.ObjectManager"

@@ -10,22 +10,22 @@ import logging
 import resource
 import signal
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from systemd.daemon import notify
 
+from .collectors.runner import CollectorRunner
 from .config import Configuration
-from .device_dump import Change, DeviceDump, State
 from .dumps import DumpList
 from .errors import BusUnavailable, VmcoreddError, WriteFailed
+from .events import record_dump, record_vmcore
 from .journal import Event, record
 from .names import BUS_NAME, MANAGER_PATH
 from .note import system_byteorder, system_page_size
 from .spool import Spool, SpooledDump, left_by_other_boots
-from .write_job import Written
 from .writer import VmcoreWriter
 
 _T = TypeVar("_T")
@@ -58,8 +58,17 @@ class Outcome:
 class Daemon:
     """One run of the service."""
 
-    def __init__(self, configuration: Configuration, bus_address: str | None, *, use_bus: bool) -> None:
+    def __init__(
+        self,
+        configuration: Configuration,
+        bus_address: str | None,
+        *,
+        use_bus: bool,
+        collectors: Sequence[Path] = (),
+    ) -> None:
+        """*collectors* are the directories of registered collectors."""
         self._configuration = configuration
+        self._collectors = collectors
         self._bus_address = bus_address
         self._use_bus = use_bus
         self._stop = asyncio.Event()
@@ -76,24 +85,26 @@ class Daemon:
         _raise_fd_limit()
         spool = await asyncio.to_thread(self._open_spool)
         dumps, writer = await self._start(spool)
-        serving = asyncio.create_task(self._serve(dumps, writer))
+        runner = CollectorRunner(dumps, self._collectors, self._configuration.collector_timeout)
+        serving = asyncio.create_task(self._serve(dumps, runner, writer))
+        collecting = asyncio.create_task(self._collect(dumps, runner))
         try:
             await self._wait_for_bus()
             record(Event.STARTED, logging.INFO, "Taking device dumps", source=writer.source)
             notify("READY=1\nSTATUS=Taking device dumps")
             await self._stop.wait()
             notify("STOPPING=1")
-            dumps.seal("the service is stopping")
             notify("STATUS=Waiting for collectors")
             # Its deadline is its own, so it is given time as long as it takes.
-            await _extend(dumps.drain(self._configuration.drain_timeout), itertools.count().__next__)
+            await _extend(self._drain(dumps, collecting), itertools.count().__next__)
             whole = await _write(dumps, writer)
             # Whoever asked for another format wants to know.
             as_asked = whole and writer.written is not None and not writer.written.fallback
             return Outcome(as_asked, writer.directory)
         finally:
             serving.cancel()
-            await asyncio.wait([serving])
+            collecting.cancel()
+            await asyncio.wait([serving, collecting])
             dumps.close()
             spool.close()
             record(Event.STOPPED, logging.INFO, "Stopped")
@@ -120,12 +131,34 @@ class Daemon:
             message = f"Device dump {name} taken back from the spool"
             record(Event.DUMP_RECOVERED, logging.INFO, message, dump_name=name)
         for name, error in damaged:
-            dumps.restore_failed(name, error)
+            dumps.add_failed(name, "spool", error)
             record(Event.DUMP_DAMAGED, logging.ERROR, f"Set aside in the spool: {name}: {error}", dump_name=name)
         writer = VmcoreWriter(dumps, configuration.source, configuration.target, configuration.output)
-        dumps.listeners.append(_record_dump)
-        writer.listeners.append(_record_vmcore)
+        dumps.listeners.append(record_dump)
+        writer.listeners.append(record_vmcore)
         return dumps, writer
+
+    async def _collect(self, dumps: DumpList, runner: CollectorRunner) -> None:
+        """Begin to run the registered collectors, unless the configuration leaves that to others."""
+        if not (self._configuration.enabled and self._configuration.run_collectors):
+            return
+        try:
+            # An earlier daemon of this boot may have run some of them.
+            await runner.run(wait=False, present={dump.name for dump in dumps.complete})
+        except VmcoreddError as error:
+            dumps.add_failed("collectors", "collectors", error)
+        except Exception:
+            # A bug: device dumps of others must still get into a vmcore.
+            log.exception("Unexpected error of the registered collectors")
+
+    async def _drain(self, dumps: DumpList, collecting: "asyncio.Task[None]") -> None:
+        """Let collectors begin, and then finish, within one deadline for all."""
+        deadline = time.monotonic() + self._configuration.drain_timeout
+        await asyncio.wait([collecting], timeout=self._configuration.drain_timeout)
+        collecting.cancel()
+        await asyncio.wait([collecting])
+        dumps.seal("the service is stopping")
+        await dumps.drain(max(deadline - time.monotonic(), 0))
 
     async def _wait_for_bus(self) -> None:
         """Wait until the name is owned; not for ever, because a vmcore is to be written without a bus too."""
@@ -138,7 +171,7 @@ class Daemon:
         if not done:
             record(Event.BUS_UNAVAILABLE, logging.ERROR, "Going on without a message bus")
 
-    async def _serve(self, dumps: DumpList, writer: VmcoreWriter) -> None:
+    async def _serve(self, dumps: DumpList, runner: CollectorRunner, writer: VmcoreWriter) -> None:
         """Be on the bus, and come back when it does."""
         if not self._use_bus:
             self._bus_ready.set()
@@ -146,7 +179,7 @@ class Daemon:
         said = ""
         while True:
             try:
-                await self._serve_connection(dumps, writer)
+                await self._serve_connection(dumps, runner, writer)
                 problem = "The connection to the message bus is lost"
             except BusUnavailable as error:
                 problem = str(error)
@@ -159,12 +192,12 @@ class Daemon:
                 said = problem
             await asyncio.sleep(RECONNECT)
 
-    async def _serve_connection(self, dumps: DumpList, writer: VmcoreWriter) -> None:
+    async def _serve_connection(self, dumps: DumpList, runner: CollectorRunner, writer: VmcoreWriter) -> None:
         from .bus import Connection
         from .interface import ManagerInterface
 
         bus = await Connection.open(self._bus_address, self._configuration.bus_timeout, MANAGER_PATH)
-        manager = ManagerInterface(bus, dumps, writer, self._configuration)
+        manager = ManagerInterface(bus, dumps, runner, writer, self._configuration)
         try:
             manager.start()
             await bus.own(BUS_NAME, self._configuration.bus_timeout)
@@ -206,36 +239,6 @@ async def _extend(work: Coroutine[Any, Any, _T], progress: Callable[[], int]) ->
         done, _ = await asyncio.wait([task], timeout=STATUS_INTERVAL)
         if done:
             return task.result()
-
-
-def _record_dump(change: Change, dump: DeviceDump) -> None:
-    fields: dict[str, object] = {"dump_name": dump.name, "collector": dump.collector}
-    if change is Change.ADDED:
-        fields |= {"size": dump.size, "note_size": dump.note_size, "sha256": dump.sha256}
-        if dump.state is State.TRUNCATED:
-            message = f"Device dump {dump.name} truncated to {dump.size} bytes: its source has more"
-            record(Event.DUMP_TRUNCATED, logging.WARNING, message, **fields)
-        else:
-            record(Event.DUMP_ADDED, logging.INFO, f"Device dump {dump.name} added, {dump.size} bytes", **fields)
-    elif change is Change.FAILED and dump.error is not None:
-        fields |= {"error": dump.error.dbus_name, "errno": dump.error.errno}
-        record(Event.DUMP_FAILED, logging.WARNING, f"Collecting failed: {dump.error}", **fields)
-    elif change is Change.REMOVED:
-        record(Event.DUMP_REMOVED, logging.INFO, f"Device dump {dump.name} removed", **fields)
-
-
-def _record_vmcore(written: Written) -> None:
-    fields: dict[str, object] = {"path": written.path, "size": written.size, "dumps": written.device_dumps}
-    if written.fallback:
-        fields["fallback"] = written.fallback
-    if written.error:
-        message = (
-            f"{written.path} written with {written.device_dumps} device dumps, but incomplete: {written.error}"
-        )
-        record(Event.VMCORE_WRITTEN, logging.ERROR, message, **fields)
-    else:
-        message = f"{written.path} written with {written.device_dumps} device dumps, {written.size} bytes"
-        record(Event.VMCORE_WRITTEN, logging.INFO, message, **fields)
 
 
 def _recover(spool: Spool) -> tuple[list[SpooledDump], list[tuple[str, VmcoreddError]]]:

@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """One device dump, its states, and the limits that the kernel's facility lacks."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from .errors import QuotaExceeded, TooLarge, VmcoreddError
+from .errors import CollectorFailed, QuotaExceeded, TooLarge, VmcoreddError
 from .manifest import Failure, ManifestDump
 from .vmcore.layout import DeviceDumpNote
+
+log = logging.getLogger(__name__)
 
 
 class State(StrEnum):
@@ -16,7 +19,7 @@ class State(StrEnum):
     COLLECTING = "collecting"
     COMPLETE = "complete"
     TRUNCATED = "truncated"
-    """Complete, but its source had more than it may hold."""
+    """Durable, but its source had more than it may hold, or was cut off."""
     FAILED = "failed"
 
 
@@ -74,6 +77,7 @@ class DeviceDump:
     sha256: str = ""
     finished_usec: int = 0
     error: VmcoreddError | None = None
+    """Why it failed, or is truncated."""
     note: DeviceDumpNote | None = None
 
     @classmethod
@@ -90,7 +94,8 @@ class DeviceDump:
             record.size,
             record.sha256,
             record.finished_usec,
-            note=note,
+            CollectorFailed(record.error) if record.error else None,
+            note,
         )
 
     def failure(self) -> Failure:
@@ -109,7 +114,21 @@ class DeviceDump:
             self.state.value,
             self.started_usec,
             self.finished_usec,
+            "" if self.error is None else str(self.error),
         )
+
+
+class Listeners(list[Callable[[Change, DeviceDump], None]]):
+    """Who is told what happens to device dumps."""
+
+    def notify(self, change: Change, dump: DeviceDump) -> None:
+        """Tell all of them."""
+        for listener in self:
+            try:
+                listener(change, dump)
+            except Exception:
+                # Who only wants to know cannot make a device dump fail.
+                log.exception("Device dump %s: cannot announce that it is %s", dump.name, change)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,13 +10,13 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
 from .buffer import Buffer
 from .collectors import Collected, Collector
-from .device_dump import Change, DeviceDump, Limits, Snapshot, State
+from .device_dump import Change, DeviceDump, Limits, Listeners, Snapshot, State
 from .errors import (
     Busy,
     CollectorFailed,
@@ -33,14 +33,15 @@ from .spool import Spool, SpooledDump
 
 log = logging.getLogger(__name__)
 
-Listener = Callable[[Change, DeviceDump], None]
+CUT_OFF_TIMEOUT = 10.0
+"""Seconds, at least, for collectors that are cut off to hand over what they have."""
 
 
 class DumpList:
     """All device dumps of this capture kernel."""
 
     def __init__(self, spool: Spool, limits: Limits, *, enabled: bool = True) -> None:
-        self.listeners: list[Listener] = []
+        self.listeners = Listeners()
         self.failures_forgotten = 0
         self.generation = 0
         """Grows whenever what a vmcore would hold has changed."""
@@ -107,12 +108,15 @@ class DumpList:
                 self.failures_forgotten,
             )
 
-    def restore_failed(self, name: str, error: VmcoreddError) -> None:
-        """Remember a device dump that an earlier daemon acknowledged and that is damaged now."""
-        dump = DeviceDump(self._next, name, 0, 0, "spool", _now())
-        self._next += 1
-        self._dumps[dump.number] = dump
-        self._fail(dump, error)
+    def add_failed(self, name: str, collector: str, error: VmcoreddError) -> DeviceDump:
+        """Remember a device dump that there will not be, so that it is seen, and return it."""
+        dump = self._begin(name, 0, 0, collector)
+        return self._fail(dump, error)
+
+    async def finished(self, numbers: Iterable[int]) -> None:
+        """Wait until none of these device dumps is being collected any more."""
+        if tasks := [self._tasks[number] for number in numbers if number in self._tasks]:
+            await asyncio.wait(tasks)
 
     async def remove(self, number: int) -> None:
         """Remove a device dump, or forget that it failed. Raises UnknownDump, Busy or WriteFailed."""
@@ -129,12 +133,18 @@ class DumpList:
                 self.generation += 1
                 os.close(dump.note.fd)
             del self._dumps[number]
-        self._notify(Change.REMOVED, dump)
+        self.listeners.notify(Change.REMOVED, dump)
 
     def check_open(self) -> None:
         """Raise Busy when the list is sealed."""
         if self._sealed:
             raise Busy(self._sealed)
+
+    def check_accepting(self) -> None:
+        """Raise Disabled or Busy when no device dump is taken."""
+        if not self._enabled:
+            raise Disabled("device dumps are switched off by the configuration")
+        self.check_open()
 
     def seal(self, reason: str) -> None:
         """Refuse every addition and removal from now on, with Busy and this reason."""
@@ -159,7 +169,7 @@ class DumpList:
             if number not in self._committing:
                 task.cancel()
         if self._tasks:
-            await asyncio.wait(self._tasks.values(), timeout=timeout)
+            await asyncio.wait(self._tasks.values(), timeout=max(timeout, CUT_OFF_TIMEOUT))
 
     def close(self) -> None:
         """Give up the notes; in the spool they stay."""
@@ -175,9 +185,7 @@ class DumpList:
             await self._spool.remove(self._order)
 
     def _reserve(self, name: str, size: int, collector: str) -> DeviceDump:
-        if not self._enabled:
-            raise Disabled("device dumps are switched off by the configuration")
-        self.check_open()
+        self.check_accepting()
         check_dump_name(name)
         if size < 1:
             raise InvalidArgs(f"device dump {name}: size is {size}")
@@ -186,10 +194,13 @@ class DumpList:
         if name == MANIFEST_NAME or any(dump.name == name for dump in active):
             raise NameInUse(f"device dump {name}: the name is in use")
         self._limits.check(name, note_size, [dump.note_size for dump in active])
-        dump = DeviceDump(self._next, name, size, note_size, collector, _now())
+        return self._begin(name, size, note_size, collector)
+
+    def _begin(self, name: str, limit: int, note_size: int, collector: str) -> DeviceDump:
+        dump = DeviceDump(self._next, name, limit, note_size, collector, _now())
         self._next += 1
         self._dumps[dump.number] = dump
-        self._notify(Change.RESERVED, dump)
+        self.listeners.notify(Change.RESERVED, dump)
         return dump
 
     async def _collect(self, dump: DeviceDump, collector: Collector, timeout: float) -> DeviceDump:
@@ -225,13 +236,14 @@ class DumpList:
                 size=collected.size,
                 sha256=await buffer.sha256(collected.size),
                 finished_usec=_now(),
+                error=collected.error,
             )
             dump = replace(dump, note=await buffer.commit(dump.record()))
             async with self._lock:
                 self._append(dump)
         finally:
             self._committing.discard(dump.number)
-        self._notify(Change.ADDED, dump)
+        self.listeners.notify(Change.ADDED, dump)
         return dump
 
     def _append(self, dump: DeviceDump) -> None:
@@ -239,22 +251,15 @@ class DumpList:
         self._order.append(dump.number)
         self.generation += 1
 
-    def _fail(self, dump: DeviceDump, error: VmcoreddError) -> None:
+    def _fail(self, dump: DeviceDump, error: VmcoreddError) -> DeviceDump:
         failed = replace(dump, state=State.FAILED, error=error, finished_usec=_now())
         self._dumps[dump.number] = failed
-        self._notify(Change.FAILED, failed)
+        self.listeners.notify(Change.FAILED, failed)
         old = [number for number, dump in self._dumps.items() if dump.state is State.FAILED]
         for number in old[: -self._limits.max_failures]:
             self.failures_forgotten += 1
-            self._notify(Change.REMOVED, self._dumps.pop(number))
-
-    def _notify(self, change: Change, dump: DeviceDump) -> None:
-        for listener in self.listeners:
-            try:
-                listener(change, dump)
-            except Exception:
-                # Who only wants to know cannot make a device dump fail.
-                log.exception("Device dump %s: cannot announce that it is %s", dump.name, change)
+            self.listeners.notify(Change.REMOVED, self._dumps.pop(number))
+        return failed
 
     def _finished(self, number: int, collector: Collector, task: asyncio.Task[DeviceDump]) -> None:
         collector.close()

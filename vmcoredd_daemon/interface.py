@@ -16,6 +16,7 @@ from . import __version__
 from .bus import SENDER, Connection
 from .collectors.callback import CallbackCollector
 from .collectors.descriptor import DescriptorCollector
+from .collectors.runner import CollectorRunner
 from .config import Configuration
 from .device_dump import Change, DeviceDump
 from .dumps import DumpList
@@ -111,9 +112,15 @@ class ManagerInterface(ServiceInterface):
     """The service; exports an object for each device dump, and announces what happens to them."""
 
     def __init__(
-        self, bus: Connection, dumps: DumpList, writer: VmcoreWriter, configuration: Configuration
+        self,
+        bus: Connection,
+        dumps: DumpList,
+        runner: CollectorRunner,
+        writer: VmcoreWriter,
+        configuration: Configuration,
     ) -> None:
         super().__init__(MANAGER)
+        self._runner = runner
         self._bus = bus
         self._dumps = dumps
         self._writer = writer
@@ -158,6 +165,12 @@ class ManagerInterface(ServiceInterface):
         reads = DescriptorCollector(os.dup(data), f"descriptor from {SENDER.get()}")
         dump = await self._dumps.add_device_dump(dump_name, size, reads, timeout=chosen.timeout, wait=chosen.wait)
         return dump_path(dump.number)
+
+    @method()
+    async def RunCollectors(self, names: "as", options: "a{sv}") -> "ao":
+        chosen = self._options(options)
+        timeout = chosen.timeout if "timeout" in options else None
+        return [dump_path(number) for number in await self._runner.run(names, timeout=timeout, wait=chosen.wait)]
 
     @method()
     async def ListDeviceDumps(self) -> "a(osus)":

@@ -5,7 +5,8 @@ A note's size is rounded up to a page and the kernel's format has no checksum, c
 is JSON, followed by zeros up to the end of its note::
 
     {"version": 1, "producer": "vmcoredd 0.1.0", "written_usec": ...,
-     "device_dumps": [{"name", "size", "limit", "sha256", "collector", "state", "started_usec", "finished_usec"}],
+     "device_dumps": [{"name", "size", "limit", "sha256", "collector", "state", "started_usec", "finished_usec",
+                       "error"}],
      "failures": [{"name", "collector", "error", "message", "time_usec"}], "failures_forgotten": 0,
      "source": {"path", "unreadable_pages", "missing_bytes", "error", "fallback"}}
 
@@ -40,6 +41,8 @@ class ManifestDump:
     state: str
     started_usec: int
     finished_usec: int
+    error: str = ""
+    """Why it is not whole, where that is known."""
 
     def dump(self) -> bytes:
         """Return the JSON text."""

@@ -4,6 +4,7 @@
 import argparse
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from .. import __version__, values
@@ -52,6 +53,10 @@ def _run(options: argparse.Namespace) -> int:
         from . import attach
 
         return attach.run(options)
+    if options.command == "run":
+        from . import run
+
+        return run.run(options)
     from . import service
 
     return service.run(options)
@@ -95,6 +100,14 @@ def _parser() -> _Parser:
     _command(commands, "write", "write the vmcore now, and print its path", bus)
     remove = _command(commands, "remove", "remove a device dump", bus)
     remove.add_argument("name", metavar="NAME", help="dump name")
+
+    run = _command(commands, "run", "run registered collectors: those named, or all that are enabled", bus, json)
+    run.add_argument("collectors", metavar="COLLECTOR", nargs="*")
+    run.add_argument("--timeout", type=_seconds, metavar="SEC", help="seconds for each, instead of its own")
+    alone = run.add_mutually_exclusive_group()
+    alone.add_argument("--list", action="store_true", help="only list what would be collected; needs no service")
+    alone.add_argument("-o", "--output", type=Path, metavar="DIR", help="without the service: write files there")
+    run.add_argument("--config", type=Path, metavar="FILE", help="of the service, for --list and --output")
 
     inspect = _command(commands, "inspect", "list and verify the device dumps in a vmcore", json)
     inspect.add_argument("vmcore", metavar="VMCORE")

@@ -7,7 +7,7 @@ from ..buffer import Buffer
 from ..bus import Connection, close_fds, take_fds
 from ..errors import CallFailed, CollectorFailed
 from ..names import COLLECTOR
-from . import Collected
+from . import Collected, one_line
 
 
 class CallbackCollector:
@@ -29,7 +29,7 @@ class CallbackCollector:
         except CallFailed as error:
             raise CollectorFailed(
                 f"device dump {dump_name}: collector {self.description} failed: {error.name}: "
-                f"{_printable(error.text)}",
+                f"{one_line(error.text)}",
                 _errno_of(error.name),
             ) from error
         close_fds(take_fds(reply))
@@ -42,11 +42,6 @@ class CallbackCollector:
 
     def close(self) -> None:
         """Nothing is held."""
-
-
-def _printable(text: str) -> str:
-    """Return the beginning of *text* on one line, fit for the journal and a terminal."""
-    return text[:200].encode("unicode_escape").decode("ascii")
 
 
 def _errno_of(error_name: str) -> int:

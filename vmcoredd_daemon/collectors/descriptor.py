@@ -19,6 +19,8 @@ class DescriptorCollector:
 
     def __init__(self, fd: int, description: str) -> None:
         self.description = description
+        self.position = 0
+        """Bytes that are in the buffer so far."""
         self._fd = fd
 
     async def collect(self, dump_name: str, buffer: Buffer) -> Collected:
@@ -33,40 +35,41 @@ class DescriptorCollector:
             ) from error
 
     async def _fill(self, buffer: Buffer) -> int:
-        position = 0
-        while position < buffer.size:
-            await self._readable()
-            size = await buffer.read_from(self._fd, position)
+        while self.position < buffer.size:
+            await readable(self._fd)
+            size = await buffer.read_from(self._fd, self.position)
             if size == 0:
                 break
-            position += max(size, 0)
-        return position
+            self.position += max(size, 0)
+        return self.position
 
     async def _has_more(self) -> bool:
         try:
             async with asyncio.timeout(EOF_GRACE):
-                await self._readable()
+                await readable(self._fd)
                 return bool(await run_alone(_read_one, os.dup(self._fd)))
         except (TimeoutError, BlockingIOError):
             # A writer that sends just what it said and keeps the pipe open.
             return False
 
-    async def _readable(self) -> None:
-        loop = asyncio.get_running_loop()
-        ready: asyncio.Future[None] = loop.create_future()
-        try:
-            loop.add_reader(self._fd, _resolve, ready)
-        except PermissionError:
-            # epoll refuses what never blocks, such as a regular file.
-            return
-        try:
-            await ready
-        finally:
-            loop.remove_reader(self._fd)
-
     def close(self) -> None:
         """Close the file descriptor."""
         os.close(self._fd)
+
+
+async def readable(fd: int) -> None:
+    """Wait until *fd* can be read, or is at its end."""
+    loop = asyncio.get_running_loop()
+    ready: asyncio.Future[None] = loop.create_future()
+    try:
+        loop.add_reader(fd, _resolve, ready)
+    except PermissionError:
+        # epoll refuses what never blocks, such as a regular file.
+        return
+    try:
+        await ready
+    finally:
+        loop.remove_reader(fd)
 
 
 def _read_one(source: int) -> bytes:

@@ -46,7 +46,8 @@ install() {
         [[ -e $initdir/usr/bin/$_name ]] || ln -s "${_program%/*}/$_name" "$initdir/usr/bin/$_name"
     done
 
-    for _name in vmcoredd.service vmcoredd-plain.service vmcoredd-finish@.service vmcoredd-capture.target; do
+    for _name in vmcoredd.service vmcoredd-plain.service vmcoredd-finish@.service vmcoredd-capture.target \
+        vmcoredd-collect@.service; do
         _vmcoredd_file "/usr/lib/systemd/system/$_name" || return 1
     done
     _vmcoredd_file /usr/lib/vmcoredd/save-plain || return 1
@@ -61,6 +62,7 @@ install() {
     # What the service and save-plain run; and modprobe for a file system, what its mount runs.
     inst_multiple cat cp date mkdir mount mv rm sync systemctl
     inst_multiple -o journalctl makedumpfile
+    _vmcoredd_collectors "$_program" || return 1
     _vmcoredd_target
     _vmcoredd_finish
 }
@@ -88,6 +90,19 @@ _vmcoredd_loaded_files() {
     }
     while IFS=$'\t' read -r _file _path; do
         inst "$_file" "$_path" || return 1
+    done <<< "$_list"
+}
+
+# Files of registered collectors, and the programs that they run.
+_vmcoredd_collectors() {
+    local _python _list _file _path
+    read -r _python < "$1"
+    _list=$("${_python#\#!}" "$vmcoredd_root/usr/lib/vmcoredd/collector-files" "$vmcoredd_root") || {
+        dfatal "vmcoredd: the collectors cannot be listed"
+        return 1
+    }
+    while IFS=$'\t' read -r _file _path; do
+        [[ ! $_file ]] || inst "$_file" "$_path" || dwarn "vmcoredd: $_file cannot be installed"
     done <<< "$_list"
 }
 

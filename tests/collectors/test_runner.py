@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Registered collectors in the daemon: good ones beside all that can go wrong, on the bus and without one."""
+
+import asyncio
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.caller import call, options
+from tests.cli import run
+from tests.service import Service
+from tests.test_daemon import manifest
+from vmcoredd_daemon.bus import Connection
+from vmcoredd_daemon.errors import CallFailed
+
+BAD = {
+    "hangs": ("sh -c 'echo so far; exec sleep 1000'", "truncated", "did not finish within 2 s"),
+    "hangs_silently": ("sleep 1000", "failed", "did not finish within 2 s"),
+    "ignores_sigterm": (
+        "sh -c 'trap \"\" TERM; while :; do sleep 1; done'",
+        "failed",
+        "did not finish within 2 s",
+    ),
+    "floods_stdout": ("yes", "truncated", "wrote more than 65536 bytes"),
+    "floods_stderr": ("sh -c 'exec yes help >&2'", "failed", "did not finish within 2 s: help"),
+    "exits": ("sh -c 'echo no such device >&2; exit 3'", "failed", "exit status 3: no such device"),
+    "exits_late": ("sh -c 'echo half; exit 3'", "truncated", "exit status 3"),
+    "prints_nothing": ("true", "failed", "printed nothing"),
+    "killed": ("sh -c 'kill -KILL $$'", "failed", "was killed by SIGKILL"),
+    "not_executable": ("/etc/passwd", "failed", "cannot run /etc/passwd: Permission denied"),
+    "missing": ("/no/such/program", "failed", "cannot run /no/such/program: No such file or directory"),
+    "lies_about_size": ("head -c 65537 /dev/zero", "truncated", "wrote more than 65536 bytes"),
+}
+BAD_PYTHON = {
+    "raises": ("failed", "RuntimeError: the device is gone (vendor_collectors.py:"),
+    "hangs_in_python": ("truncated", "did not finish within 2 s"),
+    "HangsAtOnce": ("failed", "did not say within 2 s"),
+    "floods_in_python": ("truncated", "wrote more than 100 bytes"),
+    "Exits": ("failed", "SystemExit: 3"),
+}
+GOOD = 20
+
+
+@pytest.fixture
+def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """collectors.d of the daemon to come, and Python packages with entry points."""
+    packages = tmp_path / "packages" / "vendor-1.dist-info"
+    packages.mkdir(parents=True)
+    kinds = ("Good", "Raises", "Hangs", "HangsAtOnce", "Floods", "Exits")
+    lines = [f"{kind} = tests.collectors.vendor_collectors:{kind}" for kind in kinds]
+    (packages / "entry_points.txt").write_text("\n".join(["[vmcoredd.collectors]", *lines, ""]))
+    (packages / "METADATA").write_text("Metadata-Version: 2.1\nName: vendor\nVersion: 1\n")
+    monkeypatch.setenv("PYTHONPATH", str(packages.parent))
+    (tmp_path / "collectors.d").mkdir()
+    return tmp_path / "collectors.d"
+
+
+def write(directory: Path, name: str, command: str, more: str = "") -> None:
+    (directory / f"{name}.conf").write_text(f"[Collector]\nExec={command}\nSize=64K\n{more}\n")
+
+
+def torture(directory: Path) -> None:
+    """Write the files of all the bad ones, and of the good ones."""
+    for number in range(GOOD):
+        write(directory, f"good{number}", f"sh -c 'head -c {1000 * number} /dev/zero; echo %n'")
+    for name, (command, _, _) in BAD.items():
+        write(directory, name, command)
+    pid = directory.parent / "grandchild"
+    write(directory, "grandchild", f"sh -c 'sleep 1000 & echo $! >{pid}; echo data'")
+    write(directory, "z_duplicate", "sh -c 'head -c 3000 /dev/zero; echo good3'", "Name=good3")
+    write(directory, "mistake", "echo data", "Colour=red")
+    (directory / "nothing.conf").write_text("[Collector]\nSize=1K\n")
+
+
+def check(dumps: dict[str, tuple[str, int, str]], directory: Path) -> None:
+    """Look at state, size and error of each device dump."""
+    good = {f"good{number}": ("complete", 1000 * number + len(f"good{number}") + 1, "") for number in range(GOOD)}
+    good |= {f"python{number}": ("complete", 10_007, "") for number in range(2)}
+    good["grandchild"] = ("complete", 5, "")
+    assert {name: dump for name, dump in dumps.items() if dump[0] == "complete"} == good
+    bad = {name: (state, problem) for name, (_, state, problem) in BAD.items()} | BAD_PYTHON
+    bad["mistake"] = ("failed", f"{directory / 'mistake.conf'}:4: unknown key 'Colour'")
+    bad["nothing"] = ("failed", "nothing.conf: Exec= is missing")
+    bad["good3 again"] = ("failed", "device dump good3: the name is in use")
+    assert {name: dump[0] for name, dump in dumps.items() if name not in good} == {
+        name: state for name, (state, _) in bad.items()
+    }
+    for name, (_, problem) in bad.items():
+        assert problem in dumps[name][2]
+
+
+def by_name(dumps: Iterator[tuple[str, str, int, str]]) -> dict[str, tuple[str, int, str]]:
+    found: dict[str, tuple[str, int, str]] = {}
+    for name, state, size, error in dumps:
+        # Either may have been first.
+        key = f"{name} again" if name == "good3" and state == "failed" else name
+        assert key not in found
+        found[key] = (state, size, error)
+    return found
+
+
+async def test_torture_without_a_bus(directory: Path, source_vmcore: Path, tmp_path: Path) -> None:
+    torture(directory)
+    configuration = "CollectorTimeoutSec=2\nDrainTimeoutSec=30"
+    with Service(None, source_vmcore, tmp_path, configuration) as service:
+        before = service.start().fd_count()
+        assert service.stop() == 0
+        assert before < 100
+    assert "Traceback" not in service.log()
+    content = manifest(service.vmcore())
+    kept = [(dump.name, dump.state, dump.size, dump.error) for dump in content.device_dumps]
+    failed = [(failure.name, "failed", 0, failure.message) for failure in content.failures]
+    check(by_name(iter([*kept, *failed])), directory)
+    # Without a parent it stays a zombie until init has time for it.
+    process = Path(f"/proc/{(tmp_path / 'grandchild').read_text().strip()}/cmdline")
+    assert not process.exists() or process.read_bytes() == b""
+
+
+async def test_torture_leaves_nothing(
+    directory: Path, start_daemon: Callable[..., Service], bus: Connection
+) -> None:
+    daemon = start_daemon("CollectorTimeoutSec=2\nRunCollectors=no")
+    await call(bus, "ListDeviceDumps")
+    before = daemon.fd_count()
+    torture(directory)
+    (paths,) = (await call(bus, "RunCollectors", "asa{sv}", [[], {}])).body
+    listed = json.loads(run("list", "--bus-address", daemon.address, "--json").stdout)
+    assert sorted(paths) == sorted(dump["path"] for dump in listed)
+    check(by_name((dump["name"], dump["state"], dump["size"], dump["error"]) for dump in listed), directory)
+    kept = sum(dump["state"] != "failed" for dump in listed)
+    # The thread that hangs has the buffer no more.
+    assert daemon.fd_count() == before + kept
+    deadline = time.monotonic() + 10
+    while children(daemon.process.pid):
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.05)
+    assert daemon.stop() == 0
+
+
+def children(pid: int) -> str:
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return "".join((task / "children").read_text() for task in tasks)
+
+
+async def test_run_by_name(directory: Path, start_daemon: Callable[..., Service], bus: Connection) -> None:
+    write(directory, "off", "echo data", "Enabled=no")
+    write(directory, "on", "echo data")
+    write(directory, "elsewhere", "echo data", "ConditionPathExists=!/proc")
+    daemon = start_daemon("RunCollectors=no")
+    assert (await call(bus, "RunCollectors", "asa{sv}", [["off", "elsewhere"], {}])).body == [
+        ["/org/vmcoredd1/dump/1"]
+    ]
+    with pytest.raises(CallFailed, match="there is no collector 'other'") as raised:
+        await call(bus, "RunCollectors", "asa{sv}", [["on", "other"], {}])
+    assert raised.value.name == "org.freedesktop.DBus.Error.InvalidArgs"
+    answer = await call(bus, "RunCollectors", "asa{sv}", [["on"], options(wait=False, timeout=5)])
+    assert answer.body == [["/org/vmcoredd1/dump/2"]]
+    result = run("run", "--bus-address", daemon.address, "off")
+    assert (result.returncode, result.stderr) == (1, "vmcoredd: 1 of 1 device dumps failed: off\n")
+    assert "device dump off: the name is in use" in result.stdout
+
+
+def test_command_line_without_a_service(directory: Path, tmp_path: Path) -> None:
+    config = ["--config", tmp_path / "vmcoredd.conf"]
+    (tmp_path / "vmcoredd.conf").touch()
+    (tmp_path / "devices").mkdir()
+    for name in ("a", "b"):
+        (tmp_path / "devices" / name).touch()
+    write(directory, "each", "echo %i", f"Name=dev/%i\nInstances={tmp_path}/devices/*")
+    write(directory, "off", "false", "Enabled=no")
+    (directory / "Good.conf").symlink_to("/dev/null")
+    listed = {entry["name"]: entry for entry in json.loads(run("run", "--list", "--json", *config).stdout)}
+    assert "Good" not in listed
+    assert listed["off"]["reason"] == "Enabled=no"
+    assert listed["each"]["device_dumps"] == [{"name": f"dev/{name}", "size": 65536} for name in ("a", "b")]
+    out = tmp_path / "out"
+    assert run("run", "-o", out, *config, "each").returncode == 0
+    assert {file: (out / file).read_text() for file in os.listdir(out)} == {
+        "dev\\x2fa": "a\n",
+        "dev\\x2fb": "b\n",
+    }
+    failed = run("run", "-o", out, *config, "off")
+    assert (failed.returncode, failed.stderr) == (1, "vmcoredd: 1 of 1 device dumps failed: off\n")

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The subcommand run: registered collectors, in the service or without one."""
+
+import argparse
+import asyncio
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ..collectors.registry import Registered
+from ..collectors.runner import CollectorRunner, plan, registered
+from ..collectors.settings import directories
+from ..config import load
+from ..device_dump import DeviceDump, State
+from ..dumps import DumpList
+from ..errors import VmcoreddError, WriteFailed
+from ..note import VMCOREDD_HEADER_SIZE, system_byteorder, system_page_size
+from ..spool import Spool
+from . import FAILURE, SUCCESS
+from .table import Cell, complain, show, show_json, table
+
+Entry = dict[str, Any]
+"""One object of the JSON that is printed."""
+
+TERMINATED = 143
+"""What a shell reports for a program that SIGTERM has ended."""
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the subcommand; return the exit status."""
+    if options.list:
+        return asyncio.run(_list(options))
+    if options.output is None:
+        return asyncio.run(_in_service(options))
+    try:
+        return asyncio.run(_to_directory(options))
+    except asyncio.CancelledError:
+        return TERMINATED
+
+
+async def _list(options: argparse.Namespace) -> int:
+    timeout = load(options.config).collector_timeout
+    known = await registered(directories(options.config), timeout)
+    entries = await asyncio.gather(*(_entry(collector, timeout) for collector in known.values()))
+    if options.json:
+        show_json(entries)
+        return SUCCESS
+    rows: list[list[Cell]] = []
+    for entry in entries:
+        runs = entry["reason"] or "yes"
+        for dump in entry["device_dumps"] or [{"name": None, "size": None}]:
+            rows.append([entry["name"], dump["name"], dump["size"], runs])
+    show(table(["COLLECTOR", "NAME", "SIZE", "RUNS"], rows))
+    return SUCCESS
+
+
+async def _entry(collector: Registered, timeout: float) -> Entry:
+    reason, dumps = "", []
+    try:
+        planned = await plan(collector, None, timeout)
+        dumps = [{"name": dump.dump_name, "size": dump.size} for dump in planned]
+        if not collector.enabled:
+            reason = "Enabled=no"
+        elif not planned:
+            reason = collector.settings.unmet() or "there is nothing to collect here"
+    except VmcoreddError as error:
+        reason = str(error)
+    return {"name": collector.name, "runs": not reason, "reason": reason, "device_dumps": dumps}
+
+
+async def _in_service(options: argparse.Namespace) -> int:
+    from ..client import Client
+
+    client = await Client.open(options.bus_address)
+    try:
+        paths = await client.run_collectors(options.collectors, options.timeout)
+        dumps = [asdict(dump) for dump in await client.list_dumps() if dump.path in paths]
+    finally:
+        await client.close()
+    return _report(dumps, as_json=options.json)
+
+
+async def _to_directory(options: argparse.Namespace) -> int:
+    """Run collectors here, and leave a file for each device dump."""
+    task = asyncio.current_task()
+    assert task is not None
+    # Whoever stops this wants the programs that it runs to stop, too.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    configuration = load(options.config)
+    with _spool(options.output) as spool:
+        dumps = DumpList(spool, configuration.limits)
+        runner = CollectorRunner(dumps, directories(options.config), configuration.collector_timeout)
+        try:
+            numbers = await runner.run(options.collectors, timeout=options.timeout)
+            made = [dump for dump in dumps if dump.number in numbers]
+            entries = [await asyncio.to_thread(_save, dump, options.output) for dump in made]
+        finally:
+            await dumps.drain(0)
+            dumps.close()
+    return _report(entries, as_json=options.json)
+
+
+@contextmanager
+def _spool(directory: Path) -> Iterator[Spool]:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=".vmcoredd-", dir=directory))
+    except OSError as error:
+        raise WriteFailed(f"{directory}: {error.strerror}") from error
+    try:
+        try:
+            spool = Spool.open(temporary, system_page_size(), system_byteorder(), 0)
+        except WriteFailed:
+            # A file system without O_TMPFILE.
+            spool = Spool.in_memory(system_page_size(), system_byteorder())
+        try:
+            yield spool
+        finally:
+            spool.close()
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _save(dump: DeviceDump, directory: Path) -> Entry:
+    path = ""
+    if dump.note is not None:
+        path = str(directory / _file_name(dump.name))
+        try:
+            _copy(dump.note.fd, dump.size, path)
+        except OSError as error:
+            raise WriteFailed(f"{path}: {error.strerror}") from error
+    record = asdict(dump.record())
+    return {**record, "path": path, "note_size": dump.note_size}
+
+
+def _file_name(dump_name: str) -> str:
+    """Return *dump_name* as the name of a file, escaped as systemd-escape(1) does it where it must be."""
+    name = dump_name.replace("/", "\\x2f")
+    return f"\\x2e{name[1:]}" if name.startswith(".") else name
+
+
+def _copy(fd: int, size: int, path: str) -> None:
+    temporary = f"{path}.incomplete"
+    with open(temporary, "wb") as file:
+        done = 0
+        while done < size:
+            done += os.sendfile(file.fileno(), fd, VMCOREDD_HEADER_SIZE + done, size - done)
+    os.rename(temporary, path)
+
+
+def _report(dumps: Sequence[Entry], *, as_json: bool) -> int:
+    if as_json:
+        show_json(dumps)
+    else:
+        columns = ["name", "state", "size", "collector", "error"]
+        # Without a failure the last column would be empty.
+        columns = columns if any(dump["error"] for dump in dumps) else columns[:-1]
+        show(
+            table([column.upper() for column in columns], [[dump[column] for column in columns] for dump in dumps])
+        )
+    failed = [dump["name"] for dump in dumps if dump["state"] == State.FAILED]
+    if failed:
+        complain(f"{len(failed)} of {len(dumps)} device dumps failed: {', '.join(failed)}")
+        return FAILURE
+    return SUCCESS

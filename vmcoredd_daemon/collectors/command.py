@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Runs a command whose standard output is the device dump.
+
+What it wrote before it failed, or was cut off, is kept in state ``truncated``: after a crash half of a device's
+state is worth more than none.
+"""
+
+import asyncio
+import logging
+import os
+import shlex
+import signal
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+from ..buffer import Buffer
+from ..errors import CollectorFailed, TimedOut, TooLarge, VmcoreddError
+from . import Collected, one_line
+from .descriptor import DescriptorCollector, readable
+from .process import GRACE, Process
+
+STDERR_KEPT = 4096
+"""Bytes of standard error that are logged."""
+
+STDERR_LINES = 20
+STDERR_PAUSE = 0.01
+"""Seconds between two reads of what is only thrown away, so that a flood costs little."""
+
+REST = 5.0
+"""Seconds to read what is left in the pipe of a command that has ended."""
+
+Reading = asyncio.Task[Collected]
+
+log = logging.getLogger(__name__)
+
+
+class CommandCollector:
+    """The command of the registered collector *name*, which has *timeout* seconds."""
+
+    def __init__(self, name: str, command: Sequence[str], timeout: float) -> None:
+        self.description = one_line(f"{name}: {shlex.join(command)}")
+        self._name = name
+        self._command = command
+        self._timeout = timeout
+        self._stopping = asyncio.Event()
+
+    async def collect(self, dump_name: str, buffer: Buffer) -> Collected:
+        """Run the command. When this is cancelled, the command is cut off, and what it wrote so far is returned.
+
+        Raises CollectorFailed or TimedOut when there is nothing to keep.
+        """
+        work = asyncio.create_task(self._collect(dump_name, buffer))
+        try:
+            return await asyncio.shield(work)
+        except asyncio.CancelledError:
+            self._stopping.set()
+            return await work
+
+    async def _collect(self, dump_name: str, buffer: Buffer) -> Collected:
+        deadline = asyncio.get_running_loop().time() + self._timeout
+        process = await self._start(dump_name, buffer.size, deadline)
+        output = DescriptorCollector(process.stdout, self.description)
+        reading = asyncio.create_task(output.collect(dump_name, buffer))
+        stderr = _Stderr(process.stderr)
+        try:
+            problem = await self._watch(dump_name, process, reading, output, deadline)
+            if problem is not None or _truncated(reading):
+                await process.stop()
+            process.kill_children()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(REST):
+                    await _rest(reading, output)
+            await _cancel(reading)
+            await buffer.idle()
+            # One that filled the buffer may have had more to say only later.
+            more = _truncated(reading) or bool(_read(process.stdout, 1))
+        finally:
+            await _cancel(reading)
+            await stderr.finish()
+            process.close()
+        self._log(stderr.text)
+        if not reading.cancelled() and (failure := reading.exception()) is not None:
+            raise failure
+        if problem is None and more:
+            problem = TooLarge(f"device dump {dump_name}: the command wrote more than {buffer.size} bytes")
+        problem = problem or _problem(dump_name, process.returncode, output.position)
+        return _outcome(output.position, _with(problem, stderr.first_line))
+
+    async def _start(self, dump_name: str, size: int, deadline: float) -> Process:
+        environment = {"LANG": "C.UTF-8", "VMCOREDD_DUMP_NAME": dump_name, "VMCOREDD_SIZE": str(size)}
+        try:
+            async with asyncio.timeout_at(deadline):
+                return await Process.start(self._command, environment)
+        except TimeoutError:
+            raise self._late(dump_name) from None
+        except OSError as error:
+            problem = f"device dump {dump_name}: cannot run {one_line(self._command[0])}: {error.strerror}"
+            raise CollectorFailed(problem, error.errno or CollectorFailed.errno) from error
+
+    async def _watch(
+        self, dump_name: str, process: Process, reading: Reading, output: DescriptorCollector, deadline: float
+    ) -> VmcoreddError | None:
+        """Wait until the command has ended by itself, or must end; return why it must."""
+        stopping = asyncio.create_task(self._stopping.wait())
+        try:
+            async with asyncio.timeout_at(deadline):
+                await _first(reading, process.exited, stopping)
+                if reading.done() and not _truncated(reading):
+                    # It has closed its output, or filled the buffer; the exit status is still to come.
+                    await _first(process.exited, stopping)
+        except TimeoutError:
+            return self._late(dump_name)
+        finally:
+            stopping.cancel()
+        if self._stopping.is_set() and not process.exited.done():
+            return TimedOut(f"device dump {dump_name}: the command did not finish before the shutdown")
+        # Children may still be busy with the output, or have the pipe for no reason.
+        try:
+            async with asyncio.timeout_at(max(deadline, asyncio.get_running_loop().time() + REST)):
+                await _rest(reading, output, self._stopping)
+        except TimeoutError:
+            return TimedOut(f"device dump {dump_name}: children of the command did not finish in time")
+        return None
+
+    def _late(self, dump_name: str) -> TimedOut:
+        return TimedOut(f"device dump {dump_name}: the command did not finish within {self._timeout:g} s")
+
+    def _log(self, text: bytes) -> None:
+        for line in text.splitlines()[:STDERR_LINES]:
+            log.info("Collector %s: %s", self._name, one_line(line.decode(errors="backslashreplace")))
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+class _Stderr:
+    """Reads standard error for as long as the process writes to it, and keeps the beginning."""
+
+    def __init__(self, fd: int) -> None:
+        self.text = b""
+        self._fd = fd
+        self._task = asyncio.create_task(self._read())
+
+    @property
+    def first_line(self) -> str:
+        lines = (line.strip() for line in self.text.decode(errors="backslashreplace").splitlines())
+        return one_line(next(filter(None, lines), ""))
+
+    async def finish(self) -> None:
+        """Read what is there now, and no more."""
+        await _cancel(self._task)
+        self._keep(_read(self._fd, STDERR_KEPT) or b"")
+
+    async def _read(self) -> None:
+        while True:
+            await readable(self._fd)
+            data = _read(self._fd, 1 << 16)
+            if data == b"":
+                return
+            self._keep(data or b"")
+            if len(self.text) == STDERR_KEPT:
+                await asyncio.sleep(STDERR_PAUSE)
+
+    def _keep(self, data: bytes) -> None:
+        self.text += data[: STDERR_KEPT - len(self.text)]
+
+
+async def _first(*waits: "asyncio.Future[Any]") -> None:
+    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+
+
+async def _rest(reading: Reading, output: DescriptorCollector, stopping: asyncio.Event | None = None) -> None:
+    """Wait until everything is read, or nothing has come for a while."""
+    seen = -1
+    while not reading.done() and output.position != seen and not (stopping and stopping.is_set()):
+        seen = output.position
+        await asyncio.wait([reading], timeout=GRACE)
+
+
+async def _cancel(task: "asyncio.Task[Any]") -> None:
+    """Cancel *task*, and wait until it has let go of its descriptor."""
+    task.cancel()
+    await asyncio.wait([task])
+
+
+def _truncated(reading: Reading) -> bool:
+    """Return whether the command wrote more than there is room for, or reading failed."""
+    if not reading.done() or reading.cancelled():
+        return False
+    return reading.exception() is not None or reading.result().truncated
+
+
+def _problem(dump_name: str, returncode: int | None, size: int) -> VmcoreddError | None:
+    what = f"device dump {dump_name}: the command"
+    if returncode is None:
+        return CollectorFailed(f"{what} did not end")
+    if returncode < 0:
+        # Real-time signals have no names.
+        name = next((known.name for known in signal.Signals if known == -returncode), f"signal {-returncode}")
+        return CollectorFailed(f"{what} was killed by {name}")
+    if returncode > 0:
+        return CollectorFailed(f"{what} failed with exit status {returncode}")
+    return None if size else CollectorFailed(f"{what} printed nothing")
+
+
+def _with(problem: VmcoreddError | None, first_line: str) -> VmcoreddError | None:
+    return type(problem)(f"{problem}: {first_line}") if problem is not None and first_line else problem
+
+
+def _outcome(size: int, problem: VmcoreddError | None) -> Collected:
+    if problem is None:
+        return Collected(size)
+    if size == 0:
+        raise problem
+    return Collected(size, truncated=True, error=problem)
+
+
+def _read(fd: int, size: int) -> bytes | None:
+    """Return what can be read now, empty at the end, None when nothing is there."""
+    with suppress(BlockingIOError):
+        return os.read(fd, size)
+    return None

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""A collector's program as a process that can be got rid of, whatever it does.
+
+It leads a session of its own, so that its children go with it; who leaves that session is left to the service
+manager. It runs at a lower priority, and where memory runs out it goes first. A process in D state cannot be
+killed: it is left to itself, and reaped by a thread if it ever ends.
+"""
+
+import asyncio
+import os
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+
+from ..threads import run_alone
+
+GRACE = 1.0
+"""Seconds that a process has after SIGTERM, and again after SIGKILL."""
+
+NICE = 10
+"""The I/O scheduler's priority follows it where none is set, see ioprio_set(2)."""
+
+OOM_SCORE_ADJ = 500
+"""The service itself has -900."""
+
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+class Process:
+    """A running program, and the ends of its pipes, which do not block."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]", stdout: int, stderr: int) -> None:
+        self.stdout = stdout
+        self.stderr = stderr
+        self.exited = run_alone(_wait, process.pid)
+        """Done when the process has ended; it is not reaped then, so that its number stays its own."""
+        self._process = process
+
+    @classmethod
+    async def start(cls, command: Sequence[str], environment: Mapping[str, str]) -> "Process":
+        """Run *command* with *environment* and PATH only. Raises OSError.
+
+        Where nobody waits for it any more, what was started is killed.
+        """
+        # In a thread, because the program may lie in a file system that hangs.
+        future = run_alone(_spawn, command, {"PATH": os.environ.get("PATH", PATH), **environment})
+        try:
+            return cls(*await asyncio.shield(future))
+        except asyncio.CancelledError:
+            future.add_done_callback(lambda done: None if done.exception() else cls(*done.result()).close())
+            raise
+
+    @property
+    def returncode(self) -> int | None:
+        """The exit status, negative for a signal; None before :meth:`close`, and where it did not end."""
+        return self._process.returncode
+
+    async def stop(self) -> None:
+        """End the process and its children: SIGTERM, SIGKILL, and a while for each."""
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            if not self.exited.done():
+                self._signal(number)
+                await asyncio.wait([self.exited], timeout=GRACE)
+
+    def kill_children(self) -> None:
+        """Kill whoever is still in the process group."""
+        self._signal(signal.SIGKILL)
+
+    def close(self) -> None:
+        """Kill what is left, reap it, and close the pipes. Does not block; called again, it does nothing."""
+        if self.stdout < 0:
+            return
+        self._signal(signal.SIGKILL)
+        for fd in (self.stdout, self.stderr):
+            os.close(fd)
+        self.stdout = self.stderr = -1
+        if self.exited.done():
+            self._process.wait()
+        else:
+            process = self._process
+            self.exited.add_done_callback(lambda _: process.wait())
+
+    def _signal(self, number: signal.Signals) -> None:
+        # EPERM: all that is left of the group has changed its user.
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, number)
+
+
+def _spawn(command: Sequence[str], environment: Mapping[str, str]) -> "tuple[subprocess.Popen[bytes], int, int]":
+    stdout, stdout_of_child = os.pipe()
+    stderr, stderr_of_child = os.pipe()
+    try:
+        for fd in (stdout, stderr):
+            os.set_blocking(fd, False)
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=stdout_of_child,
+            stderr=stderr_of_child,
+            env=environment,
+            cwd="/",
+            start_new_session=True,
+        )
+    except BaseException:
+        os.close(stdout)
+        os.close(stderr)
+        raise
+    finally:
+        os.close(stdout_of_child)
+        os.close(stderr_of_child)
+    _make_modest(process.pid)
+    return process, stdout, stderr
+
+
+def _make_modest(pid: int) -> None:
+    # It may have ended by now; and without these it runs as well.
+    with suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, pid, NICE)
+    with suppress(OSError), open(f"/proc/{pid}/oom_score_adj", "w", encoding="ascii") as file:
+        file.write(str(OOM_SCORE_ADJ))
+
+
+def _wait(pid: int) -> None:
+    with suppress(ChildProcessError):
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)

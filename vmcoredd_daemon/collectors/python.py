@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Collectors in Python: classes that packages register as entry points of the group ``vmcoredd.collectors``.
+
+They run in threads of their own, so that one that hangs costs a thread and nothing else.
+"""
+
+import asyncio
+import errno
+import io
+import itertools
+import os
+import threading
+import traceback
+from collections.abc import Callable, Iterable
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import PurePath
+from typing import BinaryIO, Protocol, TypeVar
+
+from ..buffer import Buffer, storage_error
+from ..errors import CollectorFailed, TimedOut, TooLarge, VmcoreddError
+from ..threads import run_alone
+from ..vmcore.copy import pwrite
+from . import Collected, one_line
+
+GROUP = "vmcoredd.collectors"
+
+MAX_DUMPS = 64
+"""Device dumps of one collector."""
+
+_T = TypeVar("_T")
+
+
+class DeviceCollector(Protocol):
+    """What an entry point names: a class that is called without arguments. Its methods run in threads."""
+
+    def device_dumps(self) -> Iterable[tuple[str, int]]:
+        """Return the device dumps there would be: name, and the most bytes that it may hold."""
+
+    def collect(self, dump_name: str, data: BinaryIO) -> None:
+        """Write one of them to *data*; what it wrote is kept even if it then raises, or is cut off."""
+
+
+def registered() -> dict[str, EntryPoint]:
+    """Return the entry points by name. Blocks."""
+    return {entry_point.name: entry_point for entry_point in entry_points(group=GROUP)}
+
+
+def plan(name: str, entry_point: EntryPoint) -> tuple[DeviceCollector, list[tuple[str, int]]]:
+    """Load a collector, and ask which device dumps it would make. Blocks. Raises CollectorFailed."""
+    what = f"collector {one_line(name)}"
+    collector: DeviceCollector = _guarded(what, _guarded(what, entry_point.load))
+    # One that never ends must not fill the memory.
+    dumps = _guarded(what, lambda: list(itertools.islice(collector.device_dumps(), MAX_DUMPS + 1)))
+    if len(dumps) > MAX_DUMPS:
+        raise CollectorFailed(f"{what}: more than {MAX_DUMPS} device dumps", errno.EOVERFLOW)
+    for dump in dumps:
+        match dump:
+            case (str(), int(size)) if size > 0:
+                pass
+            case _:
+                raise CollectorFailed(
+                    f"{what}: {one_line(repr(dump))} is not a dump name and a size", errno.EINVAL
+                )
+    return collector, dumps
+
+
+class PythonCollector:
+    """A device dump of the registered collector *name*, which has *timeout* seconds."""
+
+    def __init__(self, name: str, collector: DeviceCollector, timeout: float) -> None:
+        kind = type(collector)
+        self.description = one_line(f"{name}: {kind.__module__}.{kind.__qualname__}")
+        self._collector = collector
+        self._timeout = timeout
+
+    async def collect(self, dump_name: str, buffer: Buffer) -> Collected:
+        """Run the collector. When this is cancelled, the collector is cut off; what it wrote so far is returned.
+
+        Raises CollectorFailed or TimedOut when there is nothing to keep.
+        """
+        what = f"device dump {dump_name}"
+        data = _Data(what, buffer)
+        problem: VmcoreddError | None = None
+        try:
+            async with asyncio.timeout(self._timeout):
+                await run_alone(_guarded, what, lambda: self._collector.collect(dump_name, data))
+        except TimeoutError:
+            problem = TimedOut(f"{what}: the collector did not finish within {self._timeout:g} s")
+        except asyncio.CancelledError:
+            problem = TimedOut(f"{what}: the collector did not finish before the shutdown")
+        except VmcoreddError as error:
+            problem = error
+        size = await run_alone(data.cut_off)
+        problem = data.problem or problem
+        if size == 0:
+            raise problem or CollectorFailed(f"{what}: the collector wrote nothing")
+        return Collected(size, truncated=problem is not None, error=problem)
+
+    def close(self) -> None:
+        """Nothing is held: a thread that hangs keeps what it has."""
+
+
+class _Data(io.RawIOBase, BinaryIO):
+    """The file that a collector writes to. After :meth:`cut_off` nothing reaches the buffer any more."""
+
+    def __init__(self, what: str, buffer: Buffer) -> None:
+        self.problem: VmcoreddError | None = None
+        """Why it took no more."""
+        self._what = what
+        self._offset = buffer.offset
+        self._limit = buffer.size
+        self._position = 0
+        self._open = True
+        self._lock = threading.Lock()
+        # The buffer may be closed before a thread that hangs comes back.
+        self._buffer = os.dup(buffer.fd)
+
+    def writable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def write(self, data: object) -> int:
+        """Write all of *data*. Raises TooLarge when there is no room for all of it, TimedOut after the cut."""
+        view = memoryview(data).cast("B")  # type: ignore[arg-type]
+        with self._lock:
+            if not self._open:
+                raise TimedOut(f"{self._what}: it is too late")
+            fits = view[: self._limit - self._position]
+            try:
+                pwrite(self._buffer, fits, self._offset + self._position)
+            except OSError as error:
+                self.problem = storage_error(error, self._what)
+                raise self.problem from error
+            self._position += len(fits)
+            if len(fits) < len(view):
+                self.problem = TooLarge(f"{self._what}: the collector wrote more than {self._limit} bytes")
+                raise self.problem
+        return len(view)
+
+    def cut_off(self) -> int:
+        """Refuse what is written from now on; return the bytes that were. Blocks while something is written."""
+        with self._lock:
+            if self._open:
+                self._open = False
+                os.close(self._buffer)
+            return self._position
+
+
+def _guarded(what: str, function: Callable[[], _T]) -> _T:
+    """Call somebody else's code. Raises CollectorFailed, whatever that raises."""
+    try:
+        return function()
+    except BaseException as error:
+        # SystemExit would end the thread without a word.
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{PurePath(frame.filename).name}:{frame.lineno}"
+        raise CollectorFailed(one_line(f"{what}: {type(error).__name__}: {error} ({where})")) from error

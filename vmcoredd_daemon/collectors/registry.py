@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The registered collectors of this machine: files in ``collectors.d``, and entry points of Python packages.
+
+A file without ``Exec=`` that has the name of an entry point is for that: ``Enabled=``, ``TimeoutSec=`` and
+``ConditionPathExists=`` hold for it, too.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import EntryPoint
+from pathlib import Path
+
+from ..errors import InvalidConfiguration, VmcoreddError
+from . import Collector, python, settings
+from .command import CommandCollector
+from .settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """One device dump that a collector would make."""
+
+    dump_name: str
+    size: int
+    """Bytes that it may hold at most."""
+    timeout: float
+    """Seconds."""
+    collector: Collector
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """A registered collector, or what is wrong with it."""
+
+    name: str
+    settings: Settings = field(default_factory=Settings)
+    entry_point: EntryPoint | None = None
+    error: VmcoreddError | None = None
+
+    @property
+    def enabled(self) -> bool:
+        """Whether it runs when nobody names it; one that is wrong does, so that this is seen."""
+        return self.settings.enabled
+
+    def plan(self, timeout: float | None, default_timeout: float) -> list[Planned]:
+        """Return the device dumps it would make now, whether enabled or not. Blocks, perhaps for ever.
+
+        *timeout* is for all of them where it is given, *default_timeout* for those that have none; in seconds.
+        Raises InvalidConfiguration or CollectorFailed.
+        """
+        if self.error is not None:
+            raise self.error
+        if self.settings.unmet():
+            return []
+        seconds = timeout or self.settings.timeout or default_timeout
+        if self.entry_point is not None:
+            collector, dumps = python.plan(self.name, self.entry_point)
+            return [
+                Planned(dump_name, size, seconds, python.PythonCollector(self.name, collector, seconds))
+                for dump_name, size in dumps
+            ]
+        return [
+            Planned(dump_name, self.settings.size, seconds, CommandCollector(self.name, command, seconds))
+            for dump_name, command in self.settings.commands(self.name)
+        ]
+
+
+def find(directories: Sequence[Path]) -> dict[str, Registered]:
+    """Return the collectors of *directories* and of all installed packages, by name. Blocks."""
+    entry_points = python.registered()
+    found = {name: Registered(name, entry_point=entry_points[name]) for name in entry_points}
+    for name, loaded in settings.load(directories).items():
+        if loaded is None:
+            found.pop(name, None)
+        elif isinstance(loaded, VmcoreddError):
+            found[name] = Registered(name, error=loaded)
+        elif loaded.command:
+            found[name] = Registered(name, loaded)
+        elif name in entry_points:
+            found[name] = Registered(name, loaded, entry_points[name])
+        else:
+            found[name] = Registered(name, loaded, error=InvalidConfiguration(f"{name}.conf: Exec= is missing"))
+    return dict(sorted(found.items()))

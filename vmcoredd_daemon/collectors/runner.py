@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Runs registered collectors, all at once, and sees to it that each that fails is in the list of device dumps."""
+
+import asyncio
+import logging
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+from ..dumps import DumpList
+from ..errors import InvalidArgs, TimedOut, VmcoreddError
+from ..threads import run_alone
+from . import one_line
+from .registry import Planned, Registered, find
+
+MARGIN = 15.0
+"""Seconds beyond a collector's own, in which it is ended and what it wrote is read."""
+
+log = logging.getLogger(__name__)
+
+
+class CollectorRunner:
+    """Runs the collectors of *directories*; each has *timeout* seconds where nothing else is said."""
+
+    def __init__(self, dumps: DumpList, directories: Sequence[Path], timeout: float) -> None:
+        self._dumps = dumps
+        self._directories = directories
+        self._timeout = timeout
+
+    async def run(
+        self,
+        names: Collection[str] = (),
+        *,
+        timeout: float | None = None,
+        wait: bool = True,
+        present: Collection[str] = (),
+    ) -> list[int]:
+        """Run the collectors *names*, or all that are enabled; return the numbers of their device dumps.
+
+        Failed ones are among them. Returns when all have finished or, with *wait* false, when all have begun.
+        Device dumps that are *present* are not made again. Raises InvalidArgs for an unknown name, Busy, Disabled
+        or TimedOut.
+        """
+        self._dumps.check_accepting()
+        chosen = _choose(await registered(self._directories, self._timeout), names)
+        begun = await asyncio.gather(*(self._begin(collector, timeout, present) for collector in chosen))
+        numbers = [number for group in begun for number in group]
+        if wait:
+            await self._dumps.finished(numbers)
+        return numbers
+
+    async def _begin(self, collector: Registered, timeout: float | None, present: Collection[str]) -> list[int]:
+        try:
+            planned = await plan(collector, timeout, self._timeout)
+        except asyncio.CancelledError:
+            self._fail(collector, TimedOut(f"collector {collector.name}: did not begin before the shutdown"))
+            raise
+        except VmcoreddError as error:
+            return [self._fail(collector, error)]
+        if not planned:
+            log.info("Collector %s has nothing to collect here", one_line(collector.name))
+        return [await self._add(dump) for dump in planned if dump.dump_name not in present]
+
+    async def _add(self, planned: Planned) -> int:
+        try:
+            dump = await self._dumps.add_device_dump(
+                planned.dump_name, planned.size, planned.collector, timeout=planned.timeout + MARGIN, wait=False
+            )
+        except VmcoreddError as error:
+            dump = self._dumps.add_failed(one_line(planned.dump_name), planned.collector.description, error)
+        return dump.number
+
+    def _fail(self, collector: Registered, error: VmcoreddError) -> int:
+        name = one_line(collector.name)
+        return self._dumps.add_failed(name, name, error).number
+
+
+async def registered(directories: Sequence[Path], timeout: float) -> dict[str, Registered]:
+    """Return the registered collectors by name. Raises TimedOut when that takes more than *timeout* seconds."""
+    try:
+        async with asyncio.timeout(timeout):
+            return await run_alone(find, directories)
+    except TimeoutError:
+        raise TimedOut(f"the collectors could not be read within {timeout:g} s") from None
+
+
+async def plan(collector: Registered, timeout: float | None, default_timeout: float) -> list[Planned]:
+    """Return the device dumps that *collector* would make now. Raises as :meth:`Registered.plan`, or TimedOut."""
+    try:
+        async with asyncio.timeout(default_timeout):
+            return await run_alone(collector.plan, timeout, default_timeout)
+    except TimeoutError:
+        problem = f"did not say within {default_timeout:g} s which device dumps it would make"
+        raise TimedOut(f"collector {one_line(collector.name)}: {problem}") from None
+
+
+def _choose(known: dict[str, Registered], names: Collection[str]) -> list[Registered]:
+    for name in names:
+        if name not in known:
+            raise InvalidArgs(f"there is no collector {name[:80]!a}")
+    return [collector for name, collector in known.items() if (name in names if names else collector.enabled)]

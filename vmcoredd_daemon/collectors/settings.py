@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Files of registered collectors: ``collectors.d/NAME.conf``, one for each, and drop-ins in ``NAME.conf.d``.
+
+As with units, a file in ``/etc`` masks the one of the same name in ``/usr/lib``, and an empty one, or a link to
+``/dev/null``, switches the collector off.
+"""
+
+import glob
+import os
+import shlex
+import stat
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+from .. import ini, values
+from ..config import DEFAULT_FILE
+from ..errors import InvalidArgs, InvalidConfiguration, VmcoreddError
+from ..note import check_dump_name
+
+SECTION = "Collector"
+VENDOR_DIRECTORY = Path("/usr/lib/vmcoredd/collectors.d")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a file says of one collector."""
+
+    dump_name: str = ""
+    command: tuple[str, ...] = ()
+    """Program and arguments; none for a collector in Python."""
+    size: int = 1 << 20
+    """Bytes that a device dump of it may hold at most."""
+    timeout: float | None = None
+    """Seconds, None for the default of the configuration."""
+    enabled: bool = True
+    """Whether it runs when nobody names it."""
+    instances: str = ""
+    """A glob of paths: one device dump for each."""
+    conditions: tuple[str, ...] = ()
+    """Paths that must exist, or with ``!`` must not."""
+
+    def unmet(self) -> str:
+        """Return the condition that is not met, empty when all are. Blocks."""
+        for condition in self.conditions:
+            if os.path.exists(condition.lstrip("!")) == condition.startswith("!"):
+                return f"ConditionPathExists={condition} is not met"
+        return ""
+
+    def commands(self, name: str) -> Iterator[tuple[str, list[str]]]:
+        """Yield dump name and command line of each instance; *name* is the collector's. Blocks."""
+        instances = [""]
+        if self.instances:
+            instances = [os.path.basename(path) for path in sorted(glob.glob(self.instances))]
+        template = self.dump_name or (f"{name}_%i" if self.instances else "%n")
+        for instance in instances:
+            yield _expand(template, name, instance), [_expand(word, name, instance) for word in self.command]
+
+
+def directories(config: Path | None) -> tuple[Path, ...]:
+    """Return the directories of collectors for the configuration file *config*; what is in the first wins."""
+    return (config or DEFAULT_FILE).with_name("collectors.d"), VENDOR_DIRECTORY
+
+
+def load(paths: Sequence[Path]) -> dict[str, Settings | VmcoreddError | None]:
+    """Read the files in the directories *paths*: for each collector its settings, what is wrong, None if masked.
+
+    Blocks. One mistake costs one collector only.
+    """
+    found: dict[str, Path] = {}
+    for directory in reversed(paths):
+        found |= {file.name.removesuffix(".conf"): file for file in directory.glob("[!.]*.conf")}
+    loaded: dict[str, Settings | VmcoreddError | None] = {}
+    for name, file in sorted(found.items()):
+        try:
+            loaded[name] = _read(name, file, _drop_ins(file.name, paths))
+        except VmcoreddError as error:
+            loaded[name] = error
+    return loaded
+
+
+def _drop_ins(name: str, paths: Sequence[Path]) -> list[Path]:
+    found: dict[str, Path] = {}
+    for directory in reversed(paths):
+        found |= {file.name: file for file in (directory / f"{name}.d").glob("*.conf")}
+    return [found[name] for name in sorted(found)]
+
+
+def _read(name: str, main: Path, drop_ins: Sequence[Path]) -> Settings | None:
+    settings = Settings()
+    for file in [main, *drop_ins]:
+        state = _stat(file)
+        if state.st_size == 0 and (stat.S_ISREG(state.st_mode) or os.path.samestat(state, os.stat(os.devnull))):
+            if file is main:
+                return None
+            continue
+        if not stat.S_ISREG(state.st_mode):
+            # A pipe would be waited for.
+            raise InvalidConfiguration(f"{file}: is not a regular file")
+        try:
+            for field, value in ini.read(file, SECTION, KEYS):
+                settings = _assign(settings, field, value)
+        except FileNotFoundError:
+            raise InvalidConfiguration(f"{file}: is gone") from None
+    _check(settings, name, main)
+    return settings
+
+
+def _stat(file: Path) -> os.stat_result:
+    try:
+        return file.stat()
+    except OSError as error:
+        raise InvalidConfiguration(f"{file}: cannot be read: {error.strerror}") from error
+
+
+def _assign(settings: Settings, name: str, value: object) -> Settings:
+    if value is None:
+        value = next(field.default for field in fields(Settings) if field.name == name)
+    elif name == "conditions":
+        value = (*settings.conditions, value)
+    return replace(settings, **{name: value})  # type: ignore[arg-type]
+
+
+def _check(settings: Settings, name: str, file: Path) -> None:
+    """Raise InvalidConfiguration where the keys do not go together."""
+    words = [settings.dump_name, *settings.command]
+    if not settings.instances and any("%i" in word.replace("%%", "") for word in words):
+        raise InvalidConfiguration(f"{file}: %i is used, but there is no Instances=")
+    if settings.instances and settings.dump_name and "%i" not in settings.dump_name.replace("%%", ""):
+        raise InvalidConfiguration(f"{file}: Name= has no %i, but there is Instances=")
+    try:
+        check_dump_name(_expand(settings.dump_name or "%n", name, "i"))
+    except InvalidArgs as error:
+        raise InvalidConfiguration(f"{file}: Name=: {error}") from None
+
+
+def _expand(template: str, name: str, instance: str) -> str:
+    specifiers = {"i": instance, "n": name, "%": "%"}
+    parts = iter(template.split("%"))
+    text = next(parts)
+    for part in parts:
+        # Split at %%, there is an empty part, and the next is literal.
+        text += specifiers[part[0]] + part[1:] if part else "%" + next(parts, "")
+    return text
+
+
+def _template(value: str) -> str:
+    literal = value.replace("%%", "").replace("%i", "").replace("%n", "")
+    if "%" in literal or "\0" in literal:
+        raise ValueError("a text whose % are %i, %n or %%")
+    return value
+
+
+def _command(value: str) -> tuple[str, ...]:
+    _template(value)
+    try:
+        words = tuple(shlex.split(value))
+    except ValueError as error:
+        raise ValueError(f"a command line: {error}") from None
+    if not words or not words[0]:
+        raise ValueError("a command line: there is no program")
+    return words
+
+
+def _glob(value: str) -> str:
+    return str(values.path(value))
+
+
+def _condition(value: str) -> str:
+    values.path(value.removeprefix("!"))
+    return value
+
+
+KEYS: ini.Keys = {
+    "Name": ("dump_name", _template),
+    "Exec": ("command", _command),
+    "Size": ("size", values.size_above_0),
+    "TimeoutSec": ("timeout", values.seconds),
+    "Enabled": ("enabled", values.boolean),
+    "Instances": ("instances", _glob),
+    "ConditionPathExists": ("conditions", _condition),
+}
