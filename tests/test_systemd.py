@@ -178,7 +178,9 @@ def test_memory_that_is_cut_off_makes_room_for_another_copy(source_vmcore: Path,
         (target / name / "vmcore-incomplete").write_bytes(content)
     subprocess.run([SYSTEMD / "save-plain", "make-room", target], env=environment, check=True)
     vmcore = target / "ours/vmcore-incomplete"
-    assert vmcore.stat().st_size <= min(p_offset for *_, p_offset, p_filesz in judges.loads(source_vmcore) if p_filesz)
+    first = min(p_offset for *_, p_offset, p_filesz in judges.loads(source_vmcore) if p_filesz)
+    # crash fails on a file that ends before its memory begins.
+    assert first <= vmcore.stat().st_size < first + (1 << 20) < source_vmcore.stat().st_size
     # All notes are left.
     assert judges.osrelease(vmcore) == judges.osrelease(source_vmcore)
     assert (target / "earlier/vmcore-incomplete").stat().st_size == source_vmcore.stat().st_size
