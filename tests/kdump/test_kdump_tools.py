@@ -32,11 +32,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     shutil.rmtree(root)
 
 
-@pytest.mark.parametrize("crashkernel", ["192M"])
-def test_device_dump_is_in_a_vmcore_beside_that_of_kdump_tools(
-    root: Path, tmp_path: Path, crashkernel: str
-) -> None:
-    captured = debian.panic(root, tmp_path, disk_mib=2048, crashkernel=crashkernel)
+def test_device_dump_is_in_a_vmcore_beside_that_of_kdump_tools(root: Path, tmp_path: Path) -> None:
+    captured = debian.panic(root, tmp_path, disk_mib=2048)
     report(captured)
     vmcore = captured.vmcoredd / "vmcore"
     assert_dump(vmcore)
