@@ -12,7 +12,7 @@ export PYTHON
 
 # Two apt-get at once would fight for the lock.
 .NOTPARALLEL:
-.PHONY: help demo test lint kdump-test clean check-python packages-build packages-demo packages-test
+.PHONY: help demo test lint kdump-test clean check-python packages-build packages-demo packages-test packages-kdump
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -26,7 +26,7 @@ test: check-python packages-test $(INSTALLED) ## run every test, the linters amo
 lint: check-python $(INSTALLED) ## run only the linters
 	$(VENV)/bin/pytest tests/test_lint.py $(PYTEST_ARGS)
 
-kdump-test: check-python packages-test $(INSTALLED) ## run only the tests that boot machines in QEMU, and all of them
+kdump-test: check-python packages-kdump $(INSTALLED) ## run only the tests that boot machines in QEMU, and all of them
 	$(VENV)/bin/pytest -m 'qemu or kdump_matrix' $(PYTEST_ARGS)
 
 clean: ## remove the virtual environment and everything else that was built
@@ -37,7 +37,7 @@ check-python:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' 2>/dev/null || \
 	{ echo "vmcoredd needs Python 3.11 to 3.14, and PYTHON=$(PYTHON) is $$($(PYTHON) --version 2>/dev/null || echo missing)" >&2; exit 1; }
 
-packages-build packages-demo packages-test:
+packages-build packages-demo packages-test packages-kdump:
 	@$(PACKAGES) $(@:packages-%=%)
 
 $(INSTALLED): pyproject.toml | packages-build

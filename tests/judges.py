@@ -5,6 +5,7 @@ import re
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from elftools.elf.elffile import ELFFile
 from elftools.elf.segments import NoteSegment
@@ -62,6 +63,22 @@ def makedumpfile(vmcore: Path, destination: Path, *options: str) -> Path:
     command = ["makedumpfile", "--message-level", "0", *options, str(vmcore), str(destination)]
     subprocess.run(command, check=True, capture_output=True)
     return destination
+
+
+def rearrange(flattened: IO[bytes], destination: Path) -> None:
+    """Turn a flattened dump, as makedumpfile -F writes it, into one with everything in its place."""
+    require("makedumpfile")
+    command = ["makedumpfile", "-R", str(destination)]
+    subprocess.run(command, stdin=flattened, check=True, capture_output=True)
+
+
+def kernel_log(vmcore: Path, destination: Path) -> str:
+    """Return the kernel log that makedumpfile finds."""
+    require("makedumpfile")
+    subprocess.run(
+        ["makedumpfile", "--dump-dmesg", str(vmcore), str(destination)], check=True, capture_output=True
+    )
+    return destination.read_text(errors="replace")
 
 
 def loads(vmcore: Path) -> list[tuple[int, int, int, int]]:

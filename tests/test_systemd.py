@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import judges
 from tests.tools import require
 from vmcoredd_daemon.config import _KEYS, Configuration, load
 from vmcoredd_daemon.journal import Event
@@ -169,6 +170,35 @@ def test_plain_copy_that_fails_is_kept_for_want_of_better(tmp_path: Path) -> Non
     assert plain_copies(tmp_path) == ["vmcore-incomplete"]
     # That one has device dumps.
     assert plain_copies(tmp_path, "vmcore-incomplete") == []
+
+
+def test_memory_that_is_cut_off_makes_room_for_another_copy(source_vmcore: Path, tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    (target / "earlier").mkdir(parents=True)
+    shutil.copy(source_vmcore, target / "earlier/vmcore-incomplete")
+    environment = {**os.environ, "RUNTIME_DIRECTORY": str(tmp_path)}
+    subprocess.run([SYSTEMD / "save-plain", "begin", target], env=environment, check=True)
+    for name, content in {"ours": source_vmcore.read_bytes(), "forged": b"no ELF"}.items():
+        (target / name).mkdir()
+        (target / name / "vmcore-incomplete").write_bytes(content)
+    subprocess.run([SYSTEMD / "save-plain", "make-room", target], env=environment, check=True)
+    vmcore = target / "ours/vmcore-incomplete"
+    first = min(p_offset for *_, p_offset, p_filesz in judges.loads(source_vmcore) if p_filesz)
+    # crash fails on a file that ends before its memory begins.
+    assert first <= vmcore.stat().st_size < first + (1 << 20) < source_vmcore.stat().st_size
+    # All notes are left.
+    assert judges.osrelease(vmcore) == judges.osrelease(source_vmcore)
+    assert (target / "earlier/vmcore-incomplete").stat().st_size == source_vmcore.stat().st_size
+    assert (target / "forged/vmcore-incomplete").read_bytes() == b"no ELF"
+
+
+def test_memory_is_left_where_nobody_knows_whose_it_is(source_vmcore: Path, tmp_path: Path) -> None:
+    vmcore = tmp_path / "ours/vmcore-incomplete"
+    vmcore.parent.mkdir()
+    shutil.copy(source_vmcore, vmcore)
+    environment = {**os.environ, "RUNTIME_DIRECTORY": str(tmp_path)}
+    subprocess.run([SYSTEMD / "save-plain", "make-room", tmp_path], env=environment, check=True)
+    assert vmcore.stat().st_size == source_vmcore.stat().st_size
 
 
 def plain_copies(directory: Path, *left: str) -> list[str]:

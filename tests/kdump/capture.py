@@ -174,7 +174,7 @@ def capture(workdir: Path, initramfs: Initramfs, scenario: Scenario) -> Captured
     target.mkdir()
     for disk in disks:
         _fetch(disk, target)
-    return Captured(target, console, _points(console), _off(console))
+    return Captured(target, console, points(console), _off(console))
 
 
 def _ext4(path: Path, mib: int) -> Path:
@@ -189,7 +189,8 @@ def _fetch(disk: Path, destination: Path) -> None:
     subprocess.run(["debugfs", "-R", f"rdump / {destination}", disk], check=True, capture_output=True)
 
 
-def _points(console: str) -> dict[str, Point]:
+def points(console: str) -> dict[str, Point]:
+    """Return what `measure` has written."""
     found = re.findall(r"vmcoredd rig: at (\S+): ([\d.]+) s, (\d+) kB", console)
     return {name: Point(float(seconds), int(available)) for name, seconds, available in found}
 

@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""A Debian machine as users have it: full root file system, systemd, kdump-tools, and us, by the README.
+
+The root is built by debootstrap from where this machine has its own packages; the README's commands run in it with
+chroot. In QEMU it boots, kdump-tools loads the capture kernel, and a unit panics.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.kdump import capture, rig, units
+
+PROGRAMS = ("debootstrap", "mkfs.ext4", "debugfs", "chroot", "unshare", "qemu-system-x86_64")
+PACKAGES = "linux-image-cloud-amd64,initramfs-tools,systemd,systemd-sysv,udev,kmod"
+SECTION = "## From installation to a test panic"
+
+DUMP = "/usr/lib/vendor/registers.bin"
+REGISTERS = bytes(range(256)) * 20
+FOREVER = "rig.forever"
+"""On the kernel's command line: there is a helper that never ends."""
+TARGET_TIMEOUT = 60
+
+PANIC = f"""\
+[Unit]
+After=kdump-tools.service
+ConditionPathExists=!/proc/vmcore
+[Service]
+Type=idle
+ExecStart=sh -c "[ $$(cat /sys/kernel/kexec_crash_loaded) = 1 ] || poweroff -f; \\
+    echo {rig.MARKER} > /dev/kmsg; echo c > /proc/sysrq-trigger"
+"""
+
+ENDLESS = f"""\
+[Unit]
+After=vmcoredd.service
+ConditionKernelCommandLine={FOREVER}
+[Service]
+Type=oneshot
+ExecStart=sleep infinity
+"""
+
+ENVIRONMENT = {
+    "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+    "LC_ALL": "C.UTF-8",
+    "HOME": "/root",
+    "DEBIAN_FRONTEND": "noninteractive",
+    # The machine is not running yet.
+    "SYSTEMD_OFFLINE": "1",
+    # What the README's pip would download lies in the root.
+    "PIP_NO_INDEX": "1",
+    "PIP_FIND_LINKS": "/root/wheels",
+    "PIP_CONFIG_FILE": "/dev/null",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Captured:
+    """What a panic has left in /var/crash."""
+
+    crash: Path
+    console: str
+    """Of the capture kernel."""
+    points: Mapping[str, capture.Point]
+
+    @property
+    def vmcoredd(self) -> Path:
+        """The directory of this crash that is ours."""
+        (path,) = self.crash.glob(f"{HOST}-*")
+        return path
+
+    @property
+    def kdump_tools(self) -> Path:
+        """The directory of this crash that is that of kdump-tools."""
+        (path,) = self.crash.glob("2*")
+        return path
+
+
+HOST = "debian-rig"
+
+
+def missing_tools() -> list[str]:
+    missing = [name for name in PROGRAMS if rig.which(name) is None]
+    return missing if missing or os.geteuid() == 0 else ["root's rights"]
+
+
+def build_root(workdir: Path) -> Path:
+    """Build the root file system; raise RigError where a step fails, with what it said last."""
+    root = workdir / "root"
+    suite = platform.freedesktop_os_release()["VERSION_CODENAME"]
+    _run("debootstrap", "--variant=minbase", f"--include={PACKAGES}", suite, root, _mirror(suite))
+    _configure(root)
+    repository = root / "root/vmcoredd"
+    names = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=capture.ROOT, check=True, capture_output=True, text=True
+    ).stdout
+    for name in filter(None, names.split("\0")):
+        (repository / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(capture.ROOT / name, repository / name)
+    wheels: list[str | Path] = ["--quiet", "--wheel-dir", root / "root/wheels", capture.ROOT, "setuptools>=77"]
+    _run(sys.executable, "-m", "pip", "wheel", *wheels)
+    for block in readme_blocks():
+        commands = block.replace("apt install", "apt-get --quiet --yes install")
+        _chroot(root, f"cd /root/vmcoredd\n{commands}")
+    _add_rig(root)
+    # What `kdump-config load` does, which takes a minute when it is emulated.
+    release = _kernel(root).release
+    _chroot(root, f"/etc/kernel/postinst.d/kdump-tools {release}")
+    shutil.copy(root / "etc/kdump/sysctl.conf", root / f"var/lib/kdump/latest_sysctls-{release}")
+    return root
+
+
+def readme_blocks() -> list[str]:
+    """Return what the README's section tells to do on the machine before the panic, as shell scripts."""
+    section = (capture.ROOT / "README.md").read_text().partition(SECTION)[2].partition("\n## ")[0]
+    blocks = re.findall(r"(?:^    .*\n|^\n(?=    ))+", section, re.MULTILINE)
+    scripts = [re.sub(r"^    ", "", block, flags=re.MULTILINE).strip("\n") for block in blocks]
+    return [script for script in scripts if script.startswith(("apt install", "cat >"))]
+
+
+def panic(root: Path, workdir: Path, *, disk_mib: int, crashkernel: str = "192M", options: str = "") -> Captured:
+    """Boot the root in a machine with 1 GiB, let it panic, and fetch what is in /var/crash then."""
+    disk = rig.sparse_file(workdir / "disk", disk_mib)
+    _run("mkfs.ext4", "-q", "-F", "-d", root, disk)
+    kernel = _kernel(root)
+    machine = rig.Machine(
+        kernel=kernel,
+        initramfs=root / f"boot/initrd.img-{kernel.release}",
+        command_line=f"root=/dev/vda ro console=ttyS0 crashkernel={crashkernel} panic=1 {options}",
+        memory_mib=1024,
+        disks=(disk,),
+    )
+    console = rig.boot(machine, workdir / "console.log", timeout=240)
+    _, _, capturing = console.partition(rig.MARKER)
+    if "Linux version" not in capturing:
+        raise rig.RigError("the capture kernel did not boot", console)
+    _run("debugfs", "-R", f"rdump /var/crash {workdir}", disk)
+    disk.unlink()
+    return Captured(workdir / "crash", capturing, capture.points(capturing))
+
+
+def seconds_of_end(captured: Captured) -> float:
+    """Return the capture kernel's time when it restarted the machine."""
+    return float(re.findall(r"\[\s*([\d.]+)\] reboot: Restarting system", captured.console)[-1])
+
+
+def _mirror(suite: str) -> str:
+    command = ["apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages", f"Release: {suite}"]
+    listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    if not listed:
+        raise rig.RigError(f"this machine's sources of packages do not have {suite}")
+    return listed[0]
+
+
+def _configure(root: Path) -> None:
+    """What an installer does."""
+    (root / "etc/fstab").write_text("/dev/vda / ext4 errors=remount-ro 0 1\n")
+    (root / "etc/hostname").write_text(f"{HOST}\n")
+    (root / "etc/hosts").write_text(f"127.0.0.1 localhost {HOST}\n")
+    # In a chroot nobody can tell which drivers this root's device needs.
+    (root / "etc/initramfs-tools/conf.d/modules").write_text("MODULES=list\n")
+    (root / "etc/initramfs-tools/modules").write_text("virtio_pci\nvirtio_blk\next4\n")
+    _chroot(root, "update-initramfs -u")
+
+
+def _add_rig(root: Path) -> None:
+    """Add what the README does not have: measurements, a panic, a device, and a helper that never ends."""
+    system = root / units.SYSTEM
+    for name in ("vmcoredd", "my-registers", "kdump-tools-dump"):
+        dropin = system / f"{name}.service.d/measured.conf"
+        dropin.parent.mkdir()
+        dropin.write_text("[Service]\nExecStartPost=+-measure %p\nExecStopPost=+-measure %p-stopped\n")
+    measure = root / "usr/bin/measure"
+    measure.write_text(capture.MEASURE)
+    measure.chmod(0o755)
+    device = root / DUMP.lstrip("/")
+    device.parent.mkdir()
+    device.write_bytes(REGISTERS)
+    # The device of the README's helper is this file.
+    tool = root / "usr/local/bin/my-driver-tool"
+    tool.write_text(f"#!/bin/sh\nexec cat {DUMP}\n")
+    tool.chmod(0o755)
+    (system / "panic.service").write_text(PANIC)
+    (system / "endless.service").write_text(ENDLESS)
+    for name, wanting in {"panic": "multi-user", "endless": "vmcoredd-capture"}.items():
+        wants = system / f"{wanting}.target.wants"
+        wants.mkdir(exist_ok=True)
+        (wants / f"{name}.service").symlink_to(f"../{name}.service")
+    dropin = system / "vmcoredd-capture.target.d/timeout.conf"
+    dropin.parent.mkdir()
+    dropin.write_text(f"[Unit]\nJobTimeoutSec={TARGET_TIMEOUT}\n")
+
+
+def _kernel(root: Path) -> rig.Kernel:
+    (image,) = (root / "boot").glob("vmlinuz-*")
+    return rig.Kernel(image, image.name.removeprefix("vmlinuz-"))
+
+
+def _chroot(root: Path, script: str) -> None:
+    """Run a shell script in the root, in a mount namespace that goes with it."""
+    mounts = 'for name in proc sys dev; do mount --rbind "/$name" "$0/$name"; done; exec chroot "$0" sh -euxc "$1"'
+    _run("unshare", "--mount", "sh", "-euc", mounts, root, script, environment=ENVIRONMENT)
+
+
+def _run(*command: str | Path, environment: Mapping[str, str] | None = None) -> None:
+    program = rig.which(str(command[0]))
+    done = subprocess.run(
+        [program or command[0], *command[1:]],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+    if done.returncode != 0:
+        raise rig.RigError(f"{command[0]}: status {done.returncode}", done.stdout)
