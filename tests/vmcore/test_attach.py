@@ -72,9 +72,9 @@ def test_real_vmcore(
     if option == "ELF":
         shutil.copy(source, vmcore)
     else:
-        # With -E, makedumpfile 1.7.2 does not filter a source that has device dumps; then all of it is copied.
-        level = "0" if option == "-E" and dumps_before else "31"
-        makedumpfile(source, vmcore, option, "-d", level)
+        # With mmap, makedumpfile 1.7.2 -E reads the wrong memory of a file that is filtered already and has its
+        # loads at pages.
+        makedumpfile(source, vmcore, option, "-d", "31", "--non-mmap")
     log, others, size = dmesg(vmcore), other_notes(vmcore), vmcore.stat().st_size
     memory = vmcore.rename(tmp_path / "before")
     shutil.copy(memory, vmcore)
