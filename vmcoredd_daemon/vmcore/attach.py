@@ -87,10 +87,11 @@ def attach_notes(
             job = attach_kdump.Attach(target.fd, target.vmcore, target.header, target.page_size, committing)
             altered, warnings = job.run(notes, dumps)
             return Attached(True, altered, target.vmcore.problems + warnings)
+        truncated = attach_elf.missing(target.vmcore)
         in_place, altered = attach_elf.attach(
             target.fd, target.path, target.vmcore, target.page_size, notes, dumps, committing
         )
-        return Attached(in_place, altered, target.vmcore.problems)
+        return Attached(in_place, altered, (truncated,) if truncated else ())
     except OSError as error:
         kind = NoSpace if error.errno in NO_SPACE else WriteFailed
         reason = os.strerror(error.errno or errno.EIO)

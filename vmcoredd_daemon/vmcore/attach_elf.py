@@ -132,6 +132,14 @@ def _is_whole(layout: Layout, source: Source) -> bool:
     return all(load.source_offset + load.size <= source.size for load in layout.loads)
 
 
+def missing(vmcore: Vmcore) -> str | None:
+    """Return a warning where the file ends before its memory does."""
+    end = max((load.p_offset + load.p_filesz for load in read_headers(vmcore.image).loads), default=0)
+    if end <= vmcore.image.size:
+        return None
+    return f"is truncated: its memory ends at {end:#x}, the file at {vmcore.image.size:#x}"
+
+
 class _Replacement:
     """A new file that takes the place of the old one."""
 

@@ -98,6 +98,7 @@ class _Existing:
         """Offsets of the notes that are left out."""
         self.warnings: list[str] = []
         self._names = names
+        self._bytes = 0
         self._manifests: list[Manifest] = []
         found = find(target.fd, target.path)
         for dump in found.device_dumps:
@@ -113,7 +114,11 @@ class _Existing:
 
     def _take_manifest(self, target: Target, dump: FoundDump) -> None:
         try:
-            self._manifests.append(load(read_manifest(target.vmcore.image, dump)))
+            text = read_manifest(target.vmcore.image, dump)
+            self._bytes += len(text)
+            if self._bytes > MAX_SIZE:
+                raise InvalidVmcore(f"{MANIFEST_NAME}: all of them have more than {MAX_SIZE} bytes")
+            self._manifests.append(load(text))
         except InvalidVmcore as error:
             self.warnings.append(f"{error}; it is kept as it is")
             return

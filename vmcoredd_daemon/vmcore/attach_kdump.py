@@ -116,8 +116,12 @@ class Attach:
         except BaseException:
             # Nobody knows which of the two is on disk. If what was there cannot be put back either, the new area
             # has to stay.
-            pwrite(self._fd, before, offset)
-            os.fsync(self._fd)
+            try:
+                pwrite(self._fd, before, offset)
+                os.fsync(self._fd)
+            except OSError as error:
+                reason = f"the header cannot be written: {error.strerror}"
+                raise WriteFailed(f"{reason}; the new device dumps may count, or may not") from error
             os.ftruncate(self._fd, self._size)
             raise
 

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""vmcoredd attach, as a process."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.cli import VMCOREDD, run
+from tests.elf_writer import Core, Load, device_dump
+from tests.kdump_writer import Kdump, notes
+
+
+@pytest.fixture
+def vmcore(tmp_path: Path) -> Path:
+    return Kdump(notes()).write(tmp_path / "vmcore")
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    path = tmp_path / "data"
+    path.write_bytes(b"registers")
+    return path
+
+
+def test_attach_inspect_and_extract(vmcore: Path, data: Path) -> None:
+    assert run("attach", vmcore, f"nic={data}", "input=-", input="text").returncode == 0
+    found = json.loads(run("inspect", "--json", vmcore).stdout)
+    assert (found["format"], found["machine"]) == ("kdump", "x86_64")
+    dumps = [(dump["name"], dump["bytes"], dump["verified"]) for dump in found["device_dumps"][:-1]]
+    assert dumps == [("nic", 9, True), ("input", 4, True)]
+    assert run("extract", vmcore, "nic").stdout == "registers"
+
+
+def test_name_and_file_with_equals_signs(vmcore: Path, tmp_path: Path) -> None:
+    (tmp_path / "a=b").write_bytes(b"x")
+    result = run("attach", vmcore, f"nic={tmp_path}/a=b")
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        ([], 2, "the following arguments are required: NAME=FILE (see vmcoredd attach --help)"),
+        (["nic"], 2, "'nic' is not NAME=FILE"),
+        (["nic="], 2, "'nic=' is not NAME=FILE"),
+        (["a=-", "b=-"], 2, "standard input can be one device dump only"),
+        (["=FILE"], 1, "the dump name is empty"),
+        (["nic=missing"], 1, "missing: No such file or directory"),
+        (["nic=/"], 1, "/: is a directory"),
+        (["nic=/dev/null"], 1, "device dump nic: /dev/null has no bytes"),
+        (["nic=vmcore"], 1, "vmcore: is the vmcore itself"),
+        (["nic=FILE", "nic=FILE"], 1, "two device dumps are to be called nic"),
+        (["vmcoredd_manifest=FILE"], 1, "dump name vmcoredd_manifest is that of the manifest"),
+        (["\x1b=FILE"], 1, r"dump name '\x1b' has characters other than printable ASCII"),
+    ],
+)
+def test_wrong_arguments(vmcore: Path, tmp_path: Path, arguments: list[str], status: int, message: str) -> None:
+    (tmp_path / "FILE").write_bytes(b"x")
+    before = vmcore.read_bytes()
+    result = run("attach", "vmcore", *arguments, cwd=tmp_path)
+    assert (result.returncode, result.stdout, result.stderr) == (status, "", f"vmcoredd: {message}\n")
+    assert vmcore.read_bytes() == before
+
+
+def test_warning_of_an_incomplete_file(tmp_path: Path, data: Path) -> None:
+    vmcore = Kdump(notes(), status=9).write(tmp_path / "vmcore")
+    result = run("attach", vmcore, f"nic={data}")
+    assert result.returncode == 0
+    assert result.stderr == f"vmcoredd: {vmcore}: is incomplete: makedumpfile had no space for all of the memory\n"
+
+
+def test_dev_full_is_no_place_for_messages(vmcore: Path, data: Path) -> None:
+    with open("/dev/full", "w") as full:
+        assert run("attach", vmcore, f"nic={data}", stdout=full, stderr=full).returncode == 0
+        assert run("attach", vmcore, "nic=/", stdout=full, stderr=full).returncode == 1
+
+
+def test_interrupted_while_it_reads(vmcore: Path, tmp_path: Path) -> None:
+    before = vmcore.read_bytes()
+    command = [*VMCOREDD, "attach", str(vmcore), "nic=-"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        # It has the lock as soon as it waits for its input.
+        while str(vmcore) not in {os.path.realpath(f"/proc/{process.pid}/fd/{fd}") for fd in range(3, 9)}:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        _, error = process.communicate(timeout=30)
+    assert (process.returncode, error) == (130, "")
+    assert vmcore.read_bytes() == before
+    assert os.listdir(tmp_path) == ["vmcore"]
+
+
+# ru_maxrss would be that of pytest, from which the process was forked.
+LIMITED = (
+    "import re, sys; from vmcoredd_daemon.cli import main; status = main(sys.argv[1:]);"
+    "print(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1]); sys.exit(status)"
+)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_broken_files_need_no_memory_and_stay_as_they_are(tmp_path: Path, data: Path, seed: int) -> None:
+    chance = random.Random(seed)
+    huge = {"offset_note": 8192, "size_note": (20 << 30) - 8192} if seed == 0 else {"bitmap_blocks": 0x7FFFFFFF}
+    vmcore = Kdump(notes("little", device_dump(b"kernel", b"k"))).but(**huge).write(tmp_path / "vmcore")
+    if seed > 1:
+        broken = bytearray(vmcore.read_bytes())
+        for _ in range(20):
+            broken[chance.randrange(4096, 8192)] ^= 1 << chance.randrange(8)
+        vmcore.write_bytes(broken[: chance.randrange(4000, len(broken))])
+    before, size = vmcore.read_bytes(), 20 << 30
+    if seed < 2:
+        os.truncate(vmcore, size)
+    command = [*VMCOREDD[:1], "-c", LIMITED, "attach", str(vmcore), f"nic={data}"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    if seed != 0 or result.returncode:
+        assert result.returncode == 1
+        assert result.stderr.startswith(f"vmcoredd: {vmcore}: ")
+        assert result.stderr.count("\n") == 1
+        with vmcore.open("rb") as file:
+            assert file.read(len(before)) == before
+    assert int(result.stdout) < 64 << 10
+
+
+def test_elf(tmp_path: Path, data: Path) -> None:
+    vmcore = Core(notes(), (Load(0x1000, b"memory"),)).write(tmp_path / "vmcore")
+    assert run("attach", vmcore, f"nic={data}").returncode == 0
+    assert run("extract", vmcore, "nic").stdout == "registers"

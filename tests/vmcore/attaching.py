@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Attaches real files, and tells what a vmcore holds then."""
+
+import os
+from pathlib import Path
+
+from vmcoredd_daemon.manifest import MANIFEST_NAME
+from vmcoredd_daemon.note import NT_VMCOREDD
+from vmcoredd_daemon.vmcore.attach import Attached
+from vmcoredd_daemon.vmcore.attach_files import NamedFile, attach_files
+from vmcoredd_daemon.vmcore.formats import recognise
+from vmcoredd_daemon.vmcore.image import file_image
+from vmcoredd_daemon.vmcore.inspect import copy_data, inspect
+
+
+def attach_data(vmcore: Path, **dumps: bytes) -> Attached:
+    """Attach device dumps with these data."""
+    files = []
+    for name, data in dumps.items():
+        path = vmcore.with_name(f"{vmcore.name}.{name}")
+        path.write_bytes(data)
+        files.append(NamedFile(name, str(path)))
+    return attach_files(str(vmcore), files, "test")
+
+
+def contents(vmcore: Path) -> dict[str, bytes]:
+    """Return the device dumps by their names, in order, all verified, the manifest not among them but last."""
+    with vmcore.open("rb") as file:
+        found = inspect(file.fileno(), str(vmcore))
+        assert [problem for problem in found.problems if "incomplete" not in problem] == []
+        dumps = {}
+        for dump in found.device_dumps:
+            blocks: list[bytes] = []
+            assert copy_data(found.image, dump, blocks.append) is not False
+            dumps[dump.name] = b"".join(blocks)
+        assert len(dumps) == len(found.device_dumps)
+    if dumps:
+        last, _ = dumps.popitem()
+        assert last == MANIFEST_NAME
+    return dumps
+
+
+def other_notes(vmcore: Path) -> list[tuple[bytes, bytes]]:
+    """Return name and descriptor of every note that is no device dump; device dumps come before them."""
+    with vmcore.open("rb") as file:
+        fd = file.fileno()
+        notes = list(recognise(file_image(fd, str(vmcore))).notes())
+        others = [note for note in notes if note.n_type != NT_VMCOREDD]
+        assert notes[len(notes) - len(others) :] == others
+        return [(note.name, os.pread(fd, note.n_descsz, note.desc_offset)) for note in others]
