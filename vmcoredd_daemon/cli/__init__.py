@@ -50,6 +50,10 @@ def _run(options: argparse.Namespace) -> int:
         from . import files
 
         return files.run(options)
+    if options.command == "attach":
+        from . import stream
+
+        return stream.run(options)
     from . import service
 
     return service.run(options)
@@ -100,6 +104,10 @@ def _parser() -> _Parser:
     extract.add_argument("vmcore", metavar="VMCORE")
     extract.add_argument("dump", metavar="NAME|INDEX", help="digits are an index")
     extract.add_argument("-o", "--output", metavar="FILE", help="by default, or with -, standard output")
+
+    attach = _command(commands, "attach", "put device dumps into a flattened vmcore on its way through a pipe")
+    attach.add_argument("--stream", action="store_true", required=True, help="from stdin to stdout, flattened")
+    attach.add_argument("dumps", metavar="NAME=FILE", nargs="+", help="dump name, and where its data is")
     return parser
 
 

@@ -152,10 +152,17 @@ class Index:
             offset = stop
         return offset
 
+    def next_known(self, offset: int) -> int:
+        """Return the first offset behind *offset* that a piece covers; the end of the vmcore where none does."""
+        while offset < self.size:
+            owner, stop = self._owner(offset)
+            if owner != _GAP:
+                break
+            offset = stop
+        return offset
+
     def _owner(self, offset: int) -> tuple[int, int]:
         place = bisect_right(self._starts, offset) - 1
-        if place < 0:
-            return _GAP, self._starts[0]
         stop = self._starts[place + 1] if place + 1 < len(self._starts) else self.size
         return self._owners[place], stop
 
