@@ -123,10 +123,10 @@ class Index:
         """Read it, up to the end mark if *whole*. Raises InvalidVmcore as :func:`unflatten`."""
         self._image = image
         self._runs = _Runs(image, whole=whole)
-        overlaps = self._runs.overlaps()
-        if overlaps:
+        starts, ends = self._runs.overlaps()
+        if starts:
             # Which piece holds is then to be told piece by piece.
-            self._runs = _Runs(image, whole=whole, alone=_intersects(overlaps))
+            self._runs = _Runs(image, whole=whole, alone=_intersects(starts, ends))
         self._starts, self._owners = self._runs.arrange()
         self.size = max(self._runs.ends, default=0)
         """Bytes of the vmcore."""
@@ -210,20 +210,21 @@ class _Runs:
             if len(self.starts) > MAX_RUNS:
                 raise InvalidVmcore(f"{image.path}: has more than {MAX_RUNS} runs of pieces, at {position:#x}")
 
-    def overlaps(self) -> list[tuple[int, int]]:
-        """Return start and end of each range that more than one run covers, in order, disjoint."""
-        found: list[tuple[int, int]] = []
+    def overlaps(self) -> tuple["array[int]", "array[int]"]:
+        """Return starts and ends of the ranges that more than one run covers, in order, disjoint."""
+        starts, ends = array("Q"), array("Q")
         covered = 0
         for run in self._order():
             start, end = self.starts[run], self.ends[run]
             if start < covered:
                 stop = min(end, covered)
-                if found and start <= found[-1][1]:
-                    found[-1] = (found[-1][0], max(stop, found[-1][1]))
+                if ends and start <= ends[-1]:
+                    ends[-1] = max(stop, ends[-1])
                 else:
-                    found.append((start, stop))
+                    starts.append(start)
+                    ends.append(stop)
             covered = max(covered, end)
-        return found
+        return starts, ends
 
     def arrange(self) -> tuple["array[int]", "array[int]"]:
         """Return where something else begins in the vmcore, and which run holds from there: the latest."""
@@ -268,9 +269,7 @@ class _Runs:
         return len(self.starts) - 1
 
 
-def _intersects(ranges: list[tuple[int, int]]) -> _Intersects:
-    starts, ends = array("Q", (start for start, _ in ranges)), array("Q", (end for _, end in ranges))
-
+def _intersects(starts: "array[int]", ends: "array[int]") -> _Intersects:
     def intersects(start: int, end: int) -> bool:
         place = bisect_right(ends, start)
         return place < len(starts) and starts[place] < end

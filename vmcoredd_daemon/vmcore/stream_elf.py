@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Device dumps into an ELF vmcore that passes by.
 
-makedumpfile writes the ELF header, the notes in one piece, then the loads as they are in the file, and last of all
-the program headers, which say where all that is (``write_elf_header()``, ``write_elf_pages_cyclic()``); some
-versions write zeros in their place at first. What it has erased becomes one more note, which comes last and goes right
-behind the other notes (``write_elf_eraseinfo()``).
+makedumpfile writes the ELF header, the notes in one piece, then the loads as they are in the file, and last
+of all the program headers, which say where all that is (``write_elf_header()``,
+``write_elf_pages_cyclic()``); some versions write zeros in their place at first. What it has erased becomes
+one more note, which comes last and goes right behind the other notes (``write_elf_eraseinfo()``).
 
 So the end of the notes has to be found from the notes. The new notes are made to end at that place, moved by whole
 pages; everything behind moves as far. That holds whatever comes behind: a note, loads, or nothing::

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Device dumps into a kdump-compressed vmcore that passes by.
 
-makedumpfile writes the header, the notes, the sub header, then bitmaps, page descriptors and pages in turn, and,
-where it has erased something, the sub header once more (``write_kdump_header()``,
-``update_eraseinfo_of_sub_header()``). Only the sub header is kept back; at the end come the new notes, at a page behind everything, and the sub header
-that points to them.
+makedumpfile writes the header, the notes, the sub header, then bitmaps, page descriptors and pages in turn,
+and, where it has erased something, the sub header once more (``write_kdump_header()``,
+``update_eraseinfo_of_sub_header()``). Only the sub header is kept back; at the end come the new notes, at a
+page behind everything, and the sub header that points to them.
 """
 
 from ..errors import InvalidVmcore
