@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from contextlib import ExitStack
 from typing import BinaryIO, cast
 
+from .. import __version__
 from ..errors import InvalidArgs, NameInUse, VmcoreddError, WriteFailed
 from ..manifest import MANIFEST_NAME, Failure
 from ..note import check_dump_name, note_size, system_page_size
@@ -90,7 +91,7 @@ def open_dumps(pairs: Iterable[tuple[str, str]], stack: ExitStack) -> tuple[Addi
             kind = error.dbus_name if isinstance(error, VmcoreddError) else VmcoreddError.dbus_name
             failures.append(Failure(name, COLLECTOR, kind, f"{path}: {reason}", time.time_ns() // 1000))
             problems.append(f"device dump {name} is left out: {path}: {reason}")
-    return Additions(tuple(dumps), tuple(failures)), problems
+    return Additions(tuple(dumps), tuple(failures), f"vmcoredd {__version__}"), problems
 
 
 def _open(name: str, path: str, stack: ExitStack) -> NewDump:

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from .. import __version__
 from ..errors import InvalidVmcore, NameInUse, QuotaExceeded
 from ..manifest import MANIFEST_NAME, MAX_SIZE, Failure, Manifest, ManifestDump, load
 from ..note import (
@@ -52,6 +51,8 @@ class Additions:
     dumps: tuple[NewDump, ...]
     failures: tuple[Failure, ...] = ()
     """Of those that could not be added, for the manifest."""
+    producer: str = "vmcoredd"
+    """Program and version, for the manifest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +181,7 @@ def note_area(
 
     Raises InvalidVmcore, NameInUse, QuotaExceeded and TooLarge.
     """
-    manifest = Manifest(f"vmcoredd {__version__}", _now(), (), additions.failures)
+    manifest = Manifest(additions.producer, _now(), (), additions.failures)
     area = NoteArea(image, byteorder, page_size, additions.dumps, manifest)
     names: list[str] = []
     last = None
