@@ -46,17 +46,18 @@ def test_attach(flat: bytes, tmp_path: Path) -> None:
 
 def test_file_that_is_missing_costs_only_itself(flat: bytes, tmp_path: Path) -> None:
     (tmp_path / "empty").touch()
-    arguments = [f"a={tmp_path}/missing", f"b={tmp_path}/empty", f"c={tmp_path}", "d=/proc/version"]
+    arguments = [f"a={tmp_path}/missing", f"b={tmp_path}/empty", f"c={tmp_path}", "e=/dev/zero", "d=/proc/version"]
     result = run("attach", "--stream", *arguments, input=flat, text=False)
     assert result.returncode == 1
     assert result.stderr.decode() == (
         f"vmcoredd: device dump a is left out: {tmp_path}/missing: No such file or directory; "
         f"device dump b is left out: {tmp_path}/empty: is empty; "
-        f"device dump c is left out: {tmp_path}: is a directory\n"
+        f"device dump c is left out: {tmp_path}: is a directory; "
+        "device dump e is left out: /dev/zero: has more than 268435456 bytes, and does not say how many\n"
     )
     found = inspect(tmp_path / "out", result.stdout)
     assert [dump["name"] for dump in found["device_dumps"]] == ["d", MANIFEST_NAME]  # type: ignore[attr-defined]
-    assert [failure["name"] for failure in found["failures"]] == ["a", "b", "c"]  # type: ignore[attr-defined]
+    assert [failure["name"] for failure in found["failures"]] == ["a", "b", "c", "e"]  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(

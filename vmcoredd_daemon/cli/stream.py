@@ -28,6 +28,8 @@ from .table import complain
 _STDIN, _STDOUT = "standard input", "standard output"
 _SMALL = 1 << 16
 """Files of /proc and /sys have no size, or a wrong one: so small files are read to see it."""
+_MAX_SIZE = 256 << 20
+"""Bytes that are read from what does not say its size; MaxDumpSize= of the service."""
 _TIMEOUT = 30.0
 """Seconds that a pipe is read."""
 
@@ -129,6 +131,8 @@ def _copy(fd: int, file: BinaryIO) -> int:
             return size
         file.write(block)
         size += len(block)
+        if size > _MAX_SIZE:
+            raise InvalidArgs(f"has more than {_MAX_SIZE} bytes, and does not say how many")
 
 
 class _Output(io.RawIOBase):
