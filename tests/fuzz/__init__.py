@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Programs that try many broken files; a test runs a few rounds of each."""
+"""Scripts that throw hostile files at a module: ``python -m tests.fuzz.NAME N``."""

@@ -50,9 +50,9 @@ def _run(options: argparse.Namespace) -> int:
 
         return files.run(options)
     if options.command == "attach":
-        from . import attach
+        from . import attach, stream
 
-        return attach.run(options)
+        return (stream if options.stream else attach).run(options)
     if options.command == "run":
         from . import run
 
@@ -116,7 +116,8 @@ def _parser() -> _Parser:
     extract.add_argument("dump", metavar="NAME|INDEX", help="digits are an index")
     extract.add_argument("-o", "--output", metavar="FILE", help="by default, or with -, standard output")
     attach = _command(commands, "attach", "put files into a finished vmcore, as device dumps")
-    attach.add_argument("vmcore", metavar="VMCORE", help="kdump-compressed or ELF")
+    attach.add_argument("--stream", action="store_true", help="into a flattened vmcore, from stdin to stdout")
+    attach.add_argument("vmcore", metavar="VMCORE", nargs="?", help="kdump-compressed, ELF or flattened")
     attach.add_argument("dumps", metavar="NAME=FILE", nargs="+", help="FILE - is standard input")
     return parser
 

@@ -2,15 +2,13 @@
 """What kind of vmcore a file is, and where its notes are: the one view of all formats."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..errors import InvalidVmcore
 from ..note import NT_VMCOREDD, ByteOrder, Note
-from . import kdump
+from . import flattened, kdump
 from .elf import machine, read_headers
 from .image import Image
-
-FLATTENED_SIGNATURE = b"makedumpfile\0\0\0\0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,20 +43,26 @@ class Vmcore:
 def recognise(image: Image) -> Vmcore:
     """Return what *image* holds. Raises InvalidVmcore when it is not a vmcore, or not a whole one."""
     try:
-        start = image.pread(len(FLATTENED_SIGNATURE), 0)
+        start = image.pread(len(flattened.SIGNATURE), 0)
     except OSError as error:
         raise InvalidVmcore(f"{image.path}: cannot be read: {error.strerror}") from error
     if not start:
         raise InvalidVmcore(f"{image.path}: the file is empty")
     if start.startswith((kdump.SIGNATURE, kdump.DISKDUMP_SIGNATURE)):
         return _recognise_kdump(image)
-    if start == FLATTENED_SIGNATURE:
-        raise InvalidVmcore(
-            f"{image.path}: is flattened, which is not supported yet: put it in order, makedumpfile -R"
-        )
+    if start == flattened.SIGNATURE:
+        return _recognise_flattened(image)
     headers = read_headers(image)
     ranges = tuple((segment.p_offset, segment.p_filesz) for segment in headers.notes)
     return Vmcore("elf", headers.elfclass, headers.byteorder, machine(headers), image, ranges)
+
+
+def _recognise_flattened(image: Image) -> Vmcore:
+    inner = flattened.unflatten(image)
+    # Not one in the other without end.
+    if inner.pread(len(flattened.SIGNATURE), 0) == flattened.SIGNATURE:
+        raise InvalidVmcore(f"{image.path}: a flattened file inside a flattened file is not supported")
+    return replace(recognise(inner), format="flattened")
 
 
 def _recognise_kdump(image: Image) -> Vmcore:

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The filter on flattened files with flipped, lost and hostile bytes.
+
+Only errors of the family may be raised; what cannot be extended passes unchanged.
+"""
+
+import io
+import os
+import random
+import sys
+
+from tests.flat import flatten
+from tests.fuzz.flattened import elf, pieces_of, spoil
+from vmcoredd_daemon.errors import VmcoreddError
+from vmcoredd_daemon.vmcore.note_area import Additions, NewDump
+from vmcoredd_daemon.vmcore.stream import attach_stream
+
+DATA = b"device" * 99
+
+
+def main(count: int, seed: int = 0) -> int:
+    """Try *count* files; return how many were refused."""
+    rng = random.Random(seed)
+    whole, refused = elf(), 0
+    fd = os.memfd_create("data")
+    os.write(fd, DATA)
+    more = Additions((NewDump("new", fd, len(DATA), "FILE"),))
+    for _ in range(count):
+        data = spoil(flatten(pieces_of(whole, rng)), rng)
+        sink = io.BytesIO()
+        try:
+            attach_stream(io.BytesIO(data), sink, more, "FILE")
+            assert DATA in sink.getvalue()
+            assert b"vmcoredd_manifest" in sink.getvalue()
+        except VmcoreddError:
+            refused += 1
+            if DATA not in sink.getvalue():
+                assert sink.getvalue() == data
+    os.close(fd)
+    return refused
+
+
+if __name__ == "__main__":
+    print(f"{main(int(sys.argv[1]))} of {sys.argv[1]} refused")

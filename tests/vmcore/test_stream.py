@@ -1,0 +1,261 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+import io
+import os
+import struct
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests import judges
+from tests.elf_writer import Core, Load, device_dump, note
+from tests.flat import END, HEADER, flatten, makedumpfile_flat, makedumpfile_restore, overlaps, restore, split
+from tests.fuzz import stream as fuzz
+from vmcoredd_daemon.errors import InvalidVmcore, NameInUse, QuotaExceeded, VmcoreddError, WriteFailed
+from vmcoredd_daemon.manifest import MANIFEST_NAME
+from vmcoredd_daemon.vmcore import withheld
+from vmcoredd_daemon.vmcore.attach_flattened import attach_flattened
+from vmcoredd_daemon.vmcore.inspect import inspect
+from vmcoredd_daemon.vmcore.note_area import Additions, NewDump
+from vmcoredd_daemon.vmcore.stream import attach_stream
+
+DATA = bytes(range(256)) * 40
+LOADS = (Load(0x1000, b"\1" * 5000), Load(0x9000, b"\2" * 4096))
+VMCOREINFO = note(0, b"OSRELEASE=6.1\n", b"VMCOREINFO\0")
+
+
+@contextmanager
+def additions(*names: str, size: int = len(DATA)) -> Iterator[Additions]:
+    fd = os.memfd_create("data")
+    try:
+        os.write(fd, DATA)
+        yield Additions(tuple(NewDump(name, fd, size, "FILE") for name in names))
+    finally:
+        os.close(fd)
+
+
+def run(data: bytes, *names: str) -> tuple[bytes, VmcoreddError | list[str]]:
+    sink = io.BytesIO()
+    with additions(*names) as more:
+        try:
+            result: VmcoreddError | list[str] = attach_stream(io.BytesIO(data), sink, more, "FILE")
+        except VmcoreddError as error:
+            result = error
+    return sink.getvalue(), result
+
+
+def dumps(path: Path) -> list[tuple[str, int | None, bool | None]]:
+    with path.open("rb") as file:
+        found = inspect(file.fileno(), "FILE")
+    assert not found.problems
+    return [(dump.name, dump.true_size, dump.verified) for dump in found.device_dumps]
+
+
+def core(tmp_path: Path, notes: bytes = VMCOREINFO) -> bytes:
+    return Core(notes, LOADS).write(tmp_path / "core").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def with_dump(source_vmcore: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sample with two device dumps and a manifest."""
+    directory = tmp_path_factory.mktemp("with-dump")
+    flat = makedumpfile_flat(source_vmcore, directory / "flat", "-E")
+    (directory / "more").write_bytes(run(flat.read_bytes(), "old_a", "old_b")[0])
+    return makedumpfile_restore(directory / "more", directory / "restored")
+
+
+@pytest.mark.parametrize(
+    "options", [["-E"], ["-c"], ["-l"], ["-z"], ["-p"], ["-E", "-d", "31"], ["-l", "-d", "31"]]
+)
+@pytest.mark.parametrize("before", [[], ["old_a", "old_b"]])
+def test_what_makedumpfile_writes(
+    source_vmcore: Path, with_dump: Path, tmp_path: Path, options: list[str], before: list[str]
+) -> None:
+    source = with_dump if before else source_vmcore
+    flat = makedumpfile_flat(source, tmp_path / "flat", *options)
+    more = tmp_path / "more"
+    output, problems = run(flat.read_bytes(), "nic")
+    more.write_bytes(output)
+    assert problems == []
+    assert not overlaps(split(output))
+    expected = [(name, len(DATA), True) for name in [*before, "nic"]]
+    assert dumps(more)[:-1] == expected
+    assert dumps(more)[-1][0] == MANIFEST_NAME
+    restored = makedumpfile_restore(more, tmp_path / "restored")
+    assert dumps(restored) == dumps(more)
+    listed = judges.crash(restored)
+    assert [dump.name for dump in listed] == [*before, "nic", MANIFEST_NAME]
+    assert [dump.size for dump in listed[:-1]] == [12224] * len(expected)
+    assert judges.osrelease(restored) == judges.osrelease(source)
+    plain = makedumpfile_restore(flat, tmp_path / "plain")
+    if options[0] == "-E":
+        assert judges.same_memory(restored, plain)
+    assert dmesg(restored, tmp_path) == dmesg(plain, tmp_path) != b""
+
+
+def dmesg(vmcore: Path, directory: Path) -> bytes:
+    log = directory / "dmesg"
+    log.unlink(missing_ok=True)
+    return judges.makedumpfile(vmcore, log, "--dump-dmesg").read_bytes()
+
+
+def test_stored_file(source_vmcore: Path, tmp_path: Path) -> None:
+    flat = makedumpfile_flat(source_vmcore, tmp_path / "flat", "-l")
+    flat.chmod(0o640)
+    for name in ("first", "second"):
+        with additions(name) as more:
+            assert attach_flattened(str(flat), more) == []
+    assert [entry[0] for entry in dumps(flat)] == ["first", "second", MANIFEST_NAME]
+    assert flat.stat().st_mode & 0o777 == 0o640
+    before = flat.read_bytes()
+    with additions("first") as more, pytest.raises(NameInUse, match=r"has a device dump first already$"):
+        attach_flattened(str(flat), more)
+    assert flat.read_bytes() == before
+    assert os.listdir(tmp_path) == ["flat"]
+
+
+def test_truncated_stored_file_stays(source_vmcore: Path, tmp_path: Path) -> None:
+    flat = makedumpfile_flat(source_vmcore, tmp_path / "flat", "-E")
+    os.truncate(flat, 1 << 20)
+    with additions("nic") as more, pytest.raises(InvalidVmcore, match=r"is truncated: it ends at offset 0x100000"):
+        attach_flattened(str(flat), more)
+    assert (os.listdir(tmp_path), flat.stat().st_size) == (["flat"], 1 << 20)
+
+
+@given(st.lists(st.integers(1, 20_000), max_size=12))
+def test_elf_in_any_pieces(tmp_path_factory: pytest.TempPathFactory, cuts: list[int]) -> None:
+    directory = tmp_path_factory.getbasetemp()
+    whole = core(directory)
+    edges = sorted({0, len(whole), *(cut for cut in cuts if cut < len(whole))})
+    pieces = [(a, whole[a:b]) for a, b in pairwise(edges)]
+    output, problems = run(flatten(pieces), "nic")
+    assert problems == []
+    assert not overlaps(split(output))
+    path = directory / "restored"
+    path.write_bytes(restore(split(output)))
+    (directory / "whole").write_bytes(whole)
+    assert dumps(path)[0] == ("nic", len(DATA), True)
+    assert judges.same_memory(path, directory / "whole")
+
+
+def split_kdump(source_vmcore: Path, tmp_path: Path) -> bytes:
+    data = bytearray(makedumpfile_flat(source_vmcore, tmp_path / "flat", "-l").read_bytes())
+    sub_header = data.index(struct.pack(">qq", 4096, 104)) + 16
+    data[sub_header + 12] = 1
+    return bytes(data)
+
+
+def test_what_cannot_be_extended_passes_unchanged(source_vmcore: Path, tmp_path: Path) -> None:
+    taken = core(tmp_path, device_dump(b"nic", b"x") + VMCOREINFO)
+    full = core(tmp_path, b"".join(device_dump(b"%d" % number, b"x") for number in range(63)) + VMCOREINFO)
+    whole = core(tmp_path)
+    cases: list[tuple[bytes, type[VmcoreddError], str]] = [
+        (b"", InvalidVmcore, "is not flattened"),
+        (whole, InvalidVmcore, "is not flattened"),
+        (HEADER[:99], InvalidVmcore, "is truncated: it ends at offset 0x63, inside its header"),
+        (HEADER, InvalidVmcore, "is truncated: it ends at offset 0x1000"),
+        (flatten([]), InvalidVmcore, "ends at offset 0x1010, before its notes are whole"),
+        (flatten([(0, b"neither" * 99)]) + b"rest", InvalidVmcore, "holds neither an ELF nor"),
+        (flatten([(0, whole[:64]), (0x100000, whole)]), InvalidVmcore, "ends at offset"),
+        (flatten([(0, b"")]) + whole, InvalidVmcore, "the piece at offset 0x1000 has size 0"),
+        (flatten([(0, taken)]), NameInUse, "has a device dump nic already"),
+        (flatten([(0, full)]), QuotaExceeded, "no room for device dump nic: 65 with the manifest"),
+        (split_kdump(source_vmcore, tmp_path), InvalidVmcore, "split is set"),
+    ]
+    for data, kind, message in cases:
+        output, error = run(data, "nic")
+        assert output == data, message
+        assert type(error) is kind, message
+        assert str(error).startswith(f"FILE: {message}")
+
+
+@pytest.mark.parametrize("options", ["-E", "-l"])
+def test_truncated_anywhere(source_vmcore: Path, tmp_path: Path, options: str) -> None:
+    data = makedumpfile_flat(source_vmcore, tmp_path / "flat", options).read_bytes()
+    for end in [5, 4096, 4100, 4112, 4200, 4700, 5500, 9000, 9300, 9400, 50_000, 70_000, 1 << 20, len(data) - 1]:
+        output, error = run(data[:end], "nic")
+        assert isinstance(error, InvalidVmcore)
+        assert "is truncated" in str(error) or "is not flattened" in str(error)
+        assert not output.endswith(END)
+        if len(output) > end:
+            # All memory is there.
+            theirs = split(data[: end - 1][: _whole(data, end)] + END)
+            passed = {piece for _, piece in split(output + END)}
+            assert {piece for _, piece in theirs if len(piece) > 10_000} <= passed
+        else:
+            assert output == data[:end]
+
+
+def _whole(data: bytes, end: int) -> int:
+    """Return where the last whole piece before *end* ends."""
+    place = 4096
+    while place + 16 <= end:
+        size = struct.unpack_from(">q", data, place + 8)[0]
+        if size < 0 or place + 16 + size > end - 1:
+            break
+        place += 16 + size
+    return place
+
+
+def test_no_room_to_withhold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(withheld, "MEMORY", 4200)
+    monkeypatch.setattr(withheld.tempfile, "tempdir", str(tmp_path / "missing"))
+    data = flatten([(0, core(tmp_path))])
+    output, error = run(data, "nic")
+    assert output == data
+    assert isinstance(error, WriteFailed)
+    assert str(error) == "FILE: no room to withhold its start: No such file or directory"
+
+
+def test_withheld_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(withheld, "MEMORY", 4200)
+    output, problems = run(flatten([(0, core(tmp_path))]), "nic")
+    assert problems == []
+    assert len(output) > 20_000
+
+
+def test_file_that_shrinks(tmp_path: Path) -> None:
+    sink = io.BytesIO()
+    with additions("nic", size=len(DATA) + 9000) as more:
+        problems = attach_stream(io.BytesIO(flatten([(0, core(tmp_path))])), sink, more, "FILE")
+    assert problems == [f"device dump nic: FILE ends early, zeros stand for 9000 of {len(DATA) + 9000} bytes"]
+    path = tmp_path / "out"
+    path.write_bytes(sink.getvalue())
+    assert dumps(path)[0] == ("nic", len(DATA), True)
+
+
+def test_memory_is_bounded(tmp_path: Path) -> None:
+    """3 GiB through the filter."""
+    script = (
+        "import sys\n"
+        "from vmcoredd_daemon.vmcore.note_area import Additions, NewDump\n"
+        "from vmcoredd_daemon.vmcore.stream import attach_stream\n"
+        "more = Additions((NewDump('nic', 3, 64 << 20, 'FILE'),))\n"
+        "print(attach_stream(sys.stdin.buffer, open('/dev/null', 'wb'), more, 'FILE'))\n"
+        "print(*(line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')))\n"
+    )
+    whole = core(tmp_path)
+    with (tmp_path / "dump").open("wb") as dump:
+        dump.truncate(64 << 20)
+    command = ["bash", "-c", 'exec "$@" 3< ' + str(tmp_path / "dump"), "-", sys.executable, "-c", script]
+    block = struct.pack(">qq", 0, 1 << 20) + bytes(1 << 20)
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        process.stdin.write(flatten([(0, whole)], b""))
+        for number in range(3 << 10):
+            process.stdin.write(struct.pack(">q", (number + 1) << 20))
+            process.stdin.write(memoryview(block)[8:])
+        output = process.communicate(END)[0].split(b"\n")
+    assert output[0] == b"[]"
+    assert int(output[1]) << 10 < 64 << 20
+
+
+def test_fuzz() -> None:
+    fuzz.main(500)

@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The subcommand attach --stream: from standard input to standard output.
+
+Whatever is wrong, standard input goes to standard output first: behind the pipe somebody saves the memory.
+"""
+
+import argparse
+import io
+import os
+import select
+import stat
+import sys
+import tempfile
+import time
+from collections.abc import Iterable
+from contextlib import ExitStack
+from typing import BinaryIO, cast
+
+from .. import __version__
+from ..errors import InvalidArgs, NameInUse, VmcoreddError, WriteFailed
+from ..manifest import MANIFEST_NAME, Failure
+from ..note import check_dump_name, note_size, system_page_size
+from ..vmcore.note_area import BLOCK_SIZE, COLLECTOR, Additions, NewDump
+from ..vmcore.stream import attach_stream, pass_on
+from . import FAILURE, SUCCESS, UsageError
+from .table import complain
+
+_STDIN, _STDOUT = "standard input", "standard output"
+_SMALL = 1 << 16
+"""Files of /proc and /sys have no size, or a wrong one: so small files are read to see it."""
+_MAX_SIZE = 256 << 20
+"""Bytes that are read from what does not say its size; MaxDumpSize= of the service."""
+_TIMEOUT = 30.0
+"""Seconds that a pipe is read."""
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the subcommand; return the exit status."""
+    if sys.stdin is None or sys.stdout is None:
+        raise WriteFailed(f"{_STDIN if sys.stdin is None else _STDOUT} is closed")
+    stdin, stdout = sys.stdin.fileno(), sys.stdout.fileno()
+    if os.isatty(stdin) or os.isatty(stdout):
+        raise UsageError("attach --stream is for pipes: its input and output are a flattened vmcore")
+    with ExitStack() as stack:
+        source = stack.enter_context(open(stdin, "rb", BLOCK_SIZE, closefd=False))
+        try:
+            return _run(source, cast(BinaryIO, _Output(stdout)), options.dumps, stack)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise WriteFailed(f"{_STDOUT}: {error.strerror}") from error
+
+
+def _run(source: BinaryIO, sink: BinaryIO, arguments: list[str], stack: ExitStack) -> int:
+    try:
+        additions, problems = open_dumps(_parse(arguments), stack)
+    except (VmcoreddError, UsageError):
+        pass_on(source, sink, _STDIN)
+        raise
+    problems += attach_stream(source, sink, additions, _STDIN)
+    if problems:
+        complain("; ".join(problems))
+    return FAILURE if problems else SUCCESS
+
+
+def _parse(arguments: Iterable[str]) -> list[tuple[str, str]]:
+    pairs: dict[str, str] = {}
+    for argument in arguments:
+        name, equals, path = argument.partition("=")
+        if not equals or not path:
+            raise UsageError(f"{argument[:80]!a} is not NAME=FILE")
+        check_dump_name(name)
+        if name == MANIFEST_NAME:
+            raise NameInUse(f"device dump {name}: the name is in use")
+        if name in pairs:
+            raise NameInUse(f"two device dumps are to be called {name}")
+        pairs[name] = path
+    return list(pairs.items())
+
+
+def open_dumps(pairs: Iterable[tuple[str, str]], stack: ExitStack) -> tuple[Additions, list[str]]:
+    """Open the files of *pairs*, names and paths, for as long as *stack* lasts.
+
+    One that cannot be read keeps no other from being added: it is a failure in the manifest, and a problem, in one
+    line.
+    """
+    dumps, failures, problems = [], [], []
+    for name, path in pairs:
+        try:
+            dumps.append(_open(name, path, stack))
+        except (OSError, VmcoreddError) as error:
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            kind = error.dbus_name if isinstance(error, VmcoreddError) else VmcoreddError.dbus_name
+            failures.append(Failure(name, COLLECTOR, kind, f"{path}: {reason}", time.time_ns() // 1000))
+            problems.append(f"device dump {name} is left out: {path}: {reason}")
+    return Additions(tuple(dumps), tuple(failures), f"vmcoredd {__version__}"), problems
+
+
+def _open(name: str, path: str, stack: ExitStack) -> NewDump:
+    # A pipe that nobody writes must not keep the memory waiting.
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    stack.callback(os.close, fd)
+    state = os.fstat(fd)
+    if stat.S_ISDIR(state.st_mode):
+        raise InvalidArgs("is a directory")
+    size = state.st_size
+    if not stat.S_ISREG(state.st_mode) or size <= _SMALL:
+        file = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
+        size = _copy(fd, cast(BinaryIO, file))
+        fd = file.fileno()
+    if size == 0:
+        raise InvalidArgs("is empty")
+    note_size(size, system_page_size())
+    return NewDump(name, fd, size, path)
+
+
+def _copy(fd: int, file: BinaryIO) -> int:
+    deadline, size = time.monotonic() + _TIMEOUT, 0
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    while True:
+        try:
+            block = os.read(fd, BLOCK_SIZE)
+        except BlockingIOError:
+            poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
+            if time.monotonic() >= deadline:
+                raise InvalidArgs(f"gives nothing more, {_TIMEOUT:.0f} seconds were waited") from None
+            continue
+        if not block:
+            file.flush()
+            return size
+        file.write(block)
+        size += len(block)
+        if size > _MAX_SIZE:
+            raise InvalidArgs(f"has more than {_MAX_SIZE} bytes, and does not say how many")
+
+
+class _Output(io.RawIOBase):
+    """Writes all that it is given, at once."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def write(self, data: bytes) -> int:  # type: ignore[override]
+        view = memoryview(data)
+        while view:
+            view = view[os.write(self._fd, view) :]
+        return len(data)

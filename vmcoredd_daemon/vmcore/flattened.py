@@ -1,0 +1,277 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Flattened vmcores: what ``makedumpfile -F`` writes into a pipe, where it cannot seek.
+
+::
+
+    signature, type, version    padded to 4096 bytes
+    {offset, size, data} ...    pieces: where in the vmcore the data belongs, then the data itself
+    {-1, -1}                    the end mark
+
+All integers are 64 bits, big endian. ``makedumpfile -R`` puts the vmcore in order: it writes one piece after the
+other at its offset, so that where pieces overlap the later one holds, and what no piece covers is zeros. Mirrors
+``write_buffer()`` and ``rearrange_dumpdata()`` in makedumpfile's ``makedumpfile.c``.
+
+makedumpfile has two sequential writers at once, one for page descriptors or program headers and one for pages, in
+pieces of some 64 KiB. So the index has an entry for each *run*, pieces of the file that continue each other,
+perhaps with others in between; within a run the pieces' headers are followed.
+"""
+
+import heapq
+import struct
+from array import array
+from bisect import bisect_right
+from collections.abc import Callable, Iterator
+
+from ..errors import InvalidVmcore
+from .elf import MAX_FILE_SIZE
+from .image import Image
+
+SIGNATURE = b"makedumpfile\0\0\0\0"
+HEADER_SIZE = 4096
+"""``MAX_SIZE_MDF_HEADER``: bytes before the first piece."""
+TYPE, VERSION = 1, 1
+"""``TYPE_FLAT_HEADER``, ``VERSION_FLAT_HEADER``."""
+HEADER = struct.pack(">16sqq", SIGNATURE, TYPE, VERSION).ljust(HEADER_SIZE, b"\0")
+PIECE = struct.Struct(">qq")
+"""Offset and size of a piece, before its data: ``struct makedumpfile_data_header``."""
+END = PIECE.pack(-1, -1)
+MAX_PIECE_SIZE = (1 << 31) - 1
+"""Bytes; makedumpfile -R counts the bytes of a piece in an int."""
+
+MAX_RUNS = 1 << 18
+"""Entries of the index, which then takes some 40 MiB; makedumpfile needs one for at least 2 MiB of its output."""
+_SPAN = 128
+"""Pieces of the file that a run may stretch over, so that finding a place in it takes that many reads at most."""
+_WRITERS = 8
+"""Runs that can be continued at a time."""
+_GAP = -1
+
+_Intersects = Callable[[int, int], bool]
+
+
+def check_header(data: bytes, path: str) -> None:
+    """Raise InvalidVmcore unless *data*, from the start of the file, is the header of the flattened format."""
+    if not data.startswith(SIGNATURE):
+        raise InvalidVmcore(f"{path}: is not flattened: signature is {data[:16]!r}")
+    kind = struct.unpack_from(">q", data.ljust(24, b"\0"), 16)[0]
+    # makedumpfile and crash look at the type only, not at the version.
+    if kind != TYPE:
+        raise InvalidVmcore(f"{path}: type at offset 0x10 is {kind}, the flattened format has {TYPE}")
+    if len(data) < HEADER_SIZE:
+        raise InvalidVmcore(f"{path}: is truncated: it ends at offset {len(data):#x}, inside its header")
+
+
+def check_piece(path: str, position: int, offset: int, size: int) -> None:
+    """Raise InvalidVmcore unless a piece, whose header is at *position*, can be one."""
+    where = f"{path}: the piece at offset {position:#x}"
+    if offset < 0:
+        raise InvalidVmcore(f"{where} has offset {offset}")
+    if not 0 < size <= MAX_PIECE_SIZE:
+        raise InvalidVmcore(f"{where} has size {size}, at least 1 and at most {MAX_PIECE_SIZE} are possible")
+    if offset + size > MAX_FILE_SIZE:
+        raise InvalidVmcore(f"{where} has offset {offset:#x}, beyond what a file can hold")
+
+
+def unflatten(image: Image) -> Image:
+    """Return the vmcore in the flattened file *image*, as ``makedumpfile -R`` would write it.
+
+    Reads the headers of all pieces, and keeps an index of them. Raises InvalidVmcore, naming the offset in the
+    file, when the format is broken, when the end mark is missing, and when the index would have more than
+    :data:`MAX_RUNS` entries.
+    """
+    check_header(image.read(min(HEADER_SIZE, image.size), 0, "the header"), image.path)
+    index = Index(image)
+    return Image(index.pread, index.size, image.path)
+
+
+def pieces(image: Image, *, whole: bool = True) -> Iterator[tuple[int, int, int]]:
+    """Yield position of the header, offset and size of each piece.
+
+    Without *whole* the file may end behind any piece; else raises InvalidVmcore when the end mark is missing.
+    """
+    position = HEADER_SIZE
+    while whole or position < image.size:
+        header = _read_header(image, position)
+        if len(header) < PIECE.size:
+            end = position + len(header)
+            raise InvalidVmcore(f"{image.path}: is truncated: it ends at offset {end:#x}, without an end mark")
+        if header == END:
+            return
+        offset, size = PIECE.unpack(header)
+        check_piece(image.path, position, offset, size)
+        end = position + PIECE.size + size
+        if end > image.size:
+            raise InvalidVmcore(
+                f"{image.path}: is truncated: it ends at offset {image.size:#x}, inside the piece at offset "
+                f"{position:#x}, which ends at {end:#x}"
+            )
+        yield position, offset, size
+        position = end
+
+
+def _read_header(image: Image, position: int) -> bytes:
+    try:
+        return image.pread(PIECE.size, position)
+    except OSError as error:
+        raise InvalidVmcore(f"{image.path}: cannot read at offset {position:#x}: {error.strerror}") from error
+
+
+class Index:
+    """Where each byte of the vmcore is in a flattened file."""
+
+    def __init__(self, image: Image, *, whole: bool = True) -> None:
+        """Read it, up to the end mark if *whole*. Raises InvalidVmcore as :func:`unflatten`."""
+        self._image = image
+        self._runs = _Runs(image, whole=whole)
+        starts, ends = self._runs.overlaps()
+        if starts:
+            # Which piece holds is then to be told piece by piece.
+            self._runs = _Runs(image, whole=whole, alone=_intersects(starts, ends))
+        self._starts, self._owners = self._runs.arrange()
+        self.size = max(self._runs.ends, default=0)
+        """Bytes of the vmcore."""
+        self._cursor = (_GAP, 0, 0)
+
+    def pread(self, size: int, offset: int) -> bytes:
+        """Return up to *size* bytes of the vmcore at *offset*, fewer at its end only."""
+        blocks, end = [], min(offset + size, self.size)
+        while offset < end:
+            owner, stop = self._owner(offset)
+            room = min(end, stop) - offset
+            block = bytes(room) if owner == _GAP else self._read(owner, offset, room)
+            blocks.append(block)
+            offset += len(block)
+        return b"".join(blocks)
+
+    def known(self, offset: int) -> int:
+        """Return the end of what pieces cover without a gap from *offset* on; *offset* itself if nothing does."""
+        while offset < self.size:
+            owner, stop = self._owner(offset)
+            if owner == _GAP:
+                break
+            offset = stop
+        return offset
+
+    def next_known(self, offset: int) -> int:
+        """Return the first offset behind *offset* that a piece covers; the end of the vmcore where none does."""
+        while offset < self.size:
+            owner, stop = self._owner(offset)
+            if owner != _GAP:
+                break
+            offset = stop
+        return offset
+
+    def _owner(self, offset: int) -> tuple[int, int]:
+        place = bisect_right(self._starts, offset) - 1
+        stop = self._starts[place + 1] if place + 1 < len(self._starts) else self.size
+        return self._owners[place], stop
+
+    def _read(self, run: int, offset: int, size: int) -> bytes:
+        position, start, length = self._find(run, offset)
+        inside = offset - start
+        block = self._image.pread(min(size, length - inside), position + PIECE.size + inside)
+        if not block:
+            raise InvalidVmcore(f"{self._image.path}: the piece at offset {position:#x} is no longer there")
+        return block
+
+    def _find(self, run: int, offset: int) -> tuple[int, int, int]:
+        """Return position, offset and size of the piece of *run* that has *offset*."""
+        last, position, start = self._cursor
+        if last != run or start > offset:
+            position, start = self._runs.positions[run], self._runs.starts[run]
+        for _ in range(_SPAN):
+            found, size = self._header(position)
+            if found == start and offset < start + size:
+                self._cursor = (run, position, start)
+                return position, start, size
+            if found == start:
+                start += size
+            position += PIECE.size + size
+        raise InvalidVmcore(f"{self._image.path}: the pieces before offset {position:#x} have changed")
+
+    def _header(self, position: int) -> tuple[int, int]:
+        offset, size = PIECE.unpack(self._image.read(PIECE.size, position, "the header of a piece"))
+        check_piece(self._image.path, position, offset, size)
+        return offset, size
+
+
+class _Runs:
+    """Start and end in the vmcore, and position in the file, of each run, in the order of the file."""
+
+    def __init__(self, image: Image, *, whole: bool, alone: _Intersects | None = None) -> None:
+        """Pieces of which *alone* is true are runs of their own."""
+        self.starts, self.ends, self.positions = array("Q"), array("Q"), array("Q")
+        self._open: dict[int, tuple[int, int]] = {}
+        for number, (position, offset, size) in enumerate(pieces(image, whole=whole)):
+            if alone is not None and alone(offset, offset + size):
+                self._new(position, offset, size)
+            else:
+                self._continue(number, position, offset, size)
+            if len(self.starts) > MAX_RUNS:
+                raise InvalidVmcore(f"{image.path}: has more than {MAX_RUNS} runs of pieces, at {position:#x}")
+
+    def overlaps(self) -> tuple["array[int]", "array[int]"]:
+        """Return starts and ends of the ranges that more than one run covers, in order, disjoint."""
+        starts, ends = array("Q"), array("Q")
+        covered = 0
+        for run in self._order():
+            start, end = self.starts[run], self.ends[run]
+            if start < covered:
+                stop = min(end, covered)
+                if ends and start <= ends[-1]:
+                    ends[-1] = max(stop, ends[-1])
+                else:
+                    starts.append(start)
+                    ends.append(stop)
+            covered = max(covered, end)
+        return starts, ends
+
+    def arrange(self) -> tuple["array[int]", "array[int]"]:
+        """Return where something else begins in the vmcore, and which run holds from there: the latest."""
+        starts, owners = array("Q"), array("q")
+        waiting: list[int] = []
+        position = 0
+
+        def advance(until: int) -> None:
+            nonlocal position
+            while position < until:
+                while waiting and self.ends[-waiting[0]] <= position:
+                    heapq.heappop(waiting)
+                owner = -waiting[0] if waiting else _GAP
+                if not owners or owners[-1] != owner:
+                    starts.append(position)
+                    owners.append(owner)
+                position = min(until, self.ends[owner]) if waiting else until
+
+        for run in self._order():
+            advance(self.starts[run])
+            heapq.heappush(waiting, -run)
+        advance(max(self.ends, default=0))
+        return starts, owners
+
+    def _order(self) -> list[int]:
+        return sorted(range(len(self.starts)), key=self.starts.__getitem__)
+
+    def _continue(self, number: int, position: int, offset: int, size: int) -> None:
+        run, first = self._open.pop(offset, (_GAP, number))
+        if run == _GAP or number - first >= _SPAN:
+            run, first = self._new(position, offset, size), number
+        else:
+            self.ends[run] += size
+        self._open[offset + size] = (run, first)
+        if len(self._open) > _WRITERS:
+            del self._open[next(iter(self._open))]
+
+    def _new(self, position: int, offset: int, size: int) -> int:
+        self.starts.append(offset)
+        self.ends.append(offset + size)
+        self.positions.append(position)
+        return len(self.starts) - 1
+
+
+def _intersects(starts: "array[int]", ends: "array[int]") -> _Intersects:
+    def intersects(start: int, end: int) -> bool:
+        place = bisect_right(ends, start)
+        return place < len(starts) and starts[place] < end
+
+    return intersects
