@@ -186,11 +186,6 @@ def test_no_notes() -> None:
     assert (vmcore.note_ranges, list(vmcore.notes())) == ((), [])
 
 
-def test_flattened_file() -> None:
-    with pytest.raises(InvalidVmcore, match=r"^FILE: is flattened"):
-        recognise(image(b"makedumpfile\0\0\0\0" + bytes(5000)))
-
-
 def test_writer_agrees_with_the_sizes_in_the_sources() -> None:
     assert {key: struct.calcsize("<" + form) for key, form in HEADERS.items()} == {64: 464, 32: 452}
     sizes = {key: struct.calcsize("<" + form) for key, form in SUB_HEADERS.items()}

@@ -50,9 +50,9 @@ def _run(options: argparse.Namespace) -> int:
 
         return files.run(options)
     if options.command == "attach":
-        from . import attach, stream
+        from . import attach
 
-        return (stream if options.stream else attach).run(options)
+        return attach.run(options)
     if options.command == "run":
         from . import run
 
@@ -117,8 +117,10 @@ def _parser() -> _Parser:
     extract.add_argument("-o", "--output", metavar="FILE", help="by default, or with -, standard output")
     attach = _command(commands, "attach", "put files into a finished vmcore, as device dumps")
     attach.add_argument("--stream", action="store_true", help="into a flattened vmcore, from stdin to stdout")
-    attach.add_argument("vmcore", metavar="VMCORE", nargs="?", help="kdump-compressed, ELF or flattened")
-    attach.add_argument("dumps", metavar="NAME=FILE", nargs="+", help="FILE - is standard input")
+    attach.usage = "vmcoredd attach VMCORE NAME=FILE...\n       vmcoredd attach --stream NAME=FILE..."
+    attach.add_argument(
+        "arguments", metavar="[VMCORE] NAME=FILE...", nargs="+", help="not with --stream, FILE - is standard input"
+    )
     return parser
 
 

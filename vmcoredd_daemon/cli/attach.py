@@ -12,14 +12,21 @@ from .table import complain
 
 def run(options: argparse.Namespace) -> int:
     """Attach; return the exit status. Only what goes wrong is worth a line."""
-    files = [_named_file(text) for text in options.dumps]
+    if options.stream:
+        from . import stream
+
+        return stream.run(options.arguments)
+    vmcore, *dumps = options.arguments
+    if not dumps:
+        raise UsageError("the following arguments are required: NAME=FILE (see vmcoredd attach --help)")
+    files = [_named_file(text) for text in dumps]
     if sum(file.path == "-" for file in files) > 1:
         raise UsageError("standard input can be one device dump only")
-    attached = attach_files(options.vmcore, files, f"vmcoredd {__version__}", _ignore_interrupts)
+    attached = attach_files(vmcore, files, f"vmcoredd {__version__}", _ignore_interrupts)
     for warning in attached.warnings:
-        complain(f"{options.vmcore}: {warning}")
+        complain(f"{vmcore}: {warning}")
     for name in attached.altered:
-        complain(f"{options.vmcore}: device dump {name} is attached, but it was altered meanwhile")
+        complain(f"{vmcore}: device dump {name} is attached, but it was altered meanwhile")
     return SUCCESS
 
 

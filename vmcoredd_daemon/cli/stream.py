@@ -4,7 +4,6 @@
 Whatever is wrong, standard input goes to standard output first: behind the pipe somebody saves the memory.
 """
 
-import argparse
 import io
 import os
 import select
@@ -34,8 +33,8 @@ _TIMEOUT = 30.0
 """Seconds that a pipe is read."""
 
 
-def run(options: argparse.Namespace) -> int:
-    """Run the subcommand; return the exit status."""
+def run(arguments: list[str]) -> int:
+    """Add the files that *arguments* name, NAME=FILE each; return the exit status."""
     if sys.stdin is None or sys.stdout is None:
         raise WriteFailed(f"{_STDIN if sys.stdin is None else _STDOUT} is closed")
     stdin, stdout = sys.stdin.fileno(), sys.stdout.fileno()
@@ -44,7 +43,7 @@ def run(options: argparse.Namespace) -> int:
     with ExitStack() as stack:
         source = stack.enter_context(open(stdin, "rb", BLOCK_SIZE, closefd=False))
         try:
-            return _run(source, cast(BinaryIO, _Output(stdout)), options.dumps, stack)
+            return _run(source, cast(BinaryIO, _Output(stdout)), arguments, stack)
         except BrokenPipeError:
             raise
         except OSError as error:
