@@ -15,12 +15,11 @@ from tests.kdump import capture, rig, units
 from tests.tools import require
 from vmcoredd_daemon.journal import Event
 from vmcoredd_daemon.manifest import MANIFEST_NAME
+from vmcoredd_daemon.vmcore.inspect import find
 
 pytestmark = pytest.mark.qemu
 
 SIZE = 300_000
-NOTES = 16 << 20
-"""More than all notes take, at the beginning of the vmcore."""
 MEMORY_GOAL_KIB = 40 << 10
 INITRAMFS_GOAL = 10_000_000
 REGISTERS = bytes(range(256)) * 20
@@ -81,10 +80,25 @@ def test_our_own_end_of_the_capture_stops_the_service_first(run: Run) -> None:
 
 
 @MATRIX
-def test_vmcore_without_a_message_bus(run: Run, busless_initramfs: capture.Initramfs) -> None:
-    captured = run(PIPE, initramfs=busless_initramfs)
-    assert_dumps(captured, {})
+def test_registered_collectors_need_no_message_bus(run: Run, busless_initramfs: capture.Initramfs) -> None:
+    captured = run(PIPE, registered("firmware"), initramfs=busless_initramfs)
+    assert_dumps(captured, {"firmware": REGISTERS})
     assert captured.events(Event.BUS_UNAVAILABLE)
+
+
+@MATRIX
+def test_unit_that_runs_one_registered_collector(run: Run) -> None:
+    captured = run(registered("firmware", "Enabled=no"), units.instance("vmcoredd-collect@firmware"))
+    assert_dumps(captured, {"firmware": REGISTERS})
+
+
+@MATRIX
+def test_filtered_and_compressed_vmcore(run: Run) -> None:
+    kdump = {"etc/vmcoredd/vmcoredd.conf.d/format.conf": b"[Vmcoredd]\nFormat=kdump\n"}
+    captured = run(CALLBACK, PIPE, kdump)
+    assert_dumps(captured, BOTH)
+    assert_filtered(captured)
+    assert not captured.events(Event.FORMAT_CHANGED)
 
 
 @MATRIX
@@ -124,11 +138,20 @@ def test_configuration_that_makes_no_sense_leaves_a_plain_vmcore(run: Run) -> No
 @MATRIX
 def test_disk_too_small_for_the_memory(run: Run) -> None:
     captured = run(CALLBACK, PIPE, disk_mib=100)
+    assert_dumps(captured, BOTH)
+    assert_filtered(captured)
+    (changed,) = captured.events(Event.FORMAT_CHANGED)
+    assert "bytes are free, the source has" in changed["MESSAGE"]
+
+
+@MATRIX
+def test_disk_too_small_even_for_what_makedumpfile_leaves(run: Run) -> None:
+    captured = run(CALLBACK, PIPE, disk_mib=20)
     vmcore = captured.vmcore("vmcore-incomplete")
     assert {dump.name for dump in judges.crash(vmcore)} == {*BOTH, MANIFEST_NAME}
     assert judges.osrelease(vmcore) == rig.find_kernel().release
     (written,) = captured.events(Event.VMCORE_WRITTEN)
-    assert "the target has no room for" in written["MESSAGE"]
+    assert "No space left on device" in written["MESSAGE"]
     # What was acknowledged is still in the spool, because the vmcore is not whole.
     assert len(list(captured.target.glob(".vmcoredd-spool/*/*.note"))) == len(BOTH)
 
@@ -152,6 +175,13 @@ def test_memory_and_initramfs_that_we_take(run: Run, capture_initramfs: capture.
     assert size < INITRAMFS_GOAL
 
 
+def registered(name: str, *settings: str) -> units.Files:
+    """A collector that the service knows by a file."""
+    data = f"{units.VENDOR}/{name}.bin"
+    lines = ["[Collector]", f"Exec=cat /{data}", "Size=64K", *settings, ""]
+    return {f"etc/vmcoredd/collectors.d/{name}.conf": "\n".join(lines).encode(), data: REGISTERS}
+
+
 def assert_dumps(captured: capture.Captured, dumps: dict[str, bytes]) -> None:
     """The vmcore has these device dumps, as crash, its manifest and the journal see it."""
     require("crash")
@@ -162,9 +192,20 @@ def assert_dumps(captured: capture.Captured, dumps: dict[str, bytes]) -> None:
         name: (str(len(data)), hashlib.sha256(data).hexdigest()) for name, data in dumps.items()
     }
     with vmcore.open("rb") as file:
-        content = file.read(NOTES)
-    for data in dumps.values():
-        assert data in content
+        inspection = find(file.fileno(), str(vmcore))
+        for dump in inspection.device_dumps:
+            if dump.name != MANIFEST_NAME:
+                assert inspection.image.pread(len(dumps[dump.name]), dump.offset) == dumps[dump.name]
+
+
+def assert_filtered(captured: capture.Captured) -> None:
+    """The vmcore is kdump-compressed, and what makedumpfile reads in it is the log of the kernel that died."""
+    vmcore = captured.vmcore()
+    assert vmcore.read_bytes()[:8] == b"KDUMP   "
+    assert judges.osrelease(vmcore) == rig.find_kernel().release
+    log = judges.makedumpfile(vmcore, vmcore.with_name("dmesg"), "--dump-dmesg").read_text()
+    assert log == captured.vmcore("vmcore-dmesg.txt").read_text()
+    assert rig.MARKER in log
 
 
 def report(initramfs: capture.Initramfs, captured: capture.Captured) -> None:
