@@ -9,8 +9,17 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from vmcoredd_daemon.collectors.builtin import BUILT_IN
+
 READY_TIMEOUT = 20.0
 STOP_TIMEOUT = 60.0
+
+
+def mask_built_in(directory: Path) -> None:
+    """Switch off the collectors that would find the devices of this machine."""
+    directory.mkdir(exist_ok=True)
+    for name in BUILT_IN:
+        (directory / f"{name}.conf").touch()
 
 
 class Service:
@@ -25,6 +34,7 @@ class Service:
         self._log = directory / "daemon.log"
         self._configuration = directory / "vmcoredd.conf"
         self._configuration.write_text(f"[Vmcoredd]\n{configuration}\n")
+        mask_built_in(directory / "collectors.d")
         self._source = source
         # Development mode shows what is not closed, and makes asyncio several times slower.
         self._python = [sys.executable, "-X", "dev"] if dev_mode else [sys.executable]

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli import run
+from tests.service import mask_built_in
 
 TEXT = (Path(__file__).parent.parent / "docs" / "collectors.md").read_text()
 INTERFACES = sorted(os.listdir("/sys/class/net"))
@@ -19,7 +20,7 @@ def blocks(language: str) -> list[str]:
 
 def test_examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     directory = tmp_path / "collectors.d"
-    directory.mkdir()
+    mask_built_in(directory)
     (tmp_path / "vmcoredd.conf").touch()
     for name, text in zip(("kernel", "net"), blocks("ini"), strict=True):
         (directory / f"{name}.conf").write_text(text)

@@ -12,7 +12,7 @@ import pytest
 
 from tests.caller import call, options
 from tests.cli import run
-from tests.service import Service
+from tests.service import Service, mask_built_in
 from tests.test_daemon import manifest
 from vmcoredd_daemon.bus import Connection
 from vmcoredd_daemon.errors import CallFailed
@@ -55,7 +55,7 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (packages / "entry_points.txt").write_text("\n".join(["[vmcoredd.collectors]", *lines, ""]))
     (packages / "METADATA").write_text("Metadata-Version: 2.1\nName: vendor\nVersion: 1\n")
     monkeypatch.setenv("PYTHONPATH", str(packages.parent))
-    (tmp_path / "collectors.d").mkdir()
+    mask_built_in(tmp_path / "collectors.d")
     return tmp_path / "collectors.d"
 
 

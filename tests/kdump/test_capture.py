@@ -13,6 +13,7 @@ import pytest
 from tests import judges
 from tests.kdump import capture, rig, units
 from tests.tools import require
+from vmcoredd_daemon.collectors.builtin import BUILT_IN
 from vmcoredd_daemon.journal import Event
 from vmcoredd_daemon.manifest import MANIFEST_NAME
 from vmcoredd_daemon.vmcore.inspect import find
@@ -35,15 +36,17 @@ Run = Callable[..., capture.Captured]
 
 @pytest.fixture
 def run(capture_initramfs: capture.Initramfs, tmp_path: Path) -> Run:
-    """Run a scenario: helpers, and what differs from the usual machine."""
+    """Run a scenario: helpers, and what differs from the usual machine, with our own collectors or without."""
 
     def run(
         *helpers: units.Files,
         verb: str = "poweroff",
+        built_in: bool = False,
         initramfs: capture.Initramfs = capture_initramfs,
-        **machine: int,
+        **machine: object,
     ) -> capture.Captured:
-        files = {name: file for unit in [units.watched(), *helpers] for name, file in unit.items()}
+        masks = {} if built_in else {f"etc/vmcoredd/collectors.d/{name}.conf": b"" for name in BUILT_IN}
+        files = {name: file for unit in [units.watched(), masks, *helpers] for name, file in unit.items()}
         end = units.finally_do(verb) if verb else {}
         scenario = capture.Scenario(files={**files, **end}, **machine)  # type: ignore[arg-type]
         captured = capture.capture(tmp_path, initramfs, scenario)

@@ -57,8 +57,8 @@ def test_machine_ends_with_all_dumps_where_a_helper_hangs_and_the_disk_is_full(r
 
 
 def assert_dump(vmcore: Path) -> None:
-    """crash lists the helper's device dump and the manifest."""
-    assert [dump.name for dump in judges.crash(vmcore)] == [DUMP_NAME, MANIFEST_NAME]
+    """crash lists the helper's device dump, one that a collector of our own has made, and the manifest."""
+    assert {DUMP_NAME, "pci", MANIFEST_NAME} <= {dump.name for dump in judges.crash(vmcore)}
     with vmcore.open("rb") as file:
         assert debian.REGISTERS in file.read(4 << 20)
 

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The registered collectors of this machine: files in ``collectors.d``, and entry points of Python packages.
+"""The registered collectors of this machine: files in ``collectors.d``, entry points of Python packages, our own.
 
-A file without ``Exec=`` that has the name of an entry point is for that: ``Enabled=``, ``TimeoutSec=`` and
-``ConditionPathExists=`` hold for it, too.
+One of our own is known as an entry point is, and a package's of the same name takes its place. A file without
+``Exec=`` that has the name of one is for that: ``Enabled=``, ``TimeoutSec=`` and ``ConditionPathExists=`` hold for
+it, too.
 """
 
 from collections.abc import Sequence
@@ -12,8 +13,11 @@ from pathlib import Path
 
 from ..errors import InvalidConfiguration, VmcoreddError
 from . import Collector, python, settings
+from .builtin import BUILT_IN
 from .command import CommandCollector
 from .settings import Settings
+
+BUILT_IN_PACKAGE = f"{__package__}.builtin"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +70,8 @@ class Registered:
 
 
 def find(directories: Sequence[Path]) -> dict[str, Registered]:
-    """Return the collectors of *directories* and of all installed packages, by name. Blocks."""
-    entry_points = python.registered()
+    """Return the collectors of *directories*, of all installed packages, and our own, by name. Blocks."""
+    entry_points = _built_in() | python.registered()
     found = {name: Registered(name, entry_point=entry_points[name]) for name in entry_points}
     for name, loaded in settings.load(directories).items():
         if loaded is None:
@@ -81,3 +85,9 @@ def find(directories: Sequence[Path]) -> dict[str, Registered]:
         else:
             found[name] = Registered(name, loaded, error=InvalidConfiguration(f"{name}.conf: Exec= is missing"))
     return dict(sorted(found.items()))
+
+
+def _built_in() -> dict[str, EntryPoint]:
+    return {
+        name: EntryPoint(name, f"{BUILT_IN_PACKAGE}.{value}", python.GROUP) for name, value in BUILT_IN.items()
+    }
