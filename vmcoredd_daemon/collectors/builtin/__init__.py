@@ -9,5 +9,12 @@ them.
 from collections.abc import Mapping
 from types import MappingProxyType
 
-BUILT_IN: Mapping[str, str] = MappingProxyType({"pci": "pci:Pci"})
+BUILT_IN: Mapping[str, str] = MappingProxyType(
+    {
+        "firmware_tables": "firmware_tables:FirmwareTables",
+        "nvme": "nvme:Nvme",
+        "pci": "pci:Pci",
+        "pstore": "pstore:Pstore",
+    }
+)
 """For each collector its module in this package, and its class."""
