@@ -12,8 +12,8 @@ from .files import Problems
 class Pstore:
     """One device dump, ``pstore``: a tar archive of ``/sys/fs/pstore``; a file's time is that of the event.
 
-    Backends are ERST, EFI variables, ramoops (Linux ``Documentation/ABI/testing/pstore``): some kB, up to a few MB.
-    It survives a power cut, and nothing is removed here. The kernel that has just died is in it only with
+    Backends are ERST, EFI variables, ramoops (Linux ``Documentation/ABI/testing/pstore``): some kB to a few MB. It
+    survives a power cut, and nothing is removed here. The kernel that has just died is in it only with
     ``crash_kexec_post_notifiers``. Where the root file system is up, systemd-pstore.service may have moved the
     files to ``/var/lib/systemd/pstore`` before: they are on the disk then.
     """
