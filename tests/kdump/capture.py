@@ -24,7 +24,7 @@ ROOT = Path(__file__).parent.parent.parent
 PROGRAM = Path(sysconfig.get_path("scripts"), "vmcoredd-daemon")
 DRACUT_DIRECTORY = Path("/usr/lib/dracut")
 DRACUT_MODULES = "systemd systemd-initrd base systemd-journald fs-lib"
-DRIVERS = "virtio_pci virtio_blk ext4"
+DRIVERS = "virtio_pci virtio_blk ext4 vmxnet3"
 
 PROGRAMS = ("dracut", "mkfs.ext4", "debugfs", "zstd", "dbus-daemon")
 
@@ -68,6 +68,8 @@ class Scenario:
     disk_mib: int = 1024
     """0: there is no disk."""
     cpus: int = 1
+    devices: tuple[str, ...] = ()
+    """Options of QEMU's."""
     timeout: float = 100.0
 
 
@@ -167,7 +169,7 @@ def capture(workdir: Path, initramfs: Initramfs, scenario: Scenario) -> Captured
         command_line=f"console=ttyS0 crashkernel={scenario.crashkernel} panic=1",
         memory_mib=scenario.memory_mib,
         disks=disks,
-        qemu_options=("-smp", str(scenario.cpus)),
+        qemu_options=("-smp", str(scenario.cpus), *scenario.devices),
     )
     console = rig.boot(machine, workdir / "console.log", timeout=scenario.timeout)
     target = workdir / "target"

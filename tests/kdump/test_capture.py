@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 
 from tests import judges
+from tests.collectors.builtin.collecting import members
 from tests.kdump import capture, rig, units
 from tests.tools import require
 from vmcoredd_daemon.collectors.builtin import BUILT_IN
 from vmcoredd_daemon.journal import Event
 from vmcoredd_daemon.manifest import MANIFEST_NAME
-from vmcoredd_daemon.vmcore.inspect import find
+from vmcoredd_daemon.vmcore.inspect import find, inspect
 
 pytestmark = pytest.mark.qemu
 
@@ -87,6 +88,25 @@ def test_registered_collectors_need_no_message_bus(run: Run, busless_initramfs: 
     captured = run(PIPE, registered("firmware"), initramfs=busless_initramfs)
     assert_dumps(captured, {"firmware": REGISTERS})
     assert captured.events(Event.BUS_UNAVAILABLE)
+
+
+@MATRIX
+def test_devices_are_dumped_without_a_line_of_configuration(run: Run, tmp_path: Path) -> None:
+    erst = tmp_path / "erst"
+    erst.write_bytes(bytes(64 << 10))
+    memory = f"memory-backend-file,id=erst,size=64K,share=on,mem-path={erst}"
+    devices = ("-device", "nvme,serial=vmcoredd,addr=10", "-device", "vmxnet3,addr=11")
+    captured = run(PIPE, built_in=True, devices=(*devices, "-object", memory, "-device", "acpi-erst,memdev=erst"))
+    dumps = contents(captured.vmcore())
+    assert {"pci", "dmi", "acpi_apei", "nvme_0000:00:10.0", "vmxnet3_0000:00:11.0", "registers"} <= set(dumps)
+    controller = members(dumps["nvme_0000:00:10.0"])
+    assert controller["identify_controller"][4:24] == b"vmcoredd".ljust(20)
+    assert len(controller["smart_log"]) == len(controller["firmware_slot_log"]) == 512
+    network = members(dumps["vmxnet3_0000:00:11.0"])
+    assert b"bus-info: 0000:00:11.0\n" in network["driver"]
+    assert len(network["registers"]) > 100
+    assert members(dumps["acpi_apei"])["ERST"].startswith(b"ERST")
+    assert not captured.events(Event.DUMP_FAILED)
 
 
 @MATRIX
@@ -183,6 +203,17 @@ def registered(name: str, *settings: str) -> units.Files:
     data = f"{units.VENDOR}/{name}.bin"
     lines = ["[Collector]", f"Exec=cat /{data}", "Size=64K", *settings, ""]
     return {f"etc/vmcoredd/collectors.d/{name}.conf": "\n".join(lines).encode(), data: REGISTERS}
+
+
+def contents(vmcore: Path) -> dict[str, bytes]:
+    """The device dumps of a vmcore, as the manifest has their sizes."""
+    with vmcore.open("rb") as file:
+        inspection = inspect(file.fileno(), str(vmcore))
+        assert inspection.problems == ()
+        return {
+            dump.name: inspection.image.pread(dump.size if dump.true_size is None else dump.true_size, dump.offset)
+            for dump in inspection.device_dumps
+        }
 
 
 def assert_dumps(captured: capture.Captured, dumps: dict[str, bytes]) -> None:

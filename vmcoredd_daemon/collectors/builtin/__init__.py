@@ -11,9 +11,13 @@ from types import MappingProxyType
 
 BUILT_IN: Mapping[str, str] = MappingProxyType(
     {
+        "devcoredump": "devcoredump:Devcoredump",
+        "edac": "edac:Edac",
+        "ethtool": "ethtool:Ethtool",
         "firmware_tables": "firmware_tables:FirmwareTables",
         "nvme": "nvme:Nvme",
         "pci": "pci:Pci",
+        "pmt": "pmt:Pmt",
         "pstore": "pstore:Pstore",
     }
 )

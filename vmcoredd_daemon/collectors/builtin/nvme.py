@@ -84,8 +84,8 @@ class Nvme:
     cleared. At most 8 MiB and some seconds, by ``NVME_IOCTL_ADMIN_CMD`` on ``/dev/nvmeN`` (Linux
     ``include/uapi/linux/nvme_ioctl.h``).
 
-    The driver of the capture kernel has reset the controller. All of it is kept by the controller over a reset,
-    if it has not lost its power; SMART, firmware slots and telemetry even then.
+    The driver of the capture kernel has reset the controller, which may clear the error log; SMART, with its
+    count of errors, firmware slots and telemetry stay.
     """
 
     def __init__(self, root: Path = Path("/")) -> None:

@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""EDAC: memory errors, and where in the machine they are."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from .files import write_lines
+
+NAMES = (
+    "mc/mc*/mc_name",
+    "mc/mc*/[cu]e_*count",
+    "mc/mc*/*/dimm_[ceulm]*",
+    "mc/mc*/*/size",
+    "mc/mc*/csrow*/ch*_[cd]*",
+    "pci/pci*/*_count",
+)
+
+
+class Edac:
+    """One device dump, ``edac``: counters, labels and places of DIMMs, as ``grep -r`` prints files.
+
+    From ``/sys/devices/system/edac`` (Linux ``Documentation/ABI/testing/sysfs-devices-edac``), some kB. Drivers
+    of the capture kernel count from zero; labels say which DIMM an address in the log belongs to. Often they are
+    not in an initramfs: then there is nothing.
+    """
+
+    def __init__(self, root: Path = Path("/")) -> None:
+        self._directory = root / "sys/devices/system/edac"
+
+    def device_dumps(self) -> Iterator[tuple[str, int]]:
+        """Return the one, where a driver has found a memory controller."""
+        if files := self._files():
+            # A short value behind a name.
+            yield "edac", len(files) * 512
+
+    def collect(self, dump_name: str, data: BinaryIO) -> None:
+        """Write all of it; raise OSError in the end if a file could not be read."""
+        write_lines(self._files(), self._directory, data)
+
+    def _files(self) -> list[Path]:
+        return sorted({file for name in NAMES for file in self._directory.glob(name)})

@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Network devices: what their drivers give to ethtool, registers and firmware dumps."""
+
+import errno
+import fcntl
+import os
+import socket
+import struct
+from array import array
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from .archive import Archive, archive_size
+from .files import Problems
+
+# linux/sockios.h, struct ifreq of linux/if.h
+SIOCETHTOOL = 0x8946
+IFREQ = struct.Struct("16sQ16x")
+
+# linux/ethtool.h
+ETHTOOL_GDRVINFO = 0x03
+ETHTOOL_GREGS = 0x04
+ETHTOOL_GET_DUMP_FLAG = 0x3F
+ETHTOOL_GET_DUMP_DATA = 0x40
+DRVINFO = struct.Struct("=I32s32s32s32s32s12s5I")
+REGS = struct.Struct("=III")
+DUMP = struct.Struct("=IIII")
+
+MAX_DATA = 16 << 20
+"""Bytes of registers, and of a firmware dump: the kernel takes as much memory again."""
+
+VERSION_ROOM = 64
+"""Bytes for the line that has the version of the registers."""
+
+Ask = Callable[[str, "array[int]"], None]
+"""Lets the driver of an interface fill in a structure of linux/ethtool.h. Raises OSError."""
+
+
+@dataclass(frozen=True, slots=True)
+class Interface:
+    """What a driver says of one interface."""
+
+    name: str
+    dump_name: str
+    """Driver and address, as cxgb4 names its device dump: ``cxgb4_0000:02:00.4``."""
+    info: str
+    registers: int
+    """Bytes of registers."""
+    dump: int
+    """Bytes of a dump that the driver would give now."""
+    problem: OSError | None = None
+    """Why the driver says nothing."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of the archive at most."""
+        return archive_size([len(self.info) + VERSION_ROOM, self.registers, self.dump])
+
+
+class Ethtool:
+    """One device dump, a tar archive, for each network device with registers or a dump: ``igb_0000:02:00.0``.
+
+    ``driver`` is the text of ``ethtool -i``, and the version of the registers; ``registers`` is what
+    ``ethtool -d ETH raw on`` writes, and ``ethtool -d ETH file registers`` decodes where an interface has the same
+    driver. ``dump`` is what ``ethtool -w ETH data FILE`` writes. Some kB, with a dump up to 16 MB.
+    By the ioctl SIOCETHTOOL (Linux ``include/uapi/linux/ethtool.h``).
+
+    The driver of the capture kernel has reset most devices: registers are of after that, with the link, and
+    counters that the device keeps. A dump is what the firmware has saved, if the driver asks for that.
+    Virtual functions have nothing of their own, and are left out.
+    """
+
+    def __init__(self, root: Path = Path("/"), ask: Ask | None = None) -> None:
+        self._interfaces = root / "sys/class/net"
+        self._ask = ask or _ask
+
+    def device_dumps(self) -> Iterator[tuple[str, int]]:
+        """Return one for each device. Waits for the kernel's lock of network devices."""
+        for interface in self._found():
+            yield interface.dump_name, interface.size
+
+    def collect(self, dump_name: str, data: BinaryIO) -> None:
+        """Write what there is of one; raise OSError in the end if a part failed."""
+        interface = next((found for found in self._found() if found.dump_name == dump_name), None)
+        if interface is None:
+            raise OSError(errno.ENODEV, os.strerror(errno.ENODEV), dump_name)
+        if interface.problem is not None:
+            raise interface.problem
+        archive = Archive(data)
+        with Problems() as problems:
+            info = interface.info.encode()
+            if interface.registers:
+                with problems.kept():
+                    answer = self._request(interface.name, REGS, ETHTOOL_GREGS, 0, interface.registers)
+                    info += f"registers-version: {REGS.unpack_from(answer)[1]:#x}\n".encode()
+                    _add(archive, "registers", answer, REGS, interface.registers)
+            if interface.dump:
+                with problems.kept():
+                    answer = self._request(interface.name, DUMP, ETHTOOL_GET_DUMP_DATA, 0, 0, interface.dump)
+                    _add(archive, "dump", answer, DUMP, min(DUMP.unpack_from(answer)[3], interface.dump))
+            archive.add("driver", len(info), [info])
+            archive.finish()
+
+    def _found(self) -> Iterator[Interface]:
+        for path in sorted(self._interfaces.glob("*/device")):
+            if not (path / "physfn").exists():
+                name = path.parent.name
+                try:
+                    found = self._interface(name)
+                except OSError as error:
+                    if error.errno in (errno.EOPNOTSUPP, errno.ENODEV):
+                        continue
+                    problem = OSError(error.errno, error.strerror, name)
+                    found = Interface(name, f"net_{name}", "", 0, 0, problem)
+                if found.registers or found.dump or found.problem:
+                    yield found
+
+    def _interface(self, name: str) -> Interface:
+        answer = self._request(name, DRVINFO, ETHTOOL_GDRVINFO)
+        fields = DRVINFO.unpack_from(answer)
+        driver, version, firmware, bus = (_text(field) for field in fields[1:5])
+        try:
+            dump = DUMP.unpack_from(self._request(name, DUMP, ETHTOOL_GET_DUMP_FLAG))[3]
+        except OSError as error:
+            if error.errno != errno.EOPNOTSUPP:
+                raise
+            dump = 0
+        lines = {"driver": driver, "version": version, "firmware-version": firmware, "bus-info": bus}
+        info = "".join(f"{key}: {value}\n" for key, value in {"interface": name, **lines}.items())
+        dump_name = f"{driver}_{bus or name}"[:43]
+        return Interface(name, dump_name, info, min(fields[-1], MAX_DATA), min(dump, MAX_DATA))
+
+    def _request(self, name: str, kind: struct.Struct, *values: int) -> "array[int]":
+        """Return the answer to the request *values*; the last may be the size of the data behind the structure."""
+        size = values[-1] if len(values) > 1 else 0
+        request = array("B", struct.pack(f"={len(values)}I", *values) + bytes(kind.size - 4 * len(values) + size))
+        self._ask(name, request)
+        return request
+
+
+def _add(archive: Archive, name: str, answer: "array[int]", kind: struct.Struct, size: int) -> None:
+    with memoryview(answer) as view:
+        archive.add(name, size, [bytes(view[kind.size : kind.size + size])])
+
+
+def _text(field: bytes) -> str:
+    """Return the ASCII of a C string."""
+    return field.partition(b"\0")[0].decode("ascii", "replace").replace("\ufffd", "?").strip()
+
+
+def _ask(name: str, request: "array[int]") -> None:
+    address, _ = request.buffer_info()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        # So small an argument is copied, and other threads run during the call.
+        fcntl.ioctl(any_socket, SIOCETHTOOL, bytearray(IFREQ.pack(name.encode(), address)))
