@@ -9,6 +9,7 @@ import pytest
 
 from tests.cli import run
 from tests.service import mask_built_in
+from vmcoredd_daemon.collectors.builtin import BUILT_IN
 
 TEXT = (Path(__file__).parent.parent / "docs" / "collectors.md").read_text()
 INTERFACES = sorted(os.listdir("/sys/class/net"))
@@ -16,6 +17,12 @@ INTERFACES = sorted(os.listdir("/sys/class/net"))
 
 def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
+
+
+def test_built_in_collectors_are_all_in_the_table() -> None:
+    assert {name for name in re.findall(r"^\| (\w+) \|", TEXT, re.MULTILINE) if name != "collector"} == set(
+        BUILT_IN
+    )
 
 
 def test_examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from tests import judges
 from tests.tools import require
+from vmcoredd_daemon.collectors.builtin import BUILT_IN
 from vmcoredd_daemon.config import _KEYS, Configuration, load
 from vmcoredd_daemon.journal import Event
 
@@ -127,6 +128,12 @@ def test_listed_files_have_no_source_that_would_be_compiled(listed: dict[str, st
     # Only an editable installation, such as this may be, needs the sources of its own modules.
     assert all("/vmcoredd_daemon/" in path for path in sources)
     assert not any("/pytest" in path or "/test" in path.rpartition("/")[2] for path in listed)
+
+
+def test_listed_files_have_the_built_in_collectors(listed: dict[str, str]) -> None:
+    for value in BUILT_IN.values():
+        assert any(f"/collectors/builtin/{value.partition(':')[0]}." in path for path in listed)
+    assert any("/tarfile." in path for path in listed)
 
 
 def test_initramfs_tools_hook_copies_the_same_files(
