@@ -121,11 +121,16 @@ def test_controllers_on_pci_are_found(tmp_path: Path) -> None:
     ):
         files = {"address": address, "transport": transport, "state": state}
         tree(tmp_path, {f"sys/class/nvme/nvme{number}/{name}": f"{files[name]}\n".encode() for name in files})
-    tree(tmp_path, {"dev/nvme2": b"no device file"})
+    tree(tmp_path, {"dev/nvme2": b"no device file", "sys/class/nvme/nvme3/transport": b"pcie\n"})
     made = collect(Nvme(tmp_path))
     assert sorted(made) == ["nvme_0000:03:00.0", "nvme_0000:04:00.0"]
     assert "nvme0: the controller is dead" in made["nvme_0000:03:00.0"][1]
     assert "Inappropriate ioctl for device" in made["nvme_0000:04:00.0"][1]
+
+
+def test_controller_that_is_gone(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match=r"No such device: .nvme_0000:03:00\.0."):
+        Nvme(tmp_path).collect("nvme_0000:03:00.0", io.BytesIO())
 
 
 def test_machine_without_controllers(tmp_path: Path) -> None:

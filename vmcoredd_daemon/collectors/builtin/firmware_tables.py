@@ -43,7 +43,7 @@ class FirmwareTables:
         """Write one of them; raise OSError in the end if a part of it could not be read."""
         if dump_name == "dmi":
             entry_point = b"".join(chunks(self._entry_point))
-            data.write(relocated(entry_point, self._dmi.stat().st_size).ljust(ENTRY_POINT_SIZE, b"\0"))
+            data.write(relocated(entry_point).ljust(ENTRY_POINT_SIZE, b"\0"))
             copy(self._dmi, data)
             return
         archive = Archive(data)
@@ -57,15 +57,13 @@ class FirmwareTables:
         return sorted(file for name in TABLES for file in self._acpi.glob(name) if file.is_file())
 
 
-def relocated(entry_point: bytes, table_size: int) -> bytes:
+def relocated(entry_point: bytes) -> bytes:
     """Return an SMBIOS entry point that says that the table is at ENTRY_POINT_SIZE, where dmidecode looks for it.
 
     Offsets and checksums are those of DSP0134, 5.2. Raises OSError for another kind.
     """
     changed = bytearray(entry_point)
     if changed.startswith(b"_SM3_") and 24 <= len(changed) <= MAX_ENTRY_POINT_SIZE:
-        # The maximum is a size that the file has.
-        changed[0x0C:0x10] = table_size.to_bytes(4, "little")
         changed[0x10:0x18] = ENTRY_POINT_SIZE.to_bytes(8, "little")
         _set_checksum(changed, 0x05, slice(0, changed[0x06]))
     elif changed.startswith(b"_SM_") and len(changed) == MAX_ENTRY_POINT_SIZE:

@@ -3,6 +3,7 @@
 
 import errno
 import fcntl
+import logging
 import os
 import struct
 from array import array
@@ -71,6 +72,8 @@ class Command:
         return bytearray(PASSTHRU_CMD.pack(*fields))
 
 
+log = logging.getLogger(__name__)
+
 Send = Callable[[Command], bytes]
 """Sends a command to a controller, and returns what it has answered. Raises OSError."""
 
@@ -98,7 +101,9 @@ class Nvme:
 
     def collect(self, dump_name: str, data: BinaryIO) -> None:
         """Write the log pages of one; raise OSError in the end for those that it did not give."""
-        controller = self._controllers()[dump_name.removeprefix("nvme_")]
+        controller = self._controllers().get(dump_name.removeprefix("nvme_"))
+        if controller is None:
+            raise OSError(errno.ENODEV, os.strerror(errno.ENODEV), dump_name)
         state = (controller / "state").read_text().strip()
         if state != "live":
             raise OSError(f"{controller.name}: the controller is {state}")
@@ -111,13 +116,16 @@ class Nvme:
 
     def _controllers(self) -> dict[str, Path]:
         """Return the directories of controllers by their PCI address."""
-        found = (path for path in sorted(self._root.glob("sys/class/nvme/nvme*")))
-        return {
-            (path / "address").read_text().strip(): path
-            for path in found
-            # The others are behind a network, and outlive this machine.
-            if (path / "transport").read_text().strip() == "pcie"
-        }
+        found = {}
+        for path in sorted(self._root.glob("sys/class/nvme/nvme*")):
+            try:
+                # The others are behind a network, and outlive this machine.
+                if (path / "transport").read_text().strip() == "pcie":
+                    found[(path / "address").read_text().strip()] = path
+            except OSError as error:
+                # It has gone since it was listed; without an address there is nothing to name.
+                log.info("%s: %s", path.name, error.strerror)
+        return found
 
 
 def send(fd: int, command: Command) -> bytes:
