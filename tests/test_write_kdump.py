@@ -172,6 +172,18 @@ async def test_target_with_room_for_device_dumps_and_a_part(
         assert judges.osrelease(written.path) == judges.osrelease(source_vmcore)
 
 
+async def test_target_without_room_for_makedumpfile_and_the_notes(
+    dumps: DumpList, source_vmcore: Path, tmp_path: Path
+) -> None:
+    # Less than what is kept free for both, and more than the notes take.
+    with tmpfs(tmp_path / "target", 3 * MIB // 2) as target:
+        written = await write(dumps, source_vmcore, target)
+        assert written.path.name == "vmcore-incomplete"
+        assert "the target has no room for" in written.error
+        assert written.fallback.endswith("cannot write: No space left on device")
+        assert names(written.path) == ["nic0", "nic1", MANIFEST_NAME]
+
+
 async def test_more_device_dumps_than_can_be_attached(
     dumps: DumpList, source_vmcore: Path, tmp_path: Path
 ) -> None:
