@@ -25,7 +25,6 @@ from .output import Format, Output
 from .vmcore.copy import NO_SPACE, sync_directory
 from .write_elf import write_device_dumps, write_elf
 from .write_job import Job, Progress, Written, kept_free
-from .write_kdump import write_kdump
 
 JOURNAL_ROOM = 1 << 20
 """Bytes that are kept free for the journal, which says what went wrong."""
@@ -146,7 +145,7 @@ def _write_or_fall_back(job: Job) -> Written:
 def _filtered(job: Job) -> Written:
     """Write what was asked for, a kdump-compressed vmcore, or an ELF vmcore where that cannot be."""
     try:
-        return write_kdump(job)
+        return _compress(job)
     except VmcoreddError as error:
         message = f"The vmcore is written in ELF format: {error}"
         record(Event.FORMAT_CHANGED, logging.ERROR, message, source=job.source, format=Format.ELF)
@@ -163,7 +162,14 @@ def _whole(job: Job) -> Written:
         # Zero pages are no loss; what else goes is decided by the room that there is.
         output = replace(job.output, format=Format.KDUMP, dump_level=1)
         try:
-            return write_kdump(replace(job, output=output), reason)
+            return _compress(replace(job, output=output), reason)
         except VmcoreddError as error:
             record(Event.FORMAT_CHANGED, logging.ERROR, f"Back to ELF format: {error}", format=Format.ELF)
     return write_elf(job)
+
+
+def _compress(job: Job, fallback: str = "") -> Written:
+    # Not before it is needed: a megabyte for as long as the service waits.
+    from .write_kdump import write_kdump
+
+    return write_kdump(job, fallback)
