@@ -25,10 +25,11 @@ from vmcoredd_daemon.errors import Busy, InvalidVmcore, NameInUse, NoSpace, Quot
 from vmcoredd_daemon.manifest import MANIFEST_NAME, Failure, Manifest, ManifestSource, load
 from vmcoredd_daemon.note import ByteOrder, note_size
 from vmcoredd_daemon.vmcore.attach import attach
-from vmcoredd_daemon.vmcore.attach_files import NamedFile, attach_files
+from vmcoredd_daemon.vmcore.attach_files import attach_files
 from vmcoredd_daemon.vmcore.image import file_image
 from vmcoredd_daemon.vmcore.inspect import find, read_manifest
 from vmcoredd_daemon.vmcore.kdump import read_header
+from vmcoredd_daemon.vmcore.named_file import NamedFile
 
 OPTIONS = ["ELF", "-E", "-c", "-l", "-z", "-p"]
 KERNELS = {"kernel_a": b"a" * 5000, "kernel_b": b"b"}
@@ -192,8 +193,8 @@ def test_manifests_become_one(tmp_path: Path) -> None:
         assert [dump.name for dump in found.device_dumps] == ["kernel", "nic", "disk", MANIFEST_NAME]
         merged = load(read_manifest(found.image, found.device_dumps[-1]))
     assert [(dump.name, dump.size, dump.collector) for dump in merged.device_dumps] == [
-        ("nic", 9, "attach"),
-        ("disk", 7, "attach"),
+        ("nic", 9, "vmcoredd attach"),
+        ("disk", 7, "vmcoredd attach"),
     ]
     assert all(0 < dump.started_usec <= dump.finished_usec <= merged.written_usec for dump in merged.device_dumps)
     assert (merged.failures, merged.failures_forgotten, merged.source) == ((failure,), 2, source)

@@ -26,6 +26,9 @@ MAX_EXTENTS = 1 << 14
 MAX_NOTES_END = 0x7FFFF000
 """crash reads everything before the first PT_LOAD with one read(), which returns at most this many bytes."""
 
+MAX_DEVICE_DUMPS = 64
+"""crash's NR_DEVICE_DUMPS; it drops further ones in silence."""
+
 ELF32_MAX = 0xFFFFFFFF
 """The largest offset in a 32-bit program header."""
 
