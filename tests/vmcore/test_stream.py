@@ -16,10 +16,9 @@ from hypothesis import strategies as st
 
 from tests import judges
 from tests.elf_writer import Core, Load, device_dump, note
-from tests.flat import END, HEADER, flatten, makedumpfile_flat, makedumpfile_restore, overlaps, restore, split
+from tests.flat import END, HEADER, flatten, makedumpfile_flat, overlaps, restore, split
 from tests.fuzz import stream as fuzz
 from vmcoredd_daemon.errors import InvalidVmcore, NameInUse, QuotaExceeded, VmcoreddError, WriteFailed
-from vmcoredd_daemon.manifest import MANIFEST_NAME
 from vmcoredd_daemon.vmcore import withheld
 from vmcoredd_daemon.vmcore.file_additions import FileAdditions
 from vmcoredd_daemon.vmcore.inspect import inspect
@@ -60,50 +59,6 @@ def dumps(path: Path) -> list[tuple[str, int | None, bool | None]]:
 
 def core(tmp_path: Path, notes: bytes = VMCOREINFO) -> bytes:
     return Core(notes, LOADS).write(tmp_path / "core").read_bytes()
-
-
-@pytest.fixture(scope="module")
-def with_dump(source_vmcore: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The sample with two device dumps and a manifest."""
-    directory = tmp_path_factory.mktemp("with-dump")
-    flat = makedumpfile_flat(source_vmcore, directory / "flat", "-E")
-    (directory / "more").write_bytes(run(flat.read_bytes(), "old_a", "old_b")[0])
-    return makedumpfile_restore(directory / "more", directory / "restored")
-
-
-@pytest.mark.parametrize(
-    "options", [["-E"], ["-c"], ["-l"], ["-z"], ["-p"], ["-E", "-d", "31"], ["-l", "-d", "31"]]
-)
-@pytest.mark.parametrize("before", [[], ["old_a", "old_b"]])
-def test_what_makedumpfile_writes(
-    source_vmcore: Path, with_dump: Path, tmp_path: Path, options: list[str], before: list[str]
-) -> None:
-    source = with_dump if before else source_vmcore
-    flat = makedumpfile_flat(source, tmp_path / "flat", *options)
-    more = tmp_path / "more"
-    output, problems = run(flat.read_bytes(), "nic")
-    more.write_bytes(output)
-    assert problems == []
-    assert not overlaps(split(output))
-    expected = [(name, len(DATA), True) for name in [*before, "nic"]]
-    assert dumps(more)[:-1] == expected
-    assert dumps(more)[-1][0] == MANIFEST_NAME
-    restored = makedumpfile_restore(more, tmp_path / "restored")
-    assert dumps(restored) == dumps(more)
-    listed = judges.crash(restored)
-    assert [dump.name for dump in listed] == [*before, "nic", MANIFEST_NAME]
-    assert [dump.size for dump in listed[:-1]] == [12224] * len(expected)
-    assert judges.osrelease(restored) == judges.osrelease(source)
-    plain = makedumpfile_restore(flat, tmp_path / "plain")
-    if options[0] == "-E":
-        assert judges.same_memory(restored, plain)
-    assert dmesg(restored, tmp_path) == dmesg(plain, tmp_path) != b""
-
-
-def dmesg(vmcore: Path, directory: Path) -> bytes:
-    log = directory / "dmesg"
-    log.unlink(missing_ok=True)
-    return judges.makedumpfile(vmcore, log, "--dump-dmesg").read_bytes()
 
 
 @given(st.lists(st.integers(1, 20_000), max_size=12))
