@@ -19,7 +19,7 @@ from .copy import ExtentCopy, pwrite, write_headers
 from .elf import PT_LOAD, PT_NOTE, Headers, read_headers, walk
 from .formats import Notes, Vmcore
 from .image import file_image
-from .layout import MAX_NOTES_END, DeviceDumpNote, Extent, Layout, Source, place_notes, plan
+from .layout import MAX_NOTES_END, DeviceDumpNote, Extent, Layout, Source, place_notes, plan, plan_moved
 from .replacement import replace_file
 from .verify import own_offsets, verify_notes
 
@@ -128,6 +128,10 @@ def _commit(fd: int, headers: Headers, room: int, size: int) -> None:
         os.fsync(fd)
 
 
+def _is_kernel_layout(headers: Headers, page_size: int) -> bool:
+    return all((load.p_offset - load.p_paddr) % page_size == 0 for load in headers.loads if load.p_filesz)
+
+
 def _is_whole(layout: Layout, source: Source) -> bool:
     return all(load.source_offset + load.size <= source.size for load in layout.loads)
 
@@ -153,7 +157,8 @@ class _NewFile:
     def write(self, out: int, notes: Notes, dumps: Sequence[DeviceDumpNote]) -> tuple[str, ...]:
         """Write it to *out*, and read the notes back; return the names of altered device dumps."""
         source = Source(self._fd, self._vmcore.image.size)
-        layout = plan(source, self._headers, notes(), dumps, self._page_size)
+        planned = plan if _is_kernel_layout(self._headers, self._page_size) else plan_moved
+        layout = planned(source, self._headers, notes(), dumps, self._page_size)
         own = own_offsets(layout.notes, dumps)
         pwrite(out, layout.headers.pack(), 0)
         _copy(out, layout.notes, self._page_size, sparse=True)
