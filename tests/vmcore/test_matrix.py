@@ -104,7 +104,8 @@ def test_file(sources: dict[bool, Path], tmp_path: Path, option: str, dumps_befo
         assert [owner for owner, _ in readelf(vmcore)].count("LINUX") == len(names) + 1
     # No attach makes a file one that makedumpfile needs --non-mmap for.
     again = FILTER if (option, dumps_before) == ("ELF", True) else FILTER[:2]
-    refiltered = makedumpfile(vmcore, tmp_path / "refiltered", "-c" if option == "-l" else "-l", *again)
+    other = {"ELF": "-E", "-E": "-E", "-l": "-c"}.get(option, "-l")
+    refiltered = makedumpfile(vmcore, tmp_path / "refiltered", other, *again)
     judge(refiltered, names, log, others)
     assert contents(refiltered) == contents(vmcore)
 
