@@ -19,6 +19,7 @@ from tests.elf_writer import Core, Load, device_dump, note
 from tests.flat import END, HEADER, flatten, makedumpfile_flat, overlaps, restore, split
 from tests.fuzz import stream as fuzz
 from vmcoredd_daemon.errors import InvalidVmcore, NameInUse, QuotaExceeded, VmcoreddError, WriteFailed
+from vmcoredd_daemon.manifest import MANIFEST_NAME
 from vmcoredd_daemon.vmcore import withheld
 from vmcoredd_daemon.vmcore.file_additions import FileAdditions
 from vmcoredd_daemon.vmcore.inspect import inspect
@@ -75,6 +76,25 @@ def test_elf_in_any_pieces(tmp_path_factory: pytest.TempPathFactory, cuts: list[
     (directory / "whole").write_bytes(whole)
     assert dumps(path)[0] == ("nic", len(DATA), True)
     assert judges.same_memory(path, directory / "whole")
+
+
+def test_described_device_dumps_are_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    data, problems = run(flatten([(0, core(tmp_path))]), "nic", "disk")
+    assert problems == []
+    for _ in range(2):
+        data, problems = run(data, "nic", "wifi")
+        assert problems == []
+        path.write_bytes(data)
+        assert [dump[0] for dump in dumps(path)] == ["disk", "nic", "wifi", MANIFEST_NAME]
+
+
+def test_damaged_manifest_is_kept(tmp_path: Path) -> None:
+    whole = core(tmp_path, device_dump(MANIFEST_NAME.encode(), b"{") + VMCOREINFO)
+    output, problems = run(flatten([(0, whole)]), "nic")
+    assert isinstance(problems, list)
+    assert [problem.endswith("; it is kept as it is") for problem in problems] == [True]
+    assert output.count(MANIFEST_NAME.encode()) == 2
 
 
 def split_kdump(source_vmcore: Path, tmp_path: Path) -> bytes:
