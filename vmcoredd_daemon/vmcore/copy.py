@@ -245,7 +245,7 @@ def _verify(fd: int, layout: Layout, own: Mapping[int, DeviceDumpNote]) -> tuple
     if headers.segments != layout.headers.segments:
         raise WriteFailed("the program headers do not read back as written")
     start = headers.notes[0].p_offset
-    return verify_notes(fd, walk(image, headers), start, start + headers.notes[0].p_filesz, own)
+    return verify_notes(image, walk(image, headers), start, start + headers.notes[0].p_filesz, own)
 
 
 def sync_directory(path: Path) -> None:
