@@ -42,6 +42,10 @@ class NewDump:
     """Bytes; more are not read, and zeros stand in for what is missing."""
     path: str
     """For messages."""
+    offset: int = 0
+    """Bytes of the file before the data."""
+    described: ManifestDump | None = None
+    """What the manifest says of it, where it was not read from a file only now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,15 +122,21 @@ class NoteArea:
         started, digest, size = _now(), hashlib.sha256(), self._note_size(dump)
         yield pack_vmcoredd_header(dump.name.encode("ascii"), size, self.byteorder)
         true_size = yield from self._data(
-            lambda count, offset: os.pread(dump.fd, count, offset),
+            lambda count, offset: os.pread(dump.fd, count, dump.offset + offset),
             0,
             dump.size,
             f"device dump {dump.name}: {dump.path}",
             digest.update,
         )
         yield bytes(size - VMCOREDD_HEADER_SIZE - dump.size)
-        state = "complete" if true_size == dump.size else "truncated"
-        return ManifestDump(dump.name, true_size, dump.size, digest.hexdigest(), COLLECTOR, state, started, _now())
+        if dump.described is None:
+            state = "complete" if true_size == dump.size else "truncated"
+            sha256 = digest.hexdigest()
+            return ManifestDump(dump.name, true_size, dump.size, sha256, COLLECTOR, state, started, _now())
+        if digest.hexdigest() != dump.described.sha256:
+            # Its SHA-256 stays, so that a reader sees that, too.
+            self.problems.append(f"device dump {dump.name} was altered after it was taken")
+        return dump.described
 
     def _data(
         self,
@@ -162,7 +172,8 @@ class NoteArea:
     def _manifest_size(self) -> int:
         # The longest that the values to come can be.
         late = (
-            ManifestDump(dump.name, dump.size, dump.size, "0" * 64, COLLECTOR, "truncated", _now(), _now())
+            dump.described
+            or ManifestDump(dump.name, dump.size, dump.size, "0" * 64, COLLECTOR, "truncated", _now(), _now())
             for dump in self.dumps
         )
         manifest = replace(self.manifest, device_dumps=(*self.manifest.device_dumps, *late))
