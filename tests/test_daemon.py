@@ -418,7 +418,9 @@ async def test_source_with_a_broken_note_keeps_its_memory(
     assert "the notes behind it are lost" in daemon.log()
 
 
-async def test_no_vmcore_where_somebody_else_writes_it(start_daemon: Callable[..., Service], bus: Connection) -> None:
+async def test_no_vmcore_where_somebody_else_writes_it(
+    start_daemon: Callable[..., Service], bus: Connection
+) -> None:
     daemon = start_daemon("Format=none")
     await add_bytes(bus, "registers", b"registers")
     with pytest.raises(CallFailed, match=r"org.vmcoredd1.Error.Disabled: .*Format=none"):

@@ -16,7 +16,7 @@ from types import FrameType
 from typing import NoReturn
 
 from ..errors import VmcoreddError
-from .makedumpfile_options import Call, parse
+from .makedumpfile_options import OWN_PREFIX, Call, parse
 from .table import complain
 
 NOT_FOUND, NOT_EXECUTABLE = 127, 126
@@ -26,12 +26,17 @@ _IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
 
 def run(arguments: Sequence[str]) -> int:
     """Run makedumpfile with *arguments*; return its exit status. May not return at all."""
-    call = parse(arguments)
+    try:
+        call = parse(arguments)
+    except Exception as error:
+        complain(f"no device dumps are attached: {reason(error)}")
+        _execute(Call(arguments=[argument for argument in arguments if not argument.startswith(OWN_PREFIX)]))
     for problem in call.problems:
         complain(problem)
     if call.unknown:
         complain(f"option {call.unknown[:80]!a} is not known: device dumps are not attached")
-    if not call.writes_a_dump:
+    # Without a standard output there is nothing to filter.
+    if not call.writes_a_dump or (call.flattened and sys.stdout is None):
         _execute(call)
     return _stream(call) if call.flattened else _file(call)
 
@@ -115,9 +120,9 @@ def _passing_on_signals(process: int) -> Iterator[None]:
 
 
 def _stream(call: Call) -> int:
-    from . import core_collector_notes, core_collector_stream
-
     try:
+        from . import core_collector_notes, core_collector_stream
+
         gathered = core_collector_notes.gather_for(call, None)
     except Exception as error:
         complain(f"no device dumps attached to standard output: {reason(error)}")

@@ -76,9 +76,11 @@ class Call:
 
 
 def parse(arguments: Sequence[str]) -> Call:
-    """Read *arguments*, which may begin with the program, by its name or path."""
+    """Read *arguments*, of which the first may be the program, by its name or path."""
     call = Call()
     rest = list(arguments)
+    while rest and rest[0].startswith(OWN_PREFIX):
+        _own(call, rest.pop(0))
     if rest and os.path.basename(rest[0]) == PROGRAM:
         call.program = rest.pop(0)
     while rest:
