@@ -139,7 +139,7 @@ def test_bus_without_the_service(collect: Collect, bus_address: str, source_vmco
     result = collect(*OPTIONS, source_vmcore, vmcore, bus=bus_address)
     assert (result.returncode, result.stdout) == (0, "")
     attached = f"vmcoredd: 1 device dump attached to {vmcore}\n"
-    assert result.stderr == f"{WITHOUT}the service is not running on this bus\n{attached}"
+    assert result.stderr == f"{WITHOUT}it is not running\n{attached}"
     assert verified(vmcore) == {"version": True, MANIFEST_NAME: None}
     # The collector's file is gone.
     assert sorted(os.listdir(tmp_path)) == ["bus", "bus.conf", "dbus-daemon.log", "etc", "vmcore"]

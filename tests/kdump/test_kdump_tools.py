@@ -56,6 +56,16 @@ def test_machine_ends_with_all_dumps_where_a_helper_hangs_and_the_disk_is_full(r
     assert_kdump_tools(captured, tmp_path)
 
 
+def test_core_collector_puts_the_device_dump_into_the_dump_of_kdump_tools(root: Path, tmp_path: Path) -> None:
+    debian.follow(root, "docs/kdump.md", "## One vmcore with kdump-tools")
+    captured = debian.panic(root, tmp_path, disk_mib=2048)
+    report(captured)
+    assert_kdump_tools(captured, tmp_path)
+    assert_dump(tmp_path / "rearranged")
+    # Ours has left none.
+    assert list(captured.crash.glob("*/vmcore*")) == []
+
+
 def assert_dump(vmcore: Path) -> None:
     """crash lists the helper's device dump and the manifest."""
     assert [dump.name for dump in judges.crash(vmcore)] == [DUMP_NAME, MANIFEST_NAME]

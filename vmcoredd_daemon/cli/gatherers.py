@@ -6,21 +6,23 @@ import logging
 import os
 from contextlib import ExitStack
 
+from ..bus import Connection
 from ..client import Client, DumpInfo
 from ..collectors.runner import CollectorRunner
 from ..collectors.settings import directories
 from ..config import Configuration, load
 from ..device_dump import State
 from ..dumps import DumpList
-from ..errors import BusUnavailable, CollectorFailed, TimedOut, VmcoreddError, WriteFailed
+from ..errors import BusUnavailable, CallFailed, CollectorFailed, TimedOut, VmcoreddError, WriteFailed
 from ..manifest import Failure, ManifestDump
+from ..names import BUS_NAME
 from ..note import system_byteorder, system_page_size
 from ..spool import BOOT_ID, Spool
 from .gather import Send, Wanted, failure, send_dump, send_failure
 from .run import temporary_spool
 
 ANSWER_TIMEOUT = 10.0
-"""Seconds for the bus, and for each answer of the service, which the first call may start."""
+"""Seconds for the bus, and for each answer of the service."""
 POLL_INTERVAL = 0.2
 """Seconds between two looks at what is still being collected."""
 
@@ -44,8 +46,11 @@ async def _run(wanted: Wanted, send: Send) -> None:
 
 async def _from_service(wanted: Wanted, deadline: float, present: set[str], send: Send) -> None:
     """Send the device dumps of the service, when all are finished or *deadline* has come. Raises VmcoreddError."""
-    client = await Client.open(wanted.bus_address, min(ANSWER_TIMEOUT, wanted.timeout))
+    timeout = min(ANSWER_TIMEOUT, wanted.timeout)
+    connection = await Connection.open(wanted.bus_address, timeout)
+    client = Client(connection, timeout)
     try:
+        await _check_running(connection, timeout)
         dumps = await client.list_dumps()
         while (
             any(dump.state == State.COLLECTING for dump in dumps) and asyncio.get_running_loop().time() < deadline
@@ -56,6 +61,18 @@ async def _from_service(wanted: Wanted, deadline: float, present: set[str], send
             await _send_held(client, dump, present, send)
     finally:
         await client.close()
+
+
+async def _check_running(connection: Connection, timeout: float) -> None:
+    """Raise BusUnavailable unless the service runs: a call to it would start it, which takes memory and time."""
+    bus = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus")
+    try:
+        async with asyncio.timeout(timeout):
+            reply = await connection.method_call(*bus, "NameHasOwner", "s", (BUS_NAME,))
+    except (TimeoutError, CallFailed) as error:
+        raise BusUnavailable(f"the bus does not say whether it runs: {error or 'no answer'}") from error
+    if reply.body != [True]:
+        raise BusUnavailable("it is not running")
 
 
 async def _send_held(client: Client, dump: DumpInfo, present: set[str], send: Send) -> None:
