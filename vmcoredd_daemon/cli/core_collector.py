@@ -91,8 +91,8 @@ def _file(call: Call) -> int:
         return missing(call, error)
     with _passing_on_signals(process):
         status = finish(process)
-    # Where it failed, a file that was there before is none of its.
-    if status == 0 or (not existed and os.path.isfile(destination)):
+    # Where it failed, a file that was there before is none of its; where it was killed, there is nothing to read.
+    if status == 0 or (status > 0 and not existed and os.path.isfile(destination)):
         try:
             from . import core_collector_notes
 

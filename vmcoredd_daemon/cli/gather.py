@@ -13,7 +13,7 @@ import socket
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from ..device_dump import Snapshot
@@ -26,6 +26,8 @@ TIMEOUT = 60.0
 """Seconds for all device dumps."""
 MARGIN = 15.0
 """Seconds beyond that, in which what is begun is ended."""
+MAX_TEXT = 1000
+"""Characters of a name or of a reason that are kept."""
 _MESSAGE = 1 << 17
 """Bytes of one message at most."""
 
@@ -188,5 +190,5 @@ def send_dump(send: Send, record: ManifestDump, note_size: int, fd: int) -> None
 
 
 def send_failure(send: Send, failed: Failure) -> None:
-    """Send a device dump that there is not."""
-    send("failure", asdict(failed))
+    """Send a device dump that there is not. What others say of it may be long, a message may not."""
+    send("failure", asdict(replace(failed, name=failed.name[:MAX_TEXT], message=failed.message[:MAX_TEXT])))
