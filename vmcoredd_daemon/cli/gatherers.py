@@ -5,6 +5,7 @@ import asyncio
 import logging
 import os
 from contextlib import ExitStack
+from pathlib import Path
 
 from ..bus import Connection
 from ..client import Client, DumpInfo
@@ -125,7 +126,7 @@ async def _without_service(wanted: Wanted, deadline: float, present: set[str], s
     if not configuration.run_collectors:
         return
     with ExitStack() as stack:
-        dumps = DumpList(_spool(wanted, stack), configuration.limits)
+        dumps = DumpList(_spool(directory_for(wanted, configuration), stack), configuration.limits)
         runner = CollectorRunner(dumps, directories(wanted.config), configuration.collector_timeout)
         try:
             async with asyncio.timeout_at(deadline):
@@ -165,10 +166,22 @@ def _send_spooled(configuration: Configuration, present: set[str], send: Send) -
         spool.close()
 
 
-def _spool(wanted: Wanted, stack: ExitStack) -> Spool:
+def directory_for(wanted: Wanted, configuration: Configuration) -> Path | None:
+    """Return where device dumps of collectors can lie; None where that would be memory all the same."""
     if wanted.directory is not None:
+        return wanted.directory
+    try:
+        device = configuration.target.stat().st_dev
+    except OSError:
+        return None
+    # A file system without a block device of its own may be this machine's memory.
+    return configuration.target if os.major(device) else None
+
+
+def _spool(directory: Path | None, stack: ExitStack) -> Spool:
+    if directory is not None:
         try:
-            return stack.enter_context(temporary_spool(wanted.directory))
+            return stack.enter_context(temporary_spool(directory))
         except WriteFailed:
             # Without room for a directory there is none for a device dump.
             pass
