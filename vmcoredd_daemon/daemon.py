@@ -50,7 +50,7 @@ class Outcome:
     """What a run of the service leaves behind."""
 
     whole: bool
-    """A vmcore with everything in it is on disk, in the format that was asked for."""
+    """A vmcore with everything in it is on disk, in the format that was asked for; or none was to be written."""
     directory: Path | None
     """The directory of this crash, if there is one."""
 
@@ -97,6 +97,10 @@ class Daemon:
             notify("STATUS=Waiting for collectors")
             # Its deadline is its own, so it is given time as long as it takes.
             await _extend(self._drain(dumps, collecting), itertools.count().__next__)
+            if not writer.wanted:
+                # Whoever writes the vmcore may still ask for them: they stay in the spool.
+                log.info("No vmcore is to be written, %d device dumps stay in the spool", len(dumps.complete))
+                return Outcome(True, None)
             whole = await _write(dumps, writer)
             # Whoever asked for another format wants to know.
             as_asked = whole and writer.written is not None and not writer.written.fallback

@@ -18,7 +18,7 @@ from pathlib import Path
 from . import makedumpfile
 from .device_dump import Snapshot
 from .dumps import DumpList
-from .errors import Busy, InvalidVmcore, NoSpace, QuotaExceeded, VmcoreddError, WriteFailed
+from .errors import Busy, Disabled, InvalidVmcore, NoSpace, QuotaExceeded, VmcoreddError, WriteFailed
 from .journal import Event, record
 from .kernel_log import KERNEL_LOG, save_kernel_log
 from .output import Format, Output
@@ -47,6 +47,11 @@ class VmcoreWriter:
         self.directory: Path | None = None
 
     @property
+    def wanted(self) -> bool:
+        """False where the configuration leaves the vmcore to somebody else."""
+        return self._output.format is not Format.NONE
+
+    @property
     def outdated(self) -> bool:
         """True unless a vmcore is on disk that holds all device dumps."""
         return self._behind or self.written is None or bool(self.written.error)
@@ -58,8 +63,10 @@ class VmcoreWriter:
     async def write(self) -> Written:
         """Write a vmcore with all complete device dumps, because somebody asks for it now.
 
-        Raises Busy, NoSpace or WriteFailed.
+        Raises Busy, Disabled, NoSpace or WriteFailed.
         """
+        if not self.wanted:
+            raise Disabled("the configuration says Format=none: the vmcore is written by somebody else")
         if self.writing:
             raise Busy("a vmcore is being written")
         self._dumps.check_open()

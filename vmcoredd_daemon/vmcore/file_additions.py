@@ -65,8 +65,14 @@ class _NewFiles:
         started, digest, size = _now(), hashlib.sha256(), self._note_size(file)
         yield pack_vmcoredd_header(file.dump_name.encode("ascii"), size, self.byteorder)
         what = f"device dump {file.dump_name}: {file.path}"
-        true_size = yield from read_blocks(partial(os.pread, file.fd), 0, file.size, what, problems, digest.update)
+        pread = partial(os.pread, file.fd)
+        true_size = yield from read_blocks(pread, file.offset, file.size, what, problems, digest.update)
         yield bytes(size - VMCOREDD_HEADER_SIZE - file.size)
+        if file.described is not None:
+            if digest.hexdigest() != file.described.sha256:
+                # Its SHA-256 stays, so that a reader sees that, too.
+                problems.append(f"device dump {file.dump_name} was altered after it was taken")
+            return file.described
         state = "complete" if true_size == file.size else "truncated"
         sha256, finished = digest.hexdigest(), _now()
         return ManifestDump(file.dump_name, true_size, file.size, sha256, COLLECTOR, state, started, finished)
@@ -82,7 +88,8 @@ class _NewFiles:
         sha256, now = "0" * 64, _now()
         return self._manifest(
             [
-                ManifestDump(file.dump_name, file.size, file.size, sha256, COLLECTOR, "truncated", now, now)
+                file.described
+                or ManifestDump(file.dump_name, file.size, file.size, sha256, COLLECTOR, "truncated", now, now)
                 for file in self.additions.files
             ]
         )

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..errors import InvalidArgs, NameInUse, QuotaExceeded
-from ..manifest import MANIFEST_NAME
+from ..manifest import MANIFEST_NAME, ManifestDump
 from ..note import check_dump_name
 from .layout import MAX_DEVICE_DUMPS
 
@@ -24,11 +24,15 @@ class NamedFile:
 
 @dataclass(frozen=True, slots=True)
 class OpenFile(NamedFile):
-    """One that is open: all bytes of the file, read once from offset 0."""
+    """One that is open, and is read once."""
 
     fd: int
     size: int
     """Bytes; more are not read, and zeros stand in for what is missing."""
+    offset: int = 0
+    """Bytes of the file before the data."""
+    described: ManifestDump | None = None
+    """What the manifest says of it, where it was taken before."""
 
 
 def check_files(files: Sequence[NamedFile]) -> None:
