@@ -196,6 +196,20 @@ async def test_more_device_dumps_than_can_be_attached(
     assert own_names(written.path.with_name(DEVICE_DUMPS_ONLY)) == [*names(written.path), MANIFEST_NAME]
 
 
+async def test_device_dumps_that_cannot_be_attached_to_a_part(
+    dumps: DumpList, source_vmcore: Path, tmp_path: Path
+) -> None:
+    full = await write(dumps, source_vmcore, tmp_path, Output(manifest=False), count=63)
+    source = full.path.rename(tmp_path / "source")
+    with tmpfs(tmp_path / "target", 8 * MIB) as target:
+        written = await VmcoreWriter(dumps, source, target, KDUMP).write()
+        assert (written.path.name, written.fallback) == ("vmcore-incomplete", "")
+        assert "it is incomplete: makedumpfile failed" in written.error
+        assert "the device dumps are in vmcore-device-dumps" in written.error
+        assert names(written.path) == [f"nic{number}" for number in range(63)]
+        assert own_names(written.path.with_name(DEVICE_DUMPS_ONLY)) == [*names(written.path), MANIFEST_NAME]
+
+
 async def test_as_many_device_dumps_as_crash_reads(dumps: DumpList, source_vmcore: Path, tmp_path: Path) -> None:
     written = await write(dumps, source_vmcore, tmp_path, count=64)
     assert (written.error, written.device_dumps) == ("", 64)

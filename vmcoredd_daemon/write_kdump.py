@@ -50,7 +50,8 @@ def write_kdump(job: Job, fallback: str = "") -> Written:
             sync_directory(job.directory)
             incomplete = job.directory / VMCORE
         if problem:
-            error = _write_apart(job, problem)
+            apart = _write_apart(job, problem)
+            error = f"{error}; {apart}" if error else apart
         return Written(incomplete, incomplete.stat().st_size, len(job.snapshot.notes), error, fallback)
     except OSError as error:
         kind = NoSpace if error.errno in NO_SPACE else WriteFailed
