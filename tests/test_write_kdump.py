@@ -132,6 +132,37 @@ async def test_makedumpfile_that_fails(
     assert [path.name for path in written.path.parent.iterdir()] == [VMCORE]
 
 
+@pytest.mark.parametrize(
+    ("ending", "reason"),
+    [
+        # As the kernel does when the memory of the capture kernel runs out.
+        ('truncate -s -1M "$last"; kill -KILL $$', "makedumpfile failed with status -9: "),
+        ('echo no > "$last"; exit 0', "makedumpfile has left no vmcore: "),
+        ('rm "$last"; exit 0', "makedumpfile has left no vmcore: "),
+    ],
+)
+async def test_makedumpfile_that_leaves_no_vmcore(
+    dumps: DumpList,
+    source_vmcore: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    ending: str,
+    reason: str,
+) -> None:
+    real = shutil.which("makedumpfile")
+    broken = tmp_path / "bin" / "makedumpfile"
+    broken.parent.mkdir()
+    broken.write_text(f'#!/bin/sh\nfor last; do :; done\n{real} "$@"\n{ending}\n')
+    broken.chmod(0o755)
+    with monkeypatch.context() as patched:
+        patched.setenv("PATH", f"{broken.parent}:{os.environ['PATH']}")
+        written = await write(dumps, source_vmcore, tmp_path)
+    assert (written.path.name, written.error) == (VMCORE, "")
+    assert written.fallback.startswith(f"{source_vmcore}: {reason}")
+    assert judges.same_memory(written.path, source_vmcore)
+    assert names(written.path) == ["nic0", "nic1", MANIFEST_NAME]
+
+
 async def test_source_that_cannot_be_read(dumps: DumpList, tmp_path: Path) -> None:
     written = await write(dumps, tmp_path / "nothing", tmp_path)
     assert written.path.name == DEVICE_DUMPS_ONLY

@@ -46,9 +46,13 @@ class Finished:
     @property
     def reason(self) -> str:
         """Why it failed, in one line."""
+        return f"makedumpfile failed with status {self.status}: {self.message}"
+
+    @property
+    def message(self) -> str:
+        """The message that says most."""
         wrong = [message for message in self.messages if message.startswith(("Can't", "Can not"))]
-        text = next(iter([*wrong, *self.messages]), "no message")
-        return f"makedumpfile failed with status {self.status}: {text[:200]}"
+        return next(iter([*wrong, *self.messages]), "no message")[:200]
 
 
 def available() -> bool:
