@@ -103,6 +103,22 @@ async def test_progress(dumps: DumpList, source_vmcore: Path, tmp_path: Path) ->
     assert writer.progress.done == writer.progress.total == source_vmcore.stat().st_size
 
 
+async def test_progress_while_nothing_is_copied(
+    dumps: DumpList, source_vmcore: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = []
+    for progress in ("", r"\rExcluding unnecessary pages : [ 10.0 %%] |"):
+        script = tmp_path / "makedumpfile"
+        script.write_text(f"#!/bin/sh\nprintf '{progress}'\nexit 1\n")
+        script.chmod(0o755)
+        with monkeypatch.context() as patched:
+            patched.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+            writer = VmcoreWriter(dumps, source_vmcore, tmp_path, KDUMP)
+            await writer.write()
+        steps.append(writer.progress.steps)
+    assert steps[1] == steps[0] + 1
+
+
 async def test_without_makedumpfile_the_source_is_copied(
     dumps: DumpList, source_vmcore: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -26,14 +26,22 @@ class Progress:
 
     total: int = 0
     done: int = 0
+    steps: int = 0
+    """Grows with all that is done, also where nothing is copied yet."""
 
     def start(self, total: int) -> None:
         """Begin to count."""
         self.total, self.done = total, 0
+        self.steps += 1
 
     def advance(self, size: int) -> None:
         """Count *size* more bytes."""
-        self.done += size
+        self.reach(self.done + size)
+
+    def reach(self, done: int) -> None:
+        """Count *done* bytes in all."""
+        self.done = done
+        self.steps += 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,7 +67,7 @@ def _filter(job: Job, destination: Path) -> makedumpfile.Finished:
     job.progress.start(job.source_size)
 
     def advance(percent: float) -> None:
-        job.progress.done = int(job.progress.total * percent / 100)
+        job.progress.reach(int(job.progress.total * percent / 100))
 
     levels = sorted({job.output.dump_level, HARDEST_LEVEL})
     room = sum(note.note_size for note in job.snapshot.notes) + _NOTES_ROOM
