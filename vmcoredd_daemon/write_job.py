@@ -13,7 +13,6 @@ from .device_dump import Snapshot
 from .journal import Event, record
 from .note import system_page_size
 from .output import Output
-from .vmcore.copy import NO_SPACE
 
 VMCORE = "vmcore"
 DEVICE_DUMPS_ONLY = "vmcore-device-dumps"
@@ -75,16 +74,16 @@ class Job:
 def kept_free(directory: Path, size: int, *, missing_ok: bool = False) -> Iterator[None]:
     """Keep *size* bytes of the file system free while the context lasts. Raises OSError when they are not there.
 
-    With *missing_ok*, that does no harm; nor does a file system without O_TMPFILE or fallocate(2).
+    With *missing_ok*, no error does any harm; nor does ever a file system without O_TMPFILE or fallocate(2).
     """
-    tolerated = {errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL} | (NO_SPACE if missing_ok else set())
+    tolerated = {errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL}
     with ExitStack() as stack:
         try:
             fd = os.open(directory, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o600)
             stack.callback(os.close, fd)
             os.posix_fallocate(fd, 0, size)
         except OSError as error:
-            if error.errno not in tolerated:
+            if not missing_ok and error.errno not in tolerated:
                 raise
         yield
 
