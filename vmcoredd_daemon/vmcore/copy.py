@@ -115,7 +115,7 @@ def _write(
         copy.report.altered = _verify(fd, layout, own)
         if not copy.report.left_out:
             os.rename(incomplete, name, src_dir_fd=parent, dst_dir_fd=parent)
-        os.fsync(parent)
+        _sync_names(parent)
     except BaseException:
         with suppress(FileNotFoundError):
             os.unlink(incomplete, dir_fd=parent)
@@ -254,9 +254,18 @@ def sync_directory(path: Path) -> None:
     """Make the names in a directory durable. Raises OSError."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        os.fsync(fd)
+        _sync_names(fd)
     finally:
         os.close(fd)
+
+
+def _sync_names(fd: int) -> None:
+    try:
+        os.fsync(fd)
+    except OSError as error:
+        # Directories of some file systems, of the network above all, know no fsync(2). The vmcore is there.
+        if error.errno != errno.EINVAL:
+            raise
 
 
 def pwrite(fd: int, data: bytes | memoryview, offset: int) -> None:
