@@ -121,6 +121,12 @@ def test_progress_before_pages_are_copied(fake: Path) -> None:
     assert percents == [0.0]
 
 
+def test_interrupt_from_the_terminal_is_not_for_makedumpfile(fake: Path) -> None:
+    script(fake, "echo $$; cut -d' ' -f5 /proc/$$/stat")
+    process, group = makedumpfile.run([]).messages
+    assert process == group
+
+
 def test_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert not makedumpfile.available()

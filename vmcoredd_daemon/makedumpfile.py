@@ -78,7 +78,12 @@ def run(
     if program is None:
         raise MakedumpfileMissing("makedumpfile is not there")
     process = subprocess.Popen(
-        [program, *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        [program, *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        # Control-C tells the service to write the vmcore, and makedumpfile not to.
+        process_group=0,
     )
     assert process.stdout is not None
     with process.stdout as output:
