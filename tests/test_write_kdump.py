@@ -103,6 +103,22 @@ async def test_progress(dumps: DumpList, source_vmcore: Path, tmp_path: Path) ->
     assert writer.progress.done == writer.progress.total == source_vmcore.stat().st_size
 
 
+async def test_progress_while_nothing_is_copied(
+    dumps: DumpList, source_vmcore: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = []
+    for progress in ("", r"\rExcluding unnecessary pages : [ 10.0 %%] |"):
+        script = tmp_path / "makedumpfile"
+        script.write_text(f"#!/bin/sh\nprintf '{progress}'\nexit 1\n")
+        script.chmod(0o755)
+        with monkeypatch.context() as patched:
+            patched.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+            writer = VmcoreWriter(dumps, source_vmcore, tmp_path, KDUMP)
+            await writer.write()
+        steps.append(writer.progress.steps)
+    assert steps[1] == steps[0] + 1
+
+
 async def test_without_makedumpfile_the_source_is_copied(
     dumps: DumpList, source_vmcore: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -130,6 +146,37 @@ async def test_makedumpfile_that_fails(
     assert written.fallback == f"{source_vmcore}: makedumpfile failed with status 2: Can not do it."
     assert judges.same_memory(written.path, source_vmcore)
     assert [path.name for path in written.path.parent.iterdir()] == [VMCORE]
+
+
+@pytest.mark.parametrize(
+    ("ending", "reason"),
+    [
+        # As the kernel does when the memory of the capture kernel runs out.
+        ('truncate -s -1M "$last"; kill -KILL $$', "makedumpfile failed with status -9: "),
+        ('echo no > "$last"; exit 0', "makedumpfile has left no vmcore: "),
+        ('rm "$last"; exit 0', "makedumpfile has left no vmcore: "),
+    ],
+)
+async def test_makedumpfile_that_leaves_no_vmcore(
+    dumps: DumpList,
+    source_vmcore: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    ending: str,
+    reason: str,
+) -> None:
+    real = shutil.which("makedumpfile")
+    broken = tmp_path / "bin" / "makedumpfile"
+    broken.parent.mkdir()
+    broken.write_text(f'#!/bin/sh\nfor last; do :; done\n{real} "$@"\n{ending}\n')
+    broken.chmod(0o755)
+    with monkeypatch.context() as patched:
+        patched.setenv("PATH", f"{broken.parent}:{os.environ['PATH']}")
+        written = await write(dumps, source_vmcore, tmp_path)
+    assert (written.path.name, written.error) == (VMCORE, "")
+    assert written.fallback.startswith(f"{source_vmcore}: {reason}")
+    assert judges.same_memory(written.path, source_vmcore)
+    assert names(written.path) == ["nic0", "nic1", MANIFEST_NAME]
 
 
 async def test_source_that_cannot_be_read(dumps: DumpList, tmp_path: Path) -> None:
@@ -194,6 +241,20 @@ async def test_more_device_dumps_than_can_be_attached(
     assert "the device dumps are in vmcore-device-dumps" in written.error
     assert names(written.path) == [f"nic{number}" for number in range(63)]
     assert own_names(written.path.with_name(DEVICE_DUMPS_ONLY)) == [*names(written.path), MANIFEST_NAME]
+
+
+async def test_device_dumps_that_cannot_be_attached_to_a_part(
+    dumps: DumpList, source_vmcore: Path, tmp_path: Path
+) -> None:
+    full = await write(dumps, source_vmcore, tmp_path, Output(manifest=False), count=63)
+    source = full.path.rename(tmp_path / "source")
+    with tmpfs(tmp_path / "target", 8 * MIB) as target:
+        written = await VmcoreWriter(dumps, source, target, KDUMP).write()
+        assert (written.path.name, written.fallback) == ("vmcore-incomplete", "")
+        assert "it is incomplete: makedumpfile failed" in written.error
+        assert "the device dumps are in vmcore-device-dumps" in written.error
+        assert names(written.path) == [f"nic{number}" for number in range(63)]
+        assert own_names(written.path.with_name(DEVICE_DUMPS_ONLY)) == [*names(written.path), MANIFEST_NAME]
 
 
 async def test_as_many_device_dumps_as_crash_reads(dumps: DumpList, source_vmcore: Path, tmp_path: Path) -> None:

@@ -218,7 +218,8 @@ async def _write(dumps: DumpList, writer: VmcoreWriter) -> bool:
     def progress() -> int:
         percent = 100 * writer.progress.done // max(writer.progress.total, 1)
         notify(f"STATUS=Writing the vmcore: {percent} % of {writer.progress.total} bytes")
-        return writer.progress.done
+        # Which pages are left out is found before anything is copied: minutes, where memory has terabytes.
+        return writer.progress.steps
 
     try:
         whole = await _extend(writer.finish(), progress)

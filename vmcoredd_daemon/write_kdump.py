@@ -20,6 +20,7 @@ from .vmcore.attach import attach
 from .vmcore.copy import NO_SPACE, VMCORE_INCOMPLETE, sync_directory
 from .vmcore.formats import recognise
 from .vmcore.image import file_image
+from .vmcore.kdump import read_header
 from .vmcore.layout import DeviceDumpNote
 from .write_elf import write_device_dumps
 from .write_job import VMCORE, Job, Written, kept_free, report_altered
@@ -40,8 +41,9 @@ def write_kdump(job: Job, fallback: str = "") -> Written:
     incomplete = job.directory / VMCORE_INCOMPLETE
     try:
         finished = _filter(job, incomplete)
-        if finished.status and not _analyzable(incomplete):
-            raise WriteFailed(f"{job.source}: {finished.reason}")
+        if not _analyzable(incomplete, whole=finished.status == 0):
+            reason = finished.reason if finished.status else f"makedumpfile has left no vmcore: {finished.message}"
+            raise WriteFailed(f"{job.source}: {reason}")
         error = _left_out(job, finished)
         described = ManifestSource(str(job.source), error=error, fallback=fallback)
         problem = _attach(job, incomplete, described)
@@ -50,7 +52,8 @@ def write_kdump(job: Job, fallback: str = "") -> Written:
             sync_directory(job.directory)
             incomplete = job.directory / VMCORE
         if problem:
-            error = _write_apart(job, problem)
+            apart = _write_apart(job, problem)
+            error = f"{error}; {apart}" if error else apart
         return Written(incomplete, incomplete.stat().st_size, len(job.snapshot.notes), error, fallback)
     except OSError as error:
         kind = NoSpace if error.errno in NO_SPACE else WriteFailed
@@ -64,7 +67,7 @@ def _filter(job: Job, destination: Path) -> makedumpfile.Finished:
     job.progress.start(job.source_size)
 
     def advance(percent: float) -> None:
-        job.progress.done = int(job.progress.total * percent / 100)
+        job.progress.reach(int(job.progress.total * percent / 100))
 
     levels = sorted({job.output.dump_level, HARDEST_LEVEL})
     room = sum(note.note_size for note in job.snapshot.notes) + _NOTES_ROOM
@@ -77,16 +80,23 @@ def _filter(job: Job, destination: Path) -> makedumpfile.Finished:
         raise
 
 
-def _analyzable(path: Path) -> bool:
-    """Tell whether makedumpfile has left something that crash opens; if not, it is removed."""
+def _analyzable(path: Path, *, whole: bool) -> bool:
+    """Tell whether makedumpfile has left something that crash opens; if not, it is removed.
+
+    Unless it is *whole*, makedumpfile must have marked it as incomplete, which it does where the target is full
+    (DUMP_DH_COMPRESSED_INCOMPLETE in diskdump_mod.h). If it was killed, nobody knows what is missing.
+    """
     try:
         with path.open("rb") as file:
-            return recognise(file_image(file.fileno(), str(path))).format == "kdump"
+            image = file_image(file.fileno(), str(path))
+            if recognise(image).format == "kdump" and read_header(image).incomplete != whole:
+                return True
     except FileNotFoundError:
         return False
     except InvalidVmcore:
-        path.unlink()
-        return False
+        pass
+    path.unlink()
+    return False
 
 
 def _write_apart(job: Job, problem: str) -> str:
