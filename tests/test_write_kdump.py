@@ -11,6 +11,7 @@ import pytest
 from tests import judges
 from tests.resources import tmpfs
 from tests.tools import require
+from vmcoredd_daemon import write_kdump
 from vmcoredd_daemon.buffer import Buffer
 from vmcoredd_daemon.collectors import Collected
 from vmcoredd_daemon.device_dump import Limits
@@ -177,6 +178,34 @@ async def test_makedumpfile_that_leaves_no_vmcore(
     assert written.fallback.startswith(f"{source_vmcore}: {reason}")
     assert judges.same_memory(written.path, source_vmcore)
     assert names(written.path) == ["nic0", "nic1", MANIFEST_NAME]
+
+
+async def test_makedumpfile_that_falls_over_its_mappings(
+    dumps: DumpList, source_vmcore: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = shutil.which("makedumpfile")
+    program = tmp_path / "bin" / "makedumpfile"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\n[ "$1" = --non-mmap ] || kill -SEGV $$\nexec {real} "$@"\n')
+    program.chmod(0o755)
+    with monkeypatch.context() as patched:
+        patched.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+        written = await write(dumps, source_vmcore, tmp_path)
+    assert (written.path.name, written.error, written.fallback) == (VMCORE, "", "")
+    assert names(written.path) == ["nic0", "nic1", MANIFEST_NAME]
+
+
+async def test_unexpected_error_leaves_the_memory(
+    dumps: DumpList, source_vmcore: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_memory(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(write_kdump, "attach", no_memory)
+    written = await write(dumps, source_vmcore, tmp_path)
+    assert written.fallback == "unexpected error: MemoryError"
+    assert judges.same_memory(written.path, source_vmcore)
+    assert own_names(written.path) == ["nic0", "nic1", MANIFEST_NAME]
 
 
 async def test_source_that_cannot_be_read(dumps: DumpList, tmp_path: Path) -> None:

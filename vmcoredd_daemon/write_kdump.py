@@ -7,6 +7,7 @@ free while it works, because a full disk is no reason to lose what is small.
 
 import errno
 import os
+import signal
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -28,8 +29,8 @@ from .write_job import VMCORE, Job, Written, kept_free, report_altered
 HARDEST_LEVEL = 31
 """Leaves out all that makedumpfile can leave out."""
 
-_NOTES_ROOM = 1 << 20
-"""Bytes for the other notes, which are copied, and for the manifest; a CPU's registers take some 400 bytes."""
+_MANIFEST_ROOM = 1 << 20
+"""Bytes for the manifest, and for what is rounded up to pages."""
 
 
 def write_kdump(job: Job, fallback: str = "") -> Written:
@@ -70,14 +71,34 @@ def _filter(job: Job, destination: Path) -> makedumpfile.Finished:
         job.progress.reach(int(job.progress.total * percent / 100))
 
     levels = sorted({job.output.dump_level, HARDEST_LEVEL})
-    room = sum(note.note_size for note in job.snapshot.notes) + _NOTES_ROOM
-    options = [*job.output.compression.option, "-d", ",".join(map(str, levels))]
+    room = sum(note.note_size for note in job.snapshot.notes) + _notes_size(job.source) + _MANIFEST_ROOM
+    arguments = [
+        *job.output.compression.option,
+        "-d",
+        ",".join(map(str, levels)),
+        job.source.absolute(),
+        destination,
+    ]
     try:
         with kept_free(job.directory, room):
-            return makedumpfile.run([*options, job.source, destination], progress=advance)
+            finished = makedumpfile.run(arguments, progress=advance)
+            if finished.status == -signal.SIGSEGV:
+                # Version 1.7.2 falls over its own mappings now and then, see docs/kernel-parity.md.
+                destination.unlink(missing_ok=True)
+                finished = makedumpfile.run(["--non-mmap", *arguments], progress=advance)
+            return finished
     except VmcoreddError:
         destination.unlink(missing_ok=True)
         raise
+
+
+def _notes_size(source: Path) -> int:
+    """Return the bytes of the source's own notes, which an attach copies; 0 where they cannot be read."""
+    try:
+        with source.open("rb") as file:
+            return sum(size for _, size in recognise(file_image(file.fileno(), str(source))).note_ranges)
+    except (OSError, InvalidVmcore):
+        return 0
 
 
 def _analyzable(path: Path, *, whole: bool) -> bool:

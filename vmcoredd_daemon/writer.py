@@ -26,6 +26,8 @@ from .vmcore.copy import NO_SPACE, sync_directory
 from .write_elf import write_device_dumps, write_elf
 from .write_job import Job, Progress, Written, kept_free
 
+log = logging.getLogger(__name__)
+
 JOURNAL_ROOM = 1 << 20
 """Bytes that are kept free for the journal, which says what went wrong."""
 
@@ -179,4 +181,11 @@ def _compress(job: Job, fallback: str = "") -> Written:
     # Not before it is needed: a megabyte for as long as the service waits.
     from .write_kdump import write_kdump
 
-    return write_kdump(job, fallback)
+    try:
+        return write_kdump(job, fallback)
+    except VmcoreddError:
+        raise
+    except Exception as error:
+        # A bug, or no memory left: the source can still be copied as it is.
+        log.exception("Unexpected error of the format %s", Format.KDUMP)
+        raise WriteFailed(f"unexpected error: {type(error).__name__}") from error
