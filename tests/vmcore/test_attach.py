@@ -7,7 +7,6 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -33,13 +32,6 @@ from vmcoredd_daemon.vmcore.kdump import read_header
 OPTIONS = ["ELF", "-E", "-c", "-l", "-z", "-p"]
 KERNELS = {"kernel_a": b"a" * 5000, "kernel_b": b"b"}
 RELEASE = "6.1.0-56-cloud-amd64"
-
-
-@pytest.fixture
-def rig(tmp_path: Path) -> Iterator[Rig]:
-    (tmp_path / "target").mkdir()
-    with Rig(tmp_path / "target") as rig:
-        yield rig
 
 
 @pytest.fixture(scope="session")
