@@ -72,13 +72,9 @@ def _filter(job: Job, destination: Path) -> makedumpfile.Finished:
 
     levels = sorted({job.output.dump_level, HARDEST_LEVEL})
     room = sum(note.note_size for note in job.snapshot.notes) + _notes_size(job.source) + _MANIFEST_ROOM
-    arguments = [
-        *job.output.compression.option,
-        "-d",
-        ",".join(map(str, levels)),
-        job.source.absolute(),
-        destination,
-    ]
+    options = [*job.output.compression.option, "-d", ",".join(map(str, levels))]
+    # A name that begins with a dash would be an option.
+    arguments = [*options, str(job.source.absolute()), str(destination.absolute())]
     try:
         with kept_free(job.directory, room):
             finished = makedumpfile.run(arguments, progress=advance)

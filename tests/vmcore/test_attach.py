@@ -6,7 +6,6 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -29,13 +28,6 @@ from vmcoredd_daemon.vmcore.image import file_image
 from vmcoredd_daemon.vmcore.inspect import find, read_manifest
 from vmcoredd_daemon.vmcore.kdump import read_header
 from vmcoredd_daemon.vmcore.named_file import NamedFile
-
-
-@pytest.fixture
-def rig(tmp_path: Path) -> Iterator[Rig]:
-    (tmp_path / "target").mkdir()
-    with Rig(tmp_path / "target") as rig:
-        yield rig
 
 
 def padded(dumps: dict[str, bytes]) -> dict[str, bytes]:

@@ -28,13 +28,6 @@ BLOCK_PAGES = BLOCK_SIZE // PAGE
 
 
 @pytest.fixture
-def rig(tmp_path: Path) -> Iterator[Rig]:
-    (tmp_path / "target").mkdir()
-    with Rig(tmp_path / "target") as rig:
-        yield rig
-
-
-@pytest.fixture
 def source(tmp_path: Path) -> Path:
     return SMALL.write(tmp_path / "source")
 

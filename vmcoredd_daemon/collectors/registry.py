@@ -7,13 +7,16 @@ A file without ``Exec=`` that has the name of an entry point is for that: ``Enab
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import EntryPoint
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import InvalidConfiguration, VmcoreddError
 from . import Collector, python, settings
 from .command import CommandCollector
 from .settings import Settings
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +37,7 @@ class Registered:
 
     name: str
     settings: Settings = field(default_factory=Settings)
-    entry_point: EntryPoint | None = None
+    entry_point: "EntryPoint | None" = None
     error: VmcoreddError | None = None
 
     @property
