@@ -163,6 +163,14 @@ def all_notes(vmcore: Path) -> list[tuple[bytes, bytes]]:
         return [(note.name, os.pread(file.fileno(), note.n_descsz, note.desc_offset)) for note in notes]
 
 
+def places(vmcore: Path, field: str, page: int) -> list[int]:
+    """Return where in a page *field* of each PT_LOAD is."""
+    with vmcore.open("rb") as file:
+        return [
+            segment[field] % page for segment in ELFFile(file).iter_segments() if segment["p_type"] == "PT_LOAD"
+        ]
+
+
 def check(vmcore: Path, machine: Machine, source: Path, names: list[str]) -> None:
     """Look at a vmcore that was made of *source*."""
     assert program_headers(vmcore) == (4, 4)
@@ -188,8 +196,6 @@ def check(vmcore: Path, machine: Machine, source: Path, names: list[str]) -> Non
     assert {(dump.size + 64) % machine.page for dump in inspected.device_dumps} == {0}
     assert [segment["p_type"] for segment in segments] == ["PT_NOTE"] + ["PT_LOAD"] * 3
     assert segments[0]["p_align"] in {0, 4}
-    for segment in segments[1:]:
-        assert segment["p_offset"] % machine.page == segment["p_paddr"] % machine.page
     # With another p_align it takes neither the source nor this for kdump's; the kernel writes 0.
     if machine.name == "x86_64" and segments[1]["p_align"] == 0:
         assert [dump.name for dump in crash(vmcore)] == names
@@ -219,6 +225,7 @@ def test_every_machine_and_shape(tmp_path: Path, machine: Machine, shape: str) -
         ]
         assert rig.data(len(kernels), len(data)) == data
         check(rig.vmcore, machine, source, [*kernels, "nic"])
+        assert places(rig.vmcore, "p_offset", machine.page) == places(source, "p_paddr", machine.page)
 
     attached = tmp_path / "attached"
     attached.write_bytes(source.read_bytes())
@@ -228,6 +235,7 @@ def test_every_machine_and_shape(tmp_path: Path, machine: Machine, shape: str) -
     assert contents(attached) == kernels | {"disk": data, "nic": data}
     if not in_place:
         check(attached, machine, source, [*kernels, "disk", "nic", MANIFEST_NAME])
+        assert places(attached, "p_offset", machine.page) == places(source, "p_offset", machine.page)
 
 
 @pytest.mark.parametrize(("count", "attaching"), [(PN_XNUM - 2, False), (PN_XNUM - 1, False), (PN_XNUM - 1, True)])
