@@ -8,12 +8,17 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from hypothesis import settings
 
 from tests.bus import private_bus
 from tests.sample import unpack
 from tests.service import Service
 from tests.tools import require
 from vmcoredd_daemon.bus import Connection
+
+# No test fails because its machine is slow.
+settings.register_profile("vmcoredd", deadline=None)
+settings.load_profile("vmcoredd")
 
 
 @pytest.fixture(scope="session")

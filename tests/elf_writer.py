@@ -50,6 +50,10 @@ class Core:
     e_phnum: int | None = None
     e_phentsize: int | None = None
     note_align: int = 0
+    notes_at: int = 0
+    """Which of the program headers the PT_NOTEs are."""
+    page: int = PAGE
+    """Bytes of a page of the machine."""
     extra: tuple[tuple[int, bytes], ...] = ()
     """More bytes in the file, by offset."""
 
@@ -72,7 +76,7 @@ class Core:
 
     @property
     def note_offsets(self) -> tuple[int, ...]:
-        offsets, offset = [], round_out(self.header_size)
+        offsets, offset = [], round_out(self.header_size, self.page)
         for notes in self.note_segments:
             offsets.append(offset)
             offset = (offset + len(notes) + 3) & ~3
@@ -81,17 +85,18 @@ class Core:
     @property
     def load_offsets(self) -> tuple[int, ...]:
         end = self.note_offsets[-1] + len(self.note_segments[-1]) if self.note_segments else self.header_size
-        offsets, offset = [], round_out(end)
+        offsets, offset = [], round_out(end, self.page)
         for load in self.loads:
-            offsets.append(offset + load.paddr % PAGE if load.offset is None else load.offset)
-            offset = round_out(offset + load.paddr % PAGE + load.size)
+            offsets.append(offset + load.paddr % self.page if load.offset is None else load.offset)
+            offset = round_out(offset + load.paddr % self.page + load.size, self.page)
         return tuple(offsets)
 
     def headers(self) -> bytes:
         order = "<" if self.byteorder == "little" else ">"
         ident = bytes([0x7F, *b"ELF", self.elfclass // 32, 1 if order == "<" else 2, 1]) + bytes(9)
         address, ehsize, phentsize, shentsize = ("Q", 64, 56, 64) if self.elfclass == 64 else ("I", 52, 32, 40)
-        segments = [*self._note_headers(), *self._load_headers()]
+        loads = self._load_headers()
+        segments = [*loads[: self.notes_at], *self._note_headers(), *loads[self.notes_at :]]
         extended = self.count >= PN_XNUM
         section = struct.pack(f"{order}II{address * 4}II{address * 2}", 0, 0, 0, 0, 0, 1, 0, self.count, 0, 0)
         header = struct.pack(
@@ -127,7 +132,7 @@ class Core:
     def write(self, path: Path) -> Path:
         """Write the file, with holes where there is no data, its end rounded out to a page behind placed loads."""
         ends = [
-            (offset + load.size if load.offset is not None else round_out(offset + load.size))
+            (offset + load.size if load.offset is not None else round_out(offset + load.size, self.page))
             for offset, load in zip(self.load_offsets, self.loads, strict=True)
         ]
         with path.open("wb") as file:
@@ -151,11 +156,11 @@ def note(n_type: int, desc: bytes, name: bytes = b"CORE\0", byteorder: str = "li
     return header + name + bytes(-len(name) % 4) + desc + bytes(-len(desc) % 4)
 
 
-def device_dump(dump_name: bytes, data: bytes, byteorder: str = "little") -> bytes:
+def device_dump(dump_name: bytes, data: bytes, byteorder: str = "little", page: int = PAGE) -> bytes:
     """Return a device dump's note as the kernel makes it, up to the end of its last page."""
-    room = round_out(64 + len(data)) - 64
+    room = round_out(64 + len(data), page) - 64
     return note(NT_VMCOREDD, dump_name.ljust(44, b"\0") + data.ljust(room, b"\0"), b"LINUX\0\0\0", byteorder)
 
 
-def round_out(value: int) -> int:
-    return (value + PAGE - 1) // PAGE * PAGE
+def round_out(value: int, page: int = PAGE) -> int:
+    return (value + page - 1) // page * page

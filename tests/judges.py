@@ -60,7 +60,8 @@ def pyelftools(vmcore: Path) -> list[tuple[str, int | str]]:
 def makedumpfile(vmcore: Path, destination: Path, *options: str) -> Path:
     """Filter with makedumpfile."""
     require("makedumpfile")
-    command = ["makedumpfile", "--message-level", "0", *options, str(vmcore), str(destination)]
+    # Version 1.7.2 falls over its own mappings now and then.
+    command = ["makedumpfile", "--non-mmap", "--message-level", "0", *options, str(vmcore), str(destination)]
     subprocess.run(command, check=True, capture_output=True)
     return destination
 

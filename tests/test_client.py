@@ -222,3 +222,23 @@ async def test_no_descriptor_is_left_open(daemon: Service) -> None:
             await add(client, "nic", b"x")
         await client.list_dumps()
     assert open_fds() == before
+
+
+async def test_note_of_a_dump(daemon: Service) -> None:
+    async with connected(daemon.address or "") as client:
+        path = await add(client, "nic", b"registers", 100)
+        before = open_fds()
+        fd = await client.open_dump(path)
+        try:
+            assert open_fds() == before + 1
+            assert not os.get_inheritable(fd)
+            assert os.pread(fd, 109, 0)[-45:] == b"registers".ljust(45, b"\0")
+            with pytest.raises(OSError, match="Bad file descriptor"):
+                os.pwrite(fd, b"x", 0)
+        finally:
+            os.close(fd)
+        with pytest.raises(VmcoreddError):
+            await client.open_dump("/org/vmcoredd1/dump/99")
+        daemon.kill()
+        with pytest.raises(BusUnavailable):
+            await client.open_dump(path)

@@ -416,3 +416,15 @@ async def test_source_with_a_broken_note_keeps_its_memory(
     assert judges.same_memory(daemon.vmcore(), source_vmcore)
     assert [name for name, _ in judges.pyelftools(daemon.vmcore())] == ["LINUX", "LINUX", "CORE"]
     assert "the notes behind it are lost" in daemon.log()
+
+
+async def test_no_vmcore_where_somebody_else_writes_it(
+    start_daemon: Callable[..., Service], bus: Connection
+) -> None:
+    daemon = start_daemon("Format=none")
+    await add_bytes(bus, "registers", b"registers")
+    with pytest.raises(CallFailed, match=r"org.vmcoredd1.Error.Disabled: .*Format=none"):
+        await call(bus, "WriteVmcore", "a{sv}", [{}])
+    assert daemon.stop() == 0
+    # What was acknowledged is there for whoever asks for it later.
+    assert [path.suffix for path in daemon.target.rglob("*") if path.is_file()] == [".note"]

@@ -72,6 +72,25 @@ def test_no_space(fake: Path) -> None:
     assert finished.reason.endswith("Can't write the dump file(x). No space left on device")
 
 
+def test_message_that_much_progress_follows(fake: Path) -> None:
+    # Where the target is full, the next dump level has all of its progress behind that message.
+    script(
+        fake,
+        r"printf '\rCopying data     : [ 45.3 %%] /   eta: 12s'",
+        'echo "Can\'t write the dump file(x). No space left on device" >&2',
+        "i=0",
+        "while [ $i -lt 400 ]; do",
+        r"printf '\rCopying data     : [ 12.%d %%] /   eta: 1m12s' $((i % 10))",
+        "i=$((i + 1))",
+        "done",
+        "echo",
+    )
+    percents: list[float] = []
+    finished = makedumpfile.run([], progress=percents.append)
+    assert finished.no_space
+    assert percents[-1] == 12.9
+
+
 def test_endless_output_is_not_kept(fake: Path) -> None:
     script(fake, "head -c 3000000 /dev/zero | tr '\\0' 'x'", "echo", "echo end")
     messages = makedumpfile.run([]).messages
@@ -81,11 +100,31 @@ def test_endless_output_is_not_kept(fake: Path) -> None:
 
 def test_stalled_one_is_killed(fake: Path) -> None:
     script(fake, "echo working", f"echo $$ > {fake.parent}/pid", "exec sleep 100")
-    with pytest.raises(TimedOut, match=r"^makedumpfile did nothing for 0.5 s$"):
+    with pytest.raises(TimedOut, match=r"^makedumpfile made no progress for 0.5 s$"):
         makedumpfile.run([], stall=0.5)
     pid = int((fake.parent / "pid").read_text())
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+@pytest.mark.parametrize("output", [r"\rCopying data     : [ 45.3 %%] |   eta: 12s", r"Working.\n"])
+def test_endless_output_without_progress_is_killed(fake: Path, output: str) -> None:
+    script(fake, "while :; do", f"printf '{output}'", "sleep 0.05", "done")
+    with pytest.raises(TimedOut, match=r"^makedumpfile made no progress for 0.5 s$"):
+        makedumpfile.run([], stall=0.5)
+
+
+def test_progress_before_pages_are_copied(fake: Path) -> None:
+    script(fake, r"printf '\rExcluding unnecessary pages : [ 10.0 %%] |'")
+    percents: list[float] = []
+    makedumpfile.run([], progress=percents.append)
+    assert percents == [0.0]
+
+
+def test_interrupt_from_the_terminal_is_not_for_makedumpfile(fake: Path) -> None:
+    script(fake, "echo $$; cut -d' ' -f5 /proc/$$/stat")
+    process, group = makedumpfile.run([]).messages
+    assert process == group
 
 
 def test_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

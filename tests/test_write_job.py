@@ -48,3 +48,5 @@ def test_file_system_without_unnamed_files() -> None:
 def test_missing_directory(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError), kept_free(tmp_path / "nothing", MIB):
         pass
+    with kept_free(tmp_path / "nothing", MIB, missing_ok=True):
+        pass

@@ -11,6 +11,7 @@ import pytest
 from tests import judges
 from tests.resources import tmpfs
 from tests.tools import require
+from vmcoredd_daemon import write_kdump
 from vmcoredd_daemon.buffer import Buffer
 from vmcoredd_daemon.collectors import Collected
 from vmcoredd_daemon.device_dump import Limits
@@ -103,6 +104,22 @@ async def test_progress(dumps: DumpList, source_vmcore: Path, tmp_path: Path) ->
     assert writer.progress.done == writer.progress.total == source_vmcore.stat().st_size
 
 
+async def test_progress_while_nothing_is_copied(
+    dumps: DumpList, source_vmcore: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = []
+    for progress in ("", r"\rExcluding unnecessary pages : [ 10.0 %%] |"):
+        script = tmp_path / "makedumpfile"
+        script.write_text(f"#!/bin/sh\nprintf '{progress}'\nexit 1\n")
+        script.chmod(0o755)
+        with monkeypatch.context() as patched:
+            patched.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+            writer = VmcoreWriter(dumps, source_vmcore, tmp_path, KDUMP)
+            await writer.write()
+        steps.append(writer.progress.steps)
+    assert steps[1] == steps[0] + 1
+
+
 async def test_without_makedumpfile_the_source_is_copied(
     dumps: DumpList, source_vmcore: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -130,6 +147,65 @@ async def test_makedumpfile_that_fails(
     assert written.fallback == f"{source_vmcore}: makedumpfile failed with status 2: Can not do it."
     assert judges.same_memory(written.path, source_vmcore)
     assert [path.name for path in written.path.parent.iterdir()] == [VMCORE]
+
+
+@pytest.mark.parametrize(
+    ("ending", "reason"),
+    [
+        # As the kernel does when the memory of the capture kernel runs out.
+        ('truncate -s -1M "$last"; kill -KILL $$', "makedumpfile failed with status -9: "),
+        ('echo no > "$last"; exit 0', "makedumpfile has left no vmcore: "),
+        ('rm "$last"; exit 0', "makedumpfile has left no vmcore: "),
+    ],
+)
+async def test_makedumpfile_that_leaves_no_vmcore(
+    dumps: DumpList,
+    source_vmcore: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    ending: str,
+    reason: str,
+) -> None:
+    real = shutil.which("makedumpfile")
+    broken = tmp_path / "bin" / "makedumpfile"
+    broken.parent.mkdir()
+    broken.write_text(f'#!/bin/sh\nfor last; do :; done\n{real} "$@"\n{ending}\n')
+    broken.chmod(0o755)
+    with monkeypatch.context() as patched:
+        patched.setenv("PATH", f"{broken.parent}:{os.environ['PATH']}")
+        written = await write(dumps, source_vmcore, tmp_path)
+    assert (written.path.name, written.error) == (VMCORE, "")
+    assert written.fallback.startswith(f"{source_vmcore}: {reason}")
+    assert judges.same_memory(written.path, source_vmcore)
+    assert names(written.path) == ["nic0", "nic1", MANIFEST_NAME]
+
+
+async def test_makedumpfile_that_falls_over_its_mappings(
+    dumps: DumpList, source_vmcore: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = shutil.which("makedumpfile")
+    program = tmp_path / "bin" / "makedumpfile"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\n[ "$1" = --non-mmap ] || kill -SEGV $$\nexec {real} "$@"\n')
+    program.chmod(0o755)
+    with monkeypatch.context() as patched:
+        patched.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+        written = await write(dumps, source_vmcore, tmp_path)
+    assert (written.path.name, written.error, written.fallback) == (VMCORE, "", "")
+    assert names(written.path) == ["nic0", "nic1", MANIFEST_NAME]
+
+
+async def test_unexpected_error_leaves_the_memory(
+    dumps: DumpList, source_vmcore: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_memory(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(write_kdump, "attach", no_memory)
+    written = await write(dumps, source_vmcore, tmp_path)
+    assert written.fallback == "unexpected error: MemoryError"
+    assert judges.same_memory(written.path, source_vmcore)
+    assert own_names(written.path) == ["nic0", "nic1", MANIFEST_NAME]
 
 
 async def test_source_that_cannot_be_read(dumps: DumpList, tmp_path: Path) -> None:
@@ -172,6 +248,18 @@ async def test_target_with_room_for_device_dumps_and_a_part(
         assert judges.osrelease(written.path) == judges.osrelease(source_vmcore)
 
 
+async def test_target_without_room_for_makedumpfile_and_the_notes(
+    dumps: DumpList, source_vmcore: Path, tmp_path: Path
+) -> None:
+    # Less than what is kept free for both, and more than the notes take.
+    with tmpfs(tmp_path / "target", 3 * MIB // 2) as target:
+        written = await write(dumps, source_vmcore, target)
+        assert written.path.name == "vmcore-incomplete"
+        assert "the target has no room for" in written.error
+        assert written.fallback.endswith("cannot write: No space left on device")
+        assert names(written.path) == ["nic0", "nic1", MANIFEST_NAME]
+
+
 async def test_more_device_dumps_than_can_be_attached(
     dumps: DumpList, source_vmcore: Path, tmp_path: Path
 ) -> None:
@@ -182,6 +270,20 @@ async def test_more_device_dumps_than_can_be_attached(
     assert "the device dumps are in vmcore-device-dumps" in written.error
     assert names(written.path) == [f"nic{number}" for number in range(63)]
     assert own_names(written.path.with_name(DEVICE_DUMPS_ONLY)) == [*names(written.path), MANIFEST_NAME]
+
+
+async def test_device_dumps_that_cannot_be_attached_to_a_part(
+    dumps: DumpList, source_vmcore: Path, tmp_path: Path
+) -> None:
+    full = await write(dumps, source_vmcore, tmp_path, Output(manifest=False), count=63)
+    source = full.path.rename(tmp_path / "source")
+    with tmpfs(tmp_path / "target", 8 * MIB) as target:
+        written = await VmcoreWriter(dumps, source, target, KDUMP).write()
+        assert (written.path.name, written.fallback) == ("vmcore-incomplete", "")
+        assert "it is incomplete: makedumpfile failed" in written.error
+        assert "the device dumps are in vmcore-device-dumps" in written.error
+        assert names(written.path) == [f"nic{number}" for number in range(63)]
+        assert own_names(written.path.with_name(DEVICE_DUMPS_ONLY)) == [*names(written.path), MANIFEST_NAME]
 
 
 async def test_as_many_device_dumps_as_crash_reads(dumps: DumpList, source_vmcore: Path, tmp_path: Path) -> None:

@@ -12,9 +12,9 @@ from vmcoredd_daemon.buffer import Buffer
 from vmcoredd_daemon.collectors import Collected
 from vmcoredd_daemon.device_dump import Limits
 from vmcoredd_daemon.dumps import DumpList
-from vmcoredd_daemon.errors import WriteFailed
+from vmcoredd_daemon.errors import Disabled, WriteFailed
 from vmcoredd_daemon.note import ByteOrder
-from vmcoredd_daemon.output import Output
+from vmcoredd_daemon.output import Format, Output
 from vmcoredd_daemon.spool import Spool
 from vmcoredd_daemon.write_job import DEVICE_DUMPS_ONLY, VMCORE
 from vmcoredd_daemon.writer import VmcoreWriter
@@ -89,3 +89,13 @@ async def test_missing_target(dumps: DumpList, source_vmcore: Path, tmp_path: Pa
         await writes.write()
     assert writes.outdated
     assert dumps.accepting
+
+
+async def test_nothing_is_written_where_somebody_else_does_it(
+    dumps: DumpList, source_vmcore: Path, tmp_path: Path
+) -> None:
+    writes = VmcoreWriter(dumps, source_vmcore, tmp_path, Output(Format.NONE))
+    assert not writes.wanted
+    with pytest.raises(Disabled, match="Format=none"):
+        await writes.write()
+    assert list(tmp_path.glob("*/vmcore*")) == []

@@ -138,6 +138,24 @@ class Client:
         # Paths end in a number: /10 comes after /9.
         return sorted(dumps, key=lambda dump: (len(dump.path), dump.path))
 
+    async def open_dump(self, path: str) -> int:
+        """Return a read-only descriptor of the note at object path *path*; it is the caller's to close.
+
+        Raises UnknownDump when that has no data.
+        """
+        try:
+            async with asyncio.timeout(self._timeout):
+                reply = await self._connection.method_call(BUS_NAME, path, DEVICE_DUMP, "Open")
+        except CallFailed as error:
+            raise _error(error) from error
+        except TimeoutError:
+            raise TimedOut(f"the service did not answer within {self._timeout:g} s") from None
+        fd, *others = take_fds(reply) or [-1]
+        close_fds(others)
+        if fd < 0:
+            raise VmcoreddError("the service is of another version: it opens no device dumps")
+        return fd
+
     async def status(self) -> Status:
         """Return the service's properties."""
         (properties,) = await self._call(MANAGER_PATH, _PROPERTIES, "GetAll", "s", (MANAGER,))

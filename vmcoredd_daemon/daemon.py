@@ -50,7 +50,7 @@ class Outcome:
     """What a run of the service leaves behind."""
 
     whole: bool
-    """A vmcore with everything in it is on disk, in the format that was asked for."""
+    """A vmcore with everything in it is on disk, in the format that was asked for; or none was to be written."""
     directory: Path | None
     """The directory of this crash, if there is one."""
 
@@ -97,6 +97,10 @@ class Daemon:
             notify("STATUS=Waiting for collectors")
             # Its deadline is its own, so it is given time as long as it takes.
             await _extend(self._drain(dumps, collecting), itertools.count().__next__)
+            if not writer.wanted:
+                # Whoever writes the vmcore may still ask for them: they stay in the spool.
+                log.info("No vmcore is to be written, %d device dumps stay in the spool", len(dumps.complete))
+                return Outcome(True, None)
             whole = await _write(dumps, writer)
             # Whoever asked for another format wants to know.
             as_asked = whole and writer.written is not None and not writer.written.fallback
@@ -214,7 +218,8 @@ async def _write(dumps: DumpList, writer: VmcoreWriter) -> bool:
     def progress() -> int:
         percent = 100 * writer.progress.done // max(writer.progress.total, 1)
         notify(f"STATUS=Writing the vmcore: {percent} % of {writer.progress.total} bytes")
-        return writer.progress.done
+        # Which pages are left out is found before anything is copied: minutes, where memory has terabytes.
+        return writer.progress.steps
 
     try:
         whole = await _extend(writer.finish(), progress)

@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from .errors import CollectorFailed, QuotaExceeded, TooLarge, VmcoreddError
 from .manifest import Failure, ManifestDump
-from .vmcore.layout import DeviceDumpNote
+from .vmcore.layout import MAX_DEVICE_DUMPS, DeviceDumpNote
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ class Change(StrEnum):
 class Limits:
     """What the kernel's facility lacks."""
 
-    max_dumps: int = 64
+    max_dumps: int = MAX_DEVICE_DUMPS
     """crash reads NR_DEVICE_DUMPS, 64, and drops further ones in silence."""
     max_dump_size: int = 256 << 20
     """Bytes of one note."""

@@ -10,6 +10,7 @@ import re
 import select
 import shutil
 import subprocess
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,10 +18,13 @@ from dataclasses import dataclass
 from .errors import TimedOut, VmcoreddError
 
 STALL_TIMEOUT = 300.0
-"""Seconds without output after which makedumpfile is killed; it prints its progress every second."""
+"""Seconds without progress after which makedumpfile is killed; it prints it every second, with one decimal."""
 
 _NO_SPACE = os.strerror(28)
-_PROGRESS = re.compile(rb"Copying data\s*: \[ *(\d{1,3}\.\d) %\]")
+_PROGRESS = re.compile(rb"\r([^:\r\n]{1,80}): \[ *(\d{1,3}\.\d) %\]")
+_COPYING = b"Copying data"
+_OVERWRITTEN = re.compile(rb"\r[^\r\n]*: \[ *[0-9.]+ %\][^\r\n]*(?=\r)")
+"""A line of progress with another one behind it."""
 _TAIL = 8192
 """Bytes of output that are remembered."""
 
@@ -46,9 +50,13 @@ class Finished:
     @property
     def reason(self) -> str:
         """Why it failed, in one line."""
+        return f"makedumpfile failed with status {self.status}: {self.message}"
+
+    @property
+    def message(self) -> str:
+        """The message that says most."""
         wrong = [message for message in self.messages if message.startswith(("Can't", "Can not"))]
-        text = next(iter([*wrong, *self.messages]), "no message")
-        return f"makedumpfile failed with status {self.status}: {text[:200]}"
+        return next(iter([*wrong, *self.messages]), "no message")[:200]
 
 
 def available() -> bool:
@@ -61,15 +69,21 @@ def run(
     stall: float = STALL_TIMEOUT,
     progress: Callable[[float], None] = lambda percent: None,
 ) -> Finished:
-    """Run makedumpfile, and call *progress* with the percentage that is copied.
+    """Run makedumpfile, and call *progress* with the percentage that is copied; also while it only looks at pages.
 
-    Blocks. Raises MakedumpfileMissing, and TimedOut when it prints nothing for *stall* seconds; it is killed then.
+    Blocks. Raises MakedumpfileMissing, and TimedOut when it goes on for *stall* seconds without progress, whatever
+    else it prints; it is killed then.
     """
     program = shutil.which("makedumpfile")
     if program is None:
         raise MakedumpfileMissing("makedumpfile is not there")
     process = subprocess.Popen(
-        [program, *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        [program, *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        # Control-C tells the service to write the vmcore, and makedumpfile not to.
+        process_group=0,
     )
     assert process.stdout is not None
     with process.stdout as output:
@@ -77,7 +91,7 @@ def run(
             tail = _follow(output.fileno(), stall, progress)
             return Finished(process.wait(stall), _messages(tail))
         except (TimeoutError, subprocess.TimeoutExpired):
-            raise TimedOut(f"makedumpfile did nothing for {stall:g} s") from None
+            raise TimedOut(f"makedumpfile made no progress for {stall:g} s") from None
         finally:
             if process.returncode is None:
                 process.kill()
@@ -90,16 +104,23 @@ def _follow(fd: int, stall: float, progress: Callable[[float], None]) -> bytes:
     """Read until the end of the output; return the last of it."""
     poll = select.poll()
     poll.register(fd, select.POLLIN)
-    tail = b""
+    tail, copied, last = b"", 0.0, (b"", b"")
+    deadline = time.monotonic() + stall
     while True:
-        if not poll.poll(stall * 1000):
+        if not poll.poll(max(deadline - time.monotonic(), 0) * 1000):
             raise TimeoutError
         data = os.read(fd, _TAIL)
         if not data:
             return tail
-        tail = (tail + data)[-_TAIL:]
-        if found := _PROGRESS.findall(tail):
-            progress(float(found[-1]))
+        tail += data
+        found = _PROGRESS.findall(tail)
+        if found and found[-1] != last:
+            last, deadline = found[-1], time.monotonic() + stall
+            copied = next((float(percent) for step, percent in found[::-1] if step.startswith(_COPYING)), copied)
+            progress(copied)
+        if len(tail) > _TAIL:
+            # Hours of progress may follow a message.
+            tail = _OVERWRITTEN.sub(b"", tail)[-_TAIL:]
 
 
 def _messages(output: bytes) -> tuple[str, ...]:

@@ -11,6 +11,8 @@ class Format(StrEnum):
     ELF = "elf"
     KDUMP = "kdump"
     """As makedumpfile filters and compresses it."""
+    NONE = "none"
+    """Written by somebody else, who asks for the device dumps: ``vmcoredd core-collector``."""
 
 
 class Compression(StrEnum):

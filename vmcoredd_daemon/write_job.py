@@ -13,7 +13,6 @@ from .device_dump import Snapshot
 from .journal import Event, record
 from .note import system_page_size
 from .output import Output
-from .vmcore.copy import NO_SPACE
 
 VMCORE = "vmcore"
 DEVICE_DUMPS_ONLY = "vmcore-device-dumps"
@@ -26,14 +25,22 @@ class Progress:
 
     total: int = 0
     done: int = 0
+    steps: int = 0
+    """Grows with all that is done, also where nothing is copied yet."""
 
     def start(self, total: int) -> None:
         """Begin to count."""
         self.total, self.done = total, 0
+        self.steps += 1
 
     def advance(self, size: int) -> None:
         """Count *size* more bytes."""
-        self.done += size
+        self.reach(self.done + size)
+
+    def reach(self, done: int) -> None:
+        """Count *done* bytes in all."""
+        self.done = done
+        self.steps += 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,16 +74,16 @@ class Job:
 def kept_free(directory: Path, size: int, *, missing_ok: bool = False) -> Iterator[None]:
     """Keep *size* bytes of the file system free while the context lasts. Raises OSError when they are not there.
 
-    With *missing_ok*, that does no harm; nor does a file system without O_TMPFILE or fallocate(2).
+    With *missing_ok*, no error does any harm; nor does ever a file system without O_TMPFILE or fallocate(2).
     """
-    tolerated = {errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL} | (NO_SPACE if missing_ok else set())
+    tolerated = {errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL}
     with ExitStack() as stack:
         try:
             fd = os.open(directory, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o600)
             stack.callback(os.close, fd)
             os.posix_fallocate(fd, 0, size)
         except OSError as error:
-            if error.errno not in tolerated:
+            if not missing_ok and error.errno not in tolerated:
                 raise
         yield
 

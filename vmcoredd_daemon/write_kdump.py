@@ -7,6 +7,7 @@ free while it works, because a full disk is no reason to lose what is small.
 
 import errno
 import os
+import signal
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -20,6 +21,7 @@ from .vmcore.attach import attach
 from .vmcore.copy import NO_SPACE, VMCORE_INCOMPLETE, sync_directory
 from .vmcore.formats import recognise
 from .vmcore.image import file_image
+from .vmcore.kdump import read_header
 from .vmcore.layout import DeviceDumpNote
 from .write_elf import write_device_dumps
 from .write_job import VMCORE, Job, Written, kept_free, report_altered
@@ -27,8 +29,8 @@ from .write_job import VMCORE, Job, Written, kept_free, report_altered
 HARDEST_LEVEL = 31
 """Leaves out all that makedumpfile can leave out."""
 
-_NOTES_ROOM = 1 << 20
-"""Bytes for the other notes, which are copied, and for the manifest; a CPU's registers take some 400 bytes."""
+_MANIFEST_ROOM = 1 << 20
+"""Bytes for the manifest, and for what is rounded up to pages."""
 
 
 def write_kdump(job: Job, fallback: str = "") -> Written:
@@ -40,8 +42,9 @@ def write_kdump(job: Job, fallback: str = "") -> Written:
     incomplete = job.directory / VMCORE_INCOMPLETE
     try:
         finished = _filter(job, incomplete)
-        if finished.status and not _analyzable(incomplete):
-            raise WriteFailed(f"{job.source}: {finished.reason}")
+        if not _analyzable(incomplete, whole=finished.status == 0):
+            reason = finished.reason if finished.status else f"makedumpfile has left no vmcore: {finished.message}"
+            raise WriteFailed(f"{job.source}: {reason}")
         error = _left_out(job, finished)
         described = ManifestSource(str(job.source), error=error, fallback=fallback)
         problem = _attach(job, incomplete, described)
@@ -50,7 +53,8 @@ def write_kdump(job: Job, fallback: str = "") -> Written:
             sync_directory(job.directory)
             incomplete = job.directory / VMCORE
         if problem:
-            error = _write_apart(job, problem)
+            apart = _write_apart(job, problem)
+            error = f"{error}; {apart}" if error else apart
         return Written(incomplete, incomplete.stat().st_size, len(job.snapshot.notes), error, fallback)
     except OSError as error:
         kind = NoSpace if error.errno in NO_SPACE else WriteFailed
@@ -64,29 +68,52 @@ def _filter(job: Job, destination: Path) -> makedumpfile.Finished:
     job.progress.start(job.source_size)
 
     def advance(percent: float) -> None:
-        job.progress.done = int(job.progress.total * percent / 100)
+        job.progress.reach(int(job.progress.total * percent / 100))
 
     levels = sorted({job.output.dump_level, HARDEST_LEVEL})
-    room = sum(note.note_size for note in job.snapshot.notes) + _NOTES_ROOM
+    room = sum(note.note_size for note in job.snapshot.notes) + _notes_size(job.source) + _MANIFEST_ROOM
     options = [*job.output.compression.option, "-d", ",".join(map(str, levels))]
+    # A name that begins with a dash would be an option.
+    arguments = [*options, str(job.source.absolute()), str(destination.absolute())]
     try:
         with kept_free(job.directory, room):
-            return makedumpfile.run([*options, job.source, destination], progress=advance)
+            finished = makedumpfile.run(arguments, progress=advance)
+            if finished.status == -signal.SIGSEGV:
+                # Version 1.7.2 falls over its own mappings now and then, see docs/kernel-parity.md.
+                destination.unlink(missing_ok=True)
+                finished = makedumpfile.run(["--non-mmap", *arguments], progress=advance)
+            return finished
     except VmcoreddError:
         destination.unlink(missing_ok=True)
         raise
 
 
-def _analyzable(path: Path) -> bool:
-    """Tell whether makedumpfile has left something that crash opens; if not, it is removed."""
+def _notes_size(source: Path) -> int:
+    """Return the bytes of the source's own notes, which an attach copies; 0 where they cannot be read."""
+    try:
+        with source.open("rb") as file:
+            return sum(size for _, size in recognise(file_image(file.fileno(), str(source))).note_ranges)
+    except (OSError, InvalidVmcore):
+        return 0
+
+
+def _analyzable(path: Path, *, whole: bool) -> bool:
+    """Tell whether makedumpfile has left something that crash opens; if not, it is removed.
+
+    Unless it is *whole*, makedumpfile must have marked it as incomplete, which it does where the target is full
+    (DUMP_DH_COMPRESSED_INCOMPLETE in diskdump_mod.h). If it was killed, nobody knows what is missing.
+    """
     try:
         with path.open("rb") as file:
-            return recognise(file_image(file.fileno(), str(path))).format == "kdump"
+            image = file_image(file.fileno(), str(path))
+            if recognise(image).format == "kdump" and read_header(image).incomplete != whole:
+                return True
     except FileNotFoundError:
         return False
     except InvalidVmcore:
-        path.unlink()
-        return False
+        pass
+    path.unlink()
+    return False
 
 
 def _write_apart(job: Job, problem: str) -> str:

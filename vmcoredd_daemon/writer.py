@@ -18,14 +18,15 @@ from pathlib import Path
 from . import makedumpfile
 from .device_dump import Snapshot
 from .dumps import DumpList
-from .errors import Busy, InvalidVmcore, NoSpace, QuotaExceeded, VmcoreddError, WriteFailed
+from .errors import Busy, Disabled, InvalidVmcore, NoSpace, QuotaExceeded, VmcoreddError, WriteFailed
 from .journal import Event, record
 from .kernel_log import KERNEL_LOG, save_kernel_log
 from .output import Format, Output
 from .vmcore.copy import NO_SPACE, sync_directory
 from .write_elf import write_device_dumps, write_elf
 from .write_job import Job, Progress, Written, kept_free
-from .write_kdump import write_kdump
+
+log = logging.getLogger(__name__)
 
 JOURNAL_ROOM = 1 << 20
 """Bytes that are kept free for the journal, which says what went wrong."""
@@ -48,6 +49,11 @@ class VmcoreWriter:
         self.directory: Path | None = None
 
     @property
+    def wanted(self) -> bool:
+        """False where the configuration leaves the vmcore to somebody else."""
+        return self._output.format is not Format.NONE
+
+    @property
     def outdated(self) -> bool:
         """True unless a vmcore is on disk that holds all device dumps."""
         return self._behind or self.written is None or bool(self.written.error)
@@ -59,8 +65,10 @@ class VmcoreWriter:
     async def write(self) -> Written:
         """Write a vmcore with all complete device dumps, because somebody asks for it now.
 
-        Raises Busy, NoSpace or WriteFailed.
+        Raises Busy, Disabled, NoSpace or WriteFailed.
         """
+        if not self.wanted:
+            raise Disabled("the configuration says Format=none: the vmcore is written by somebody else")
         if self.writing:
             raise Busy("a vmcore is being written")
         self._dumps.check_open()
@@ -146,7 +154,7 @@ def _write_or_fall_back(job: Job) -> Written:
 def _filtered(job: Job) -> Written:
     """Write what was asked for, a kdump-compressed vmcore, or an ELF vmcore where that cannot be."""
     try:
-        return write_kdump(job)
+        return _compress(job)
     except VmcoreddError as error:
         message = f"The vmcore is written in ELF format: {error}"
         record(Event.FORMAT_CHANGED, logging.ERROR, message, source=job.source, format=Format.ELF)
@@ -163,7 +171,21 @@ def _whole(job: Job) -> Written:
         # Zero pages are no loss; what else goes is decided by the room that there is.
         output = replace(job.output, format=Format.KDUMP, dump_level=1)
         try:
-            return write_kdump(replace(job, output=output), reason)
+            return _compress(replace(job, output=output), reason)
         except VmcoreddError as error:
             record(Event.FORMAT_CHANGED, logging.ERROR, f"Back to ELF format: {error}", format=Format.ELF)
     return write_elf(job)
+
+
+def _compress(job: Job, fallback: str = "") -> Written:
+    # Not before it is needed: a megabyte for as long as the service waits.
+    from .write_kdump import write_kdump
+
+    try:
+        return write_kdump(job, fallback)
+    except VmcoreddError:
+        raise
+    except Exception as error:
+        # A bug, or no memory left: the source can still be copied as it is.
+        log.exception("Unexpected error of the format %s", Format.KDUMP)
+        raise WriteFailed(f"unexpected error: {type(error).__name__}") from error

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """vmcoredd attach, as a process."""
 
+import contextlib
 import json
 import os
 import random
@@ -13,6 +14,7 @@ import pytest
 
 from tests.cli import VMCOREDD, run
 from tests.elf_writer import Core, Load, device_dump
+from tests.flat import flatten
 from tests.kdump_writer import Kdump, notes
 
 
@@ -81,12 +83,24 @@ def test_dev_full_is_no_place_for_messages(vmcore: Path, data: Path) -> None:
         assert run("attach", vmcore, "nic=/", stdout=full, stderr=full).returncode == 1
 
 
-def test_interrupted_while_it_reads(vmcore: Path, tmp_path: Path) -> None:
+def has_open(pid: int, path: Path) -> bool:
+    for fd in os.listdir(f"/proc/{pid}/fd"):
+        # The starting interpreter opens and closes files all the time.
+        with contextlib.suppress(FileNotFoundError):
+            if os.readlink(f"/proc/{pid}/fd/{fd}") == str(path):
+                return True
+    return False
+
+
+@pytest.mark.parametrize("flattened", [False, True])
+def test_interrupted_while_it_reads(vmcore: Path, tmp_path: Path, flattened: bool) -> None:
+    if flattened:
+        vmcore.write_bytes(flatten([(0, vmcore.read_bytes())]))
     before = vmcore.read_bytes()
     command = [*VMCOREDD, "attach", str(vmcore), "nic=-"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         # It has the lock as soon as it waits for its input.
-        while str(vmcore) not in {os.path.realpath(f"/proc/{process.pid}/fd/{fd}") for fd in range(3, 9)}:
+        while not has_open(process.pid, vmcore):
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)
         _, error = process.communicate(timeout=30)
@@ -124,6 +138,25 @@ def test_broken_files_need_no_memory_and_stay_as_they_are(tmp_path: Path, data: 
         with vmcore.open("rb") as file:
             assert file.read(len(before)) == before
     assert int(result.stdout) < 64 << 10
+
+
+def test_flattened(vmcore: Path, tmp_path: Path, data: Path) -> None:
+    vmcore.write_bytes(flatten([(0, vmcore.read_bytes())]))
+    result = run("attach", vmcore, f"nic={data}", "input=-", input="text")
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+    found = json.loads(run("inspect", "--json", vmcore).stdout)
+    assert (found["format"], [dump["bytes"] for dump in found["device_dumps"][:-1]]) == ("flattened", [9, 4])
+    assert run("extract", vmcore, "nic").stdout == "registers"
+    before = vmcore.read_bytes()
+    result = run("attach", vmcore, f"nic={vmcore}")
+    assert (result.returncode, result.stderr) == (1, f"vmcoredd: {vmcore}: is the vmcore itself\n")
+    os.truncate(vmcore, len(before) - 1)
+    result = run("attach", vmcore, f"nic={data}")
+    end = len(before) - 1
+    message = f"vmcoredd: {vmcore}: is truncated: it ends at offset {end:#x}, without an end mark\n"
+    assert (result.returncode, result.stderr) == (1, message)
+    assert vmcore.read_bytes() == before[:-1]
+    assert sorted(os.listdir(tmp_path)) == ["data", "vmcore"]
 
 
 def test_elf(tmp_path: Path, data: Path) -> None:

@@ -66,7 +66,7 @@ def test_file_that_is_missing_costs_only_itself(flat: bytes, tmp_path: Path) -> 
         (["nic"], 2, "'nic' is not NAME=FILE"),
         (["nic="], 2, "'nic=' is not NAME=FILE"),
         (["=/proc/version"], 1, "the dump name is empty"),
-        ([f"{MANIFEST_NAME}=/proc/version"], 1, f"device dump {MANIFEST_NAME}: the name is in use"),
+        ([f"{MANIFEST_NAME}=/proc/version"], 1, f"dump name {MANIFEST_NAME} is that of the manifest"),
         (["a=/proc/version", "a=/proc/mounts"], 1, "two device dumps are to be called a"),
     ],
 )

@@ -12,7 +12,8 @@ import sys
 from tests.flat import flatten
 from tests.fuzz.flattened import elf, pieces_of, spoil
 from vmcoredd_daemon.errors import VmcoreddError
-from vmcoredd_daemon.vmcore.note_area import Additions, NewDump
+from vmcoredd_daemon.vmcore.file_additions import FileAdditions
+from vmcoredd_daemon.vmcore.named_file import OpenFile
 from vmcoredd_daemon.vmcore.stream import attach_stream
 
 DATA = b"device" * 99
@@ -24,7 +25,7 @@ def main(count: int, seed: int = 0) -> int:
     whole, refused = elf(), 0
     fd = os.memfd_create("data")
     os.write(fd, DATA)
-    more = Additions((NewDump("new", fd, len(DATA), "FILE"),))
+    more = FileAdditions((OpenFile("new", "FILE", fd, len(DATA)),))
     for _ in range(count):
         data = spoil(flatten(pieces_of(whole, rng)), rng)
         sink = io.BytesIO()

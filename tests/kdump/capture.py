@@ -29,7 +29,8 @@ DRIVERS = "virtio_pci virtio_blk ext4 vmxnet3"
 PROGRAMS = ("dracut", "mkfs.ext4", "debugfs", "zstd", "dbus-daemon")
 
 CAPTURE_COMMAND_LINE = (
-    "console=ttyS0 nokaslr irqpoll nr_cpus=1 reset_devices panic=1 rd.systemd.unit=vmcoredd-capture.target"
+    "console=ttyS0 nokaslr irqpoll nr_cpus=1 reset_devices panic=1 no_timer_check"
+    " rd.systemd.unit=vmcoredd-capture.target"
     " systemd.crash_reboot=1 systemd.show_status=0 rd.shell=0 rd.emergency=poweroff"
 )
 

@@ -107,9 +107,7 @@ def build_root(workdir: Path) -> Path:
         shutil.copy(capture.ROOT / name, repository / name)
     wheels: list[str | Path] = ["--quiet", "--wheel-dir", root / "root/wheels", capture.ROOT, "setuptools>=77"]
     _run(sys.executable, "-m", "pip", "wheel", *wheels)
-    for block in readme_blocks():
-        commands = block.replace("apt install", "apt-get --quiet --yes install")
-        _chroot(root, f"cd /root/vmcoredd\n{commands}")
+    follow(root, "README.md", SECTION)
     _add_rig(root)
     # What `kdump-config load` does, which takes a minute when it is emulated.
     release = _kernel(root).release
@@ -118,10 +116,17 @@ def build_root(workdir: Path) -> Path:
     return root
 
 
-def readme_blocks() -> list[str]:
-    """Return what the README's section tells to do on the machine before the panic, as shell scripts."""
-    section = (capture.ROOT / "README.md").read_text().partition(SECTION)[2].partition("\n## ")[0]
-    blocks = re.findall(r"(?:^    .*\n|^\n(?=    ))+", section, re.MULTILINE)
+def follow(root: Path, document: str, section: str) -> None:
+    """Do in the root what a section of a document tells to do on the machine before the panic."""
+    for block in blocks_of(document, section):
+        commands = block.replace("apt install", "apt-get --quiet --yes install")
+        _chroot(root, f"cd /root/vmcoredd\n{commands}")
+
+
+def blocks_of(document: str, section: str) -> list[str]:
+    """Return what a section of a document tells to do, as shell scripts."""
+    text = (capture.ROOT / document).read_text().partition(section)[2].partition("\n## ")[0]
+    blocks = re.findall(r"(?:^    .*\n|^\n(?=    ))+", text, re.MULTILINE)
     scripts = [re.sub(r"^    ", "", block, flags=re.MULTILINE).strip("\n") for block in blocks]
     return [script for script in scripts if script.startswith(("apt install", "cat >"))]
 

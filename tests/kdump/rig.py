@@ -160,7 +160,7 @@ def copying_files(kernel: Kernel) -> dict[str, Path | bytes]:
 def panicking_files(
     kernel: Kernel,
     capture_initramfs: Path,
-    capture_command_line: str = "console=ttyS0 nokaslr irqpoll nr_cpus=1 reset_devices panic=1",
+    capture_command_line: str = "console=ttyS0 nokaslr irqpoll nr_cpus=1 reset_devices panic=1 no_timer_check",
 ) -> dict[str, Path | bytes]:
     """Initramfs of a first kernel that loads its own image as the capture kernel, and panics."""
     script = FIRST_INIT.format(capture_command_line=shlex.quote(capture_command_line), marker=MARKER)
@@ -247,7 +247,8 @@ def _qemu_command(machine: Machine) -> list[str]:
     command = [str(_program("qemu-system-x86_64")), "-accel", os.environ.get("VMCOREDD_QEMU_ACCEL", "tcg")]
     command += ["-m", str(machine.memory_mib), "-nodefaults", "-display", "none", "-serial", "stdio", "-no-reboot"]
     command += ["-kernel", str(machine.kernel.image), "-initrd", str(machine.initramfs)]
-    command += ["-append", machine.command_line, *machine.qemu_options]
+    # On a busy machine the emulated timer can be too late for the kernel's check, and it panics.
+    command += ["-append", f"{machine.command_line} no_timer_check", *machine.qemu_options]
     for disk in machine.disks:
         # The disk outlives the machine only if the run succeeds, so nothing is gained by flushing it.
         command += ["-drive", f"file={disk},format=raw,if=virtio,cache=unsafe,discard=unmap,detect-zeroes=unmap"]

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -156,6 +157,24 @@ def test_configuration_that_makes_no_sense_leaves_a_plain_vmcore(run: Run) -> No
     captured = run(PIPE, wrong)
     assert captured.vmcore().parent.name.startswith("plain-")
     assert judges.osrelease(captured.vmcore()) == rig.find_kernel().release
+
+
+@MATRIX
+def test_core_collector_puts_device_dumps_into_the_vmcore_that_kdump_writes(run: Run, tmp_path: Path) -> None:
+    collect = units.core_collector("callback.service pipe.service", "-l --message-level 7 -d 31")
+    captured = run(CALLBACK, PIPE, collect, units.configuration("Format=none"))
+    # There is one vmcore only.
+    vmcore = captured.vmcore()
+    assert (vmcore.parent / "status").read_text() == "status 0\n"
+    assert "2 device dumps attached to /var/crash/kdump/vmcore-incomplete" in captured.console
+    assert {dump.name for dump in judges.crash(vmcore)} == {*BOTH, MANIFEST_NAME}
+    assert judges.osrelease(vmcore) == rig.find_kernel().release
+    assert rig.MARKER in judges.kernel_log(vmcore, tmp_path / "dmesg")
+    with vmcore.open("rb") as file:
+        found = {dump.name: dump for dump in find(file.fileno(), str(vmcore)).device_dumps}
+        for name, data in BOTH.items():
+            assert found[name].sha256 == hashlib.sha256(data).hexdigest()
+            assert os.pread(file.fileno(), len(data), found[name].offset) == data
 
 
 @MATRIX

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from tests.kdump import debian, rig
 from tests.tools import require, skip_or_fail
 from vmcoredd_daemon.journal import Event
 from vmcoredd_daemon.manifest import MANIFEST_NAME
+from vmcoredd_daemon.vmcore.inspect import find
 
 # Building the root counts as part of the first test.
 pytestmark = [pytest.mark.qemu, pytest.mark.kdump_matrix, pytest.mark.timeout(500)]
@@ -54,6 +56,20 @@ def test_machine_ends_with_all_dumps_where_a_helper_hangs_and_the_disk_is_full(r
     assert "Timed out starting" in captured.console
     assert Event.VMCORE_WRITTEN.value in logged(captured)
     assert_kdump_tools(captured, tmp_path)
+
+
+def test_core_collector_puts_the_device_dump_into_the_dump_of_kdump_tools(root: Path, tmp_path: Path) -> None:
+    debian.follow(root, "docs/kdump.md", "## One vmcore with kdump-tools")
+    captured = debian.panic(root, tmp_path, disk_mib=2048)
+    report(captured)
+    assert_kdump_tools(captured, tmp_path)
+    vmcore = tmp_path / "rearranged"
+    assert [dump.name for dump in judges.crash(vmcore)] == [DUMP_NAME, MANIFEST_NAME]
+    with vmcore.open("rb") as file:
+        dump, _ = find(file.fileno(), str(vmcore)).device_dumps
+        assert os.pread(file.fileno(), len(debian.REGISTERS), dump.offset) == debian.REGISTERS
+    # Ours has left none.
+    assert list(captured.crash.glob("*/vmcore*")) == []
 
 
 def assert_dump(vmcore: Path) -> None:

@@ -85,6 +85,28 @@ def pipe_helper(name: str, dump_name: str, content: bytes, before: str = "") -> 
     return {**helper(name, f"{before} cat /{source} | vmcoredd add {dump_name} --size 1M"), source: content}
 
 
+def core_collector(after: str, options: str) -> Files:
+    """A unit that saves the vmcore as dump_fs() of kdump-utils does, with us as its core_collector."""
+    script = f"""\
+#!/bin/sh
+directory={capture.TARGET}/kdump
+mkdir "$directory"
+vmcoredd core-collector {options} /proc/vmcore "$directory/vmcore-incomplete" > /dev/console 2>&1
+status=$?
+echo "status $status" > "$directory/status"
+[ $status -eq 0 ] && sync -f "$directory/vmcore-incomplete" &&
+    mv "$directory/vmcore-incomplete" "$directory/vmcore"
+"""
+    unit = ONESHOT.format(unit=f"After={after}", timeout=90, command=f"/{VENDOR}/kdump")
+    return {**wanted("kdump", unit), f"{VENDOR}/kdump": script.encode()}
+
+
+def configuration(*lines: str) -> Files:
+    """Lines of the service's configuration."""
+    text = "".join(f"{line}\n" for line in ("[Vmcoredd]", *lines))
+    return {"etc/vmcoredd/vmcoredd.conf.d/scenario.conf": text.encode()}
+
+
 def finally_do(verb: str) -> Files:
     """A unit that ends the capture with a verb of systemctl."""
     command = f"systemctl --no-block {verb}"

@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Attaches real files, and tells what a vmcore holds then."""
 
-import os
 from pathlib import Path
 
 from vmcoredd_daemon.manifest import MANIFEST_NAME
 from vmcoredd_daemon.note import NT_VMCOREDD
 from vmcoredd_daemon.vmcore.attach import Attached
-from vmcoredd_daemon.vmcore.attach_files import NamedFile, attach_files
+from vmcoredd_daemon.vmcore.attach_files import attach_files
 from vmcoredd_daemon.vmcore.formats import recognise
 from vmcoredd_daemon.vmcore.image import file_image
 from vmcoredd_daemon.vmcore.inspect import copy_data, inspect
+from vmcoredd_daemon.vmcore.named_file import NamedFile
 
 
 def attach_data(vmcore: Path, **dumps: bytes) -> Attached:
@@ -43,8 +43,8 @@ def contents(vmcore: Path) -> dict[str, bytes]:
 def other_notes(vmcore: Path) -> list[tuple[bytes, bytes]]:
     """Return name and descriptor of every note that is no device dump; device dumps come before them."""
     with vmcore.open("rb") as file:
-        fd = file.fileno()
-        notes = list(recognise(file_image(fd, str(vmcore))).notes())
+        opened = recognise(file_image(file.fileno(), str(vmcore)))
+        notes = list(opened.notes())
         others = [note for note in notes if note.n_type != NT_VMCOREDD]
         assert notes[len(notes) - len(others) :] == others
-        return [(note.name, os.pread(fd, note.n_descsz, note.desc_offset)) for note in others]
+        return [(note.name, opened.image.pread(note.n_descsz, note.desc_offset)) for note in others]

@@ -20,10 +20,11 @@ VMCORE_INCOMPLETE = "vmcore-incomplete"
 
 
 class Rig(ExitStack):
-    """Writes vmcores into *target*."""
+    """Writes vmcores with pages of *page_size* bytes into *target*."""
 
-    def __init__(self, target: Path) -> None:
+    def __init__(self, target: Path, page_size: int = PAGE) -> None:
         super().__init__()
+        self.page_size = page_size
         self.target = target
         self.progress = 0
 
@@ -34,7 +35,7 @@ class Rig(ExitStack):
 
     def dump(self, name: str, data: bytes, byteorder: ByteOrder = ByteOrder.LITTLE) -> DeviceDumpNote:
         """Make a device dump as the spool does, but of any name."""
-        size = note_size(len(data), PAGE)
+        size = note_size(len(data), self.page_size)
         fd = os.memfd_create("note", os.MFD_CLOEXEC)
         self.callback(os.close, fd)
         os.write(fd, pack_vmcoredd_header(name.encode("ascii"), size, byteorder) + data)
@@ -45,13 +46,13 @@ class Rig(ExitStack):
         fd = self.open(path)
         headers = read_headers(file_image(fd, "FILE"))
         source = Source(fd, os.fstat(fd).st_size)
-        return plan(source, headers, walk(file_image(fd, "FILE"), headers), dumps, PAGE)
+        return plan(source, headers, walk(file_image(fd, "FILE"), headers), dumps, self.page_size)
 
     def write(
         self, layout: Layout, dumps: Sequence[DeviceDumpNote] = (), complete: Complete | None = None
     ) -> CopyReport:
         self.progress = 0
-        return write_vmcore(layout, dumps, self.target, VMCORE, PAGE, self._advance, complete)
+        return write_vmcore(layout, dumps, self.target, VMCORE, self.page_size, self._advance, complete)
 
     def convert(self, path: Path, *dumps: DeviceDumpNote) -> CopyReport:
         """Write a vmcore from the source at *path*."""

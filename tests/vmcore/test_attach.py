@@ -1,13 +1,11 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Attaching to finished vmcores: makedumpfile's own, with crash and makedumpfile as judges, and others."""
+"""Attaching to finished vmcores; tests/vmcore/test_matrix.py has makedumpfile's own, and the judges."""
 
 import fcntl
 import os
 import re
-import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.elf_writer import PAGE, Core, Load, device_dump, note
-from tests.judges import crash, makedumpfile, osrelease, same_memory
+from tests.judges import crash
 from tests.kdump_writer import MACHINES, VMCOREINFO, Kdump, notes
 from tests.resources import open_fds, tmpfs
 from tests.tools import require
@@ -25,89 +23,15 @@ from vmcoredd_daemon.errors import Busy, InvalidVmcore, NameInUse, NoSpace, Quot
 from vmcoredd_daemon.manifest import MANIFEST_NAME, Failure, Manifest, ManifestSource, load
 from vmcoredd_daemon.note import ByteOrder, note_size
 from vmcoredd_daemon.vmcore.attach import attach
-from vmcoredd_daemon.vmcore.attach_files import NamedFile, attach_files
+from vmcoredd_daemon.vmcore.attach_files import attach_files
 from vmcoredd_daemon.vmcore.image import file_image
 from vmcoredd_daemon.vmcore.inspect import find, read_manifest
 from vmcoredd_daemon.vmcore.kdump import read_header
-
-OPTIONS = ["ELF", "-E", "-c", "-l", "-z", "-p"]
-KERNELS = {"kernel_a": b"a" * 5000, "kernel_b": b"b"}
-RELEASE = "6.1.0-56-cloud-amd64"
-
-
-@pytest.fixture
-def rig(tmp_path: Path) -> Iterator[Rig]:
-    (tmp_path / "target").mkdir()
-    with Rig(tmp_path / "target") as rig:
-        yield rig
-
-
-@pytest.fixture(scope="session")
-def with_dumps(source_vmcore: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The sample with device dumps of the kernel, which no manifest describes."""
-    directory = tmp_path_factory.mktemp("with_dumps")
-    with Rig(directory) as rig:
-        rig.convert(source_vmcore, *(rig.dump(name, data) for name, data in KERNELS.items()))
-    return directory / "vmcore"
-
-
-def dmesg(vmcore: Path) -> bytes:
-    return makedumpfile(vmcore, vmcore.with_suffix(".dmesg"), "-f", "--dump-dmesg").read_bytes()
+from vmcoredd_daemon.vmcore.named_file import NamedFile
 
 
 def padded(dumps: dict[str, bytes]) -> dict[str, bytes]:
     return {name: data.ljust(note_size(len(data), PAGE) - 64, b"\0") for name, data in dumps.items()}
-
-
-def listed(vmcore: Path) -> list[str]:
-    return [dump.name for dump in crash(vmcore)]
-
-
-@pytest.mark.parametrize("dumps_before", [False, True])
-@pytest.mark.parametrize("option", OPTIONS)
-def test_real_vmcore(
-    source_vmcore: Path, with_dumps: Path, tmp_path: Path, option: str, dumps_before: bool
-) -> None:
-    source, vmcore = with_dumps if dumps_before else source_vmcore, tmp_path / "vmcore"
-    if option == "ELF":
-        shutil.copy(source, vmcore)
-    else:
-        # With mmap, makedumpfile 1.7.2 -E reads the wrong memory of a file that is filtered already and has its
-        # loads at pages.
-        makedumpfile(source, vmcore, option, "-d", "31", "--non-mmap")
-    log, others, size = dmesg(vmcore), other_notes(vmcore), vmcore.stat().st_size
-    memory = vmcore.rename(tmp_path / "before")
-    shutil.copy(memory, vmcore)
-    before = padded(KERNELS) if dumps_before else {}
-    names = list(before)
-
-    first = {"nic": bytes(range(256)) * 100, "disk": b"d"}
-    attached = attach_data(vmcore, **first)
-    assert (attached.altered, attached.warnings) == ((), ())
-    assert listed(vmcore) == [*names, "nic", "disk", MANIFEST_NAME]
-    assert contents(vmcore) == before | first
-    once = vmcore.stat().st_size
-
-    attach_data(vmcore, wifi=b"w" * 9000)
-    assert listed(vmcore) == [*names, "nic", "disk", "wifi", MANIFEST_NAME]
-    assert contents(vmcore) == before | first | {"wifi": b"w" * 9000}
-    assert vmcore.stat().st_size == once + note_size(9000, PAGE)
-
-    attach_data(vmcore, nic=b"again", wifi=b"too")
-    assert listed(vmcore) == [*names, "disk", "nic", "wifi", MANIFEST_NAME]
-    assert list(contents(vmcore)) == [*names, "disk", "nic", "wifi"]
-    assert contents(vmcore) == before | {"disk": b"d", "nic": b"again", "wifi": b"too"}
-    assert vmcore.stat().st_size < size + 64 * 1024
-
-    assert osrelease(vmcore) == RELEASE
-    assert dmesg(vmcore) == log
-    assert other_notes(vmcore) == others
-    if option in {"ELF", "-E"}:
-        assert same_memory(vmcore, memory)
-    refiltered = makedumpfile(vmcore, tmp_path / "refiltered", "-c" if option == "-l" else "-l", "-d", "31")
-    assert listed(refiltered) == listed(vmcore)
-    assert contents(refiltered) == contents(vmcore)
-    assert (osrelease(refiltered), dmesg(refiltered)) == (RELEASE, log)
 
 
 @pytest.mark.parametrize("machine", MACHINES, ids=lambda machine: f"{machine[0].decode()}-{machine[2]}")
@@ -192,8 +116,8 @@ def test_manifests_become_one(tmp_path: Path) -> None:
         assert [dump.name for dump in found.device_dumps] == ["kernel", "nic", "disk", MANIFEST_NAME]
         merged = load(read_manifest(found.image, found.device_dumps[-1]))
     assert [(dump.name, dump.size, dump.collector) for dump in merged.device_dumps] == [
-        ("nic", 9, "attach"),
-        ("disk", 7, "attach"),
+        ("nic", 9, "vmcoredd attach"),
+        ("disk", 7, "vmcoredd attach"),
     ]
     assert all(0 < dump.started_usec <= dump.finished_usec <= merged.written_usec for dump in merged.device_dumps)
     assert (merged.failures, merged.failures_forgotten, merged.source) == ((failure,), 2, source)
@@ -396,4 +320,4 @@ def test_reassembled_parts_can_be_attached_to(source_vmcore: Path, tmp_path: Pat
         attach_data(Path(parts[0]), nic=b"x")
     subprocess.run([*quiet, "--reassemble", *parts, tmp_path / "vmcore"], check=True, capture_output=True)
     attach_data(tmp_path / "vmcore", nic=b"x")
-    assert listed(tmp_path / "vmcore") == ["nic", MANIFEST_NAME]
+    assert [dump.name for dump in crash(tmp_path / "vmcore")] == ["nic", MANIFEST_NAME]

@@ -18,20 +18,13 @@ from tests.elf_writer import NT_PRSTATUS, PAGE, Core, Load, device_dump, note
 from tests.resources import open_fds, remount_read_only, tmpfs
 from tests.vmcore.rig import VMCORE, VMCORE_INCOMPLETE, Rig, load_bytes
 from vmcoredd_daemon.errors import InvalidVmcore, NoSpace, VmcoreddError, WriteFailed
-from vmcoredd_daemon.vmcore.copy import BLOCK_SIZE, CopyReport, pwrite
+from vmcoredd_daemon.vmcore.copy import BLOCK_SIZE, CopyReport, pwrite, sync_directory
 from vmcoredd_daemon.vmcore.layout import Layout
 from vmcoredd_daemon.vmcore.verify import sha256
 
 OTHERS = note(NT_PRSTATUS, b"registers")
 SMALL = Core(OTHERS, (Load(0x1000, b"memory" * 1000),))
 BLOCK_PAGES = BLOCK_SIZE // PAGE
-
-
-@pytest.fixture
-def rig(tmp_path: Path) -> Iterator[Rig]:
-    (tmp_path / "target").mkdir()
-    with Rig(tmp_path / "target") as rig:
-        yield rig
 
 
 @pytest.fixture
@@ -444,3 +437,14 @@ def test_pwrite(tmp_path: Path) -> None:
         pwrite(file.fileno(), b"abc", 3)
         pwrite(file.fileno(), memoryview(b"xyz")[1:], 0)
         assert file.read() == b"yz\0abc"
+
+
+def test_directory_that_knows_no_fsync() -> None:
+    # As those of some network file systems.
+    fd = os.open("/proc/self", os.O_RDONLY)
+    try:
+        with pytest.raises(OSError, match="Invalid argument"):
+            os.fsync(fd)
+    finally:
+        os.close(fd)
+    sync_directory(Path("/proc/self"))

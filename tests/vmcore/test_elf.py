@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.elf_writer import EM_386, EM_S390, EM_X86_64, ET_EXEC, NT_PRSTATUS, Core, Load, device_dump, note
+from tests.fuzz import elf as fuzz
 from tests.resources import open_fds
 from vmcoredd_daemon.errors import InvalidVmcore
 from vmcoredd_daemon.note import ByteOrder
@@ -259,3 +260,7 @@ def test_hostile_offsets(value: int, offset: int) -> None:
     data = golden_with(offset, "Q", value)
     with memfd(data) as fd, suppress(InvalidVmcore):
         list(walk(file_image(fd, "FILE"), read_headers(file_image(fd, "FILE"))))
+
+
+def test_fuzz() -> None:
+    assert 100 < fuzz.run(1000, seed=1) < 900

@@ -182,7 +182,7 @@ def test_name_that_is_not_ascii(vmcore: Vmcore) -> None:
 
 
 def test_device_dumps_are_counted_up_to_a_limit(vmcore: Vmcore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_DEVICE_DUMPS", 2)
+    monkeypatch.setattr(module, "MAX_FOUND", 2)
     with pytest.raises(InvalidVmcore, match=r"^FILE: has more than 2 device dumps$"):
         vmcore(*(device_dump(name, b"x") for name in (b"a", b"b", b"c")))
 

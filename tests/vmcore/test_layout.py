@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 import os
 import struct
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,13 +17,6 @@ GOLDEN_OTHERS = GOLDEN[0x1A000:0x1AE04]
 """NT_PRSTATUS and VMCOREINFO."""
 
 OTHERS = note(NT_PRSTATUS, b"registers") + note(0, b"OSRELEASE=6.1\n", b"VMCOREINFO\0")
-
-
-@pytest.fixture
-def rig(tmp_path: Path) -> Iterator[Rig]:
-    (tmp_path / "target").mkdir()
-    with Rig(tmp_path / "target") as rig:
-        yield rig
 
 
 @pytest.fixture

@@ -16,14 +16,14 @@ from hypothesis import strategies as st
 
 from tests import judges
 from tests.elf_writer import Core, Load, device_dump, note
-from tests.flat import END, HEADER, flatten, makedumpfile_flat, makedumpfile_restore, overlaps, restore, split
+from tests.flat import END, HEADER, flatten, makedumpfile_flat, overlaps, restore, split
 from tests.fuzz import stream as fuzz
 from vmcoredd_daemon.errors import InvalidVmcore, NameInUse, QuotaExceeded, VmcoreddError, WriteFailed
 from vmcoredd_daemon.manifest import MANIFEST_NAME
 from vmcoredd_daemon.vmcore import withheld
-from vmcoredd_daemon.vmcore.attach_flattened import attach_flattened
+from vmcoredd_daemon.vmcore.file_additions import FileAdditions
 from vmcoredd_daemon.vmcore.inspect import inspect
-from vmcoredd_daemon.vmcore.note_area import Additions, NewDump
+from vmcoredd_daemon.vmcore.named_file import OpenFile
 from vmcoredd_daemon.vmcore.stream import attach_stream
 
 DATA = bytes(range(256)) * 40
@@ -32,11 +32,11 @@ VMCOREINFO = note(0, b"OSRELEASE=6.1\n", b"VMCOREINFO\0")
 
 
 @contextmanager
-def additions(*names: str, size: int = len(DATA)) -> Iterator[Additions]:
+def additions(*names: str, size: int = len(DATA)) -> Iterator[FileAdditions]:
     fd = os.memfd_create("data")
     try:
         os.write(fd, DATA)
-        yield Additions(tuple(NewDump(name, fd, size, "FILE") for name in names))
+        yield FileAdditions(tuple(OpenFile(name, "FILE", fd, size) for name in names))
     finally:
         os.close(fd)
 
@@ -62,73 +62,6 @@ def core(tmp_path: Path, notes: bytes = VMCOREINFO) -> bytes:
     return Core(notes, LOADS).write(tmp_path / "core").read_bytes()
 
 
-@pytest.fixture(scope="module")
-def with_dump(source_vmcore: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The sample with two device dumps and a manifest."""
-    directory = tmp_path_factory.mktemp("with-dump")
-    flat = makedumpfile_flat(source_vmcore, directory / "flat", "-E")
-    (directory / "more").write_bytes(run(flat.read_bytes(), "old_a", "old_b")[0])
-    return makedumpfile_restore(directory / "more", directory / "restored")
-
-
-@pytest.mark.parametrize(
-    "options", [["-E"], ["-c"], ["-l"], ["-z"], ["-p"], ["-E", "-d", "31"], ["-l", "-d", "31"]]
-)
-@pytest.mark.parametrize("before", [[], ["old_a", "old_b"]])
-def test_what_makedumpfile_writes(
-    source_vmcore: Path, with_dump: Path, tmp_path: Path, options: list[str], before: list[str]
-) -> None:
-    source = with_dump if before else source_vmcore
-    flat = makedumpfile_flat(source, tmp_path / "flat", *options)
-    more = tmp_path / "more"
-    output, problems = run(flat.read_bytes(), "nic")
-    more.write_bytes(output)
-    assert problems == []
-    assert not overlaps(split(output))
-    expected = [(name, len(DATA), True) for name in [*before, "nic"]]
-    assert dumps(more)[:-1] == expected
-    assert dumps(more)[-1][0] == MANIFEST_NAME
-    restored = makedumpfile_restore(more, tmp_path / "restored")
-    assert dumps(restored) == dumps(more)
-    listed = judges.crash(restored)
-    assert [dump.name for dump in listed] == [*before, "nic", MANIFEST_NAME]
-    assert [dump.size for dump in listed[:-1]] == [12224] * len(expected)
-    assert judges.osrelease(restored) == judges.osrelease(source)
-    plain = makedumpfile_restore(flat, tmp_path / "plain")
-    if options[0] == "-E":
-        assert judges.same_memory(restored, plain)
-    assert dmesg(restored, tmp_path) == dmesg(plain, tmp_path) != b""
-
-
-def dmesg(vmcore: Path, directory: Path) -> bytes:
-    log = directory / "dmesg"
-    log.unlink(missing_ok=True)
-    return judges.makedumpfile(vmcore, log, "--dump-dmesg").read_bytes()
-
-
-def test_stored_file(source_vmcore: Path, tmp_path: Path) -> None:
-    flat = makedumpfile_flat(source_vmcore, tmp_path / "flat", "-l")
-    flat.chmod(0o640)
-    for name in ("first", "second"):
-        with additions(name) as more:
-            assert attach_flattened(str(flat), more) == []
-    assert [entry[0] for entry in dumps(flat)] == ["first", "second", MANIFEST_NAME]
-    assert flat.stat().st_mode & 0o777 == 0o640
-    before = flat.read_bytes()
-    with additions("first") as more, pytest.raises(NameInUse, match=r"has a device dump first already$"):
-        attach_flattened(str(flat), more)
-    assert flat.read_bytes() == before
-    assert os.listdir(tmp_path) == ["flat"]
-
-
-def test_truncated_stored_file_stays(source_vmcore: Path, tmp_path: Path) -> None:
-    flat = makedumpfile_flat(source_vmcore, tmp_path / "flat", "-E")
-    os.truncate(flat, 1 << 20)
-    with additions("nic") as more, pytest.raises(InvalidVmcore, match=r"is truncated: it ends at offset 0x100000"):
-        attach_flattened(str(flat), more)
-    assert (os.listdir(tmp_path), flat.stat().st_size) == (["flat"], 1 << 20)
-
-
 @given(st.lists(st.integers(1, 20_000), max_size=12))
 def test_elf_in_any_pieces(tmp_path_factory: pytest.TempPathFactory, cuts: list[int]) -> None:
     directory = tmp_path_factory.getbasetemp()
@@ -145,6 +78,25 @@ def test_elf_in_any_pieces(tmp_path_factory: pytest.TempPathFactory, cuts: list[
     assert judges.same_memory(path, directory / "whole")
 
 
+def test_described_device_dumps_are_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    data, problems = run(flatten([(0, core(tmp_path))]), "nic", "disk")
+    assert problems == []
+    for _ in range(2):
+        data, problems = run(data, "nic", "wifi")
+        assert problems == []
+        path.write_bytes(data)
+        assert [dump[0] for dump in dumps(path)] == ["disk", "nic", "wifi", MANIFEST_NAME]
+
+
+def test_damaged_manifest_is_kept(tmp_path: Path) -> None:
+    whole = core(tmp_path, device_dump(MANIFEST_NAME.encode(), b"{") + VMCOREINFO)
+    output, problems = run(flatten([(0, whole)]), "nic")
+    assert isinstance(problems, list)
+    assert [problem.endswith("; it is kept as it is") for problem in problems] == [True]
+    assert output.count(MANIFEST_NAME.encode()) == 2
+
+
 def split_kdump(source_vmcore: Path, tmp_path: Path) -> bytes:
     data = bytearray(makedumpfile_flat(source_vmcore, tmp_path / "flat", "-l").read_bytes())
     sub_header = data.index(struct.pack(">qq", 4096, 104)) + 16
@@ -154,7 +106,7 @@ def split_kdump(source_vmcore: Path, tmp_path: Path) -> bytes:
 
 def test_what_cannot_be_extended_passes_unchanged(source_vmcore: Path, tmp_path: Path) -> None:
     taken = core(tmp_path, device_dump(b"nic", b"x") + VMCOREINFO)
-    full = core(tmp_path, b"".join(device_dump(b"%d" % number, b"x") for number in range(63)) + VMCOREINFO)
+    full = core(tmp_path, b"".join(device_dump(b"%d" % number, b"x") for number in range(64)) + VMCOREINFO)
     whole = core(tmp_path)
     cases: list[tuple[bytes, type[VmcoreddError], str]] = [
         (b"", InvalidVmcore, "is not flattened"),
@@ -165,8 +117,8 @@ def test_what_cannot_be_extended_passes_unchanged(source_vmcore: Path, tmp_path:
         (flatten([(0, b"neither" * 99)]) + b"rest", InvalidVmcore, "holds neither an ELF nor"),
         (flatten([(0, whole[:64]), (0x100000, whole)]), InvalidVmcore, "ends at offset"),
         (flatten([(0, b"")]) + whole, InvalidVmcore, "the piece at offset 0x1000 has size 0"),
-        (flatten([(0, taken)]), NameInUse, "has a device dump nic already"),
-        (flatten([(0, full)]), QuotaExceeded, "no room for device dump nic: 65 with the manifest"),
+        (flatten([(0, taken)]), NameInUse, "has a device dump nic that no manifest describes, and which is not"),
+        (flatten([(0, full)]), QuotaExceeded, "no room for device dump nic: it would have more than 64"),
         (split_kdump(source_vmcore, tmp_path), InvalidVmcore, "split is set"),
     ]
     for data, kind, message in cases:
@@ -235,9 +187,10 @@ def test_memory_is_bounded(tmp_path: Path) -> None:
     """3 GiB through the filter."""
     script = (
         "import sys\n"
-        "from vmcoredd_daemon.vmcore.note_area import Additions, NewDump\n"
+        "from vmcoredd_daemon.vmcore.file_additions import FileAdditions\n"
+        "from vmcoredd_daemon.vmcore.named_file import OpenFile\n"
         "from vmcoredd_daemon.vmcore.stream import attach_stream\n"
-        "more = Additions((NewDump('nic', 3, 64 << 20, 'FILE'),))\n"
+        "more = FileAdditions((OpenFile('nic', 'FILE', 3, 64 << 20),))\n"
         "print(attach_stream(sys.stdin.buffer, open('/dev/null', 'wb'), more, 'FILE'))\n"
         "print(*(line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')))\n"
     )

@@ -3,6 +3,7 @@
 
 import argparse
 import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -24,8 +25,14 @@ class UsageError(Exception):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program; return its exit status: 0, 1 when it failed, 2 for wrong usage. Says why in one line."""
+    words = sys.argv[1:] if arguments is None else arguments
     try:
-        return _run(_parser().parse_args(arguments))
+        if words[:1] == ["core-collector"]:
+            # Its options are those of makedumpfile, --help included.
+            from . import core_collector
+
+            return core_collector.run(words[1:])
+        return _run(_parser().parse_args(words))
     except SystemExit as stop:
         # --help and --version, whose output show() has printed.
         return int(stop.code or SUCCESS)
@@ -121,6 +128,8 @@ def _parser() -> _Parser:
     attach.add_argument(
         "arguments", metavar="[VMCORE] NAME=FILE...", nargs="+", help="not with --stream, FILE - is standard input"
     )
+    collector = _command(commands, "core-collector", "makedumpfile, and the device dumps in what it writes")
+    collector.usage = "vmcoredd core-collector [OPTIONS OF MAKEDUMPFILE] SOURCE DESTINATION"
     return parser
 
 

@@ -5,8 +5,9 @@ import argparse
 import signal
 
 from .. import __version__
-from ..vmcore.attach_files import NamedFile, attach_files
+from ..vmcore.attach_files import attach_files
 from . import SUCCESS, UsageError
+from .named_files import named_files
 from .table import complain
 
 
@@ -19,7 +20,7 @@ def run(options: argparse.Namespace) -> int:
     vmcore, *dumps = options.arguments
     if not dumps:
         raise UsageError("the following arguments are required: NAME=FILE (see vmcoredd attach --help)")
-    files = [_named_file(text) for text in dumps]
+    files = named_files(dumps)
     if sum(file.path == "-" for file in files) > 1:
         raise UsageError("standard input can be one device dump only")
     attached = attach_files(vmcore, files, f"vmcoredd {__version__}", _ignore_interrupts)
@@ -33,10 +34,3 @@ def run(options: argparse.Namespace) -> int:
 def _ignore_interrupts() -> None:
     # Until here Ctrl-C leaves the vmcore as it was; what is left to do takes a moment, and then it is attached.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def _named_file(text: str) -> NamedFile:
-    name, separator, path = text.partition("=")
-    if not separator or not path:
-        raise UsageError(f"{text[:80]!a} is not NAME=FILE")
-    return NamedFile(name, path)

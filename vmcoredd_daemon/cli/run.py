@@ -93,7 +93,7 @@ async def _to_directory(options: argparse.Namespace) -> int:
     # Whoever stops this wants the programs that it runs to stop, too.
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     configuration = load(options.config)
-    with _spool(options.output) as spool:
+    with temporary_spool(options.output) as spool:
         dumps = DumpList(spool, configuration.limits)
         runner = CollectorRunner(dumps, directories(options.config), configuration.collector_timeout)
         try:
@@ -107,7 +107,8 @@ async def _to_directory(options: argparse.Namespace) -> int:
 
 
 @contextmanager
-def _spool(directory: Path) -> Iterator[Spool]:
+def temporary_spool(directory: Path) -> Iterator[Spool]:
+    """Provide a spool in *directory*, or in memory, that leaves nothing behind. Raises WriteFailed."""
     try:
         directory.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=".vmcoredd-", dir=directory))

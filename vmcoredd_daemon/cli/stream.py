@@ -16,12 +16,15 @@ from contextlib import ExitStack
 from typing import BinaryIO, cast
 
 from .. import __version__
-from ..errors import InvalidArgs, NameInUse, VmcoreddError, WriteFailed
-from ..manifest import MANIFEST_NAME, Failure
-from ..note import check_dump_name, note_size, system_page_size
-from ..vmcore.note_area import BLOCK_SIZE, COLLECTOR, Additions, NewDump
+from ..errors import InvalidArgs, VmcoreddError, WriteFailed
+from ..manifest import Failure
+from ..note import note_size, system_page_size
+from ..vmcore.file_additions import FileAdditions
+from ..vmcore.named_file import COLLECTOR, NamedFile, OpenFile, check_files
+from ..vmcore.note_area import BLOCK_SIZE
 from ..vmcore.stream import attach_stream, pass_on
 from . import FAILURE, SUCCESS, UsageError
+from .named_files import named_files
 from .table import complain
 
 _STDIN, _STDOUT = "standard input", "standard output"
@@ -52,7 +55,9 @@ def run(arguments: list[str]) -> int:
 
 def _run(source: BinaryIO, sink: BinaryIO, arguments: list[str], stack: ExitStack) -> int:
     try:
-        additions, problems = open_dumps(_parse(arguments), stack)
+        files = named_files(arguments)
+        check_files(files)
+        additions, problems = open_files(files, stack)
     except (VmcoreddError, UsageError):
         pass_on(source, sink, _STDIN)
         raise
@@ -62,55 +67,41 @@ def _run(source: BinaryIO, sink: BinaryIO, arguments: list[str], stack: ExitStac
     return FAILURE if problems else SUCCESS
 
 
-def _parse(arguments: Iterable[str]) -> list[tuple[str, str]]:
-    pairs: dict[str, str] = {}
-    for argument in arguments:
-        name, equals, path = argument.partition("=")
-        if not equals or not path:
-            raise UsageError(f"{argument[:80]!a} is not NAME=FILE")
-        check_dump_name(name)
-        if name == MANIFEST_NAME:
-            raise NameInUse(f"device dump {name}: the name is in use")
-        if name in pairs:
-            raise NameInUse(f"two device dumps are to be called {name}")
-        pairs[name] = path
-    return list(pairs.items())
-
-
-def open_dumps(pairs: Iterable[tuple[str, str]], stack: ExitStack) -> tuple[Additions, list[str]]:
-    """Open the files of *pairs*, names and paths, for as long as *stack* lasts.
+def open_files(files: Iterable[NamedFile], stack: ExitStack) -> tuple[FileAdditions, list[str]]:
+    """Open *files*, for as long as *stack* lasts.
 
     One that cannot be read keeps no other from being added: it is a failure in the manifest, and a problem, in one
     line.
     """
-    dumps, failures, problems = [], [], []
-    for name, path in pairs:
+    opened, failures, problems = [], [], []
+    for file in files:
         try:
-            dumps.append(_open(name, path, stack))
+            opened.append(_open(file, stack))
         except (OSError, VmcoreddError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
             kind = error.dbus_name if isinstance(error, VmcoreddError) else VmcoreddError.dbus_name
-            failures.append(Failure(name, COLLECTOR, kind, f"{path}: {reason}", time.time_ns() // 1000))
-            problems.append(f"device dump {name} is left out: {path}: {reason}")
-    return Additions(tuple(dumps), tuple(failures), f"vmcoredd {__version__}"), problems
+            message = f"{file.path}: {reason}"
+            failures.append(Failure(file.dump_name, COLLECTOR, kind, message, time.time_ns() // 1000))
+            problems.append(f"device dump {file.dump_name} is left out: {message}")
+    return FileAdditions(tuple(opened), tuple(failures), f"vmcoredd {__version__}"), problems
 
 
-def _open(name: str, path: str, stack: ExitStack) -> NewDump:
+def _open(file: NamedFile, stack: ExitStack) -> OpenFile:
     # A pipe that nobody writes must not keep the memory waiting.
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    fd = os.open(file.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     stack.callback(os.close, fd)
     state = os.fstat(fd)
     if stat.S_ISDIR(state.st_mode):
         raise InvalidArgs("is a directory")
     size = state.st_size
     if not stat.S_ISREG(state.st_mode) or size <= _SMALL:
-        file = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
-        size = _copy(fd, cast(BinaryIO, file))
-        fd = file.fileno()
+        temporary = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
+        size = _copy(fd, cast(BinaryIO, temporary))
+        fd = temporary.fileno()
     if size == 0:
         raise InvalidArgs("is empty")
     note_size(size, system_page_size())
-    return NewDump(name, fd, size, path)
+    return OpenFile(file.dump_name, file.path, fd, size)
 
 
 def _copy(fd: int, file: BinaryIO) -> int:

@@ -43,7 +43,7 @@ class Process:
 
         Where nobody waits for it any more, what was started is killed.
         """
-        # In a thread, because the program may lie in a file system that hangs.
+        # In a thread, because exec() waits for the file system that the program lies in, and that may hang.
         future = run_alone(_spawn, command, {"PATH": os.environ.get("PATH", PATH), **environment})
         try:
             return cls(*await asyncio.shield(future))
@@ -101,6 +101,10 @@ def _spawn(command: Sequence[str], environment: Mapping[str, str]) -> "tuple[sub
             env=environment,
             cwd="/",
             start_new_session=True,
+            # It changes nothing, but with it subprocess calls fork() instead of vfork(): that waits, before Python
+            # 3.11.4, with the interpreter's lock held, and all of this process with it while exec() hangs
+            # (python/cpython#104372). Debian 12 has 3.11.2.
+            group=os.getegid(),
         )
     except BaseException:
         os.close(stdout)

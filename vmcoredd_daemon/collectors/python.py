@@ -9,11 +9,12 @@ import errno
 import io
 import itertools
 import os
+import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterable
-from importlib.metadata import EntryPoint, entry_points
-from pathlib import PurePath
+from contextlib import suppress
+from pathlib import Path, PurePath
 from typing import BinaryIO, Protocol, TypeVar
 
 from ..buffer import Buffer, storage_error
@@ -40,15 +41,23 @@ class DeviceCollector(Protocol):
         """Write one of them to *data*; what it wrote is kept even if it then raises, or is cut off."""
 
 
-def registered() -> dict[str, EntryPoint]:
-    """Return the entry points by name. Blocks."""
-    return {entry_point.name: entry_point for entry_point in entry_points(group=GROUP)}
+Load = Callable[[], Callable[[], DeviceCollector]]
+"""Import the module of a collector, and return its class."""
 
 
-def plan(name: str, entry_point: EntryPoint) -> tuple[DeviceCollector, list[tuple[str, int]]]:
+def registered() -> dict[str, Load]:
+    """Return how to load each entry point, by name. Blocks."""
+    if not _some_registered():
+        return {}
+    from importlib.metadata import entry_points
+
+    return {entry_point.name: entry_point.load for entry_point in entry_points(group=GROUP)}
+
+
+def plan(name: str, load: Load) -> tuple[DeviceCollector, list[tuple[str, int]]]:
     """Load a collector, and ask which device dumps it would make. Blocks. Raises CollectorFailed."""
     what = f"collector {one_line(name)}"
-    collector: DeviceCollector = _guarded(what, _guarded(what, entry_point.load))
+    collector: DeviceCollector = _guarded(what, _guarded(what, load))
     # One that never ends must not fill the memory.
     dumps = _guarded(what, lambda: list(itertools.islice(collector.device_dumps(), MAX_DUMPS + 1)))
     if len(dumps) > MAX_DUMPS:
@@ -62,6 +71,22 @@ def plan(name: str, entry_point: EntryPoint) -> tuple[DeviceCollector, list[tupl
                     f"{what}: {one_line(repr(dump))} is not a dump name and a size", errno.EINVAL
                 )
     return collector, dumps
+
+
+def _some_registered() -> bool:
+    """Tell whether a package may have entry points of the group.
+
+    importlib.metadata brings some forty modules along, and on most machines it would find nothing. It looks at
+    the same files: those of packages that are installed as wheels, as eggs, or in archives.
+    """
+    for entry in map(Path, sys.path):
+        if entry.is_file():
+            return True
+        for file in entry.glob("*-[iI][nN][fF][oO]/entry_points.txt"):
+            with suppress(OSError):
+                if GROUP.encode() in file.read_bytes():
+                    return True
+    return False
 
 
 class PythonCollector:

@@ -8,16 +8,12 @@ it, too.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import EntryPoint
 from pathlib import Path
 
 from ..errors import InvalidConfiguration, VmcoreddError
-from . import Collector, python, settings
-from .builtin import BUILT_IN
+from . import Collector, builtin, python, settings
 from .command import CommandCollector
 from .settings import Settings
-
-BUILT_IN_PACKAGE = f"{__package__}.builtin"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +34,8 @@ class Registered:
 
     name: str
     settings: Settings = field(default_factory=Settings)
-    entry_point: EntryPoint | None = None
+    load: python.Load | None = None
+    """For a collector in Python."""
     error: VmcoreddError | None = None
 
     @property
@@ -57,8 +54,8 @@ class Registered:
         if self.settings.unmet():
             return []
         seconds = timeout or self.settings.timeout or default_timeout
-        if self.entry_point is not None:
-            collector, dumps = python.plan(self.name, self.entry_point)
+        if self.load is not None:
+            collector, dumps = python.plan(self.name, self.load)
             return [
                 Planned(dump_name, size, seconds, python.PythonCollector(self.name, collector, seconds))
                 for dump_name, size in dumps
@@ -71,8 +68,8 @@ class Registered:
 
 def find(directories: Sequence[Path]) -> dict[str, Registered]:
     """Return the collectors of *directories*, of all installed packages, and our own, by name. Blocks."""
-    entry_points = _built_in() | python.registered()
-    found = {name: Registered(name, entry_point=entry_points[name]) for name in entry_points}
+    classes = builtin.registered() | python.registered()
+    found = {name: Registered(name, load=classes[name]) for name in classes}
     for name, loaded in settings.load(directories).items():
         if loaded is None:
             found.pop(name, None)
@@ -80,14 +77,8 @@ def find(directories: Sequence[Path]) -> dict[str, Registered]:
             found[name] = Registered(name, error=loaded)
         elif loaded.command:
             found[name] = Registered(name, loaded)
-        elif name in entry_points:
-            found[name] = Registered(name, loaded, entry_points[name])
+        elif name in classes:
+            found[name] = Registered(name, loaded, classes[name])
         else:
             found[name] = Registered(name, loaded, error=InvalidConfiguration(f"{name}.conf: Exec= is missing"))
     return dict(sorted(found.items()))
-
-
-def _built_in() -> dict[str, EntryPoint]:
-    return {
-        name: EntryPoint(name, f"{BUILT_IN_PACKAGE}.{value}", python.GROUP) for name, value in BUILT_IN.items()
-    }

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Put device dumps into a vmcore that is finished, as kdump-compressed or ELF file.
+"""Put device dumps into a vmcore that is finished, as ELF, kdump-compressed or flattened file.
 
 Behind the device dumps that it has already (a kernel's own come first), before its other notes. Memory is neither
 moved nor read. What is refused is refused before anything is written, and an error leaves the file as it was.
@@ -8,27 +8,20 @@ moved nor read. What is refused is refused before anything is written, and an er
 import errno
 import fcntl
 import os
-import re
 import stat
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from ..errors import Busy, InvalidVmcore, NameInUse, NoSpace, QuotaExceeded, VmcoreddError, WriteFailed
-from ..manifest import MANIFEST_NAME
-from ..note import NT_VMCOREDD, Note, system_page_size
-from . import attach_elf, attach_kdump, kdump
+from ..errors import Busy, InvalidVmcore, NoSpace, VmcoreddError, WriteFailed
+from ..note import Note, system_page_size
+from . import attach_elf, attach_flattened, attach_kdump, kdump
 from .copy import NO_SPACE
+from .existing import check_room
 from .formats import Vmcore, recognise
 from .image import file_image
 from .layout import DeviceDumpNote
-
-MAX_DEVICE_DUMPS = 64
-"""crash's NR_DEVICE_DUMPS; it drops further ones in silence."""
-
-_VMCOREINFO = b"VMCOREINFO"
-_VMCOREINFO_MAX = 1 << 16
-"""Bytes of it that are looked at; the kernel's has a page."""
+from .vmcoreinfo import page_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +44,7 @@ class Target:
     path: str
     vmcore: Vmcore
     header: kdump.KdumpHeader | None
-    """Of a kdump-compressed file."""
+    """Of a kdump-compressed file, not of a flattened one."""
     page_size: int
     """PAGE_SIZE of the machine that crashed, in bytes."""
 
@@ -77,7 +70,7 @@ def attach_notes(
 
     *committing* is called when all is written, right before the one write that makes it count.
     """
-    _check_names(target, dumps, replaced)
+    check_room(target.path, target.vmcore.notes(), replaced, [dump.dump_name for dump in dumps])
 
     def notes() -> Iterator[Note]:
         return (note for note in target.vmcore.notes() if note.offset not in replaced)
@@ -87,6 +80,9 @@ def attach_notes(
             job = attach_kdump.Attach(target.fd, target.vmcore, target.header, target.page_size, committing)
             altered, warnings = job.run(notes, dumps)
             return Attached(True, altered, target.vmcore.problems + warnings)
+        if target.vmcore.format == "flattened":
+            altered = attach_flattened.attach(target.fd, target.path, target.vmcore, dumps, replaced, committing)
+            return Attached(False, altered, target.vmcore.problems)
         truncated = attach_elf.missing(target.vmcore)
         in_place, altered = attach_elf.attach(
             target.fd, target.path, target.vmcore, target.page_size, notes, dumps, committing
@@ -141,11 +137,9 @@ def _lock(fd: int, path: str) -> None:
 def _target(fd: int, path: str) -> Target:
     image = file_image(fd, path)
     vmcore = recognise(image)
-    if vmcore.format == "elf":
-        return Target(fd, path, vmcore, None, _page_size(vmcore) or system_page_size())
-    if vmcore.format != "kdump":
-        raise InvalidVmcore(f"{path}: cannot attach to a file of format {vmcore.format}")
-    header = kdump.read_header(image)
+    if not vmcore.image.pread(len(kdump.SIGNATURE), 0).startswith((kdump.SIGNATURE, kdump.DISKDUMP_SIGNATURE)):
+        return Target(fd, path, vmcore, None, page_size(vmcore.image, vmcore.notes()) or system_page_size())
+    header = kdump.read_header(vmcore.image)
     if header.header_version < kdump.NOTES_VERSION:
         raise InvalidVmcore(f"{path}: header_version is {header.header_version}, notes need {kdump.NOTES_VERSION}")
     if header.split:
@@ -154,34 +148,5 @@ def _target(fd: int, path: str) -> Target:
             f"{path}: split is set: it is one part of several; attach to what makedumpfile --reassemble makes "
             "of them"
         )
-    return Target(fd, path, vmcore, header, _page_size(vmcore) or header.block_size)
-
-
-def _page_size(vmcore: Vmcore) -> int | None:
-    """Return PAGESIZE of VMCOREINFO, where it is one."""
-    for note in vmcore.notes():
-        if note.name == _VMCOREINFO:
-            text = vmcore.image.read(min(note.n_descsz, _VMCOREINFO_MAX), note.desc_offset, "VMCOREINFO")
-            match = re.search(rb"^PAGESIZE=(\d{1,9})$", text, re.MULTILINE)
-            size = int(match[1]) if match else 0
-            if kdump.MIN_BLOCK_SIZE <= size <= kdump.MAX_BLOCK_SIZE and not size & (size - 1):
-                return size
-    return None
-
-
-def _check_names(target: Target, dumps: Sequence[DeviceDumpNote], replaced: Collection[int]) -> None:
-    names = [dump.dump_name for dump in dumps]
-    for index, name in enumerate(names):
-        if name in names[:index]:
-            raise NameInUse(f"{target.path}: two device dumps are to be called {name}")
-    # The manifest comes last: crash not finding it is no harm.
-    count = len([name for name in names if name != MANIFEST_NAME])
-    for note in target.vmcore.notes():
-        if note.n_type == NT_VMCOREDD and note.offset not in replaced:
-            count += 1
-        if count > MAX_DEVICE_DUMPS:
-            last = names[-1] if names else "another"
-            raise QuotaExceeded(
-                f"{target.path}: no room for device dump {last}: it would have more than "
-                f"{MAX_DEVICE_DUMPS}, and crash reads no more"
-            )
+    size = page_size(vmcore.image, vmcore.notes()) or header.block_size
+    return Target(fd, path, vmcore, header if vmcore.format == "kdump" else None, size)

@@ -9,19 +9,18 @@ owner, mode and extended attributes when it is whole and on disk.
 
 import os
 import struct
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from pathlib import Path
 
 from ..errors import WriteFailed
-from ..note import Note, round_up
+from ..note import round_up
 from .clone import copy_sparse
-from .copy import ExtentCopy, pwrite, sync_directory, write_headers
+from .copy import ExtentCopy, pwrite, write_headers
 from .elf import PT_LOAD, PT_NOTE, Headers, read_headers, walk
-from .formats import Vmcore
+from .formats import Notes, Vmcore
 from .image import file_image
-from .layout import MAX_NOTES_END, DeviceDumpNote, Extent, Layout, Source, place_notes, plan
+from .layout import MAX_NOTES_END, DeviceDumpNote, Extent, Layout, Source, place_notes, plan, plan_moved
+from .replacement import replace_file
 from .verify import own_offsets, verify_notes
 
 BLOCK_SIZE = 256 * 1024
@@ -30,8 +29,6 @@ _ZEROS = bytes(BLOCK_SIZE)
 # e_phoff and e_shoff in the ELF header; p_offset, p_filesz and p_memsz in a program header, with what is between.
 _EHDR = {64: ("QQ", 32), 32: ("II", 28)}
 _PHDR = {64: ("QQQQQ", 8), 32: ("IIIII", 4)}
-
-Notes = Callable[[], Iterator[Note]]
 
 
 def attach(
@@ -51,14 +48,17 @@ def attach(
     extents, size, _ = place_notes(fd, notes(), dumps, 0)
     room = _room(fd, vmcore, headers, page_size, size)
     if room is None:
-        return False, _Replacement(fd, path, vmcore, headers, page_size).write(notes, dumps, committing)
+        new = _NewFile(fd, path, vmcore, headers, page_size)
+        return False, replace_file(fd, path, lambda out: new.write(out, notes, dumps), committing)
     placed = [Extent(extent.fd, extent.source_offset, room + extent.offset, extent.size) for extent in extents]
     own = own_offsets(placed, dumps)
     try:
         _copy(fd, placed, page_size, sparse=False)
         write_headers(fd, own, headers.byteorder)
         os.fsync(fd)
-        altered = verify_notes(fd, vmcore.image.notes(room, size, headers.byteorder), room, room + size, own)
+        altered = verify_notes(
+            vmcore.image, vmcore.image.notes(room, size, headers.byteorder), room, room + size, own
+        )
         committing()
     except BaseException:
         _write_zeros(fd, room, size)
@@ -128,6 +128,10 @@ def _commit(fd: int, headers: Headers, room: int, size: int) -> None:
         os.fsync(fd)
 
 
+def _is_kernel_layout(headers: Headers, page_size: int) -> bool:
+    return all((load.p_offset - load.p_paddr) % page_size == 0 for load in headers.loads if load.p_filesz)
+
+
 def _is_whole(layout: Layout, source: Source) -> bool:
     return all(load.source_offset + load.size <= source.size for load in layout.loads)
 
@@ -140,62 +144,38 @@ def missing(vmcore: Vmcore) -> str | None:
     return f"is truncated: its memory ends at {end:#x}, the file at {vmcore.image.size:#x}"
 
 
-class _Replacement:
+class _NewFile:
     """A new file that takes the place of the old one."""
 
     def __init__(self, fd: int, path: str, vmcore: Vmcore, headers: Headers, page_size: int) -> None:
         self._fd = fd
-        # A rename must not replace a symbolic link, but what it leads to.
-        self._path = Path(os.path.realpath(path))
+        self._path = path
         self._vmcore = vmcore
         self._headers = headers
         self._page_size = page_size
 
-    def write(
-        self, notes: Notes, dumps: Sequence[DeviceDumpNote], committing: Callable[[], None]
-    ) -> tuple[str, ...]:
-        """Write it; return the names of altered device dumps."""
+    def write(self, out: int, notes: Notes, dumps: Sequence[DeviceDumpNote]) -> tuple[str, ...]:
+        """Write it to *out*, and read the notes back; return the names of altered device dumps."""
         source = Source(self._fd, self._vmcore.image.size)
-        layout = plan(source, self._headers, notes(), dumps, self._page_size)
+        planned = plan if _is_kernel_layout(self._headers, self._page_size) else plan_moved
+        layout = planned(source, self._headers, notes(), dumps, self._page_size)
         own = own_offsets(layout.notes, dumps)
-        out, temporary = tempfile.mkstemp(prefix=".vmcoredd-", dir=self._path.parent)
-        try:
-            pwrite(out, layout.headers.pack(), 0)
-            _copy(out, layout.notes, self._page_size, sparse=True)
-            write_headers(out, own, self._headers.byteorder)
-            for load in layout.loads:
-                copy_sparse(load.fd, out, load.source_offset, load.offset, load.size)
-            # Memory that is not in the old file is not in the new one either, instead of being zeros there.
-            ends = [load.offset + min(load.size, source.size - load.source_offset) for load in layout.loads]
-            os.ftruncate(out, layout.size if _is_whole(layout, source) else max([layout.loads[0].offset, *ends]))
-            self._take_metadata(out)
-            os.fsync(out)
-            altered = self._verify(out, layout.headers, own)
-            committing()
-            os.rename(temporary, self._path)
-        except BaseException:
-            with suppress(OSError):
-                os.unlink(temporary)
-            raise
-        finally:
-            os.close(out)
-        sync_directory(self._path.parent)
-        return altered
-
-    def _take_metadata(self, out: int) -> None:
-        state = os.fstat(self._fd)
-        os.fchown(out, state.st_uid, state.st_gid)
-        os.fchmod(out, state.st_mode & 0o7777)
-        for name in os.listxattr(self._fd):
-            # Not every attribute is for everybody to set; the label of SELinux is the one that matters.
-            with suppress(OSError):
-                os.setxattr(out, name, os.getxattr(self._fd, name))
+        pwrite(out, layout.headers.pack(), 0)
+        _copy(out, layout.notes, self._page_size, sparse=True)
+        write_headers(out, own, self._headers.byteorder)
+        for load in layout.loads:
+            copy_sparse(load.fd, out, load.source_offset, load.offset, load.size)
+        # Memory that is not in the old file is not in the new one either, instead of being zeros there.
+        ends = [load.offset + min(load.size, source.size - load.source_offset) for load in layout.loads]
+        os.ftruncate(out, layout.size if _is_whole(layout, source) else max([layout.loads[0].offset, *ends]))
+        os.fsync(out)
+        return self._verify(out, layout.headers, own)
 
     def _verify(self, out: int, headers: Headers, own: dict[int, DeviceDumpNote]) -> tuple[str, ...]:
         os.posix_fadvise(out, 0, 0, os.POSIX_FADV_DONTNEED)
-        image = file_image(out, str(self._path))
+        image = file_image(out, self._path)
         read_back = read_headers(image)
         if read_back.segments != headers.segments:
             raise WriteFailed("the program headers do not read back as written")
         start = headers.notes[0].p_offset
-        return verify_notes(out, walk(image, read_back), start, start + headers.notes[0].p_filesz, own)
+        return verify_notes(image, walk(image, read_back), start, start + headers.notes[0].p_filesz, own)

@@ -1,9 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Make device dumps of files, and put them into a vmcore that is finished, with one manifest for all.
-
-A device dump that a manifest describes, and that has the name of a new one, is replaced; one that no manifest
-describes is a kernel's own, and stays.
-"""
+"""Make device dumps of files, and put them into a vmcore that is finished, with one manifest for all."""
 
 import hashlib
 import os
@@ -12,28 +8,19 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from ..errors import InvalidArgs, InvalidVmcore, NameInUse, NoSpace, QuotaExceeded, TooLarge, WriteFailed
-from ..manifest import MANIFEST_NAME, MAX_SIZE, Manifest, ManifestDump, ManifestSource, load
-from ..note import VMCOREDD_HEADER_SIZE, check_dump_name, note_size, pack_vmcoredd_header
-from .attach import MAX_DEVICE_DUMPS, Attached, Target, attach_notes, locked
+from ..errors import InvalidArgs, NoSpace, TooLarge, WriteFailed
+from ..manifest import MANIFEST_NAME, Manifest, ManifestDump
+from ..note import VMCOREDD_HEADER_SIZE, note_size, pack_vmcoredd_header
+from .attach import Attached, Target, attach_notes, locked
 from .copy import NO_SPACE, pwrite
-from .inspect import FoundDump, find, read_manifest
+from .existing import check_manifest, find_existing
 from .layout import MAX_NOTES_END, DeviceDumpNote
+from .named_file import COLLECTOR, NamedFile, check_files
 
-COLLECTOR = "attach"
 BLOCK_SIZE = 256 * 1024
 """Bytes of a file that are in memory at a time."""
-
-
-@dataclass(frozen=True, slots=True)
-class NamedFile:
-    """A device dump to be."""
-
-    dump_name: str
-    path: str
-    """``-`` is standard input."""
 
 
 def attach_files(
@@ -44,12 +31,13 @@ def attach_files(
     *committing* is called before the one write that makes it count. Blocks. Raises InvalidArgs for a name or file
     that cannot be, TooLarge, and what :func:`~.attach.attach` raises. The vmcore is then as it was.
     """
-    _check_names(files)
+    check_files(files)
     with ExitStack() as stack:
         # All of them, before the first is read for minutes.
         sources = [stack.enter_context(_opened(file)) for file in files]
         target = stack.enter_context(locked(path))
-        existing = _Existing(target, {file.dump_name for file in files})
+        vmcore, names = target.vmcore, {file.dump_name for file in files}
+        existing = find_existing(vmcore.image, vmcore.notes(), names)
         for file, source in zip(files, sources, strict=True):
             if os.path.samestat(os.fstat(source), os.fstat(target.fd)):
                 raise InvalidArgs(f"{file.path}: is the vmcore itself")
@@ -58,22 +46,10 @@ def attach_files(
             note, entry = _read(target, file, source, stack)
             notes.append(note)
             entries.append(entry)
-        notes.append(_manifest_note(target, existing.merged(entries, producer), stack))
+        manifest = existing.merged(producer, time.time_ns() // 1000, entries)
+        notes.append(_manifest_note(target, manifest, stack))
         attached = attach_notes(target, notes, existing.replaced, committing)
-        return replace(attached, warnings=attached.warnings + tuple(existing.warnings))
-
-
-def _check_names(files: Sequence[NamedFile]) -> None:
-    names = [file.dump_name for file in files]
-    for index, name in enumerate(names):
-        check_dump_name(name)
-        if name == MANIFEST_NAME:
-            raise InvalidArgs(f"dump name {name} is that of the manifest")
-        if name in names[:index]:
-            raise NameInUse(f"two device dumps are to be called {name}")
-    if len(files) >= MAX_DEVICE_DUMPS:
-        name = names[MAX_DEVICE_DUMPS - 1]
-        raise QuotaExceeded(f"no room for device dump {name}: crash reads {MAX_DEVICE_DUMPS}, manifest included")
+        return replace(attached, warnings=attached.warnings + existing.warnings)
 
 
 @contextmanager
@@ -88,53 +64,6 @@ def _opened(file: NamedFile) -> Iterator[int]:
         yield fd
     finally:
         os.close(fd)
-
-
-class _Existing:
-    """The device dumps that the vmcore has already, and its manifests."""
-
-    def __init__(self, target: Target, names: set[str]) -> None:
-        self.replaced: set[int] = set()
-        """Offsets of the notes that are left out."""
-        self.warnings: list[str] = []
-        self._names = names
-        self._bytes = 0
-        self._manifests: list[Manifest] = []
-        found = find(target.fd, target.path)
-        for dump in found.device_dumps:
-            if dump.name == MANIFEST_NAME:
-                self._take_manifest(target, dump)
-            elif dump.name in names:
-                if dump.sha256 is None:
-                    raise NameInUse(
-                        f"{target.path}: has a device dump {dump.name} that no manifest describes, "
-                        "and which is not replaced"
-                    )
-                self.replaced.add(dump.offset - VMCOREDD_HEADER_SIZE)
-
-    def _take_manifest(self, target: Target, dump: FoundDump) -> None:
-        try:
-            text = read_manifest(target.vmcore.image, dump)
-            self._bytes += len(text)
-            if self._bytes > MAX_SIZE:
-                raise InvalidVmcore(f"{MANIFEST_NAME}: all of them have more than {MAX_SIZE} bytes")
-            self._manifests.append(load(text))
-        except InvalidVmcore as error:
-            self.warnings.append(f"{error}; it is kept as it is")
-            return
-        self.replaced.add(dump.offset - VMCOREDD_HEADER_SIZE)
-
-    def merged(self, entries: Sequence[ManifestDump], producer: str) -> Manifest:
-        """Return the one manifest of all: of what stays, and of the new *entries*."""
-        kept = [entry for old in self._manifests for entry in old.device_dumps if entry.name not in self._names]
-        return Manifest(
-            producer,
-            time.time_ns() // 1000,
-            (*kept, *entries),
-            tuple(failure for old in self._manifests for failure in old.failures),
-            sum(old.failures_forgotten for old in self._manifests),
-            self._manifests[-1].source if self._manifests else ManifestSource(),
-        )
 
 
 def _read(target: Target, file: NamedFile, source: int, stack: ExitStack) -> tuple[DeviceDumpNote, ManifestDump]:
@@ -184,10 +113,7 @@ def _storage_error(error: OSError, name: str, directory: str) -> Exception:
 
 def _manifest_note(target: Target, manifest: Manifest, stack: ExitStack) -> DeviceDumpNote:
     text = manifest.dump()
-    if len(text) > MAX_SIZE:
-        raise QuotaExceeded(
-            f"{target.path}: the manifest would have {len(text)} bytes, at most {MAX_SIZE} are read"
-        )
+    check_manifest(target.path, text)
     room = note_size(len(text), target.page_size)
     fd = os.memfd_create(MANIFEST_NAME, os.MFD_CLOEXEC)
     stack.callback(os.close, fd)

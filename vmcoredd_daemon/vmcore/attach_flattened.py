@@ -1,61 +1,86 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Put device dumps into a flattened vmcore that is a file: through the filter, into a new file of that name."""
+"""Attach to a flattened vmcore that is a file: through the filter of ``stream``, into a new file of that name."""
 
 import os
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from typing import BinaryIO
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 
-from ..errors import InvalidVmcore, NoSpace, WriteFailed
-from .copy import NO_SPACE
-from .image import file_image
-from .note_area import Additions
+from ..errors import WriteFailed
+from ..note import VMCOREDD_HEADER_SIZE, ByteOrder, pack_vmcoredd_header
+from .formats import Notes, Vmcore, recognise
+from .image import Image, file_image
+from .layout import DeviceDumpNote
+from .note_area import BLOCK_SIZE, read_blocks
+from .replacement import replace_file
 from .stream import attach_stream
+from .verify import verify_notes
 
 
-def attach_flattened(path: str, additions: Additions) -> list[str]:
-    """Put *additions* into the flattened vmcore at *path*, and make that durable.
+def attach(
+    fd: int,
+    path: str,
+    vmcore: Vmcore,
+    dumps: Sequence[DeviceDumpNote],
+    replaced: Collection[int],
+    committing: Callable[[], None],
+) -> tuple[str, ...]:
+    """Attach *dumps*, leave out the notes at the offsets *replaced*; return the names of altered device dumps.
 
-    The new file has the old one's mode and owner, and takes its name when it is whole and on disk. Return what
-    went wrong with device dumps, each in one line. Raises InvalidVmcore, NameInUse, QuotaExceeded, NoSpace and
-    WriteFailed; then the file is as it was.
+    Raises OSError, and the errors of :func:`~.stream.attach_stream`; the file is then as it was.
     """
-    try:
-        source = open(path, "rb")  # noqa: SIM115
-    except OSError as error:
-        raise InvalidVmcore(f"{path}: {error.strerror}") from error
-    with source:
-        # A rename must not replace a symbolic link, but what it leads to.
-        target = os.path.realpath(path)
-        try:
-            with _replacement(target, os.fstat(source.fileno())) as new:
-                known = file_image(source.fileno(), path)
-                return attach_stream(source, new, additions, path, known)
-        except OSError as error:
-            kind = NoSpace if error.errno in NO_SPACE else WriteFailed
-            raise kind(f"{path}: cannot attach: {error.strerror}; the file is as it was") from error
+    kept = sum(1 for note in vmcore.device_dumps() if note.offset not in replaced)
+
+    def write(out: int) -> tuple[str, ...]:
+        with (
+            open(fd, "rb", BLOCK_SIZE, closefd=False) as source,
+            open(out, "wb", BLOCK_SIZE, closefd=False) as new,
+        ):
+            source.seek(0)
+            problems = attach_stream(source, new, ReadyNotes(dumps, replaced), path, file_image(fd, path))
+        if problems:
+            raise WriteFailed(f"{path}: cannot attach: {problems[0]}")
+        os.fsync(out)
+        return _verify(out, path, dumps, kept)
+
+    return replace_file(fd, path, write, committing)
 
 
-@contextmanager
-def _replacement(target: str, like: os.stat_result) -> Iterator[BinaryIO]:
-    directory = os.path.dirname(target)
-    fd, temporary = tempfile.mkstemp(prefix=".vmcoredd-", dir=directory)
-    try:
-        with open(fd, "wb") as file:
-            yield file
-            file.flush()
-            os.fchmod(fd, like.st_mode & 0o7777)
-            if (like.st_uid, like.st_gid) != (os.geteuid(), os.getegid()):
-                os.fchown(fd, like.st_uid, like.st_gid)
-            os.fsync(fd)
-            os.rename(temporary, target)
-        parent = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(parent)
-        finally:
-            os.close(parent)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(temporary)
-        raise
+def _verify(out: int, path: str, dumps: Sequence[DeviceDumpNote], kept: int) -> tuple[str, ...]:
+    os.posix_fadvise(out, 0, 0, os.POSIX_FADV_DONTNEED)
+    new = recognise(file_image(out, path))
+    own = [note.offset for note in new.device_dumps()][kept:]
+    if len(own) != len(dumps):
+        raise WriteFailed(f"{len(own)} of {len(dumps)} device dumps read back")
+    start, size = new.note_ranges[0]
+    return verify_notes(new.image, new.notes(), start, start + size, dict(zip(own, dumps, strict=True)))
+
+
+@dataclass(frozen=True, slots=True)
+class ReadyNotes:
+    """Device dumps that are notes already; see :class:`.note_area.Additions`."""
+
+    dumps: Sequence[DeviceDumpNote]
+    replaced: Collection[int]
+
+    def among(self, image: Image, notes: Notes, byteorder: ByteOrder, page_size: int) -> "_NewNotes":
+        """Return the new notes."""
+        return _NewNotes(self.dumps, self.replaced, byteorder)
+
+
+@dataclass(frozen=True, slots=True)
+class _NewNotes:
+    dumps: Sequence[DeviceDumpNote]
+    replaced: Collection[int]
+    byteorder: ByteOrder
+
+    @property
+    def size(self) -> int:
+        return sum(dump.note_size for dump in self.dumps)
+
+    def blocks(self, problems: list[str]) -> Iterator[bytes]:
+        for dump in self.dumps:
+            yield pack_vmcoredd_header(dump.dump_name.encode("ascii"), dump.note_size, self.byteorder)
+            size = dump.note_size - VMCOREDD_HEADER_SIZE
+            what = f"device dump {dump.dump_name}"
+            yield from read_blocks(partial(os.pread, dump.fd), VMCOREDD_HEADER_SIZE, size, what, problems)

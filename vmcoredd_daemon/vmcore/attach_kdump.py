@@ -27,13 +27,13 @@ of the old area is then not used again, because nothing says any more what was t
 """
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from ..errors import InvalidVmcore, QuotaExceeded, WriteFailed
-from ..note import Note, round_up
+from ..note import round_up
 from .clone import copy_range
 from .copy import ExtentCopy, pwrite, write_headers
-from .formats import Vmcore
+from .formats import Notes, Vmcore
 from .image import file_image
 from .kdump import KdumpHeader
 from .layout import MAX_NOTES_END, DeviceDumpNote, Extent, place_notes
@@ -57,9 +57,7 @@ class Attach:
         self._committing = committing
         self._size = vmcore.image.size
 
-    def run(
-        self, notes: Callable[[], Iterator[Note]], dumps: Sequence[DeviceDumpNote]
-    ) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    def run(self, notes: Notes, dumps: Sequence[DeviceDumpNote]) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Attach *dumps* to *notes*; return the names of altered device dumps, and warnings.
 
         Raises OSError, InvalidVmcore, QuotaExceeded and WriteFailed; the file is then as it was.
@@ -105,7 +103,7 @@ class Attach:
         os.posix_fadvise(self._fd, start, size, os.POSIX_FADV_DONTNEED)
         image = file_image(self._fd, self._vmcore.image.path)
         notes = image.notes(start, size, self._vmcore.byteorder)
-        return verify_notes(self._fd, notes, start, start + size, own)
+        return verify_notes(image, notes, start, start + size, own)
 
     def _commit(self, fields: tuple[int, bytes]) -> None:
         offset, data = fields

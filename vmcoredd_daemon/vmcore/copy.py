@@ -22,7 +22,7 @@ from .layout import DeviceDumpNote, Extent, Layout
 from .verify import own_offsets, verify_notes
 
 VMCORE_INCOMPLETE = "vmcore-incomplete"
-"""Name of a vmcore that is being written, as kdump-utils has it."""
+"""Name of a vmcore that is being written, as kdump-utils has it; a file of another name has its own."""
 
 NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -62,7 +62,7 @@ def write_vmcore(
     complete: Complete | None = None,
 ) -> CopyReport:
     """Write the vmcore *name* into *directory*; on an error nothing of that name is there, or what was there
-    before. Where there is room for part of the memory only, that part stays under the name vmcore-incomplete.
+    before. Where there is room for part of the memory only, that part stays under the name *name*-incomplete.
 
     Blocks for as long as the copy takes: call it in a thread. Raises NoSpace when not even the notes fit, and
     WriteFailed for any other error, or when what was written does not read back.
@@ -92,9 +92,11 @@ def _write(
     complete: Complete | None,
 ) -> CopyReport:
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    # Of its own name: device dumps that are written apart must not cost the part of the memory that there is.
+    incomplete = f"{name}-incomplete"
     with suppress(FileNotFoundError):
-        os.unlink(VMCORE_INCOMPLETE, dir_fd=parent)
-    fd = os.open(VMCORE_INCOMPLETE, flags, 0o600, dir_fd=parent)
+        os.unlink(incomplete, dir_fd=parent)
+    fd = os.open(incomplete, flags, 0o600, dir_fd=parent)
     try:
         copy = ExtentCopy(fd, page_size, progress)
         pwrite(fd, layout.headers.pack(), 0)
@@ -112,11 +114,11 @@ def _write(
         os.fsync(fd)
         copy.report.altered = _verify(fd, layout, own)
         if not copy.report.left_out:
-            os.rename(VMCORE_INCOMPLETE, name, src_dir_fd=parent, dst_dir_fd=parent)
-        os.fsync(parent)
+            os.rename(incomplete, name, src_dir_fd=parent, dst_dir_fd=parent)
+        _sync_names(parent)
     except BaseException:
         with suppress(FileNotFoundError):
-            os.unlink(VMCORE_INCOMPLETE, dir_fd=parent)
+            os.unlink(incomplete, dir_fd=parent)
         raise
     finally:
         os.close(fd)
@@ -245,16 +247,25 @@ def _verify(fd: int, layout: Layout, own: Mapping[int, DeviceDumpNote]) -> tuple
     if headers.segments != layout.headers.segments:
         raise WriteFailed("the program headers do not read back as written")
     start = headers.notes[0].p_offset
-    return verify_notes(fd, walk(image, headers), start, start + headers.notes[0].p_filesz, own)
+    return verify_notes(image, walk(image, headers), start, start + headers.notes[0].p_filesz, own)
 
 
 def sync_directory(path: Path) -> None:
     """Make the names in a directory durable. Raises OSError."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        os.fsync(fd)
+        _sync_names(fd)
     finally:
         os.close(fd)
+
+
+def _sync_names(fd: int) -> None:
+    try:
+        os.fsync(fd)
+    except OSError as error:
+        # Directories of some file systems, of the network above all, know no fsync(2). The vmcore is there.
+        if error.errno != errno.EINVAL:
+            raise
 
 
 def pwrite(fd: int, data: bytes | memoryview, offset: int) -> None:

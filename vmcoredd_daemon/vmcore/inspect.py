@@ -7,19 +7,19 @@ it.
 """
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from ..errors import InvalidVmcore
 from ..manifest import MANIFEST_NAME, MAX_SIZE, Failure, ManifestDump, load
-from ..note import Note
+from ..note import NT_VMCOREDD, Note
 from .formats import recognise
 from .image import Image, file_image
 
 BLOCK_SIZE = 1 << 20
 """Bytes of a device dump that are in memory at a time."""
 
-MAX_DEVICE_DUMPS = 4096
+MAX_FOUND = 4096
 """Device dumps that a file may have; crash knows 64. A forged file must not take all memory."""
 
 MAX_FAILURES = 4096
@@ -82,21 +82,29 @@ def inspect(fd: int, path: str) -> Inspection:
 def find(fd: int, path: str) -> Inspection:
     """Do as :func:`inspect`, but leave the data unread."""
     vmcore = recognise(file_image(fd, path))
-    search = _Search(vmcore.image)
-    for note in vmcore.device_dumps():
-        if len(search.dumps) == MAX_DEVICE_DUMPS:
-            raise InvalidVmcore(f"{path}: has more than {MAX_DEVICE_DUMPS} device dumps")
-        search.add(note)
+    found = search(vmcore.image, vmcore.notes())
     return Inspection(
         vmcore.format,
         vmcore.elfclass,
         vmcore.byteorder.value,
         vmcore.machine,
         vmcore.image,
-        tuple(search.dumps),
-        tuple(search.failures),
-        (*vmcore.problems, *search.problems),
+        tuple(found.dumps),
+        tuple(found.failures),
+        (*vmcore.problems, *found.problems),
     )
+
+
+def search(image: Image, notes: Iterable[Note]) -> "Search":
+    """Return the device dumps among *notes* of *image*. Raises InvalidVmcore for a broken note, or too many."""
+    found = Search(image)
+    for note in notes:
+        if note.n_type != NT_VMCOREDD or note.dump_name is None:
+            continue
+        if len(found.dumps) == MAX_FOUND:
+            raise InvalidVmcore(f"{image.path}: has more than {MAX_FOUND} device dumps")
+        found.add(note)
+    return found
 
 
 def copy_data(image: Image, dump: FoundDump, write: Callable[[bytes], object]) -> bool | None:
@@ -133,7 +141,7 @@ def _blocks(image: Image, dump: FoundDump) -> Iterator[bytes]:
         offset += len(block)
 
 
-class _Search:
+class Search:
     """What has been found so far."""
 
     def __init__(self, image: Image) -> None:
@@ -144,6 +152,7 @@ class _Search:
         self._undescribed: dict[str, list[int]] = {}
 
     def add(self, note: Note) -> None:
+        """Take the next device dump."""
         name = (note.dump_name or b"").decode("ascii", "backslashreplace")
         dump = FoundDump(len(self.dumps), name, note.data_offset, note.data_size)
         if name == MANIFEST_NAME:

@@ -26,6 +26,9 @@ MAX_EXTENTS = 1 << 14
 MAX_NOTES_END = 0x7FFFF000
 """crash reads everything before the first PT_LOAD with one read(), which returns at most this many bytes."""
 
+MAX_DEVICE_DUMPS = 64
+"""crash's NR_DEVICE_DUMPS; it drops further ones in silence."""
+
 ELF32_MAX = 0xFFFFFFFF
 """The largest offset in a 32-bit program header."""
 
@@ -93,8 +96,6 @@ def plan(
     note_offset = round_up(replace(headers, segments=(_note_segment(headers, 0, 0), *own)).size, page_size)
     extents, end, last_dump = place_notes(source.fd, notes, dumps, note_offset)
     offset = round_up(end, page_size)
-    if offset >= MAX_NOTES_END:
-        raise QuotaExceeded(f"the notes end at {offset:#x}, crash reads them below {MAX_NOTES_END:#x} only")
     segments, loads = [_note_segment(headers, note_offset, end - note_offset)], []
     for segment in own:
         remainder = segment.p_paddr % page_size
@@ -102,12 +103,40 @@ def plan(
         if segment.p_filesz:
             loads.append(_load_extent(source, segment, offset, page_size))
             offset = round_up(offset + remainder + segment.p_filesz, page_size)
-    limit = MAX_FILE_SIZE if headers.elfclass == 64 else ELF32_MAX
-    if max(offset, segments[-1].p_offset) > limit:
-        raise InvalidVmcore(
-            f"the vmcore would end at {offset:#x}, an ELF{headers.elfclass} file ends by {limit:#x}"
-        )
+    _check_ends(headers, round_up(end, page_size), max(offset, segments[-1].p_offset))
     return Layout(replace(headers, segments=tuple(segments)), extents, tuple(loads), offset, last_dump)
+
+
+def plan_moved(
+    source: Source, headers: Headers, notes: Iterable[Note], dumps: Sequence[DeviceDumpNote], page_size: int
+) -> Layout:
+    """Do as :func:`plan`, but leave the loads as they are in *source*, moved by whole pages, all by as many.
+
+    makedumpfile puts loads anywhere, and cannot read a filtered one at a page: see docs/kernel-parity.md.
+    """
+    own = tuple(segment for segment in headers.segments if segment.p_type == PT_LOAD)
+    note_offset = round_up(replace(headers, segments=(_note_segment(headers, 0, 0), *own)).size, page_size)
+    extents, end, last_dump = place_notes(source.fd, notes, dumps, note_offset)
+    first = min(load.p_offset for load in own if load.p_filesz)
+    shift = round_up(end - first, page_size)
+    segments, loads = [_note_segment(headers, note_offset, end - note_offset)], []
+    for segment in own:
+        # A load of which nothing is left has 0, or where it would be: crash takes the lowest for the notes' end.
+        moved = replace(segment, p_offset=segment.p_offset and max(segment.p_offset, first) + shift)
+        segments.append(moved)
+        if segment.p_filesz:
+            loads.append(Extent(source.fd, segment.p_offset, moved.p_offset, segment.p_filesz))
+    size = max(load.offset + load.size for load in loads)
+    _check_ends(headers, end, size)
+    return Layout(replace(headers, segments=tuple(segments)), extents, tuple(loads), size, last_dump)
+
+
+def _check_ends(headers: Headers, notes_end: int, end: int) -> None:
+    if notes_end >= MAX_NOTES_END:
+        raise QuotaExceeded(f"the notes end at {notes_end:#x}, crash reads them below {MAX_NOTES_END:#x} only")
+    limit = MAX_FILE_SIZE if headers.elfclass == 64 else ELF32_MAX
+    if end > limit:
+        raise InvalidVmcore(f"the vmcore would end at {end:#x}, an ELF{headers.elfclass} file ends by {limit:#x}")
 
 
 def place_notes(

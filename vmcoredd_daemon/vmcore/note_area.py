@@ -2,57 +2,44 @@
 """The notes of a vmcore with more device dumps among them, as a stream of bytes.
 
 In this order: the device dumps that are there, the new ones, the manifest, the other notes. Sizes are known before
-the first byte is read, data is read once and in blocks; checksums go into the manifest, which follows the data.
+the first byte is read; data is read once and in blocks.
 """
 
-import hashlib
-import os
-import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
-from ..errors import InvalidVmcore, NameInUse, QuotaExceeded
-from ..manifest import MANIFEST_NAME, MAX_SIZE, Failure, Manifest, ManifestDump, load
-from ..note import (
-    NT_VMCOREDD,
-    VMCOREDD_HEADER_SIZE,
-    ByteOrder,
-    Note,
-    note_size,
-    pack_vmcoredd_header,
-    round_up,
-)
+from ..errors import InvalidVmcore, QuotaExceeded
+from ..note import NT_VMCOREDD, ByteOrder, Pread, round_up
+from .formats import Notes
 from .image import Image
 from .layout import MAX_EXTENTS, MAX_NOTES_END
+from .vmcoreinfo import page_size
 
-MAX_DEVICE_DUMPS = 64
-"""NR_DEVICE_DUMPS of crash, which drops further ones in silence."""
-COLLECTOR = "vmcoredd attach"
 BLOCK_SIZE = 1 << 18
 """Bytes in memory at a time."""
 
 
-@dataclass(frozen=True, slots=True)
-class NewDump:
-    """A device dump to be added: all bytes of an open file."""
+class NewNotes(Protocol):
+    """The notes that come in between, the manifest last."""
 
-    name: str
-    fd: int
-    size: int
-    """Bytes; more are not read, and zeros stand in for what is missing."""
-    path: str
-    """For messages."""
+    @property
+    def replaced(self) -> Collection[int]:
+        """Offsets of the old notes that are left out."""
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+
+    def blocks(self, problems: list[str]) -> Iterator[bytes]:
+        """Yield them, :attr:`size` bytes whatever happens; add to *problems* what does, each in one line."""
 
 
-@dataclass(frozen=True, slots=True)
-class Additions:
-    """What is to be added."""
+class Additions(Protocol):
+    """What is to be added to a vmcore."""
 
-    dumps: tuple[NewDump, ...]
-    failures: tuple[Failure, ...] = ()
-    """Of those that could not be added, for the manifest."""
-    producer: str = "vmcoredd"
-    """Program and version, for the manifest."""
+    def among(self, image: Image, notes: Notes, byteorder: ByteOrder, page_size: int) -> NewNotes:
+        """Return what goes among *notes* of *image*. Raises VmcoreddError when it cannot."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +57,9 @@ class NoteArea:
 
     image: Image
     """Where the old ones are."""
-    byteorder: ByteOrder
     page_size: int
-    dumps: tuple[NewDump, ...]
-    manifest: Manifest
+    """Of the machine that crashed, in bytes."""
+    new: NewNotes
     theirs: list[_Copied] = field(default_factory=list)
     others: list[_Copied] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
@@ -82,8 +68,7 @@ class NoteArea:
     @property
     def size(self) -> int:
         """Bytes of all notes."""
-        copied = sum(part.size + part.padding for part in self.theirs + self.others)
-        return copied + sum(self._note_size(dump) for dump in self.dumps) + self._manifest_size()
+        return sum(part.size + part.padding for part in self.theirs + self.others) + self.new.size
 
     def place(self, offset: int, size: int) -> int | None:
         """Return where in the area *size* bytes of the old notes at *offset* go; None if they are not in one."""
@@ -92,7 +77,7 @@ class NoteArea:
             if part.offset <= offset and offset + size <= part.offset + part.size:
                 return start + offset - part.offset
             start += part.size + part.padding
-        start += sum(self._note_size(dump) for dump in self.dumps) + self._manifest_size()
+        start += self.new.size
         for part in self.others:
             if part.offset <= offset and offset + size <= part.offset + part.size:
                 return start + offset - part.offset
@@ -103,139 +88,66 @@ class NoteArea:
         """Yield all bytes, :attr:`size` of them, whatever happens: what cannot be read is zeros, and a problem."""
         for part in self.theirs:
             yield from self._copy(part)
-        described = list(self.manifest.device_dumps)
-        for dump in self.dumps:
-            described.append((yield from self._dump(dump)))
-        yield from self._manifest(tuple(described))
+        yield from self.new.blocks(self.problems)
         for part in self.others:
             yield from self._copy(part)
 
     def _copy(self, part: _Copied) -> Iterator[bytes]:
-        yield from self._data(self.image.pread, part.offset, part.size, "a note", lambda block: None)
+        yield from read_blocks(self.image.pread, part.offset, part.size, "a note", self.problems)
         yield bytes(part.padding)
 
-    def _dump(self, dump: NewDump) -> Generator[bytes, None, ManifestDump]:
-        started, digest, size = _now(), hashlib.sha256(), self._note_size(dump)
-        yield pack_vmcoredd_header(dump.name.encode("ascii"), size, self.byteorder)
-        true_size = yield from self._data(
-            lambda count, offset: os.pread(dump.fd, count, offset),
-            0,
-            dump.size,
-            f"device dump {dump.name}: {dump.path}",
-            digest.update,
-        )
-        yield bytes(size - VMCOREDD_HEADER_SIZE - dump.size)
-        state = "complete" if true_size == dump.size else "truncated"
-        return ManifestDump(dump.name, true_size, dump.size, digest.hexdigest(), COLLECTOR, state, started, _now())
 
-    def _data(
-        self,
-        pread: Callable[[int, int], bytes],
-        offset: int,
-        size: int,
-        what: str,
-        update: Callable[[bytes], object],
-    ) -> Generator[bytes, None, int]:
-        """Yield *size* bytes; return how many were there."""
-        start, end = offset, offset + size
-        while offset < end:
-            try:
-                block = pread(min(BLOCK_SIZE, end - offset), offset)
-                reason = "ends early"
-            except (OSError, InvalidVmcore) as error:
-                block, reason = b"", f"cannot be read: {error}"
-            if not block:
-                self.problems.append(f"{what} {reason}, zeros stand for {end - offset} of {size} bytes")
-                break
-            update(block)
-            yield block
-            offset += len(block)
-        there = offset - start
-        while offset < end:
-            yield bytes(min(BLOCK_SIZE, end - offset))
-            offset += min(BLOCK_SIZE, end - offset)
-        return there
+def read_blocks(
+    pread: Pread,
+    offset: int,
+    size: int,
+    what: str,
+    problems: list[str],
+    update: Callable[[bytes], object] = lambda block: None,
+) -> Generator[bytes, None, int]:
+    """Yield *size* bytes from *offset*, zeros for those that cannot be read; return how many were there.
 
-    def _note_size(self, dump: NewDump) -> int:
-        return note_size(dump.size, self.page_size)
-
-    def _manifest_size(self) -> int:
-        # The longest that the values to come can be.
-        late = (
-            ManifestDump(dump.name, dump.size, dump.size, "0" * 64, COLLECTOR, "truncated", _now(), _now())
-            for dump in self.dumps
-        )
-        manifest = replace(self.manifest, device_dumps=(*self.manifest.device_dumps, *late))
-        return note_size(len(manifest.dump()), self.page_size)
-
-    def _manifest(self, described: tuple[ManifestDump, ...]) -> Iterator[bytes]:
-        data, size = replace(self.manifest, device_dumps=described).dump(), self._manifest_size()
-        yield pack_vmcoredd_header(MANIFEST_NAME.encode("ascii"), size, self.byteorder) + data
-        yield bytes(size - VMCOREDD_HEADER_SIZE - len(data))
+    What is there is given to *update*, too; why something is not goes to *problems*, with the name *what*.
+    """
+    start, end = offset, offset + size
+    while offset < end:
+        try:
+            block = pread(min(BLOCK_SIZE, end - offset), offset)
+            reason = "ends early"
+        except (OSError, InvalidVmcore) as error:
+            block, reason = b"", f"cannot be read: {error}"
+        if not block:
+            problems.append(f"{what} {reason}, zeros stand for {end - offset} of {size} bytes")
+            break
+        update(block)
+        yield block
+        offset += len(block)
+    there = offset - start
+    while offset < end:
+        yield bytes(min(BLOCK_SIZE, end - offset))
+        offset += min(BLOCK_SIZE, end - offset)
+    return there
 
 
 def note_area(
-    image: Image, notes: Iterator[Note], end: int, byteorder: ByteOrder, page_size: int, additions: Additions
+    image: Image, notes: Notes, end: int, byteorder: ByteOrder, default_page_size: int, additions: Additions
 ) -> NoteArea:
     """Plan the area: *notes* of *image*, which end at *end*, with *additions* among them.
 
-    Raises InvalidVmcore, NameInUse, QuotaExceeded and TooLarge.
+    *default_page_size* is for a vmcore that does not say its own. Raises InvalidVmcore, QuotaExceeded, and what
+    *additions* raise.
     """
-    manifest = Manifest(additions.producer, _now(), (), additions.failures)
-    area = NoteArea(image, byteorder, page_size, additions.dumps, manifest)
-    names: list[str] = []
-    last = None
-    for note in notes:
-        last = note
-        is_dump = note.n_type == NT_VMCOREDD
-        if is_dump and note.dump_name == MANIFEST_NAME.encode() and _merge(area, note):
-            continue
-        if is_dump:
-            names.append((note.dump_name or b"").decode("ascii", "backslashreplace"))
-        _add(area.theirs if is_dump else area.others, note.offset, min(note.end, end))
-    if last is not None and last.end < end:
-        _add(area.others, last.end, end)
+    pages = page_size(image, notes()) or default_page_size
+    new = additions.among(image, notes, byteorder, pages)
+    area = NoteArea(image, pages, new)
+    for note in notes():
+        if note.offset not in new.replaced:
+            _add(area.theirs if note.n_type == NT_VMCOREDD else area.others, note.offset, min(note.end, end))
     if area.others:
         area.others[-1] = replace(area.others[-1], padding=0)
-    _check(image.path, names, additions, area)
-    return area
-
-
-def _check(path: str, names: Sequence[str], additions: Additions, area: NoteArea) -> None:
-    for dump in additions.dumps:
-        if dump.name in names:
-            raise NameInUse(f"{path}: has a device dump {dump.name} already")
-    count = len(names) + len(additions.dumps) + 1
-    if count > MAX_DEVICE_DUMPS:
-        last = additions.dumps[-1].name if additions.dumps else MANIFEST_NAME
-        raise QuotaExceeded(
-            f"{path}: no room for device dump {last}: {count} with the manifest, crash reads {MAX_DEVICE_DUMPS}"
-        )
     if area.size >= MAX_NOTES_END:
-        raise QuotaExceeded(f"{path}: the notes would have {area.size} bytes, crash reads {MAX_NOTES_END}")
-
-
-def _merge(area: NoteArea, note: Note) -> bool:
-    """Take over what the manifest in *note* says; return False where it has to stay as it is."""
-    if note.data_size > MAX_SIZE:
-        return False
-    try:
-        old = load(area.image.read(note.data_size, note.data_offset, MANIFEST_NAME))
-    except InvalidVmcore:
-        return False
-    new = area.manifest
-    merged = replace(
-        new,
-        device_dumps=new.device_dumps + old.device_dumps,
-        failures=old.failures + new.failures,
-        failures_forgotten=old.failures_forgotten + new.failures_forgotten,
-        source=old.source,
-    )
-    # A reader takes no manifest that is much longer than the two.
-    if len(merged.dump()) > MAX_SIZE - (1 << 16):
-        return False
-    area.manifest = merged
-    return True
+        raise QuotaExceeded(f"{image.path}: the notes would have {area.size} bytes, crash reads {MAX_NOTES_END}")
+    return area
 
 
 def _add(parts: list[_Copied], start: int, end: int) -> None:
@@ -247,7 +159,3 @@ def _add(parts: list[_Copied], start: int, end: int) -> None:
     parts[-1] = replace(last, padding=round_up(last.size, 4) - last.size)
     if len(parts) > MAX_EXTENTS:
         raise InvalidVmcore(f"more than {MAX_EXTENTS} runs of notes, device dumps and others in turn")
-
-
-def _now() -> int:
-    return time.time_ns() // 1000

@@ -218,8 +218,9 @@ class _Stream:
                 return self._read.truncated(), b""
             offset, size = PIECE.unpack(header)
             try:
-                check_piece(self._path, self._read.position - PIECE.size, offset, size)
-                check_piece(self._path, self._read.position - PIECE.size, offset + plan.regions[-1].shift, size)
+                position = self._read.position - PIECE.size
+                check_piece(self._path, position, offset, size)
+                check_piece(self._path, position, offset + max(plan.regions[-1].shift, 0), size)
             except InvalidVmcore as error:
                 return error, header
             if not self._route(plan, offset, size, self._read):

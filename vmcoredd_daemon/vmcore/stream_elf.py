@@ -82,9 +82,8 @@ def plan(image: Image, index: Index, additions: Additions) -> "ElfPlan":
     if not notes:
         raise NotYet(f"{image.path}: there are no notes at offset {start:#x}, behind the program headers")
     end = min(notes[-1].end, limit)
-    page_size = system_page_size()
-    area = note_area(image, iter(notes), end, header.byteorder, page_size, additions)
-    found = ElfPlan(image.path, header, start, end, page_size, area)
+    area = note_area(image, lambda: iter(notes), end, header.byteorder, system_page_size(), additions)
+    found = ElfPlan(image.path, header, start, end, area)
     for fields in _known_headers(image, index, header):
         # What is known already can be refused before anything is written.
         problems: list[str] = []
@@ -156,10 +155,11 @@ def _known_headers(image: Image, index: Index, header: _Header) -> list[tuple[in
 class ElfPlan:
     """See :class:`.stream_plan.Plan`."""
 
-    def __init__(self, path: str, header: _Header, start: int, end: int, page_size: int, area: NoteArea) -> None:
+    def __init__(self, path: str, header: _Header, start: int, end: int, area: NoteArea) -> None:
         self._header, self._start, self._end, self.area = header, start, end, area
         self._growth = area.size - (end - start)
-        self._shift = round_up(max(self._growth, 0), page_size)
+        # Of fewer bytes where smaller device dumps replace others.
+        self._shift = round_up(self._growth, area.page_size)
         if end + self._shift >= MAX_NOTES_END:
             raise QuotaExceeded(
                 f"{path}: the notes would end at {end + self._shift:#x}, crash reads them below {MAX_NOTES_END:#x}"

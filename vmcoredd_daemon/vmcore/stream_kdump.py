@@ -4,11 +4,14 @@
 makedumpfile writes the header, the notes, the sub header, then bitmaps, page descriptors and pages in turn,
 and, where it has erased something, the sub header once more (``write_kdump_header()``,
 ``update_eraseinfo_of_sub_header()``). Only the sub header is kept back; at the end come the new notes, at a
-page behind everything, and the sub header that points to them.
+page behind everything, and the sub header that points to them. In a file that is all known, and has such notes at
+its end already, the new ones take their place.
 """
 
+from collections.abc import Iterator
+
 from ..errors import InvalidVmcore
-from ..note import round_up
+from ..note import Note, round_up
 from . import kdump
 from .elf import MAX_FILE_SIZE
 from .flattened import Index
@@ -36,15 +39,32 @@ def plan(image: Image, index: Index, additions: Additions) -> "KdumpPlan":
     end = start + header.size_note if start else 0
     if index.known(start) < end:
         raise NotYet(f"{image.path}: its notes, at offset {start:#x}, come too late")
-    notes = image.notes(start, end - start, header.byteorder)
+
+    def notes() -> Iterator[Note]:
+        return image.notes(start, end - start, header.byteorder)
+
     area = note_area(image, notes, end, header.byteorder, header.block_size, additions)
-    return KdumpPlan(header, area)
+    return KdumpPlan(header, area, start if _is_last(header, area, image.size) else None)
+
+
+def _is_last(header: kdump.KdumpHeader, area: NoteArea, size: int) -> bool:
+    """Return whether the notes end a file of *size* bytes that is all known, and nothing else needs their place.
+
+    An attach has put them there, as makedumpfile has its own before the bitmaps; and this one puts new ones there.
+    """
+    start, end = header.offset_note, header.offset_note + header.size_note
+    if not header.size_note or start < header.data_offset or end != size:
+        return False
+    erased = header.offset_eraseinfo + header.size_eraseinfo if header.size_eraseinfo else 0
+    vmcoreinfo = header.offset_vmcoreinfo + header.size_vmcoreinfo
+    moves = area.place(header.offset_vmcoreinfo, header.size_vmcoreinfo) is not None
+    return erased <= start and (vmcoreinfo <= start or moves)
 
 
 class KdumpPlan:
     """See :class:`.stream_plan.Plan`."""
 
-    def __init__(self, header: kdump.KdumpHeader, area: NoteArea) -> None:
+    def __init__(self, header: kdump.KdumpHeader, area: NoteArea, old_place: int | None) -> None:
         self._header = header
         self.area = area
         self._sub_header = Held(header.block_size, bytearray(header.sub_header))
@@ -52,6 +72,7 @@ class KdumpPlan:
             Region(0, Fate.PASS),
             Region(header.block_size, Fate.HOLD),
             Region(header.block_size + len(header.sub_header), Fate.PASS),
+            *([] if old_place is None else [Region(old_place, Fate.REPLACED)]),
         )
 
     def begin(self, emit: Emit) -> None:

@@ -4,18 +4,20 @@
 import hashlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 
 from ..errors import WriteFailed
-from ..note import Note
+from ..note import Note, Pread
+from .image import Image
 from .layout import DeviceDumpNote, Extent
 
 BLOCK_SIZE = 256 * 1024
 
 
 def verify_notes(
-    fd: int, notes: Iterable[Note], start: int, end: int, dumps: Mapping[int, DeviceDumpNote]
+    image: Image, notes: Iterable[Note], start: int, end: int, dumps: Mapping[int, DeviceDumpNote]
 ) -> tuple[str, ...]:
-    """Check that *notes*, read back from file *fd*, fill it from *start* to *end*, with *dumps* at these offsets.
+    """Check that *notes*, read back from *image*, fill it from *start* to *end*, with *dumps* at these offsets.
 
     Return the names of the device dumps whose data is not what it was when they were taken. Raises WriteFailed
     when a note is not there, and InvalidVmcore at a broken one.
@@ -33,7 +35,7 @@ def verify_notes(
         read_back = sizes.get((dump.dump_name.encode("ascii"), offset))
         if read_back is None or read_back.end - read_back.offset != dump.note_size:
             raise WriteFailed(f"device dump {dump.dump_name} does not read back as written")
-        if dump.sha256 and sha256(fd, read_back.data_offset, dump.size) != dump.sha256:
+        if dump.sha256 and _sha256(image.pread, read_back.data_offset, dump.size) != dump.sha256:
             altered.append(dump.dump_name)
     return tuple(altered)
 
@@ -46,9 +48,13 @@ def own_offsets(extents: Iterable[Extent], dumps: Sequence[DeviceDumpNote]) -> d
 
 def sha256(fd: int, offset: int, size: int) -> str:
     """Return the SHA-256 of *size* bytes from *offset*, in hexadecimal; fewer where the file ends before."""
+    return _sha256(partial(os.pread, fd), offset, size)
+
+
+def _sha256(pread: Pread, offset: int, size: int) -> str:
     digest = hashlib.sha256()
     end = offset + size
-    while offset < end and (data := os.pread(fd, min(BLOCK_SIZE, end - offset), offset)):
+    while offset < end and (data := pread(min(BLOCK_SIZE, end - offset), offset)):
         digest.update(data)
         offset += len(data)
     return digest.hexdigest()

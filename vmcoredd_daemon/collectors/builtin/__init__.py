@@ -3,11 +3,15 @@
 
 Each is a class as a vendor's package would have it (docs/collectors.md), in a file of its own that may be copied.
 They are in a table, not in the metadata of the package: an initramfs has the modules only. Nothing here imports
-them.
+them before they are asked what they would collect.
 """
 
+import functools
+import importlib
 from collections.abc import Mapping
 from types import MappingProxyType
+
+from ..python import DeviceCollector, Load
 
 BUILT_IN: Mapping[str, str] = MappingProxyType(
     {
@@ -22,3 +26,13 @@ BUILT_IN: Mapping[str, str] = MappingProxyType(
     }
 )
 """For each collector its module in this package, and its class."""
+
+
+def registered() -> dict[str, Load]:
+    """Return how to load each of them, by name."""
+    return {name: functools.partial(_load, *value.split(":")) for name, value in BUILT_IN.items()}
+
+
+def _load(module: str, name: str) -> type[DeviceCollector]:
+    kind: type[DeviceCollector] = getattr(importlib.import_module(f".{module}", __name__), name)
+    return kind

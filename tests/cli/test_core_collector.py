@@ -1,0 +1,349 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""vmcoredd core-collector with the real makedumpfile, a real bus and a real daemon; crash is the judge."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import judges
+from tests.cli import VMCOREDD, run
+from tests.resources import tmpfs
+from tests.service import Service
+from tests.tools import require
+from vmcoredd_daemon.manifest import MANIFEST_NAME
+
+OPTIONS = ("-l", "--message-level", "0", "-d", "31")
+NOWHERE = "unix:path=/nowhere"
+WITHOUT = "vmcoredd: device dumps are taken without the service: "
+NO_BUS = f"{WITHOUT}cannot connect to the message bus: [Errno 2] No such file or directory\n"
+
+Collect = Callable[..., "subprocess.CompletedProcess[Any]"]
+
+
+@pytest.fixture(autouse=True)
+def tools() -> None:
+    require("makedumpfile")
+    require("crash")
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    """Configuration with one collector."""
+    (tmp_path / "etc" / "collectors.d").mkdir(parents=True)
+    path = tmp_path / "etc" / "vmcoredd.conf"
+    path.write_text(f"[Vmcoredd]\nTarget={tmp_path}/target\n")
+    add_collector(path, "version", "cat /proc/version")
+    return path
+
+
+def add_collector(config: Path, name: str, command: str, *lines: str) -> None:
+    text = "\n".join(["[Collector]", f"Exec={command}", *lines, ""])
+    (config.parent / "collectors.d" / f"{name}.conf").write_text(text)
+
+
+@pytest.fixture
+def collect(config: Path) -> Collect:
+    """Run the program; without a bus unless an address is given."""
+
+    def collect(
+        *arguments: object, bus: str | None = NOWHERE, **options: Any
+    ) -> "subprocess.CompletedProcess[Any]":
+        own = [f"--vmcoredd-config={config}", f"--vmcoredd-bus-address={bus}"]
+        return run("core-collector", *own, *arguments, **options)
+
+    return collect
+
+
+@pytest.fixture(scope="module")
+def plain(source_vmcore: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What makedumpfile alone makes of the sample."""
+    require("makedumpfile")
+    path = tmp_path_factory.mktemp("plain") / "vmcore"
+    subprocess.run(["makedumpfile", *OPTIONS, source_vmcore, path], check=True)
+    return path
+
+
+def names(vmcore: Path) -> list[str]:
+    return [dump.name for dump in judges.crash(vmcore)]
+
+
+def verified(vmcore: Path) -> dict[str, bool | None]:
+    dumps = json.loads(run("inspect", "--json", vmcore).stdout)["device_dumps"]
+    return {dump["name"]: dump["verified"] for dump in dumps}
+
+
+def add(daemon: Service, name: str, data: str) -> None:
+    result = run("add", "--bus-address", daemon.address, name, "-", "--size", "1M", input=data)
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_dumps_of_the_service(collect: Collect, daemon: Service, source_vmcore: Path, tmp_path: Path) -> None:
+    add(daemon, "nic_0000:02:00.0", "registers" * 1000)
+    add(daemon, "hba", "log")
+    reader, writer = os.pipe()
+    try:
+        late = ["broken", "-", "--size", "9", "--timeout", "0.1"]
+        assert run("add", "--bus-address", daemon.address, *late, stdin=reader).returncode == 1
+    finally:
+        os.close(reader)
+        os.close(writer)
+    vmcore = tmp_path / "vmcore-incomplete"
+    result = collect(*OPTIONS, source_vmcore, vmcore, bus=daemon.address)
+    assert (result.returncode, result.stdout) == (0, "")
+    assert result.stderr.splitlines()[0] == f"vmcoredd: 2 device dumps attached to {vmcore}, 1 failed"
+    assert result.stderr.splitlines()[1].startswith("vmcoredd: device dump broken failed: ")
+    assert names(vmcore) == ["nic_0000:02:00.0", "hba", MANIFEST_NAME]
+    assert verified(vmcore) == {"nic_0000:02:00.0": True, "hba": True, MANIFEST_NAME: None}
+    assert run("extract", vmcore, "hba").stdout == "log"
+    content = json.loads(run("extract", vmcore, MANIFEST_NAME).stdout.rstrip("\0"))
+    assert content["source"]["path"] == str(source_vmcore)
+    assert all(dump["collector"].startswith("descriptor from :") for dump in content["device_dumps"])
+    assert judges.osrelease(vmcore) == judges.osrelease(source_vmcore)
+
+
+def test_dump_that_is_still_being_collected_is_waited_for(
+    collect: Collect, daemon: Service, source_vmcore: Path, tmp_path: Path
+) -> None:
+    reader, writer = os.pipe()
+    command = [*VMCOREDD, "add", "--bus-address", str(daemon.address), "slow", "-", "--size", "9"]
+    with subprocess.Popen(command, stdin=reader) as adding:
+        os.close(reader)
+        while "slow" not in run("list", "--bus-address", daemon.address).stdout:
+            time.sleep(0.05)
+        late = "import os, sys, time; time.sleep(3); os.write(int(sys.argv[1]), b'late')"
+        with subprocess.Popen([sys.executable, "-c", late, str(writer)], pass_fds=[writer]):
+            os.close(writer)
+            result = collect(*OPTIONS, source_vmcore, tmp_path / "vmcore", bus=daemon.address)
+        assert adding.wait() == 0
+    assert result.stderr == f"vmcoredd: 1 device dump attached to {tmp_path}/vmcore\n"
+
+
+def test_elf(collect: Collect, daemon: Service, source_vmcore: Path, tmp_path: Path) -> None:
+    add(daemon, "hba", "log")
+    vmcore = tmp_path / "vmcore"
+    result = collect("-E", *OPTIONS[1:], source_vmcore, vmcore, bus=daemon.address)
+    assert (result.returncode, result.stderr) == (0, f"vmcoredd: 1 device dump attached to {vmcore}\n")
+    assert names(vmcore) == ["hba", MANIFEST_NAME]
+
+
+def test_bus_without_the_service(collect: Collect, bus_address: str, source_vmcore: Path, tmp_path: Path) -> None:
+    vmcore = tmp_path / "vmcore"
+    result = collect(*OPTIONS, source_vmcore, vmcore, bus=bus_address)
+    assert (result.returncode, result.stdout) == (0, "")
+    attached = f"vmcoredd: 1 device dump attached to {vmcore}\n"
+    assert result.stderr == f"{WITHOUT}it is not running\n{attached}"
+    assert verified(vmcore) == {"version": True, MANIFEST_NAME: None}
+    # The collector's file is gone.
+    assert sorted(os.listdir(tmp_path)) == ["bus", "bus.conf", "dbus-daemon.log", "etc", "vmcore"]
+
+
+def test_no_bus_at_all(collect: Collect, source_vmcore: Path, tmp_path: Path) -> None:
+    result = collect(*OPTIONS, source_vmcore, tmp_path / "vmcore")
+    assert result.returncode == 0
+    assert result.stderr == f"{NO_BUS}vmcoredd: 1 device dump attached to {tmp_path}/vmcore\n"
+
+
+def test_nothing_to_attach(
+    config: Path, collect: Collect, source_vmcore: Path, plain: Path, tmp_path: Path
+) -> None:
+    config.write_text("[Vmcoredd]\nRunCollectors=no\n")
+    result = collect(*OPTIONS, source_vmcore, tmp_path / "vmcore")
+    assert result.returncode == 0
+    assert result.stderr == f"{NO_BUS}vmcoredd: there are no device dumps to attach to {tmp_path}/vmcore\n"
+    assert (tmp_path / "vmcore").read_bytes() == plain.read_bytes()
+
+
+@pytest.mark.parametrize("text", ["[Vmcoredd]\nNoSuchKey=1\n", "nonsense"])
+def test_configuration_that_is_wrong(
+    config: Path, collect: Collect, source_vmcore: Path, tmp_path: Path, text: str
+) -> None:
+    config.write_text(text)
+    result = collect(*OPTIONS, source_vmcore, tmp_path / "vmcore")
+    assert (result.returncode, result.stdout) == (0, "")
+    assert f"\nvmcoredd: {config}:" in result.stderr
+    assert judges.osrelease(tmp_path / "vmcore") == judges.osrelease(source_vmcore)
+
+
+def test_killed_daemon_leaves_its_dumps_in_the_spool(
+    collect: Collect, daemon: Service, source_vmcore: Path, tmp_path: Path
+) -> None:
+    add(daemon, "hba", "log")
+    daemon.kill()
+    result = collect(*OPTIONS, source_vmcore, tmp_path / "vmcore", bus=daemon.address)
+    assert result.returncode == 0
+    assert "2 device dumps attached" in result.stderr
+    assert verified(tmp_path / "vmcore") == {"hba": True, "version": True, MANIFEST_NAME: None}
+
+
+def test_daemon_that_hangs(collect: Collect, daemon: Service, source_vmcore: Path, tmp_path: Path) -> None:
+    add(daemon, "hba", "log")
+    daemon.process.send_signal(signal.SIGSTOP)
+    try:
+        own = "--vmcoredd-timeout=2"
+        result = collect(own, *OPTIONS, source_vmcore, tmp_path / "vmcore", bus=daemon.address)
+    finally:
+        daemon.process.send_signal(signal.SIGCONT)
+    assert result.returncode == 0
+    assert result.stderr.startswith(f"{WITHOUT}the service did not answer within 2 s\n")
+    assert verified(tmp_path / "vmcore")["hba"]
+
+
+def test_collectors_that_hang_or_fail_cost_only_themselves(
+    config: Path, collect: Collect, source_vmcore: Path, tmp_path: Path
+) -> None:
+    add_collector(config, "hangs", "sleep 1000")
+    add_collector(config, "fails", "false")
+    own = "--vmcoredd-timeout=3"
+    result = collect(own, *OPTIONS, source_vmcore, tmp_path / "vmcore")
+    assert result.returncode == 0
+    assert f"1 device dump attached to {tmp_path}/vmcore, 2 failed\n" in result.stderr
+    failures = json.loads(run("inspect", "--json", tmp_path / "vmcore").stdout)["failures"]
+    assert {failure["name"] for failure in failures} == {"hangs", "fails"}
+
+
+def makedumpfile(*arguments: object, **options: Any) -> "subprocess.CompletedProcess[Any]":
+    given = {"capture_output": True, "text": True, "timeout": 60} | options
+    return subprocess.run(["makedumpfile", *map(str, arguments)], check=False, **given)
+
+
+def assert_same(ours: "subprocess.CompletedProcess[Any]", theirs: "subprocess.CompletedProcess[Any]") -> None:
+    assert (ours.returncode, ours.stdout, ours.stderr) == (theirs.returncode, theirs.stdout, theirs.stderr)
+
+
+@pytest.mark.parametrize("kind", ["empty", "missing", "text"])
+def test_makedumpfile_that_fails(collect: Collect, tmp_path: Path, kind: str) -> None:
+    source = tmp_path / "source"
+    if kind != "missing":
+        source.write_text("no vmcore" * 1000 if kind == "text" else "")
+    theirs = makedumpfile("-l", source, tmp_path / "vmcore")
+    assert theirs.returncode != 0
+    (tmp_path / "vmcore").unlink(missing_ok=True)
+    ours = collect("-l", source, tmp_path / "vmcore")
+    assert ours.returncode == theirs.returncode
+    assert ours.stdout == theirs.stdout
+    assert ours.stderr.startswith(theirs.stderr)
+    assert all(line.startswith("vmcoredd: ") for line in ours.stderr[len(theirs.stderr) :].splitlines())
+
+
+def test_old_file_is_not_touched_when_makedumpfile_refuses_it(
+    collect: Collect, source_vmcore: Path, plain: Path, tmp_path: Path
+) -> None:
+    vmcore = tmp_path / "vmcore"
+    vmcore.write_bytes(plain.read_bytes())
+    assert_same(collect(*OPTIONS, source_vmcore, vmcore), makedumpfile(*OPTIONS, source_vmcore, vmcore))
+    assert vmcore.read_bytes() == plain.read_bytes()
+
+
+def test_full_disk(collect: Collect, source_vmcore: Path, plain: Path, tmp_path: Path) -> None:
+    with tmpfs(tmp_path / "small", plain.stat().st_size // 2) as small:
+        theirs = makedumpfile(*OPTIONS, source_vmcore, small / "vmcore")
+        left = (small / "vmcore").read_bytes()
+        (small / "vmcore").unlink()
+        ours = collect(*OPTIONS, source_vmcore, small / "vmcore")
+        assert (small / "vmcore").read_bytes() == left
+    assert theirs.returncode != 0
+    assert (ours.returncode, ours.stdout) == (theirs.returncode, theirs.stdout)
+    assert "No space left on device" in ours.stderr
+
+
+def test_disk_that_is_full_for_device_dumps(
+    collect: Collect, daemon: Service, source_vmcore: Path, plain: Path, tmp_path: Path
+) -> None:
+    add(daemon, "hba", "log" * 100_000)
+    with tmpfs(tmp_path / "small", (plain.stat().st_size + 65536) & ~4095) as small:
+        result = collect(*OPTIONS, source_vmcore, small / "vmcore", bus=daemon.address)
+        assert (result.returncode, result.stdout) == (0, "")
+        assert result.stderr.startswith(f"vmcoredd: no device dumps attached to {small}/vmcore: ")
+        assert "No space left on device" in result.stderr
+        assert (small / "vmcore").read_bytes() == plain.read_bytes()
+
+
+@pytest.mark.parametrize("option", ["--brand-new", "-y"])
+def test_options_that_nobody_knows(collect: Collect, source_vmcore: Path, tmp_path: Path, option: str) -> None:
+    theirs = makedumpfile(option, source_vmcore, tmp_path / "vmcore")
+    ours = collect(option, source_vmcore, tmp_path / "vmcore")
+    ours.stderr = ours.stderr.removeprefix(
+        f"vmcoredd: option {option!a} is not known: device dumps are not attached\n"
+    )
+    assert_same(ours, theirs)
+
+
+@pytest.mark.parametrize("option", ["--vmcoredd-timeout=soon", "--vmcoredd-timeout=0", "--vmcoredd-new=1"])
+def test_bad_options_of_ours_cost_no_vmcore(
+    collect: Collect, source_vmcore: Path, tmp_path: Path, option: str
+) -> None:
+    result = collect(option, *OPTIONS, source_vmcore, tmp_path / "vmcore")
+    assert result.returncode == 0
+    assert "vmcoredd: " + ("'--vmcoredd-new=1' is left out" if "new" in option else "--vmcoredd-timeout: ") in (
+        result.stderr
+    )
+    assert "1 device dump attached" in result.stderr
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["-v"], [], ["--check-params", "-l", "a", "b"], ["-l", "a"]])
+def test_calls_that_write_no_dump(collect: Collect, arguments: list[str]) -> None:
+    assert_same(collect(*arguments), makedumpfile(*arguments))
+
+
+def test_dump_dmesg(collect: Collect, source_vmcore: Path, tmp_path: Path) -> None:
+    result = collect("--dump-dmesg", source_vmcore, tmp_path / "dmesg")
+    assert result.returncode == 0
+    assert "vmcoredd" not in result.stderr
+    assert "Linux version" in (tmp_path / "dmesg").read_text()
+
+
+def test_no_makedumpfile(collect: Collect, tmp_path: Path) -> None:
+    environment = {**os.environ, "PATH": str(tmp_path)}
+    for arguments in (["-l", "a", "b"], ["--help"], ["-F", "a"]):
+        result = collect(*arguments, env=environment)
+        assert (result.returncode, result.stdout) == (127, "")
+        assert result.stderr.splitlines()[-1] == "vmcoredd: makedumpfile: No such file or directory"
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Callable[[str], Path]:
+    """Make a program of that name of a shell's commands."""
+
+    def program(script: str) -> Path:
+        path = tmp_path / "makedumpfile"
+        path.write_text(f"#!/bin/sh\n{script}\n")
+        path.chmod(0o755)
+        return path
+
+    return program
+
+
+@pytest.mark.parametrize("options", [("-l", "a", "b"), ("-F", "a")])
+def test_signal_that_ends_makedumpfile_ends_us(
+    collect: Collect, program: Callable[[str], Path], tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    killed = collect(program("touch b; kill -SEGV $$"), *options, cwd=tmp_path)
+    assert killed.returncode == -signal.SIGSEGV
+    # With what it may have left of a file nobody goes on.
+    assert options[0] == "-F" or killed.stderr == ""
+    assert collect(program("exit 3"), *options).returncode == 3
+
+
+def test_signals_reach_makedumpfile(config: Path, program: Callable[[str], Path], tmp_path: Path) -> None:
+    # A shell waits for its child before it takes a signal.
+    command = [*VMCOREDD, "core-collector", str(program(f"touch {tmp_path}/started; exec sleep 100")), "a", "b"]
+    with subprocess.Popen(command) as process:
+        while not (tmp_path / "started").exists():
+            time.sleep(0.01)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == -signal.SIGTERM
+
+
+def test_sigpipe_is_not_ignored(collect: Collect, program: Callable[[str], Path]) -> None:
+    shown = program("grep SigIgn: /proc/self/status")
+    for options in (("-l", "a", "b"), ("-R", "a")):
+        ignored = int(collect(shown, *options).stdout.split()[1], 16)
+        assert not ignored & (1 << (signal.SIGPIPE - 1) | 1 << (signal.SIGXFSZ - 1))

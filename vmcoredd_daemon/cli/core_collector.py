@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The subcommand core-collector: makedumpfile, as kdump runs it, and device dumps in what it writes.
+
+The memory comes first. A file is written by makedumpfile alone, and device dumps are attached when it has ended; a
+flattened dump passes through a filter that passes it on unchanged where anything is wrong. Whatever is wrong with
+us, makedumpfile runs with its options, and its exit status, output and errors are what the caller sees.
+"""
+
+import errno
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import NoReturn
+
+from ..errors import VmcoreddError
+from .makedumpfile_options import OWN_PREFIX, Call, parse
+from .table import complain
+
+NOT_FOUND, NOT_EXECUTABLE = 127, 126
+"""What a shell reports for a program that is not there, or is none."""
+_IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run makedumpfile with *arguments*; return its exit status. May not return at all."""
+    try:
+        call = parse(arguments)
+    except Exception as error:
+        complain(f"no device dumps are attached: {reason(error)}")
+        _execute(Call(arguments=[argument for argument in arguments if not argument.startswith(OWN_PREFIX)]))
+    for problem in call.problems:
+        complain(problem)
+    if call.unknown:
+        complain(f"option {call.unknown[:80]!a} is not known: device dumps are not attached")
+    # Without a standard output there is nothing to filter.
+    if not call.writes_a_dump or (call.flattened and sys.stdout is None):
+        _execute(call)
+    return _stream(call) if call.flattened else _file(call)
+
+
+def start(call: Call, stdout: int | None = None) -> int:
+    """Start makedumpfile, with *stdout* or with ours; return its process ID. Raises OSError."""
+    actions = [] if stdout is None else [(os.POSIX_SPAWN_DUP2, stdout, 1)]
+    return os.posix_spawnp(
+        call.program,
+        [call.program, *call.arguments],
+        os.environ,
+        file_actions=actions,
+        setsigdef=_IGNORED_BY_PYTHON,
+    )
+
+
+def finish(process: int) -> int:
+    """Wait for makedumpfile; return its exit status, negative for the signal that killed it."""
+    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+
+
+def leave(status: int) -> int:
+    """Return an exit status; where it is that of a signal, die of the same."""
+    if status < 0:
+        signal.signal(-status, signal.SIG_DFL)
+        os.kill(os.getpid(), -status)
+    return status
+
+
+def missing(call: Call, error: OSError) -> int:
+    """Say that there is no makedumpfile; return the exit status."""
+    complain(f"{call.program}: {error.strerror}")
+    return NOT_FOUND if error.errno == errno.ENOENT else NOT_EXECUTABLE
+
+
+def _execute(call: Call) -> NoReturn:
+    """Become makedumpfile."""
+    for number in _IGNORED_BY_PYTHON:
+        signal.signal(number, signal.SIG_DFL)
+    try:
+        os.execvp(call.program, [call.program, *call.arguments])
+    except OSError as error:
+        sys.exit(missing(call, error))
+
+
+def _file(call: Call) -> int:
+    destination = call.operands[1]
+    existed = os.path.lexists(destination)
+    try:
+        process = start(call)
+    except OSError as error:
+        return missing(call, error)
+    with _passing_on_signals(process):
+        status = finish(process)
+    # Where it failed, a file that was there before is none of its; where it was killed, there is nothing to read.
+    if status == 0 or (status > 0 and not existed and os.path.isfile(destination)):
+        try:
+            from . import core_collector_notes
+
+            core_collector_notes.attach_to_file(call, destination, status)
+        except Exception as error:
+            complain(f"no device dumps attached to {destination}: {reason(error)}")
+    return leave(status)
+
+
+@contextmanager
+def _passing_on_signals(process: int) -> Iterator[None]:
+    """Let makedumpfile have the signals that would end us, so that it ends, and we with it."""
+
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        # It may have ended a moment ago.
+        with suppress(ProcessLookupError):
+            os.kill(process, number)
+
+    before = {number: signal.signal(number, pass_on) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _stream(call: Call) -> int:
+    try:
+        from . import core_collector_notes, core_collector_stream
+
+        gathered = core_collector_notes.gather_for(call, None)
+    except Exception as error:
+        complain(f"no device dumps attached to standard output: {reason(error)}")
+        _execute(call)
+    if not gathered.records and not gathered.failures:
+        complain("there are no device dumps to attach")
+        _execute(call)
+    try:
+        return leave(core_collector_stream.run(call, gathered))
+    finally:
+        gathered.close()
+
+
+def reason(error: Exception) -> str:
+    """Return what went wrong, in one line; of a bug, what it was."""
+    return str(error) if isinstance(error, VmcoreddError) else f"internal error: {type(error).__name__}: {error}"

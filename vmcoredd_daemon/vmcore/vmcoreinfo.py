@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What the crashed kernel says of itself in the note VMCOREINFO (``crash_save_vmcoreinfo_init()``)."""
+
+import re
+from collections.abc import Iterable
+
+from ..note import Note
+from .image import Image
+from .kdump import MAX_BLOCK_SIZE, MIN_BLOCK_SIZE
+
+_VMCOREINFO = b"VMCOREINFO"
+_MAX = 1 << 16
+"""Bytes of it that are looked at; the kernel's has a page."""
+
+
+def page_size(image: Image, notes: Iterable[Note]) -> int | None:
+    """Return PAGESIZE of VMCOREINFO among *notes* in bytes; None where it is missing, or no page size."""
+    for note in notes:
+        if note.name == _VMCOREINFO:
+            text = image.read(min(note.n_descsz, _MAX), note.desc_offset, "VMCOREINFO")
+            match = re.search(rb"^PAGESIZE=(\d{1,9})$", text, re.MULTILINE)
+            size = int(match[1]) if match else 0
+            if MIN_BLOCK_SIZE <= size <= MAX_BLOCK_SIZE and not size & (size - 1):
+                return size
+    return None
