@@ -36,11 +36,9 @@ def refused(code: int) -> bytes:
     return struct.pack("=IHHIIi", 20, 2, 0, 1, 0, -code)
 
 
-def region(size: int, *snapshots: int) -> bytes:
+def region(size: int, *snapshots: int, name: str = "cr-space") -> bytes:
     numbers = b"".join(attribute(91, attribute(92, struct.pack("=I", number))) for number in snapshots)
-    return answer(
-        DEVICE + string(88, "cr-space") + attribute(89, struct.pack("=Q", size)) + attribute(90, numbers)
-    )
+    return answer(DEVICE + string(88, name) + attribute(89, struct.pack("=Q", size)) + attribute(90, numbers))
 
 
 def chunk(address: int, data: bytes) -> bytes:
@@ -173,6 +171,14 @@ def test_region_that_has_no_snapshots() -> None:
     said = [message((108, b""), (110, b""), (111, b"state\0"), (112, b"\x0a"), (113, b"bad\0")), DONE]
     found, _ = collected(*listed, *listed, said, [refused(95)])
     assert one(found) == ({"health/fw": b"state: bad\n"}, "")
+
+
+def test_no_snapshot_is_made_that_would_fill_the_memory() -> None:
+    listed = [DONE], [region(1 << 30) + region(600, 3, name="fw"), DONE]
+    found, _ = collected(*listed, *listed, [chunk(0, b"a" * 600), DONE])
+    made, error = one(found)
+    assert list(made) == ["region/fw/3"]
+    assert "the driver would take 1073741824 bytes of memory for a snapshot: 'region/cr-space'" in error
 
 
 def test_what_fails_costs_no_more_than_that() -> None:

@@ -161,6 +161,8 @@ class Devlink:
             for snapshot in region.snapshots:
                 self._add_snapshot(archive, region, snapshot)
             return
+        if region.size > REGION_ROOM:
+            raise OSError(errno.EFBIG, f"the driver would take {region.size} bytes of memory for a snapshot")
         try:
             answer = b"".join(islice(self._netlink.ask(DEVLINK_CMD_REGION_NEW, region.where), 1))
         except OSError as error:
