@@ -5,17 +5,20 @@ PYTEST_ARGS ?=
 PACKAGES ?= .ci/debian-packages
 # Where the kernel's debug information comes from; VMLINUX=true where it is in /usr/lib/debug/boot.
 VMLINUX ?= .ci/debian-vmlinux
+# Who makes the kernel's simulated network device; MODULE=true leaves its test out.
+MODULE ?= .ci/debian-netdevsim
 
 VENV := .venv
 INSTALLED := $(VENV)/installed
 DEBUG := $(VENV)/debug/installed
+NETDEVSIM := $(VENV)/netdevsim
 
 # .ci/debian-packages looks at what this Python lacks.
 export PYTHON
 
 # Two apt-get at once would fight for the lock.
 .NOTPARALLEL:
-.PHONY: help demo test test-all lint kdump-test clean check-python packages-build packages-demo packages-test packages-kdump
+.PHONY: help demo test test-all lint kdump-test clean check-python netdevsim packages-build packages-demo packages-test packages-kdump
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -29,10 +32,10 @@ test: check-python packages-test $(INSTALLED) ## run every test, the linters amo
 lint: check-python $(INSTALLED) ## run only the linters
 	$(VENV)/bin/pytest tests/test_lint.py $(PYTEST_ARGS)
 
-kdump-test: check-python packages-kdump $(INSTALLED) ## run only the tests that boot machines in QEMU, and all of them
+kdump-test: check-python packages-kdump $(INSTALLED) netdevsim ## run only the tests that boot machines in QEMU, and all of them
 	$(VENV)/bin/pytest -m 'qemu or kdump_matrix' $(PYTEST_ARGS)
 
-test-all: check-python packages-kdump $(DEBUG) ## run every test there is: kdump-test, too, and drgn with debug information
+test-all: check-python packages-kdump $(DEBUG) netdevsim ## run every test there is: kdump-test, too, and drgn with debug information
 	$(VENV)/bin/pytest -m '' $(PYTEST_ARGS)
 
 clean: ## remove the virtual environment and everything else that was built
@@ -50,6 +53,9 @@ $(INSTALLED): pyproject.toml | packages-build
 	$(PYTHON) -m venv --clear $(VENV)
 	$(VENV)/bin/pip install --quiet --use-pep517 --editable '.[dev]'
 	@touch $@
+
+netdevsim: $(INSTALLED) | packages-kdump
+	$(MODULE) $(NETDEVSIM)
 
 # The kernel's debug information fills 1.8 GB; what is kept of it, 0.6 GB.
 $(DEBUG): $(INSTALLED) | packages-kdump

@@ -26,7 +26,14 @@ class Service:
     """One daemon; a context manager that kills it if nobody has stopped it."""
 
     def __init__(
-        self, address: str | None, source: Path, directory: Path, configuration: str = "", *, dev_mode: bool = True
+        self,
+        address: str | None,
+        source: Path,
+        directory: Path,
+        configuration: str = "",
+        *,
+        dev_mode: bool = True,
+        module: Sequence[str] = ("vmcoredd_daemon",),
     ) -> None:
         self.address = address
         self.target = directory / "target"
@@ -38,6 +45,7 @@ class Service:
         self._source = source
         # Development mode shows what is not closed, and makes asyncio several times slower.
         self._python = [sys.executable, "-X", "dev"] if dev_mode else [sys.executable]
+        self._module = module
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self, *options: str, wait: bool = True) -> "Service":
@@ -55,7 +63,7 @@ class Service:
 
     def _command(self) -> Sequence[str]:
         files = ["--config", str(self._configuration), "--source", str(self._source), "--target", str(self.target)]
-        return [*self._python, "-m", "vmcoredd_daemon", *files]
+        return [*self._python, "-m", *self._module, *files]
 
     @property
     def process(self) -> "subprocess.Popen[bytes]":

@@ -3,12 +3,15 @@
 
 import os
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.cli import run
-from tests.service import mask_built_in
+from tests.service import Service, mask_built_in
+from tests.tools import require
+from tests.vmcore.attaching import contents
 from vmcoredd_daemon.collectors.builtin import BUILT_IN
 
 TEXT = (Path(__file__).parent.parent / "docs" / "collectors.md").read_text()
@@ -45,3 +48,55 @@ def test_examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in INTERFACES:
         assert made[f"mtu_{name}"] == Path("/sys/class/net", name, "mtu").read_text()
         assert f"/sys/class/net/{name}/statistics/rx_bytes " in made[f"net_{name}"]
+
+
+def compiled(number: int, directory: Path) -> Path:
+    """One of the examples in C, as a program."""
+    require("gcc", "pkg-config")
+    source, program = directory / f"helper{number}.c", directory / f"helper{number}"
+    source.write_text(blocks("c")[number])
+    flags = subprocess.run(
+        ["pkg-config", "--cflags", "--libs", "libsystemd"], capture_output=True, text=True, check=True
+    )
+    warnings = ["-Wall", "-Wextra", "-Werror"]
+    subprocess.run(["gcc", *warnings, "-o", program, source, *flags.stdout.split()], check=True)
+    return program
+
+
+def test_examples_in_c(daemon: Service, tmp_path: Path) -> None:
+    environment = {"DBUS_SYSTEM_BUS_ADDRESS": str(daemon.address)}
+    device = tmp_path / "resource0"
+    # Neither a multiple of what is read at once, nor without zeros.
+    device.write_bytes(bytes(i * 7 & 0xFF for i in range(300_001)))
+    by_descriptor, called_back = (compiled(number, tmp_path) for number in range(2))
+
+    def helper(*command: Path | str) -> tuple[int, str]:
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+        return done.returncode, done.stderr
+
+    assert helper(by_descriptor) == (0, "")
+    assert helper(by_descriptor) == (1, "nic_state: device dump nic_state: the name is in use\n")
+    assert helper(called_back, "nic_0000:02:00.4", device) == (0, "")
+    status, reason = helper(called_back, "gone_0000:03:00.0", tmp_path / "gone")
+    assert status == 1
+    assert "device dump gone_0000:03:00.0: collector " in reason
+    assert "/collector failed: org.freedesktop.DBus.Error.FileNotFound: No such file or directory\n" in reason
+    big = tmp_path / "big"
+    with big.open("wb") as file:
+        file.truncate(3 << 20)
+    assert helper(called_back, "big", big) == (0, "")
+    assert daemon.stop() == 0
+    assert contents(daemon.vmcore()) == {
+        "nic_state": b"link down, 17 frames lost\n",
+        "nic_0000:02:00.4": device.read_bytes(),
+        "big": bytes(1 << 20),
+    }
+
+
+def test_example_in_c_without_a_service(bus_address: str, tmp_path: Path) -> None:
+    environment = {"DBUS_SYSTEM_BUS_ADDRESS": bus_address}
+    for number in range(2):
+        command = [compiled(number, tmp_path), "nic", "/dev/null"]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 1
+        assert "org.vmcoredd1 was not provided by any .service files" in done.stderr

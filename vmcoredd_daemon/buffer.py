@@ -4,6 +4,7 @@
 import asyncio
 import errno
 import os
+import stat
 from collections.abc import Callable
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
@@ -23,7 +24,10 @@ Commit = Callable[[DeviceDumpNote, ManifestDump], None]
 """Makes a collected note whole and durable. Blocks; raises OSError."""
 
 TRANSFER_SIZE = 1 << 20
-"""Bytes read from a collector's descriptor at a time."""
+"""Bytes that a thread reads from a file of a collector's before another has its turn."""
+
+PIECE = 1 << 16
+"""Bytes in memory at a time, for each collector: as many as a pipe holds."""
 
 
 class Buffer:
@@ -111,17 +115,29 @@ class Buffer:
 
 
 def _transfer(source: int, fd: int, offset: int, limit: int) -> int:
+    done = 0
     try:
-        data = os.read(source, min(TRANSFER_SIZE, limit))
+        if not stat.S_ISREG(os.fstat(source).st_mode):
+            limit = min(limit, PIECE)
+        while done < min(limit, TRANSFER_SIZE):
+            data = os.read(source, min(PIECE, limit - done))
+            _write(fd, data, offset + done)
+            done += len(data)
+            # What comes in small pieces may let the next read wait for ever, and nobody would know of this one.
+            if len(data) < PIECE:
+                break
     except BlockingIOError:
         return -1
     finally:
         os.close(source)
+    return done
+
+
+def _write(fd: int, data: bytes, offset: int) -> None:
     try:
         pwrite(fd, data, offset)
     except OSError as error:
         raise storage_error(error, "device dump") from error
-    return len(data)
 
 
 def storage_error(error: OSError, what: str) -> VmcoreddError:

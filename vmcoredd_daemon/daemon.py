@@ -5,6 +5,7 @@ A signal only sets an event; everything that happens then reads from top to bott
 """
 
 import asyncio
+import importlib
 import itertools
 import logging
 import resource
@@ -109,7 +110,8 @@ class Daemon:
             serving.cancel()
             collecting.cancel()
             await asyncio.wait([serving, collecting])
-            dumps.close()
+            # The file system frees there what no vmcore needs any more.
+            await asyncio.to_thread(dumps.close)
             spool.close()
             record(Event.STOPPED, logging.INFO, "Stopped")
 
@@ -197,6 +199,8 @@ class Daemon:
             await asyncio.sleep(RECONNECT)
 
     async def _serve_connection(self, dumps: DumpList, runner: CollectorRunner, writer: VmcoreWriter) -> None:
+        # It takes a while, in which collectors may begin.
+        await asyncio.to_thread(importlib.import_module, f"{__package__}.interface")
         from .bus import Connection
         from .interface import ManagerInterface
 

@@ -6,7 +6,7 @@ import signal
 from pathlib import Path
 
 from tests.resources import open_fds
-from vmcoredd_daemon.collectors.process import Process
+from vmcoredd_daemon.collectors.process import Starter
 
 
 async def test_program_in_a_file_system_that_hangs(tmp_path: Path) -> None:
@@ -21,11 +21,18 @@ async def test_program_in_a_file_system_that_hangs(tmp_path: Path) -> None:
     before = open_fds()
     try:
         fcntl.fcntl(lease, fcntl.F_SETLEASE, fcntl.F_WRLCK)
-        starting = asyncio.create_task(Process.start([str(program)], {}))
+        starter = Starter()
+        starting = asyncio.create_task(starter.start([str(program)], {}))
         await broken.wait()
         # Before Python 3.11.4, vfork() would keep this process from going on until the kernel has waited for 45 s
         # and takes the lease away; then the start would be over soon.
         await asyncio.wait([starting], timeout=0.3)
+        assert not starting.done()
+        # Others, that would start one after the other, do not wait for it.
+        for other in await asyncio.gather(*(starter.start(["true"], {}) for _ in range(3))):
+            await other.exited
+            other.close()
+            assert other.returncode == 0
         assert not starting.done()
     finally:
         os.close(lease)

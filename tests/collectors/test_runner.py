@@ -3,6 +3,7 @@
 
 import asyncio
 import contextlib
+import hashlib
 import json
 import os
 import time
@@ -13,9 +14,11 @@ import pytest
 
 from tests.caller import call, options
 from tests.cli import run
+from tests.collectors import vendor_collectors
 from tests.service import Service, mask_built_in
 from tests.test_daemon import manifest
 from vmcoredd_daemon.bus import Connection
+from vmcoredd_daemon.collectors.runner import MARGIN
 from vmcoredd_daemon.errors import CallFailed
 
 BAD = {
@@ -42,6 +45,9 @@ BAD_PYTHON = {
     "HangsAtOnce": ("failed", "did not say within 2 s"),
     "floods_in_python": ("truncated", "wrote more than 100 bytes"),
     "Exits": ("failed", "SystemExit: 3"),
+    "disappears": ("truncated", "ProcessLookupError: [Errno 3] No such process (vendor_collectors.py:"),
+    "writes_nothing": ("failed", "the collector wrote nothing"),
+    "LiesAboutItsSize": ("failed", "('lies_about_its_size', -1) is not a dump name and a size"),
 }
 GOOD = 20
 
@@ -51,7 +57,8 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """collectors.d of the daemon to come, and Python packages with entry points."""
     packages = tmp_path / "packages" / "vendor-1.dist-info"
     packages.mkdir(parents=True)
-    kinds = ("Good", "Raises", "Hangs", "HangsAtOnce", "Floods", "Exits")
+    kinds = [kind for kind, value in vars(vendor_collectors).items() if isinstance(value, type)]
+    kinds = [kind for kind in kinds if vars(vendor_collectors)[kind].__module__ == vendor_collectors.__name__]
     lines = [f"{kind} = tests.collectors.vendor_collectors:{kind}" for kind in kinds]
     (packages / "entry_points.txt").write_text("\n".join(["[vmcoredd.collectors]", *lines, ""]))
     (packages / "METADATA").write_text("Metadata-Version: 2.1\nName: vendor\nVersion: 1\n")
@@ -77,10 +84,15 @@ def torture(directory: Path) -> None:
     (directory / "nothing.conf").write_text("[Collector]\nSize=1K\n")
 
 
+def good_data() -> dict[str, bytes]:
+    """What the good ones write, by the names of their device dumps."""
+    data = {f"good{number}": bytes(1000 * number) + f"good{number}\n".encode() for number in range(GOOD)}
+    return data | {f"python{number}": f"python{number}".encode() + b"." * 10_000 for number in range(2)}
+
+
 def check(dumps: dict[str, tuple[str, int, str]], directory: Path) -> None:
     """Look at state, size and error of each device dump."""
-    good = {f"good{number}": ("complete", 1000 * number + len(f"good{number}") + 1, "") for number in range(GOOD)}
-    good |= {f"python{number}": ("complete", 10_007, "") for number in range(2)}
+    good = {name: ("complete", len(data), "") for name, data in good_data().items()}
     good["grandchild"] = ("complete", 5, "")
     assert {name: dump for name, dump in dumps.items() if dump[0] == "complete"} == good
     bad = {name: (state, problem) for name, (_, state, problem) in BAD.items()} | BAD_PYTHON
@@ -116,6 +128,12 @@ async def test_torture_without_a_bus(directory: Path, source_vmcore: Path, tmp_p
     kept = [(dump.name, dump.state, dump.size, dump.error) for dump in content.device_dumps]
     failed = [(failure.name, "failed", 0, failure.message) for failure in content.failures]
     check(by_name(iter([*kept, *failed])), directory)
+    exact = {name: hashlib.sha256(data).hexdigest() for name, data in good_data().items()}
+    assert exact.items() <= {dump.name: dump.sha256 for dump in content.device_dumps}.items()
+    # Those that hang do so all at once: a deadline each, and a margin to be ended in.
+    started = min(dump.started_usec for dump in content.device_dumps)
+    finished = [dump.finished_usec for dump in content.device_dumps] + [one.time_usec for one in content.failures]
+    assert max(finished) - started < (2 + MARGIN) * 1e6
     # Without a parent it stays a zombie until init has time for it.
     process = Path(f"/proc/{(tmp_path / 'grandchild').read_text().strip()}/cmdline")
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Collectors in Python as vendors write them, good and bad; a test registers them as entry points."""
 
+import subprocess
 import time
 from collections.abc import Iterator
 from typing import BinaryIO
@@ -51,3 +52,30 @@ class Floods(Good):
 class Exits(Good):
     def device_dumps(self) -> Iterator[tuple[str, int]]:
         raise SystemExit(3)
+
+
+class Disappears(Good):
+    def device_dumps(self) -> Iterator[tuple[str, int]]:
+        yield "disappears", 1 << 16
+
+    def collect(self, dump_name: str, data: BinaryIO) -> None:
+        # What the kernel answers for a file of something that is no more: of a process here.
+        with subprocess.Popen(["sleep", "1000"]) as device, open(f"/proc/{device.pid}/stat", "rb", 0) as file:
+            data.write(file.read(4))
+            device.kill()
+            device.wait()
+            file.seek(0)
+            data.write(file.read())
+
+
+class WritesNothing(Good):
+    def device_dumps(self) -> Iterator[tuple[str, int]]:
+        yield "writes_nothing", 100
+
+    def collect(self, dump_name: str, data: BinaryIO) -> None:
+        pass
+
+
+class LiesAboutItsSize(Good):
+    def device_dumps(self) -> Iterator[tuple[str, int]]:
+        yield "lies_about_its_size", -1

@@ -2,12 +2,34 @@
 """Calls back who asked for a device dump, as the kernel calls the driver: ``org.vmcoredd1.Collector.Collect``."""
 
 import errno
+from collections.abc import Mapping
+from types import MappingProxyType
 
 from ..buffer import Buffer
 from ..bus import Connection, close_fds, take_fds
 from ..errors import CallFailed, CollectorFailed
 from ..names import COLLECTOR
 from . import Collected, one_line
+
+STANDARD_ERRORS: Mapping[str, str] = MappingProxyType(
+    {
+        "org.freedesktop.DBus.Error.AccessDenied": "EACCES",
+        "org.freedesktop.DBus.Error.AddressInUse": "EADDRINUSE",
+        "org.freedesktop.DBus.Error.BadAddress": "EADDRNOTAVAIL",
+        "org.freedesktop.DBus.Error.Disconnected": "ECONNRESET",
+        "org.freedesktop.DBus.Error.FileExists": "EEXIST",
+        "org.freedesktop.DBus.Error.FileNotFound": "ENOENT",
+        "org.freedesktop.DBus.Error.InconsistentMessage": "EBADMSG",
+        "org.freedesktop.DBus.Error.InvalidArgs": "EINVAL",
+        "org.freedesktop.DBus.Error.LimitsExceeded": "ENOBUFS",
+        "org.freedesktop.DBus.Error.NoMemory": "ENOMEM",
+        "org.freedesktop.DBus.Error.NotSupported": "EOPNOTSUPP",
+        "org.freedesktop.DBus.Error.Timeout": "ETIMEDOUT",
+        "org.freedesktop.DBus.Error.UnixProcessIdUnknown": "ESRCH",
+    }
+)
+"""What ``sd_bus_error_set_errno(3)`` makes of errnos that D-Bus has a name for; others are ``System.Error.EBUSY``.
+systemd, ``src/libsystemd/sd-bus/bus-error.c``."""
 
 
 class CallbackCollector:
@@ -30,7 +52,7 @@ class CallbackCollector:
             raise CollectorFailed(
                 f"device dump {dump_name}: collector {self.description} failed: {error.name}: "
                 f"{one_line(error.text)}",
-                _errno_of(error.name),
+                errno_of(error.name),
             ) from error
         close_fds(take_fds(reply))
         if reply.signature != "u":
@@ -44,7 +66,8 @@ class CallbackCollector:
         """Nothing is held."""
 
 
-def _errno_of(error_name: str) -> int:
-    # sd-bus names a callback's errno like this: sd_bus_error_set_errno(3).
-    code = getattr(errno, error_name.removeprefix("System.Error."), errno.EIO)
+def errno_of(error_name: str) -> int:
+    """Return the errno that a helper's error stands for, EIO where it stands for none."""
+    name = STANDARD_ERRORS.get(error_name, error_name.removeprefix("System.Error."))
+    code = getattr(errno, name, errno.EIO)
     return code if isinstance(code, int) else errno.EIO

@@ -18,7 +18,7 @@ from ..buffer import Buffer
 from ..errors import CollectorFailed, TimedOut, TooLarge, VmcoreddError
 from . import Collected, one_line
 from .descriptor import DescriptorCollector, readable
-from .process import GRACE, Process
+from .process import GRACE, Process, Starter
 
 STDERR_KEPT = 4096
 """Bytes of standard error that are logged."""
@@ -38,11 +38,12 @@ log = logging.getLogger(__name__)
 class CommandCollector:
     """The command of the registered collector *name*, which has *timeout* seconds."""
 
-    def __init__(self, name: str, command: Sequence[str], timeout: float) -> None:
+    def __init__(self, name: str, command: Sequence[str], timeout: float, starter: Starter | None = None) -> None:
         self.description = one_line(f"{name}: {shlex.join(command)}")
         self._name = name
         self._command = command
         self._timeout = timeout
+        self._starter = starter or Starter()
         self._stopping = asyncio.Event()
 
     async def collect(self, dump_name: str, buffer: Buffer) -> Collected:
@@ -91,7 +92,7 @@ class CommandCollector:
         environment = {"LANG": "C.UTF-8", "VMCOREDD_DUMP_NAME": dump_name, "VMCOREDD_SIZE": str(size)}
         try:
             async with asyncio.timeout_at(deadline):
-                return await Process.start(self._command, environment)
+                return await self._starter.start(self._command, environment)
         except TimeoutError:
             raise self._late(dump_name) from None
         except OSError as error:

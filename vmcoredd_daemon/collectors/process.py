@@ -10,6 +10,7 @@ import asyncio
 import os
 import signal
 import subprocess
+import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
@@ -24,7 +25,12 @@ NICE = 10
 OOM_SCORE_ADJ = 500
 """The service itself has -900."""
 
+PATIENCE = 0.2
+"""Seconds to wait for the start of another process."""
+
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+_Started = tuple["subprocess.Popen[bytes]", int, int]
 
 
 class Process:
@@ -36,20 +42,6 @@ class Process:
         self.exited = run_alone(_wait, process.pid)
         """Done when the process has ended; it is not reaped then, so that its number stays its own."""
         self._process = process
-
-    @classmethod
-    async def start(cls, command: Sequence[str], environment: Mapping[str, str]) -> "Process":
-        """Run *command* with *environment* and PATH only. Raises OSError.
-
-        Where nobody waits for it any more, what was started is killed.
-        """
-        # In a thread, because exec() waits for the file system that the program lies in, and that may hang.
-        future = run_alone(_spawn, command, {"PATH": os.environ.get("PATH", PATH), **environment})
-        try:
-            return cls(*await asyncio.shield(future))
-        except asyncio.CancelledError:
-            future.add_done_callback(lambda done: None if done.exception() else cls(*done.result()).close())
-            raise
 
     @property
     def returncode(self) -> int | None:
@@ -87,7 +79,40 @@ class Process:
             os.killpg(self._process.pid, number)
 
 
-def _spawn(command: Sequence[str], environment: Mapping[str, str]) -> "tuple[subprocess.Popen[bytes], int, int]":
+class Starter:
+    """Starts processes, one after the other as long as that goes well.
+
+    fork() keeps the interpreter's lock for milliseconds. Of many threads that call it at once each may be the next
+    to have that lock, and the loop the last: 24 of them have kept it waiting for 100 ms.
+    """
+
+    def __init__(self) -> None:
+        self._turn = threading.Semaphore()
+
+    async def start(self, command: Sequence[str], environment: Mapping[str, str]) -> Process:
+        """Run *command* with *environment* and PATH only. Raises OSError.
+
+        Where nobody waits for it any more, what was started is killed.
+        """
+        # In a thread, because exec() waits for the file system that the program lies in, and that may hang.
+        future = run_alone(self._start, command, {"PATH": os.environ.get("PATH", PATH), **environment})
+        try:
+            return Process(*await asyncio.shield(future))
+        except asyncio.CancelledError:
+            future.add_done_callback(lambda done: None if done.exception() else Process(*done.result()).close())
+            raise
+
+    def _start(self, command: Sequence[str], environment: Mapping[str, str]) -> _Started:
+        # Whoever hangs is overtaken.
+        has_turn = self._turn.acquire(timeout=PATIENCE)
+        try:
+            return _spawn(command, environment)
+        finally:
+            if has_turn:
+                self._turn.release()
+
+
+def _spawn(command: Sequence[str], environment: Mapping[str, str]) -> _Started:
     stdout, stdout_of_child = os.pipe()
     stderr, stderr_of_child = os.pipe()
     try:

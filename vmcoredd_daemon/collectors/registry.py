@@ -13,6 +13,7 @@ from pathlib import Path
 from ..errors import InvalidConfiguration, VmcoreddError
 from . import Collector, builtin, python, settings
 from .command import CommandCollector
+from .process import Starter
 from .settings import Settings
 
 
@@ -36,6 +37,8 @@ class Registered:
     settings: Settings = field(default_factory=Settings)
     load: python.Load | None = None
     """For a collector in Python."""
+    starter: Starter | None = None
+    """For a command: what starts its processes, and those of other collectors."""
     error: VmcoreddError | None = None
 
     @property
@@ -61,13 +64,16 @@ class Registered:
                 for dump_name, size in dumps
             ]
         return [
-            Planned(dump_name, self.settings.size, seconds, CommandCollector(self.name, command, seconds))
+            Planned(
+                dump_name, self.settings.size, seconds, CommandCollector(self.name, command, seconds, self.starter)
+            )
             for dump_name, command in self.settings.commands(self.name)
         ]
 
 
 def find(directories: Sequence[Path]) -> dict[str, Registered]:
     """Return the collectors of *directories*, of all installed packages, and our own, by name. Blocks."""
+    starter = Starter()
     classes = builtin.registered() | python.registered()
     found = {name: Registered(name, load=classes[name]) for name in classes}
     for name, loaded in settings.load(directories).items():
@@ -76,7 +82,7 @@ def find(directories: Sequence[Path]) -> dict[str, Registered]:
         elif isinstance(loaded, VmcoreddError):
             found[name] = Registered(name, error=loaded)
         elif loaded.command:
-            found[name] = Registered(name, loaded)
+            found[name] = Registered(name, loaded, starter=starter)
         elif name in classes:
             found[name] = Registered(name, loaded, classes[name])
         else:

@@ -16,6 +16,7 @@ from ..python import DeviceCollector, Load
 BUILT_IN: Mapping[str, str] = MappingProxyType(
     {
         "devcoredump": "devcoredump:Devcoredump",
+        "devlink": "devlink:Devlink",
         "edac": "edac:Edac",
         "ethtool": "ethtool:Ethtool",
         "firmware_tables": "firmware_tables:FirmwareTables",
