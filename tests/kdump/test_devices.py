@@ -18,7 +18,7 @@ from vmcoredd_daemon.journal import Event
 from vmcoredd_daemon.manifest import MANIFEST_NAME
 
 # The machine counts as part of the first test.
-pytestmark = [pytest.mark.qemu, pytest.mark.kdump_matrix, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.qemu, pytest.mark.kdump_matrix, pytest.mark.timeout(400)]
 
 DRIVERS = f"{capture.DRIVERS} nvme e1000 e1000e ipmi_si ipmi_devintf"
 SERIAL = b"vmcoredd-4711"
@@ -86,7 +86,7 @@ def captured(initramfs: capture.Initramfs, tmp_path_factory: pytest.TempPathFact
         before=BEFORE.replace("{entries}", entries),
         # pstore has the panic in it then.
         first_command_line="crash_kexec_post_notifiers",
-        timeout=150,
+        timeout=200,
     )
     made = capture.capture(workdir / "run", initramfs, scenario)
     capture.report(initramfs, made)
