@@ -13,18 +13,20 @@ import re
 import shutil
 import subprocess
 import sysconfig
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.kdump import rig
 from vmcoredd_daemon.journal import Event
+from vmcoredd_daemon.vmcore.inspect import inspect
 
 ROOT = Path(__file__).parent.parent.parent
 PROGRAM = Path(sysconfig.get_path("scripts"), "vmcoredd-daemon")
 DRACUT_DIRECTORY = Path("/usr/lib/dracut")
 DRACUT_MODULES = "systemd systemd-initrd base systemd-journald fs-lib"
-DRIVERS = "virtio_pci virtio_blk ext4 vmxnet3"
+DRIVERS = "virtio_pci virtio_blk ext4"
+CLOUD_DRIVERS = f"{DRIVERS} vmxnet3"
 
 PROGRAMS = ("dracut", "mkfs.ext4", "debugfs", "zstd", "dbus-daemon")
 
@@ -71,6 +73,11 @@ class Scenario:
     cpus: int = 1
     devices: tuple[str, ...] = ()
     """Options of QEMU's."""
+    first_files: Mapping[str, Path | bytes] = field(default_factory=dict)
+    """Of the kernel that panics; modules/*.ko are loaded, see rig.module_files()."""
+    before: str = ""
+    """A shell script that runs there, before the panic."""
+    first_command_line: str = ""
     timeout: float = 100.0
 
 
@@ -113,9 +120,11 @@ def missing_tools() -> list[str]:
     return [*programs, *rig.missing_tools()]
 
 
-def build(workdir: Path, *, dbus: bool = True) -> Initramfs:
+def build(
+    workdir: Path, *, dbus: bool = True, kernel: rig.Kernel | None = None, drivers: str = CLOUD_DRIVERS
+) -> Initramfs:
     """Build an initramfs that writes to the first virtio disk; what comes then is the business of scenarios."""
-    kernel = rig.find_kernel()
+    kernel = kernel or rig.find_kernel()
     staged = workdir / "installed"
     subprocess.run([ROOT / "systemd" / "install", staged], check=True)
     base = workdir / "dracut"
@@ -131,17 +140,18 @@ def build(workdir: Path, *, dbus: bool = True) -> Initramfs:
         "vmcoredd_finish=none\n"
     )
     modules = f"{DRACUT_MODULES} dbus dbus-daemon" if dbus else DRACUT_MODULES
-    without = _dracut(workdir / "without.initramfs", base, configuration, kernel, modules)
-    complete = _dracut(workdir / "capture.initramfs", base, configuration, kernel, f"{modules} vmcoredd")
+    options: list[str | Path] = ["--add-drivers", drivers, "--conf", configuration]
+    without = _dracut(workdir / "without.initramfs", base, kernel, ["--modules", modules, *options])
+    complete = _dracut(workdir / "capture.initramfs", base, kernel, ["--modules", f"{modules} vmcoredd", *options])
     return Initramfs(complete, kernel, without)
 
 
-def _dracut(destination: Path, base: Path, configuration: Path, kernel: rig.Kernel, modules: str) -> Path:
+def _dracut(destination: Path, base: Path, kernel: rig.Kernel, options: Sequence[str | Path]) -> Path:
     (base / "empty.d").mkdir(exist_ok=True)
     command: list[str | Path] = ["dracut", "--quiet", "--force", "--no-hostonly", "--zstd"]
     command += ["--tmpdir", base.parent]
-    command += ["--conf", configuration, "--confdir", base / "empty.d"]
-    command += ["--modules", modules, "--add-drivers", DRIVERS, destination, kernel.release]
+    command += ["--confdir", base / "empty.d"]
+    command += [*options, destination, kernel.release]
     made = subprocess.run(
         command, env={**os.environ, "dracutbasedir": str(base)}, capture_output=True, text=True, check=False
     )
@@ -160,14 +170,13 @@ def capture(workdir: Path, initramfs: Initramfs, scenario: Scenario) -> Captured
         # The kernel looks for the next archive at a multiple of four.
         file.write(bytes(-file.tell() % 4))
         file.write(own.read_bytes())
-    first = rig.build_initramfs(
-        workdir / "first.initramfs", rig.panicking_files(initramfs.kernel, combined, CAPTURE_COMMAND_LINE)
-    )
+    panicking = rig.panicking_files(initramfs.kernel, combined, CAPTURE_COMMAND_LINE, scenario.before)
+    first = rig.build_initramfs(workdir / "first.initramfs", {**panicking, **scenario.first_files})
     disks = (_ext4(workdir / "disk", scenario.disk_mib),) if scenario.disk_mib else ()
     machine = rig.Machine(
         kernel=initramfs.kernel,
         initramfs=first,
-        command_line=f"console=ttyS0 crashkernel={scenario.crashkernel} panic=1",
+        command_line=f"console=ttyS0 crashkernel={scenario.crashkernel} panic=1 {scenario.first_command_line}",
         memory_mib=scenario.memory_mib,
         disks=disks,
         qemu_options=("-smp", str(scenario.cpus), *scenario.devices),
@@ -196,6 +205,26 @@ def points(console: str) -> dict[str, Point]:
     """Return what `measure` has written."""
     found = re.findall(r"vmcoredd rig: at (\S+): ([\d.]+) s, (\d+) kB", console)
     return {name: Point(float(seconds), int(available)) for name, seconds, available in found}
+
+
+def device_dumps(vmcore: Path) -> dict[str, bytes]:
+    """Return the device dumps of a vmcore, as the manifest has their sizes."""
+    with vmcore.open("rb") as file:
+        inspection = inspect(file.fileno(), str(vmcore))
+        assert inspection.problems == ()
+        return {
+            dump.name: inspection.image.pread(dump.size if dump.true_size is None else dump.true_size, dump.offset)
+            for dump in inspection.device_dumps
+        }
+
+
+def report(initramfs: Initramfs, captured: Captured) -> None:
+    """Print the figures."""
+    size, without = initramfs.file.stat().st_size, initramfs.without.stat().st_size
+    print(f"initramfs: {size / 1e6:.1f} MB, {(size - without) / 1e6:.1f} MB of it ours")
+    for name, point in captured.points.items():
+        print(f"{point.seconds:6.2f} s  {point.available_kib / 1024:6.1f} MiB available  {name}")
+    print(f"{captured.off:6.2f} s  off")
 
 
 def _off(console: str) -> float:

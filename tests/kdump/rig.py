@@ -29,6 +29,8 @@ PROGRAMS = ("qemu-system-x86_64", "kexec", "busybox", "cpio", "ldd")
 DISK_MODULES = ("virtio_pci", "virtio_blk")
 
 KERNEL_IMAGES = ("vmlinuz-*-cloud-amd64", "vmlinuz-*-amd64")
+FULL_KERNEL_IMAGES = ("vmlinuz-*[0-9]-amd64",)
+"""Of linux-image-amd64, which has drivers of real devices."""
 BOOT = Path("/boot")
 MODULES = Path("/lib/modules")
 
@@ -53,6 +55,7 @@ done
 # The capture kernel's files stay: removed before the panic, some of their pages pass makedumpfile -d 31, which
 # otherwise drops nearly all of them.
 FIRST_INIT = """\
+{before}
 kexec -p /capture/vmlinuz --initrd=/capture/initramfs --append={capture_command_line} || fail "kexec -p: status $?"
 [ "$(cat /sys/kernel/kexec_crash_loaded)" = 1 ] || fail "/sys/kernel/kexec_crash_loaded is not 1"
 echo "{marker}" > /dev/kmsg
@@ -139,13 +142,13 @@ def panic(
     return PanicResult(disk, console, kernel.release, time.monotonic() - started)
 
 
-def find_kernel() -> Kernel:
-    """Newest cloud kernel (small, boots fastest), or else the newest of any flavour."""
-    for pattern in KERNEL_IMAGES:
+def find_kernel(patterns: Sequence[str] = KERNEL_IMAGES) -> Kernel:
+    """Newest cloud kernel (small, boots fastest), or else the newest of any flavour; or of other *patterns*."""
+    for pattern in patterns:
         images = sorted(BOOT.glob(pattern), key=lambda image: [int(n) for n in re.findall(r"\d+", image.name)])
         if images:
             return Kernel(images[-1], images[-1].name.removeprefix("vmlinuz-"))
-    raise RigError(f"no kernel: {BOOT / KERNEL_IMAGES[-1]}")
+    raise RigError(f"no kernel: {BOOT / patterns[-1]}")
 
 
 def copying_files(kernel: Kernel) -> dict[str, Path | bytes]:
@@ -161,9 +164,11 @@ def panicking_files(
     kernel: Kernel,
     capture_initramfs: Path,
     capture_command_line: str = "console=ttyS0 nokaslr irqpoll nr_cpus=1 reset_devices panic=1 no_timer_check",
+    before: str = "",
 ) -> dict[str, Path | bytes]:
-    """Initramfs of a first kernel that loads its own image as the capture kernel, and panics."""
-    script = FIRST_INIT.format(capture_command_line=shlex.quote(capture_command_line), marker=MARKER)
+    """Initramfs of a first kernel that runs *before*, loads its own image as the capture kernel, and panics."""
+    command_line = shlex.quote(capture_command_line)
+    script = FIRST_INIT.format(before=before, capture_command_line=command_line, marker=MARKER)
     return {
         "init": (COMMON_INIT + script).encode(),
         "capture/vmlinuz": kernel.image,

@@ -18,7 +18,7 @@ from tests.tools import require
 from vmcoredd_daemon.collectors.builtin import BUILT_IN
 from vmcoredd_daemon.journal import Event
 from vmcoredd_daemon.manifest import MANIFEST_NAME
-from vmcoredd_daemon.vmcore.inspect import find, inspect
+from vmcoredd_daemon.vmcore.inspect import find
 
 pytestmark = pytest.mark.qemu
 
@@ -52,7 +52,7 @@ def run(capture_initramfs: capture.Initramfs, tmp_path: Path) -> Run:
         end = units.finally_do(verb) if verb else {}
         scenario = capture.Scenario(files={**files, **end}, **machine)  # type: ignore[arg-type]
         captured = capture.capture(tmp_path, initramfs, scenario)
-        report(initramfs, captured)
+        capture.report(initramfs, captured)
         return captured
 
     return run
@@ -98,7 +98,7 @@ def test_devices_are_dumped_without_a_line_of_configuration(run: Run, tmp_path: 
     memory = f"memory-backend-file,id=erst,size=64K,share=on,mem-path={erst}"
     devices = ("-device", "nvme,serial=vmcoredd,addr=10", "-device", "vmxnet3,addr=11")
     captured = run(PIPE, built_in=True, devices=(*devices, "-object", memory, "-device", "acpi-erst,memdev=erst"))
-    dumps = contents(captured.vmcore())
+    dumps = capture.device_dumps(captured.vmcore())
     assert {"pci", "dmi", "acpi_apei", "nvme_0000:00:10.0", "vmxnet3_0000:00:11.0", "registers"} <= set(dumps)
     controller = members(dumps["nvme_0000:00:10.0"])
     assert controller["identify_controller"][4:24] == b"vmcoredd".ljust(20)
@@ -224,17 +224,6 @@ def registered(name: str, *settings: str) -> units.Files:
     return {f"etc/vmcoredd/collectors.d/{name}.conf": "\n".join(lines).encode(), data: REGISTERS}
 
 
-def contents(vmcore: Path) -> dict[str, bytes]:
-    """The device dumps of a vmcore, as the manifest has their sizes."""
-    with vmcore.open("rb") as file:
-        inspection = inspect(file.fileno(), str(vmcore))
-        assert inspection.problems == ()
-        return {
-            dump.name: inspection.image.pread(dump.size if dump.true_size is None else dump.true_size, dump.offset)
-            for dump in inspection.device_dumps
-        }
-
-
 def assert_dumps(captured: capture.Captured, dumps: dict[str, bytes]) -> None:
     """The vmcore has these device dumps, as crash, its manifest and the journal see it."""
     require("crash")
@@ -259,12 +248,3 @@ def assert_filtered(captured: capture.Captured) -> None:
     log = judges.makedumpfile(vmcore, vmcore.with_name("dmesg"), "--dump-dmesg").read_text()
     assert log == captured.vmcore("vmcore-dmesg.txt").read_text()
     assert rig.MARKER in log
-
-
-def report(initramfs: capture.Initramfs, captured: capture.Captured) -> None:
-    """Print the figures."""
-    size, without = initramfs.file.stat().st_size, initramfs.without.stat().st_size
-    print(f"initramfs: {size / 1e6:.1f} MB, {(size - without) / 1e6:.1f} MB of it ours")
-    for name, point in captured.points.items():
-        print(f"{point.seconds:6.2f} s  {point.available_kib / 1024:6.1f} MiB available  {name}")
-    print(f"{captured.off:6.2f} s  off")

@@ -55,6 +55,15 @@ def watched() -> Files:
     }
 
 
+def devices_first(*modules: str) -> Files:
+    """Modules that nothing loads by itself, and a service that starts when drivers have found their devices."""
+    order = "[Unit]\nWants=systemd-udev-settle.service\nAfter=systemd-udev-settle.service\n"
+    return {
+        "etc/modules-load.d/scenario.conf": "\n".join([*modules, ""]).encode(),
+        f"{SYSTEM}/vmcoredd.service.d/devices.conf": order.encode(),
+    }
+
+
 def wanted(name: str, text: str) -> Files:
     """A unit that belongs to the capture."""
     return {

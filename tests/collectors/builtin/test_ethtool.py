@@ -14,21 +14,38 @@ from tests.collectors.builtin.kernel_headers import values
 from vmcoredd_daemon.collectors.builtin import ethtool
 from vmcoredd_daemon.collectors.builtin.ethtool import Ethtool
 
-NUMBERS = ("SIOCETHTOOL", "ETHTOOL_GDRVINFO", "ETHTOOL_GREGS", "ETHTOOL_GET_DUMP_FLAG", "ETHTOOL_GET_DUMP_DATA")
-STRUCTURES = {"ifreq": "IFREQ", "ethtool_drvinfo": "DRVINFO", "ethtool_regs": "REGS", "ethtool_dump": "DUMP"}
+NUMBERS = (
+    "SIOCETHTOOL",
+    "ETHTOOL_GDRVINFO",
+    "ETHTOOL_GREGS",
+    "ETHTOOL_GEEPROM",
+    "ETHTOOL_GET_DUMP_FLAG",
+    "ETHTOOL_GET_DUMP_DATA",
+)
+STRUCTURES = {
+    "ifreq": "IFREQ",
+    "ethtool_drvinfo": "DRVINFO",
+    "ethtool_regs": "REGS",
+    "ethtool_eeprom": "EEPROM",
+    "ethtool_dump": "DUMP",
+}
 OFFSETS = {
     "struct ethtool_drvinfo, driver": 4,
     "struct ethtool_drvinfo, version": 36,
     "struct ethtool_drvinfo, fw_version": 68,
     "struct ethtool_drvinfo, bus_info": 100,
+    "struct ethtool_drvinfo, eedump_len": 188,
     "struct ethtool_drvinfo, regdump_len": 192,
     "struct ethtool_regs, version": 4,
     "struct ethtool_regs, len": 8,
+    "struct ethtool_eeprom, offset": 8,
+    "struct ethtool_eeprom, len": 12,
     "struct ethtool_dump, flag": 8,
     "struct ethtool_dump, len": 12,
     "struct ifreq, ifr_data": 16,
 }
 REGISTERS = bytes(range(256)) * 3
+EEPROM = bytes(i % 251 for i in range(5000))
 DUMP = b"firmware" * 1000
 
 
@@ -50,6 +67,8 @@ class Driver:
     def __init__(self) -> None:
         self.fails: dict[int, int] = {}
         self.dump = DUMP
+        self.eeprom = EEPROM
+        self.eeprom_size = len(EEPROM)
 
     def __call__(self, name: str, request: "array[int]") -> None:
         command = int.from_bytes(bytes(request[:4]), "little")
@@ -58,10 +77,18 @@ class Driver:
             raise OSError(code, os.strerror(code))
         if command == 0x03:
             strings = (b"cxgb4", b"6.1.0", b"1.25.4", b"0000:02:00.4", b"")
-            answer = struct.pack("=I32s32s32s32s32s12s5I", command, *strings, b"", 0, 0, 0, 0, len(REGISTERS))
+            answer = struct.pack(
+                "=I32s32s32s32s32s12s5I", command, *strings, b"", 0, 0, 0, self.eeprom_size, len(REGISTERS)
+            )
         elif command == 0x04:
             assert request[8:12] == array("B", struct.pack("=I", len(REGISTERS)))
             answer = struct.pack("=III", command, 0x2A, len(REGISTERS)) + REGISTERS
+        elif command == 0x0B:
+            offset, size = struct.unpack_from("=II", request, 8)
+            assert (len(request), size <= 4096) == (16 + size, True)
+            if offset + size > len(self.eeprom):
+                raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+            answer = bytes(request[:16]) + self.eeprom[offset : offset + size]
         else:
             answer = struct.pack("=IIII", command, 0, 0, len(self.dump)) + (self.dump if command == 0x40 else b"")
         assert len(answer) <= len(request)
@@ -76,27 +103,55 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_registers_and_dump(root: Path) -> None:
+def test_registers_eeprom_and_dump(root: Path) -> None:
     ((name, (dump, error)),) = collect(Ethtool(root, Driver())).items()
     assert (name, error) == ("cxgb4_0000:02:00.4", "")
     found = members(dump)
-    assert (found["registers"], found["dump"]) == (REGISTERS, DUMP)
+    assert (found["registers"], found["eeprom"], found["dump"]) == (REGISTERS, EEPROM, DUMP)
     assert found["driver"].decode().splitlines() == [
         "interface: eth0",
         "driver: cxgb4",
         "version: 6.1.0",
         "firmware-version: 1.25.4",
         "bus-info: 0000:02:00.4",
+        "eeprom-size: 5000",
         "registers-version: 0x2a",
     ]
 
 
-def test_driver_without_a_dump(root: Path) -> None:
+def test_driver_without_eeprom_and_dump(root: Path) -> None:
     driver = Driver()
+    driver.eeprom_size = 0
     driver.fails = {0x3F: errno.EOPNOTSUPP}
     ((_, (dump, error)),) = collect(Ethtool(root, driver)).items()
     assert sorted(members(dump)) == ["driver", "registers"]
     assert error == ""
+
+
+def test_start_of_a_long_eeprom(root: Path) -> None:
+    driver = Driver()
+    driver.eeprom = bytes(i % 251 for i in range(100_000))
+    driver.eeprom_size = len(driver.eeprom)
+    ((_, (dump, error)),) = collect(Ethtool(root, driver)).items()
+    found = members(dump)
+    assert (found["eeprom"], error) == (driver.eeprom[:65536], "")
+    assert b"eeprom-size: 100000\n" in found["driver"]
+
+
+def test_eeprom_of_unknown_size(root: Path) -> None:
+    driver = Driver()
+    driver.eeprom_size = 0xFFFFFFFF
+    ((_, (dump, error)),) = collect(Ethtool(root, driver)).items()
+    assert (members(dump)["eeprom"], error) == (EEPROM[:4096], "")
+
+
+def test_eeprom_that_ends_before_its_size(root: Path) -> None:
+    driver = Driver()
+    driver.eeprom_size = 9000
+    ((_, (dump, error)),) = collect(Ethtool(root, driver)).items()
+    found = members(dump)
+    assert (found["eeprom"], found["dump"]) == (EEPROM[:4096].ljust(9000, b"\0"), DUMP)
+    assert "Invalid argument" in error
 
 
 def test_what_fails_costs_no_more_than_that(root: Path) -> None:

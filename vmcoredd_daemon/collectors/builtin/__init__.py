@@ -20,6 +20,7 @@ BUILT_IN: Mapping[str, str] = MappingProxyType(
         "edac": "edac:Edac",
         "ethtool": "ethtool:Ethtool",
         "firmware_tables": "firmware_tables:FirmwareTables",
+        "ipmi": "ipmi:Ipmi",
         "nvme": "nvme:Nvme",
         "pci": "pci:Pci",
         "pmt": "pmt:Pmt",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Network devices: what their drivers give to ethtool, registers and firmware dumps."""
+"""Network devices: what their drivers give to ethtool, registers, EEPROM and firmware dumps."""
 
 import errno
 import fcntl
@@ -22,14 +22,25 @@ IFREQ = struct.Struct("16sQ16x")
 # linux/ethtool.h
 ETHTOOL_GDRVINFO = 0x03
 ETHTOOL_GREGS = 0x04
+ETHTOOL_GEEPROM = 0x0B
 ETHTOOL_GET_DUMP_FLAG = 0x3F
 ETHTOOL_GET_DUMP_DATA = 0x40
 DRVINFO = struct.Struct("=I32s32s32s32s32s12s5I")
 REGS = struct.Struct("=III")
+EEPROM = struct.Struct("=IIII")
 DUMP = struct.Struct("=IIII")
 
 MAX_DATA = 16 << 20
 """Bytes of registers, and of a firmware dump: the kernel takes as much memory again."""
+
+MAX_EEPROM = 64 << 10
+"""Bytes of an EEPROM: it may be slow, and behind this there is firmware as it was shipped."""
+
+PIECE = 4096
+"""Bytes of an EEPROM for one request: the kernel's lock of network devices is free in between."""
+
+UNKNOWN = 0xFFFFFFFF
+"""Bytes of an EEPROM in which a driver takes what is no offset, as bnxt_en does."""
 
 VERSION_ROOM = 64
 """Bytes for the line that has the version of the registers."""
@@ -48,6 +59,8 @@ class Interface:
     info: str
     registers: int
     """Bytes of registers."""
+    eeprom: int
+    """Bytes of its EEPROM, as many as are collected."""
     dump: int
     """Bytes of a dump that the driver would give now."""
     problem: OSError | None = None
@@ -56,15 +69,16 @@ class Interface:
     @property
     def size(self) -> int:
         """Bytes of the archive at most."""
-        return archive_size([len(self.info) + VERSION_ROOM, self.registers, self.dump])
+        return archive_size([len(self.info) + VERSION_ROOM, self.registers, self.eeprom, self.dump])
 
 
 class Ethtool:
-    """One device dump, a tar archive, for each network device with registers or a dump: ``igb_0000:02:00.0``.
+    """One device dump, a tar archive, for each network device with one of these: ``igb_0000:02:00.0``.
 
     ``driver`` is the text of ``ethtool -i``, and the version of the registers; ``registers`` is what
     ``ethtool -d ETH raw on`` writes, and ``ethtool -d ETH file registers`` decodes where an interface has the same
-    driver. ``dump`` is what ``ethtool -w ETH data FILE`` writes. Some kB, with a dump up to 16 MB.
+    driver. ``eeprom`` is what ``ethtool -e ETH raw on`` writes, the first 64 kB of it: the MAC address, where
+    drivers give that. ``dump`` is what ``ethtool -w ETH data FILE`` writes. Some kB, with a dump up to 16 MB.
     By the ioctl SIOCETHTOOL (Linux ``include/uapi/linux/ethtool.h``).
 
     The driver of the capture kernel has reset most devices: registers are of after that, with the link, and
@@ -96,6 +110,9 @@ class Ethtool:
                     answer = self._request(interface.name, REGS, ETHTOOL_GREGS, 0, interface.registers)
                     info += f"registers-version: {REGS.unpack_from(answer)[1]:#x}\n".encode()
                     _add(archive, "registers", answer, REGS, interface.registers)
+            if interface.eeprom:
+                with problems.kept():
+                    archive.add("eeprom", interface.eeprom, self._eeprom(interface))
             if interface.dump:
                 with problems.kept():
                     answer = self._request(interface.name, DUMP, ETHTOOL_GET_DUMP_DATA, 0, 0, interface.dump)
@@ -113,8 +130,8 @@ class Ethtool:
                     if error.errno in (errno.EOPNOTSUPP, errno.ENODEV):
                         continue
                     problem = OSError(error.errno, error.strerror, name)
-                    found = Interface(name, f"net_{name}", "", 0, 0, problem)
-                if found.registers or found.dump or found.problem:
+                    found = Interface(name, f"net_{name}", "", 0, 0, 0, problem)
+                if found.registers or found.eeprom or found.dump or found.problem:
                     yield found
 
     def _interface(self, name: str) -> Interface:
@@ -128,9 +145,19 @@ class Ethtool:
                 raise
             dump = 0
         lines = {"driver": driver, "version": version, "firmware-version": firmware, "bus-info": bus}
+        eeprom, registers = fields[-2:]
+        if eeprom:
+            lines["eeprom-size"] = "unknown" if eeprom == UNKNOWN else str(eeprom)
         info = "".join(f"{key}: {value}\n" for key, value in {"interface": name, **lines}.items())
         dump_name = f"{driver}_{bus or name}"[:43]
-        return Interface(name, dump_name, info, min(fields[-1], MAX_DATA), min(dump, MAX_DATA))
+        eeprom = min(eeprom, PIECE if eeprom == UNKNOWN else MAX_EEPROM)
+        return Interface(name, dump_name, info, min(registers, MAX_DATA), eeprom, min(dump, MAX_DATA))
+
+    def _eeprom(self, interface: Interface) -> Iterator[bytes]:
+        for offset in range(0, interface.eeprom, PIECE):
+            size = min(PIECE, interface.eeprom - offset)
+            answer = self._request(interface.name, EEPROM, ETHTOOL_GEEPROM, 0, offset, size)
+            yield answer[EEPROM.size :].tobytes()
 
     def _request(self, name: str, kind: struct.Struct, *values: int) -> "array[int]":
         """Return the answer to the request *values*; the last may be the size of the data behind the structure."""

@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The full stock kernel, with its drivers of devices that QEMU has: what the built-in collectors save of them."""
+
+from __future__ import annotations
+
+import re
+import struct
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests import judges
+from tests.collectors.builtin.collecting import members
+from tests.kdump import capture, rig, units
+from tests.tools import require, skip_or_fail
+from vmcoredd_daemon.journal import Event
+from vmcoredd_daemon.manifest import MANIFEST_NAME
+
+# The machine counts as part of the first test.
+pytestmark = [pytest.mark.qemu, pytest.mark.kdump_matrix, pytest.mark.timeout(400)]
+
+DRIVERS = f"{capture.DRIVERS} nvme e1000 e1000e ipmi_si ipmi_devintf"
+SERIAL = b"vmcoredd-4711"
+E1000, E1000E = "52:54:00:76:6d:01", "52:54:00:76:6d:02"
+
+DEVICES = (
+    ("pcie-root-port", "id=port1,chassis=1,addr=1c.0,multifunction=on"),
+    ("pcie-root-port", "id=port2,chassis=2,addr=1c.1"),
+    ("nvme", f"serial={SERIAL.decode()},bus=port1"),
+    ("e1000e", f"mac={E1000E},bus=port2"),
+    ("e1000", f"mac={E1000},addr=10"),
+    ("acpi-erst", "memdev=erst,addr=11"),
+    ("ipmi-bmc-sim", "id=bmc,mfg_id=674,product_id=256"),
+    ("isa-ipmi-kcs", "bmc=bmc"),
+)
+
+# Add SEL Entry: a critical stop of the operating system, and a memory error. IDs and times are the BMC's.
+STOP = "00 00 02 00 00 00 00 20 00 04 20 08 6f a1 ff ff"
+MEMORY = "00 00 02 00 00 00 00 20 00 04 0c 71 6f a0 ff ff"
+
+BEFORE = """\
+tries=0
+until [ -c /dev/ipmi0 ]; do
+    [ $((tries += 1)) -le 300 ] || fail "there is no /dev/ipmi0"
+    sleep 0.1
+done
+for entry in "{entries}"; do
+    ipmitool raw 0x0a 0x44 $entry || fail "Add SEL Entry: status $?"
+done
+ipmitool sel writeraw /sel || fail "ipmitool sel writeraw: status $?"
+say "SEL $(hexdump -v -e '1/1 "%02x"' /sel)"
+"""
+
+
+@pytest.fixture(scope="module")
+def initramfs(tmp_path_factory: pytest.TempPathFactory) -> capture.Initramfs:
+    """The initramfs of a capture kernel with drivers of all these devices."""
+    missing = [*capture.missing_tools(), *(name for name in ("ipmitool", "lspci") if rig.which(name) is None)]
+    try:
+        kernel = rig.find_kernel(rig.FULL_KERNEL_IMAGES)
+    except rig.RigError as error:
+        skip_or_fail([*missing, str(error)])
+        raise
+    skip_or_fail(missing)
+    return capture.build(tmp_path_factory.mktemp("full"), kernel=kernel, drivers=DRIVERS)
+
+
+@pytest.fixture(scope="module")
+def captured(initramfs: capture.Initramfs, tmp_path_factory: pytest.TempPathFactory) -> capture.Captured:
+    """What a panic of this machine has left."""
+    workdir = tmp_path_factory.mktemp("devices")
+    erst = rig.sparse_file(workdir / "erst", 1)
+    options = ["-machine", "q35"]
+    options += ["-object", f"memory-backend-file,id=erst,size=1M,share=on,mem-path={erst}"]
+    for name, properties in DEVICES:
+        options += ["-device", f"{name},{properties}"]
+    entries = '" "'.join(" ".join(f"0x{byte}" for byte in entry.split()) for entry in (STOP, MEMORY))
+    scenario = capture.Scenario(
+        files={**units.watched(), **units.devices_first("ipmi_devintf"), **units.finally_do("poweroff")},
+        devices=tuple(options),
+        first_files={
+            **rig.module_files(initramfs.kernel, ["ipmi_si", "ipmi_devintf"]),
+            **rig.program_files("ipmitool"),
+        },
+        before=BEFORE.replace("{entries}", entries),
+        # pstore has the panic in it then.
+        first_command_line="crash_kexec_post_notifiers",
+        timeout=200,
+    )
+    made = capture.capture(workdir / "run", initramfs, scenario)
+    capture.report(initramfs, made)
+    return made
+
+
+@pytest.fixture(scope="module")
+def dumps(captured: capture.Captured) -> dict[str, bytes]:
+    """The device dumps in its vmcore."""
+    return capture.device_dumps(captured.vmcore())
+
+
+def test_each_has_its_device_dump(
+    captured: capture.Captured, dumps: dict[str, bytes], initramfs: capture.Initramfs
+) -> None:
+    require("crash")
+    assert captured.events(Event.DUMP_FAILED) == []
+    assert set(dumps) == {
+        "acpi_apei",
+        "dmi",
+        "e1000_0000:00:10.0",
+        "e1000e_0000:02:00.0",
+        "ipmi0",
+        "nvme_0000:01:00.0",
+        "pci",
+        "pci_aer",
+        "pstore",
+        MANIFEST_NAME,
+    }
+    assert {dump.name for dump in judges.crash(captured.vmcore())} == set(dumps)
+    assert judges.osrelease(captured.vmcore()) == initramfs.kernel.release
+
+
+def test_serial_number_of_the_nvme_controller(dumps: dict[str, bytes]) -> None:
+    # NVM Express Base Specification 2.0, figure 275.
+    identity = members(dumps["nvme_0000:01:00.0"])["identify_controller"]
+    assert identity[4:24] == SERIAL.ljust(20)
+
+
+@pytest.mark.parametrize(
+    ("dump_name", "device", "mac"),
+    [("e1000_0000:00:10.0", 0x100E, E1000), ("e1000e_0000:02:00.0", 0x10D3, E1000E)],
+)
+def test_network_device(dumps: dict[str, bytes], dump_name: str, device: int, mac: str) -> None:
+    found = members(dumps[dump_name])
+    # These drivers have no RAL and RAH in their register dump; the address comes from the EEPROM, words 0 to 2.
+    assert found["eeprom"][:6] == bytes.fromhex(mac.replace(":", " "))
+    # Words 0 to 3Fh sum up to BABAh: all of it is there, as the device has it.
+    assert sum(struct.unpack("<64H", found["eeprom"])) & 0xFFFF == 0xBABA
+    # STATUS: full duplex, 1000 Mb/s. The link may not be up yet.
+    assert struct.unpack_from("<I", found["registers"], 4)[0] & 0xC1 == 0x81
+    (version,) = re.findall(rb"registers-version: (0x[0-9a-f]+)\n", found["driver"])
+    assert int(version, 16) & 0xFFFF == device
+
+
+def test_root_ports(dumps: dict[str, bytes], tmp_path: Path) -> None:
+    file = tmp_path / "pci"
+    file.write_bytes(dumps["pci"])
+    listed = subprocess.run(["lspci", "-F", file, "-n"], check=True, capture_output=True, text=True).stdout
+    ids = {line.split()[0]: line.split()[2] for line in listed.splitlines()}
+    # Red Hat's, and Intel's behind the second.
+    assert (ids["00:1c.0"], ids["00:1c.1"], ids["02:00.0"]) == ("1b36:000c", "1b36:000c", "8086:10d3")
+    assert b"0000:00:1c.0/aer_rootport_total_err_fatal:0\n" in dumps["pci_aer"]
+
+
+def test_panic_in_the_error_record_serialization_table(dumps: dict[str, bytes]) -> None:
+    records = members(dumps["pstore"])
+    assert all(name.startswith("dmesg-erst-") for name in records)
+    newest = next(text.decode() for text in records.values() if text.startswith(b"Panic#1 Part1\n"))
+    assert rig.MARKER in newest
+    assert "Kernel panic - not syncing: sysrq triggered crash" in newest
+
+
+def test_system_event_log(captured: capture.Captured, dumps: dict[str, bytes]) -> None:
+    found = members(dumps["ipmi0"])
+    # What ipmitool has read before the panic, times and all.
+    (before,) = re.findall(r"vmcoredd rig: SEL ([0-9a-f]+)\n", captured.console)
+    assert found["sel"].hex() == before
+    # Type, then behind the time: generator, version, sensor, event.
+    entries = [found["sel"][start : start + 16] for start in range(0, len(found["sel"]), 16)]
+    added = [bytes.fromhex(entry) for entry in (STOP, MEMORY)]
+    assert [entry[2:3] + entry[7:] for entry in entries] == [entry[2:3] + entry[7:] for entry in added]
+    # Manufacturer and product (IPMI 2.0, 20.1).
+    assert struct.unpack_from("<3sH", found["device_id"], 6) == ((674).to_bytes(3, "little"), 256)
