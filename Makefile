@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 PYTHON ?= python3
 PYTEST_ARGS ?=
+TORTURE_ARGS ?=
 # Where the packages come from; PACKAGES=true leaves that to you.
 PACKAGES ?= .ci/debian-packages
 # Where the kernel's debug information comes from; VMLINUX=true where it is in /usr/lib/debug/boot.
@@ -15,7 +16,7 @@ export PYTHON
 
 # Two apt-get at once would fight for the lock.
 .NOTPARALLEL:
-.PHONY: help demo test test-all lint kdump-test clean check-python packages-build packages-demo packages-test packages-kdump
+.PHONY: help demo test test-all torture lint kdump-test clean check-python packages-build packages-demo packages-test packages-kdump
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -34,6 +35,9 @@ kdump-test: check-python packages-kdump $(INSTALLED) ## run only the tests that 
 
 test-all: check-python packages-kdump $(DEBUG) ## run every test there is: kdump-test, too, and drgn with debug information
 	$(VENV)/bin/pytest -m '' $(PYTEST_ARGS)
+
+torture: check-python packages-test $(INSTALLED) ## fail everything: 2,000 kills, every system call in turn (TORTURE_ARGS=...)
+	$(VENV)/bin/python -m tests.torture $(TORTURE_ARGS)
 
 clean: ## remove the virtual environment and everything else that was built
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
