@@ -333,8 +333,7 @@ async def test_open_while_it_is_removed(daemon: Service, bus: Connection) -> Non
             (fd,) = take_fds(await bus.method_call(NAME, path, "org.vmcoredd1.DeviceDump", "Open"))
         except CallFailed as error:
             # The device dump is gone, or its object is.
-            assert error.name.startswith("org.freedesktop.DBus.Error.Unknown")
-            return ""
+            return "" if error.name.startswith("org.freedesktop.DBus.Error.Unknown") else error.name
         try:
             return os.pread(fd, 44, 20).rstrip(b"\0").decode()
         finally:

@@ -163,7 +163,7 @@ class ManagerInterface(ServiceInterface):
         chosen = self._options(options)
         if data is None:
             raise InvalidArgs("data is not a file descriptor of this message")
-        reads = DescriptorCollector(os.dup(data), f"descriptor from {SENDER.get()}")
+        reads = DescriptorCollector.duplicating(data, f"descriptor from {SENDER.get()}")
         dump = await self._dumps.add_device_dump(dump_name, size, reads, timeout=chosen.timeout, wait=chosen.wait)
         return dump_path(dump.number)
 

@@ -117,6 +117,8 @@ class VmcoreWriter:
                 return _write_or_fall_back(job)
         except OSError as error:
             raise WriteFailed(f"{self._target}: {error.strerror}") from error
+        except MemoryError as error:
+            raise WriteFailed(f"{self._target}: no memory is left") from error
 
     def _make_directory(self) -> Path:
         """Make the directory of this crash, named as kdump-utils does: host and UTC time."""
@@ -147,6 +149,8 @@ def _write_or_fall_back(job: Job) -> Written:
         write_elf(replace(job, snapshot=replace(job.snapshot, records=(), notes=())))
     except (InvalidVmcore, WriteFailed) as error:
         reason = str(error)
+    except MemoryError:
+        reason = "no memory is left"
     record(Event.SOURCE_UNREADABLE, logging.ERROR, reason, source=job.source)
     return write_device_dumps(job, reason)
 

@@ -7,7 +7,7 @@ import os
 
 from ..buffer import Buffer
 from ..errors import CollectorFailed
-from ..threads import run_alone
+from ..threads import run_with_duplicate
 from . import Collected
 
 EOF_GRACE = 1.0
@@ -16,6 +16,15 @@ EOF_GRACE = 1.0
 
 class DescriptorCollector:
     """Reads *fd*, which it owns, from its current position to its end."""
+
+    @classmethod
+    def duplicating(cls, fd: int, description: str) -> "DescriptorCollector":
+        """Return one that has a descriptor of its own. Raises CollectorFailed."""
+        try:
+            return cls(os.dup(fd), description)
+        except OSError as error:
+            code = error.errno or errno.EIO
+            raise CollectorFailed(f"the descriptor cannot be kept: {os.strerror(code)}", code) from error
 
     def __init__(self, fd: int, description: str) -> None:
         self.description = description
@@ -47,7 +56,7 @@ class DescriptorCollector:
         try:
             async with asyncio.timeout(EOF_GRACE):
                 await readable(self._fd)
-                return bool(await run_alone(_read_one, os.dup(self._fd)))
+                return bool(await run_with_duplicate(os.read, self._fd, 1))
         except (TimeoutError, BlockingIOError):
             # A writer that sends just what it said and keeps the pipe open.
             return False
@@ -70,13 +79,6 @@ async def readable(fd: int) -> None:
         await ready
     finally:
         loop.remove_reader(fd)
-
-
-def _read_one(source: int) -> bytes:
-    try:
-        return os.read(source, 1)
-    finally:
-        os.close(source)
 
 
 def _resolve(ready: "asyncio.Future[None]") -> None:
