@@ -23,6 +23,7 @@ from .note import (
     pack_vmcoredd_header,
     walk_notes,
 )
+from .vmcore.image import pread
 from .vmcore.layout import DeviceDumpNote
 from .vmcore.verify import sha256
 
@@ -95,15 +96,15 @@ def _open_note(
 
 
 def _load(fd: int, page_size: int, byteorder: ByteOrder) -> tuple[ManifestDump, DeviceDumpNote]:
-    header = next(walk_notes(partial(os.pread, fd), 0, os.fstat(fd).st_size, byteorder), None)
+    header = next(walk_notes(partial(pread, fd), 0, os.fstat(fd).st_size, byteorder), None)
     if header is None or header.n_type != NT_VMCOREDD:
         raise InvalidVmcore("does not begin with an NT_VMCOREDD note")
-    record = load_dump(os.pread(fd, MAX_SIZE, header.end))
+    record = load_dump(pread(fd, MAX_SIZE, header.end))
     check_dump_name(record.name)
     if record.state not in {State.COMPLETE, State.TRUNCATED} or not 0 <= record.size <= record.limit:
         raise InvalidVmcore(f"device dump {record.name} has a description that is not one of the spool")
     size = note_size(record.limit, page_size)
-    if os.pread(fd, VMCOREDD_HEADER_SIZE, 0) != pack_vmcoredd_header(record.name.encode("ascii"), size, byteorder):
+    if pread(fd, VMCOREDD_HEADER_SIZE, 0) != pack_vmcoredd_header(record.name.encode("ascii"), size, byteorder):
         raise InvalidVmcore(f"device dump {record.name} has a header that does not fit its description")
     if sha256(fd, header.data_offset, record.size) != record.sha256:
         raise InvalidVmcore(f"device dump {record.name} does not have its SHA-256 any more")

@@ -31,6 +31,7 @@ enum { ENTRIES = 4096, TEXT = 160, LARGE = 16384 };
 static struct control {
 	_Atomic int pid, mode, step, target, error, last, hits;
 	_Atomic unsigned long kinds;	/* those that fail from the target on, as bits; 0: the target alone */
+	_Atomic unsigned long ignored;	/* those that are no steps */
 	char prefix[256], hit[TEXT], log[ENTRIES][TEXT];
 } *control;
 
@@ -85,7 +86,8 @@ static int next_step(int kind, int dirfd, const char *path, int anything)
 {
 	char text[TEXT] = "";
 	int action = 0, saved = errno;
-	if (!control || inside || control->mode == OFF || control->pid != getpid())
+	if (!control || inside || control->mode == OFF || control->pid != getpid() ||
+	    control->ignored >> kind & 1)
 		return 0;
 	inside = 1;
 	if (anything || resolve(dirfd, path, text)) {

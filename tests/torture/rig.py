@@ -17,7 +17,7 @@ KINDS = (
     "malloc",
 )
 ENTRIES, TEXT, PREFIX = 4096, 160, 256
-_HEAD = struct.Struct("=7i4xQ")
+_HEAD = struct.Struct("=7i4xQQ")
 
 
 class Mode(IntEnum):
@@ -51,12 +51,16 @@ class Control:
         self._page[_HEAD.size : _HEAD.size + PREFIX] = os.fsencode(prefix).ljust(PREFIX, b"\0")
         self._prefix = str(prefix)
 
-    def arm(self, mode: Mode, target: int = -1, error: int = 0, kinds: Sequence[str] = ()) -> None:
-        """Let step *target*, counted from now, fail; and behind it all that are of these *kinds*."""
+    def arm(
+        self, mode: Mode, target: int = -1, error: int = 0, kinds: Sequence[str] = (), ignored: Sequence[str] = ()
+    ) -> None:
+        """Let step *target*, counted from now, fail; and behind it all that are of these *kinds*.
+
+        Calls of the kinds *ignored* are no steps.
+        """
         pid = struct.unpack_from("=i", self._page)[0]
-        bits = sum(1 << KINDS.index(kind) for kind in kinds)
         # The mode comes last: until then nothing is counted.
-        _HEAD.pack_into(self._page, 0, pid, Mode.OFF, 0, target, error, 0, 0, bits)
+        _HEAD.pack_into(self._page, 0, pid, Mode.OFF, 0, target, error, 0, 0, _bits(kinds), _bits(ignored))
         struct.pack_into("=i", self._page, 4, mode)
 
     def disarm(self) -> None:
@@ -77,6 +81,10 @@ class Control:
 
     def _text(self, offset: int) -> str:
         return self._page[offset : offset + TEXT].split(b"\0")[0].decode().replace(self._prefix, "").strip()
+
+
+def _bits(kinds: Sequence[str]) -> int:
+    return sum(1 << KINDS.index(kind) for kind in kinds)
 
 
 class FaultyService(Service):

@@ -17,24 +17,27 @@ EOF_GRACE = 1.0
 class DescriptorCollector:
     """Reads *fd*, which it owns, from its current position to its end."""
 
-    @classmethod
-    def duplicating(cls, fd: int, description: str) -> "DescriptorCollector":
-        """Return one that has a descriptor of its own. Raises CollectorFailed."""
-        try:
-            return cls(os.dup(fd), description)
-        except OSError as error:
-            code = error.errno or errno.EIO
-            raise CollectorFailed(f"the descriptor cannot be kept: {os.strerror(code)}", code) from error
-
-    def __init__(self, fd: int, description: str) -> None:
+    def __init__(self, fd: int, description: str, problem: OSError | None = None) -> None:
+        """*problem* is why there is no *fd*."""
         self.description = description
         self.position = 0
         """Bytes that are in the buffer so far."""
         self._fd = fd
+        self._problem = problem
+
+    @classmethod
+    def duplicating(cls, fd: int, description: str) -> "DescriptorCollector":
+        """Return one with a descriptor of its own; where it cannot have one, collecting fails."""
+        try:
+            return cls(os.dup(fd), description)
+        except OSError as error:
+            return cls(-1, description, error)
 
     async def collect(self, dump_name: str, buffer: Buffer) -> Collected:
         """Read until the end, or until the buffer is full; then see whether there is more."""
         try:
+            if self._problem is not None:
+                raise self._problem
             size = await self._fill(buffer)
             return Collected(size, truncated=size == buffer.size and await self._has_more())
         except OSError as error:
@@ -63,7 +66,8 @@ class DescriptorCollector:
 
     def close(self) -> None:
         """Close the file descriptor."""
-        os.close(self._fd)
+        if self._fd >= 0:
+            os.close(self._fd)
 
 
 async def readable(fd: int) -> None:

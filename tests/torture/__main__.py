@@ -1,0 +1,20 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""``make torture``: all campaigns, one after the other; fails when one does."""
+
+import subprocess
+import sys
+
+CAMPAIGNS = ("sigkill", "faults")
+
+
+def main() -> None:
+    """Run them all, whatever becomes of the first."""
+    statuses = [
+        subprocess.run([sys.executable, "-m", f"tests.torture.{name}"], check=False).returncode
+        for name in CAMPAIGNS
+    ]
+    sys.exit(any(statuses))
+
+
+if __name__ == "__main__":
+    main()

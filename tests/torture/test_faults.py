@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Some of the failures that ``make torture`` injects: at least one for each fault that was found by them."""
+
+import re
+from errno import EAGAIN, EINVAL, EIO, EMFILE, ENOMEM
+
+import pytest
+
+from tests.tools import require
+from tests.torture.faults import bench, cases
+from tests.torture.rig import Mode
+
+NOTE = r"SPOOL/\S+/#"
+Chosen = tuple[str, Mode, int, str]
+"""The call, what happens to it, and what the caller is answered."""
+
+ADD: list[Chosen] = [
+    (
+        "fcntl ?$",
+        Mode.FAIL,
+        EMFILE,
+        "CollectorFailed: device dump new-1-c9000: cannot read its data: Too many open files",
+    ),
+    ("pthread_create ?$", Mode.FAIL, EAGAIN, "CollectorFailed: device dump new-1-c9000: cannot read its data"),
+    (f"stat {NOTE}", Mode.FAIL, EIO, "WriteFailed: new-1-c9000: the spool cannot keep it: Input/output error"),
+    (f"fsync {NOTE}", Mode.FAIL, EINVAL, "done"),
+    ("link SPOOL", Mode.KILL_AFTER, 0, "killed"),
+]
+WRITE: list[Chosen] = [
+    (f"read {NOTE}", Mode.FAIL, EIO, "done"),
+    ("malloc", Mode.FAIL, ENOMEM, ""),
+    ("rename .*/vmcore$", Mode.KILL, 0, "killed"),
+]
+REMOVE: list[Chosen] = [(r"fsync SPOOL/\S+$", Mode.FAIL, EIO, "done")]
+START: list[Chosen] = [
+    (r"read SPOOL/\S+/000001.note", Mode.FAIL, EIO, "starts"),
+    (r"read SPOOL/\S+/000001.note", Mode.SHORT, 0, "starts"),
+    (r"readdir SPOOL/\S+$", Mode.FAIL, EIO, "starts, device dumps are kept in memory"),
+]
+
+
+@pytest.mark.parametrize(
+    ("scenario", "chosen"), [("add file", ADD), ("write", WRITE), ("remove", REMOVE), ("start", START)]
+)
+async def test_failures(scenario: str, chosen: list[Chosen]) -> None:
+    require("dbus-daemon", "gcc")
+    async with bench() as one:
+        possible = list(cases(scenario, await one.count(scenario)))
+        for call, mode, error, answer in chosen:
+            pattern = call.replace("SPOOL", r"/target/\.vmcoredd-spool")
+            case = next(
+                case
+                for case in possible
+                if re.match(pattern, case.call) and case.mode is mode and case.error == error and not case.lasting
+            )
+            outcome = await one.run(case)
+            assert outcome.problems == [], f"{outcome.line()}\n{outcome.log}"
+            assert answer in outcome.answer, outcome.line()
+            assert outcome.hit
