@@ -45,3 +45,11 @@ def test_examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in INTERFACES:
         assert made[f"mtu_{name}"] == Path("/sys/class/net", name, "mtu").read_text()
         assert f"/sys/class/net/{name}/statistics/rx_bytes " in made[f"net_{name}"]
+
+
+def test_promises_are_held_by_tests_that_exist() -> None:
+    tests = Path(__file__).parent
+    named = re.findall(r"`([\w/]+\.py)::(\w+)`", (tests.parent / "docs" / "promises.md").read_text())
+    assert len(named) > 20
+    for file, test in named:
+        assert re.search(rf"^(async )?def {test}\(", (tests / file).read_text(), re.MULTILINE), f"{file}::{test}"

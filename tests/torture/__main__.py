@@ -9,10 +9,8 @@ CAMPAIGNS = ("sigkill", "faults")
 
 def main() -> None:
     """Run them all, whatever becomes of the first."""
-    statuses = [
-        subprocess.run([sys.executable, "-m", f"tests.torture.{name}"], check=False).returncode
-        for name in CAMPAIGNS
-    ]
+    commands = [[sys.executable, "-m", f"tests.torture.{name}"] for name in CAMPAIGNS]
+    statuses = [subprocess.run(command, check=False).returncode for command in commands]
     sys.exit(any(statuses))
 
 

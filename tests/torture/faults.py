@@ -30,7 +30,7 @@ from tests.caller import call
 from tests.torture import disk
 from tests.torture.disk import Lost, data_of
 from tests.torture.load import WAYS
-from tests.torture.rig import Control, FaultyService, Mode, build
+from tests.torture.rig import KINDS, Control, FaultyService, Mode, build
 from vmcoredd_daemon.bus import Connection
 from vmcoredd_daemon.errors import CallFailed
 
@@ -79,6 +79,9 @@ class Case:
     mode: Mode
     error: int = 0
     lasting: bool = False
+    memory: bool = False
+    """Whether the steps are those that take memory. Imports do, too, and not the same in two runs, so that these
+    are counted apart."""
 
     def __str__(self) -> str:
         what = {Mode.SHORT: "short", Mode.KILL: "SIGKILL before", Mode.KILL_AFTER: "SIGKILL after"}
@@ -96,9 +99,16 @@ class Outcome:
     problems: list[str] = field(default_factory=list)
     log: str = ""
 
+    @property
+    def word(self) -> str:
+        """What came of it, without the reason."""
+        if self.problems:
+            return "WRONG"
+        return re.sub(r"(refused): [\w.]*\.(\w+): .*|, .*", r"\1 \2", self.answer).strip()
+
     def line(self) -> str:
         """Return a row of the table."""
-        hit = self.hit or "not reached"
+        hit = self.hit or f"not reached: {self.case.step}: {self.case.call[-30:]}"
         answer = "; ".join(self.problems) or self.answer.replace("org.vmcoredd1.Error.", "")
         return f"{self.case.scenario:18} {hit:44} {self.case!s:22} {answer}"
 
@@ -114,12 +124,17 @@ def cases(scenario: str, steps: Sequence[str]) -> Iterator[Case]:
         kind = call_.split()[0]
         for error in ERRORS[kind]:
             yield Case(scenario, number, call_, Mode.FAIL, error)
-            if error in LASTING and kind not in MEMORY:
+            if error in LASTING:
                 yield Case(scenario, number, call_, Mode.FAIL, error, lasting=True)
         if kind in SHORTENED:
             yield Case(scenario, number, call_, Mode.SHORT)
-        if kind not in MEMORY:
-            yield from (Case(scenario, number, call_, mode) for mode in KILLS)
+        yield from (Case(scenario, number, call_, mode) for mode in KILLS)
+
+
+def memory_cases(scenario: str, steps: Sequence[str]) -> Iterator[Case]:
+    """Yield that there is no memory, at each of the *steps* that take some."""
+    for number, call_ in enumerate(steps):
+        yield Case(scenario, number, call_, Mode.FAIL, ENOMEM, memory=True)
 
 
 class Bench:
@@ -132,9 +147,9 @@ class Bench:
         self._library = build(directory)
         self._number = 0
 
-    async def count(self, scenario: str) -> list[str]:
+    async def count(self, scenario: str, *, memory: bool = False) -> list[str]:
         """Return the steps of a scenario in which nothing fails."""
-        run = self._next(Case(scenario, -1, "", Mode.COUNT))
+        run = self._next(Case(scenario, -1, "", Mode.COUNT, memory=memory))
         outcome = await run.run()
         if outcome.problems:
             raise Lost(f"{scenario}, without any failure: {outcome.problems}\n{outcome.log}")
@@ -221,10 +236,9 @@ class Run:
 
     def _arm(self) -> None:
         case = self._case
-        kinds = [kind for kind, errors in ERRORS.items() if case.error in errors and kind not in MEMORY]
-        # At the start, the interpreter's imports take memory, and not the same in two runs.
-        ignored = MEMORY if case.scenario == "start" else ()
-        self._control.arm(case.mode, case.step, case.error, kinds if case.lasting else (), ignored)
+        kinds = [kind for kind, errors in ERRORS.items() if case.lasting and case.error in errors]
+        ignored = [kind for kind in KINDS if (kind in MEMORY) != case.memory]
+        self._control.arm(case.mode, case.step, case.error, kinds, ignored)
 
     def _start(self, *, faulty: bool, wait: bool = True) -> None:
         self._service.library = self._library if faulty else None
@@ -376,7 +390,11 @@ async def bench() -> AsyncIterator[Bench]:
 async def count(scenario: str) -> list[Case]:
     """Return the cases of a scenario."""
     async with bench() as one:
-        return list(cases(scenario, await one.count(scenario)))
+        found = list(cases(scenario, await one.count(scenario)))
+        # At the start it is the interpreter that takes memory.
+        if scenario != "start":
+            found += memory_cases(scenario, await one.count(scenario, memory=True))
+        return found
 
 
 async def run(chosen: Sequence[Case]) -> list[Outcome]:
@@ -395,6 +413,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--table", type=Path, help="file that gets the outcome of every case")
+    parser.add_argument("--markdown", type=Path, help="file that gets them step by step")
     parser.add_argument("--only", default="", help="scenarios that contain this")
     parser.add_argument("--part", type=float, default=1.0, help="take this part of the cases, at random")
     options = parser.parse_args()
@@ -412,23 +431,37 @@ def main() -> None:
                     print(outcome.line(), *outcome.log.splitlines()[-12:], sep="\n    ", flush=True)
     if options.table:
         options.table.write_text("".join(f"{outcome.line()}\n" for outcome in outcomes))
+    if options.markdown:
+        options.markdown.write_text("".join(f"{line}\n" for line in condensed(outcomes)))
     print("\n".join(summary(outcomes, time.monotonic() - started)))
     sys.exit(any(outcome.problems for outcome in outcomes))
+
+
+def condensed(outcomes: Sequence[Outcome]) -> list[str]:
+    """Return the outcomes as Markdown: for each step of a scenario, what came of which errors."""
+    steps: dict[tuple[str, str], dict[str, list[str]]] = {}
+    for outcome in outcomes:
+        if outcome.hit:
+            answers = steps.setdefault((outcome.case.scenario, outcome.hit), {})
+            errors = answers.setdefault(outcome.word, [])
+            if str(outcome.case) not in errors:
+                errors.append(str(outcome.case))
+    lines = ["| what is done | step | what happens to it, and what comes of that |", "|---|---|---|"]
+    for (scenario, hit), answers in steps.items():
+        what = "; ".join(f"{', '.join(errors)}: **{answer}**" for answer, errors in answers.items())
+        lines.append(f"| {scenario} | {hit} | {what} |")
+    return lines
 
 
 def summary(outcomes: Sequence[Outcome], seconds: float) -> list[str]:
     """Return the figures, for people."""
     reached = [outcome for outcome in outcomes if outcome.hit]
-    words = Counter(f"{outcome.case.scenario}: {_word(outcome)}" for outcome in reached)
+    words = Counter(f"{outcome.case.scenario}: {outcome.word}" for outcome in reached)
     return [
         f"{len(outcomes)} failures injected, {len(outcomes) - len(reached)} of them not reached, {seconds:.0f} s",
         *(f"{count:5} {word}" for word, count in sorted(words.items())),
         f"{sum(bool(outcome.problems) for outcome in outcomes)} crashes, silences and losses",
     ]
-
-
-def _word(outcome: Outcome) -> str:
-    return "WRONG" if outcome.problems else ":".join(outcome.answer.split(":")[:2]).split(",")[0]
 
 
 if __name__ == "__main__":

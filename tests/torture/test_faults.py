@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Some of the failures that ``make torture`` injects: at least one for each fault that was found by them."""
 
+import itertools
 import re
-from errno import EAGAIN, EINVAL, EIO, EMFILE, ENOMEM
+from errno import EAGAIN, EINVAL, EIO, EMFILE
 
 import pytest
 
@@ -28,7 +29,6 @@ ADD: list[Chosen] = [
 ]
 WRITE: list[Chosen] = [
     (f"read {NOTE}", Mode.FAIL, EIO, "done"),
-    ("malloc", Mode.FAIL, ENOMEM, ""),
     ("rename .*/vmcore$", Mode.KILL, 0, "killed"),
 ]
 REMOVE: list[Chosen] = [(r"fsync SPOOL/\S+$", Mode.FAIL, EIO, "done")]
@@ -37,6 +37,25 @@ START: list[Chosen] = [
     (r"read SPOOL/\S+/000001.note", Mode.SHORT, 0, "starts"),
     (r"readdir SPOOL/\S+$", Mode.FAIL, EIO, "starts, device dumps are kept in memory"),
 ]
+
+
+async def test_steps_that_make_it_durable() -> None:
+    """What a power cut leaves follows from the order: data, then name, then the directory, then the answer."""
+    require("dbus-daemon", "gcc")
+    spool = r"/target/\.vmcoredd-spool/[^/]+"
+    crash = r"/target/[^./]+"
+    async with bench() as one:
+        add, stop = await one.count("add file"), await one.count("stop")
+    in_order(add, rf"write {spool}/#", rf"fsync {spool}/#", rf"link {spool}/\d+\.note", rf"fsync {spool}$")
+    parts = [rf"write {crash}/vmcore-incomplete", rf"fsync {crash}/vmcore-incomplete", rf"rename {crash}/vmcore$"]
+    in_order(stop, *parts, rf"fsync {crash}$", rf"unlink {spool}/\d+\.note")
+
+
+def in_order(steps: list[str], *patterns: str) -> None:
+    """See that the last step of each pattern comes before the first of the next."""
+    found = [[number for number, step in enumerate(steps) if re.match(pattern, step)] for pattern in patterns]
+    assert all(found)
+    assert all(before[-1] < after[0] for before, after in itertools.pairwise(found))
 
 
 @pytest.mark.parametrize(
