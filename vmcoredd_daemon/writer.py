@@ -7,6 +7,7 @@ cannot be read, the device dumps alone are written.
 """
 
 import asyncio
+import errno
 import itertools
 import logging
 import platform
@@ -125,16 +126,26 @@ class VmcoreWriter:
         if self.directory is not None and self.directory.is_dir():
             return self.directory
         name = f"{platform.node() or 'localhost'}-{time.strftime('%Y-%m-%d-%H:%M:%S', time.gmtime())}"
-        # The clock of a capture kernel may be wrong; what an earlier crash has left stays.
-        names = itertools.chain([name], (f"{name}.{number}" for number in itertools.count(1)))
         try:
-            path = next(self._target / name for name in names if not (self._target / name).exists())
-            path.mkdir(mode=0o700)
+            try:
+                path = self._make_new(name)
+            except OSError as error:
+                if error.errno != errno.EINVAL:
+                    raise
+                # FAT, as of an EFI system partition, has no colons.
+                path = self._make_new(name.replace(":", "-"))
             sync_directory(self._target)
         except OSError as error:
             kind = NoSpace if error.errno in NO_SPACE else WriteFailed
             raise kind(f"{self._target}: cannot make a directory in the target: {error.strerror}") from error
         self.directory = path
+        return path
+
+    def _make_new(self, name: str) -> Path:
+        # The clock of a capture kernel may be wrong; what an earlier crash has left stays.
+        names = itertools.chain([name], (f"{name}.{number}" for number in itertools.count(1)))
+        path = next(self._target / name for name in names if not (self._target / name).exists())
+        path.mkdir(mode=0o700)
         return path
 
 

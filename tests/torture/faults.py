@@ -48,7 +48,7 @@ ERRORS: dict[str, tuple[int, ...]] = {
     "memfd_create": (EMFILE, ENOMEM),
     "fcntl": (EMFILE,),
     "flock": (EINTR, ENOLCK),
-    "mkdir": (ENOSPC, EIO, EROFS, ENOMEM),
+    "mkdir": (ENOSPC, EIO, EROFS, ENOMEM, EINVAL),
     "statvfs": (EIO, EINTR),
     "stat": (EIO, ENOMEM),
     "readdir": (EIO, EMFILE, ENOMEM),

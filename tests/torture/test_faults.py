@@ -29,6 +29,7 @@ ADD: list[Chosen] = [
 ]
 WRITE: list[Chosen] = [
     (f"read {NOTE}", Mode.FAIL, EIO, "done"),
+    (r"mkdir /target/[^./]+$", Mode.FAIL, EINVAL, "done"),
     ("rename .*/vmcore$", Mode.KILL, 0, "killed"),
 ]
 REMOVE: list[Chosen] = [(r"fsync SPOOL/\S+$", Mode.FAIL, EIO, "done")]
