@@ -31,7 +31,7 @@ from tests.torture import disk
 from tests.torture.disk import Lost, data_of
 from tests.torture.load import WAYS
 from tests.torture.rig import KINDS, Control, FaultyService, Mode, build
-from vmcoredd_daemon.bus import Connection
+from vmcoredd_daemon.bus import Connection, close_fds, take_fds
 from vmcoredd_daemon.errors import CallFailed
 
 SOURCE_SIZE = 1 << 20
@@ -274,6 +274,10 @@ class Run:
                 path = next(path for path, name, _, _ in await self._list() if name == HELD[0])
                 await call(self._bus, "RemoveDeviceDump", "o", [path])
                 self._acknowledged.discard(HELD[0])
+            elif scenario == "open":
+                path, *_ = (await self._list())[0]
+                arguments = ("org.vmcoredd1", path, "org.vmcoredd1.DeviceDump", "Open")
+                close_fds(take_fds(await self._bus.method_call(*arguments)))
             else:
                 await call(self._bus, "WriteVmcore", "a{sv}", [{}])
         except CallFailed as error:
@@ -370,7 +374,7 @@ class Run:
             raise Lost(f"in no vmcore: {missing}")
 
 
-SCENARIOS = (*(f"add {way}" for way in WAYS), "add file to memory", "remove", "write", "stop", "start")
+SCENARIOS = (*(f"add {way}" for way in WAYS), "add file to memory", "open", "remove", "write", "stop", "start")
 
 
 @asynccontextmanager

@@ -33,6 +33,9 @@ WRITE: list[Chosen] = [
     ("rename .*/vmcore$", Mode.KILL, 0, "killed"),
 ]
 REMOVE: list[Chosen] = [(r"fsync SPOOL/\S+$", Mode.FAIL, EIO, "done")]
+OPEN: list[Chosen] = [("fcntl ?$", Mode.FAIL, EMFILE, "refused: org.freedesktop.DBus.Error.IOError: Too many")]
+CALLBACK: list[Chosen] = [("fcntl ?$", Mode.FAIL, EMFILE, "cannot be given the buffer: Too many open files")]
+STOP: list[Chosen] = [("pthread_create ?$", Mode.FAIL, EAGAIN, "exit status 0")]
 START: list[Chosen] = [
     (r"read SPOOL/\S+/000001.note", Mode.FAIL, EIO, "starts"),
     (r"read SPOOL/\S+/000001.note", Mode.SHORT, 0, "starts"),
@@ -60,7 +63,16 @@ def in_order(steps: list[str], *patterns: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("scenario", "chosen"), [("add file", ADD), ("write", WRITE), ("remove", REMOVE), ("start", START)]
+    ("scenario", "chosen"),
+    [
+        ("add file", ADD),
+        ("add callback", CALLBACK),
+        ("open", OPEN),
+        ("write", WRITE),
+        ("remove", REMOVE),
+        ("stop", STOP),
+        ("start", START),
+    ],
 )
 async def test_failures(scenario: str, chosen: list[Chosen]) -> None:
     require("dbus-daemon", "gcc")
