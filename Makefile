@@ -18,7 +18,7 @@ export PYTHON
 
 # Two apt-get at once would fight for the lock.
 .NOTPARALLEL:
-.PHONY: help demo test test-all lint kdump-test clean check-python netdevsim packages-build packages-demo packages-test packages-kdump
+.PHONY: help demo test test-all torture lint kdump-test clean check-python netdevsim packages-build packages-demo packages-test packages-kdump
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -37,6 +37,9 @@ kdump-test: check-python packages-kdump $(INSTALLED) netdevsim ## run only the t
 
 test-all: check-python packages-kdump $(DEBUG) netdevsim ## run every test there is: kdump-test, too, and drgn with debug information
 	$(VENV)/bin/pytest -m '' $(PYTEST_ARGS)
+
+torture: check-python packages-test $(INSTALLED) ## 2,000 kills, and every system call fails in turn: an hour
+	$(VENV)/bin/python -m tests.torture
 
 clean: ## remove the virtual environment and everything else that was built
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -389,6 +389,21 @@ async def test_damaged_device_dump_is_named_in_the_manifest(daemon: Service, bus
     ]
 
 
+async def test_vmcore_with_an_altered_device_dump_is_not_whole(daemon: Service, bus: Connection) -> None:
+    await add(bus, "one", 100, fill)
+    await add(bus, "two", 100, fill)
+    (note,) = daemon.target.rglob("000001.note")
+    with note.open("r+b") as file:
+        file.seek(70)
+        file.write(b"flipped")
+    assert daemon.stop() == 1
+    assert judges.crash(daemon.vmcore())[0].name == "one"
+    assert "Device dump one was altered after it was taken" in daemon.log()
+    assert "but incomplete: not as they were acknowledged: one" in daemon.log()
+    # Where it could not be read for a moment, it is whole in the spool.
+    assert len(list(daemon.target.rglob("*.note"))) == 2
+
+
 async def test_spool_of_another_boot(start_daemon: Callable[..., Service], tmp_path: Path) -> None:
     spool = tmp_path / "target" / ".vmcoredd-spool"
     for boot in ("an-older-boot", "an-empty-boot"):

@@ -100,3 +100,11 @@ def test_example_in_c_without_a_service(bus_address: str, tmp_path: Path) -> Non
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
         assert done.returncode == 1
         assert "org.vmcoredd1 was not provided by any .service files" in done.stderr
+
+
+def test_promises_are_held_by_tests_that_exist() -> None:
+    tests = Path(__file__).parent
+    named = re.findall(r"`([\w/]+\.py)::(\w+)`", (tests.parent / "docs" / "promises.md").read_text())
+    assert len(named) > 20
+    for file, test in named:
+        assert re.search(rf"^(async )?def {test}\(", (tests / file).read_text(), re.MULTILINE), f"{file}::{test}"

@@ -325,6 +325,28 @@ async def test_open_hands_out_the_note_read_only(daemon: Service, bus: Connectio
     assert daemon.fd_count() == before
 
 
+async def test_open_while_it_is_removed(daemon: Service, bus: Connection) -> None:
+    """A call that was on its way must not find a closed descriptor, nor the one that has its number next."""
+
+    async def opened(path: str) -> str:
+        try:
+            (fd,) = take_fds(await bus.method_call(NAME, path, "org.vmcoredd1.DeviceDump", "Open"))
+        except CallFailed as error:
+            # The device dump is gone, or its object is.
+            return "" if error.name.startswith("org.freedesktop.DBus.Error.Unknown") else error.name
+        try:
+            return os.pread(fd, 44, 20).rstrip(b"\0").decode()
+        finally:
+            os.close(fd)
+
+    for number in range(20):
+        path, name = await add(bus, f"nic{number}", 10, fill), f"nic{number}"
+        removal = asyncio.create_task(call(bus, "RemoveDeviceDump", "o", [path]))
+        found = await asyncio.gather(*(opened(path) for _ in range(60)))
+        await removal
+        assert set(found) <= {name, ""}
+
+
 async def test_signals_and_properties(daemon: Service, bus: Connection) -> None:
     seen: list[tuple[str, list[Any]]] = []
     changes: dict[str, Any] = {}

@@ -146,6 +146,11 @@ def become_link(path: Path) -> None:
     path.symlink_to("elsewhere")
 
 
+def become_fifo(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
 NOT_IN_THE_SPOOL = "has a description that is not one of the spool"
 DAMAGES = {
     "data": (flip(64 + 100), "device dump nic0 does not have its SHA-256 any more"),
@@ -181,6 +186,7 @@ DAMAGES = {
     "limit": (describe(limit=2**40), "does not fit n_descsz"),
     "another limit": (describe(limit=9000), "header that does not fit"),
     "directory": (become_directory, "cannot be read: Is a directory"),
+    "FIFO that nobody writes": (become_fifo, "does not begin with an NT_VMCOREDD note"),
     "link": (become_link, "cannot be opened: Too many levels of symbolic links"),
 }
 
@@ -236,6 +242,18 @@ async def test_name_that_the_spool_does_not_give(tmp_path: Path, name: str) -> N
     assert problems == [f"{name}: is not a name that the spool gives"]
     assert os.listdir(place) == [f"{name}.damaged"]
     assert spool.next_number() in (1, 2)
+    spool.close()
+
+
+async def test_of_two_with_one_name_the_later_is_taken(tmp_path: Path) -> None:
+    """The earlier one failed at the very end, and its caller has added it again."""
+    spool = open_spool(tmp_path / "spool")
+    os.close((await add(spool, 1, "nic0", b"failed")).fd)
+    os.close((await add(spool, 2, "nic0", b"acknowledged")).fd)
+    dumps, problems = recover(spool)
+    assert [(dump.number, dump.record.size) for dump in dumps] == [(2, 12)]
+    assert problems == [f"{NAME}: there is a later device dump nic0"]
+    assert sorted(os.listdir(directory(tmp_path / "spool"))) == [f"{NAME}.damaged", "000002.note"]
     spool.close()
 
 

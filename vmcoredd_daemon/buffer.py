@@ -12,7 +12,7 @@ from typing import Any, ParamSpec, TypeVar
 from .errors import CollectorFailed, NoSpace, VmcoreddError, WriteFailed
 from .manifest import ManifestDump
 from .note import VMCOREDD_HEADER_SIZE
-from .threads import run_alone
+from .threads import run_with_duplicate
 from .vmcore.copy import pwrite
 from .vmcore.layout import DeviceDumpNote
 from .vmcore.verify import sha256
@@ -51,15 +51,12 @@ class Buffer:
 
         Raises OSError when *fd* cannot be read, NoSpace or WriteFailed when the buffer cannot be written.
         """
-        # The thread has a descriptor of its own: when its turn comes, that of the caller may be closed, and its
-        # number be another's.
-        source = os.dup(fd)
-        self._running = run_alone(_transfer, source, self.fd, self.offset + position, self.size - position)
+        self._running = run_with_duplicate(_transfer, fd, self.fd, self.offset + position, self.size - position)
         return await asyncio.shield(self._running)
 
     async def check(self, written: int) -> None:
         """Raise CollectorFailed when a collector says that it has *written* more bytes than there is room for, or
-        has changed the size of the buffer.
+        has changed the size of the buffer, WriteFailed when nobody can tell.
         """
         if not 0 <= written <= self.size:
             raise CollectorFailed(
@@ -76,7 +73,10 @@ class Buffer:
             )
 
     async def sha256(self, size: int) -> str:
-        """Return the SHA-256 of the first *size* bytes that the collector wrote, in hexadecimal."""
+        """Return the SHA-256 of the first *size* bytes that the collector wrote, in hexadecimal.
+
+        Raises WriteFailed when they cannot be read.
+        """
         return await self._in_thread(sha256, self.fd, self.offset, size)
 
     async def commit(self, record: ManifestDump) -> DeviceDumpNote:
@@ -85,10 +85,7 @@ class Buffer:
         Raises NoSpace or WriteFailed.
         """
         note = DeviceDumpNote(record.name, self.fd, self.note_size, record.size, record.sha256)
-        try:
-            await self._in_thread(self._commit, note, record)
-        except OSError as error:
-            raise storage_error(error, record.name) from error
+        await self._in_thread(self._commit, note, record)
         self.fd = -1
         return note
 
@@ -110,8 +107,11 @@ class Buffer:
     async def _in_thread(self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
         future = asyncio.get_running_loop().run_in_executor(None, partial(function, *args, **kwargs))
         self._running = future
-        # A cancelled wait must not cancel the thread's work half-way, and cannot stop it either.
-        return await asyncio.shield(future)
+        try:
+            # A cancelled wait must not cancel the thread's work half-way, and cannot stop it either.
+            return await asyncio.shield(future)
+        except OSError as error:
+            raise storage_error(error, self._dump_name) from error
 
 
 def _transfer(source: int, fd: int, offset: int, limit: int) -> int:
@@ -128,8 +128,6 @@ def _transfer(source: int, fd: int, offset: int, limit: int) -> int:
                 break
     except BlockingIOError:
         return -1
-    finally:
-        os.close(source)
     return done
 
 

@@ -26,7 +26,9 @@ from .events import record_dump, record_vmcore
 from .journal import Event, record
 from .names import BUS_NAME, MANAGER_PATH
 from .note import system_byteorder, system_page_size
-from .spool import Spool, SpooledDump, left_by_other_boots
+from .recovery import SpooledDump, left_by_other_boots
+from .spool import Spool
+from .threads import started_executor
 from .writer import VmcoreWriter
 
 _T = TypeVar("_T")
@@ -56,6 +58,15 @@ class Outcome:
     """The directory of this crash, if there is one."""
 
 
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """What an earlier daemon has left in the spool."""
+
+    dumps: list[SpooledDump]
+    problems: list[tuple[str, VmcoreddError]]
+    """File names, and why they were not taken."""
+
+
 class Daemon:
     """One run of the service."""
 
@@ -83,9 +94,10 @@ class Daemon:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
+        loop.set_default_executor(started_executor())
         _raise_fd_limit()
-        spool = await asyncio.to_thread(self._open_spool)
-        dumps, writer = await self._start(spool)
+        spool, recovered = await asyncio.to_thread(self._open_spool)
+        dumps, writer = self._start(spool, recovered)
         runner = CollectorRunner(dumps, self._collectors, self._configuration.collector_timeout)
         serving = asyncio.create_task(self._serve(dumps, runner, writer))
         collecting = asyncio.create_task(self._collect(dumps, runner))
@@ -115,30 +127,37 @@ class Daemon:
             spool.close()
             record(Event.STOPPED, logging.INFO, "Stopped")
 
-    def _open_spool(self) -> Spool:
-        path, byteorder = self._configuration.spool_directory, system_byteorder()
+    def _open_spool(self) -> tuple[Spool, Recovered]:
+        path, page_size, byteorder = self._configuration.spool_directory, system_page_size(), system_byteorder()
+        spool = None
         try:
-            spool = Spool.open(path, system_page_size(), byteorder, self._configuration.keep_free)
+            spool = Spool.open(path, page_size, byteorder, self._configuration.keep_free)
+            recovered = _recover(spool)
+        except WriteFailed as error:
+            if spool is not None:
+                spool.close()
+            record(Event.SPOOL_UNUSABLE, logging.WARNING, f"{error}; device dumps are kept in memory", spool=path)
+            return Spool.in_memory(page_size, byteorder), Recovered([], [])
+        try:
             for directory in left_by_other_boots(path):
                 message = f"{directory}: device dumps of another boot, that are in no vmcore, lie here"
                 record(Event.DUMP_LEFT_BEHIND, logging.WARNING, message, spool=directory)
-            return spool
         except WriteFailed as error:
-            record(Event.SPOOL_UNUSABLE, logging.WARNING, f"{error}; device dumps are kept in memory", spool=path)
-            return Spool.in_memory(system_page_size(), byteorder)
+            record(Event.DUMP_LEFT_BEHIND, logging.WARNING, str(error), spool=path)
+        return spool, recovered
 
-    async def _start(self, spool: Spool) -> tuple[DumpList, VmcoreWriter]:
+    def _start(self, spool: Spool, recovered: Recovered) -> tuple[DumpList, VmcoreWriter]:
         configuration = self._configuration
         dumps = DumpList(spool, configuration.limits, enabled=configuration.enabled)
-        recovered, damaged = await asyncio.to_thread(_recover, spool)
-        for spooled in recovered:
+        for spooled in recovered.dumps:
             dumps.restore(spooled)
             name = spooled.record.name
             message = f"Device dump {name} taken back from the spool"
             record(Event.DUMP_RECOVERED, logging.INFO, message, dump_name=name)
-        for name, error in damaged:
+        for name, error in recovered.problems:
             dumps.add_failed(name, "spool", error)
-            record(Event.DUMP_DAMAGED, logging.ERROR, f"Set aside in the spool: {name}: {error}", dump_name=name)
+            what = "Left" if isinstance(error, WriteFailed) else "Set aside"
+            record(Event.DUMP_DAMAGED, logging.ERROR, f"{what} in the spool: {name}: {error}", dump_name=name)
         writer = VmcoreWriter(dumps, configuration.source, configuration.target, configuration.output)
         dumps.listeners.append(record_dump)
         writer.listeners.append(record_vmcore)
@@ -250,9 +269,9 @@ async def _extend(work: Coroutine[Any, Any, _T], progress: Callable[[], int]) ->
             return task.result()
 
 
-def _recover(spool: Spool) -> tuple[list[SpooledDump], list[tuple[str, VmcoreddError]]]:
-    damaged: list[tuple[str, VmcoreddError]] = []
-    return list(spool.recover(lambda name, error: damaged.append((name, error)))), damaged
+def _recover(spool: Spool) -> Recovered:
+    problems: list[tuple[str, VmcoreddError]] = []
+    return Recovered(list(spool.recover(lambda name, error: problems.append((name, error)))), problems)
 
 
 def _raise_fd_limit() -> None:

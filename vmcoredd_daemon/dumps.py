@@ -23,13 +23,15 @@ from .errors import (
     Disabled,
     InvalidArgs,
     NameInUse,
+    NoSpace,
     TimedOut,
     UnknownDump,
     VmcoreddError,
 )
 from .manifest import MANIFEST_NAME
 from .note import check_dump_name
-from .spool import Spool, SpooledDump
+from .recovery import SpooledDump
+from .spool import Spool
 
 log = logging.getLogger(__name__)
 
@@ -216,6 +218,8 @@ class DumpList:
             failure = error
         except TimeoutError:
             failure = TimedOut(f"device dump {dump.name}: the collector did not finish within {timeout:g} s")
+        except MemoryError:
+            failure = NoSpace(f"device dump {dump.name}: no memory is left for it")
         except asyncio.CancelledError:
             failure = TimedOut(f"device dump {dump.name}: the collector did not finish before the shutdown")
         except Exception:

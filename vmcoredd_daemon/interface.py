@@ -7,7 +7,7 @@ signatures, as dbus-next wants them; ``dbus/org.vmcoredd1.xml`` documents the sa
 
 import asyncio
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dbus_next import PropertyAccess, Variant
 from dbus_next.service import ServiceInterface, dbus_property, method, signal
@@ -56,15 +56,18 @@ class DeviceDumpInterface(ServiceInterface):
     def update(self, dump: DeviceDump) -> None:
         """Show *dump* from now on, and announce what has changed."""
         self._dump = dump
-        changed = {name: getattr(self, name) for name in _DUMP_CHANGING}
-        self.emit_properties_changed(changed)
+        self.emit_properties_changed({name: getattr(self, name) for name in _DUMP_CHANGING})
+
+    def forget(self) -> None:
+        """The dump is removed, its descriptor closed; calls of methods may be on their way all the same."""
+        self._dump = replace(self._dump, note=None)
 
     @method()
     async def Open(self) -> "h":
         """Return a read-only file descriptor of the data, header included, at offset 0 of the note."""
         if self._dump.note is None:
-            raise UnknownDump(f"device dump {self._dump.name} has no data: it is {self._dump.state}")
-        # In memory only, and before anybody can remove the dump: not a case for a thread.
+            raise UnknownDump(f"device dump {self._dump.name} has no data: it is {self._dump.state}, or removed")
+        # In memory only, and nobody can remove the dump meanwhile: not a case for a thread.
         return os.open(f"/proc/self/fd/{self._dump.note.fd}", os.O_RDONLY | os.O_CLOEXEC)
 
     @dbus_property(PropertyAccess.READ)
@@ -151,10 +154,8 @@ class ManagerInterface(ServiceInterface):
     @method()
     async def AddDeviceDump(self, dump_name: "s", size: "u", collector: "o", options: "a{sv}") -> "o":
         chosen = self._options(options)
-        calls_back = CallbackCollector(self._bus, SENDER.get(), collector)
-        dump = await self._dumps.add_device_dump(
-            dump_name, size, calls_back, timeout=chosen.timeout, wait=chosen.wait
-        )
+        calls = CallbackCollector(self._bus, SENDER.get(), collector)
+        dump = await self._dumps.add_device_dump(dump_name, size, calls, timeout=chosen.timeout, wait=chosen.wait)
         return dump_path(dump.number)
 
     @method()
@@ -162,7 +163,7 @@ class ManagerInterface(ServiceInterface):
         chosen = self._options(options)
         if data is None:
             raise InvalidArgs("data is not a file descriptor of this message")
-        reads = DescriptorCollector(os.dup(data), f"descriptor from {SENDER.get()}")
+        reads = DescriptorCollector.duplicating(data, f"descriptor from {SENDER.get()}")
         dump = await self._dumps.add_device_dump(dump_name, size, reads, timeout=chosen.timeout, wait=chosen.wait)
         return dump_path(dump.number)
 
@@ -249,9 +250,7 @@ class ManagerInterface(ServiceInterface):
                 raise InvalidArgs(f"unknown option {name[:64]!a}")
             if value.signature != signatures[name]:
                 raise InvalidArgs(f"option {name} has signature {value.signature!a}, not {signatures[name]!a}")
-        timeout = self._configuration.collector_timeout
-        if "timeout" in options:
-            timeout = options["timeout"].value / 1e6
+        timeout = options["timeout"].value / 1e6 if "timeout" in options else self._configuration.collector_timeout
         return Options(timeout, options["wait"].value if "wait" in options else True)
 
     def _export(self, dump: DeviceDump) -> None:
@@ -262,7 +261,7 @@ class ManagerInterface(ServiceInterface):
         if change is Change.RESERVED:
             self._export(dump)
         elif change is Change.REMOVED:
-            del self._objects[dump.number]
+            self._objects.pop(dump.number).forget()
             self._bus.unexport(dump_path(dump.number))
             self.DeviceDumpRemoved(dump)
         else:

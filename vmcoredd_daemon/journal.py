@@ -16,7 +16,7 @@ from enum import Enum
 from logging.handlers import QueueHandler, QueueListener
 from pathlib import Path
 
-from .errors import WriteFailed
+from .errors import VmcoreddError, WriteFailed
 
 log = logging.getLogger("vmcoredd")
 
@@ -58,14 +58,17 @@ def record(event: Event, level: int, message: str, **fields: object) -> None:
 
 @contextmanager
 def logging_started() -> Iterator[None]:
-    """Log through a thread while the context lasts; at its end everything is out."""
+    """Log through a thread while the context lasts; at its end everything is out. Raises VmcoreddError."""
     records: queue.SimpleQueue[logging.LogRecord] = queue.SimpleQueue()
     listener = QueueListener(records, _journal_handler() if _stderr_is_journal() else _stderr_handler())
     root = logging.getLogger()
     handler = QueueHandler(records)
+    try:
+        listener.start()
+    except RuntimeError as error:
+        raise VmcoreddError(f"no thread can be started: {error}") from error
     root.addHandler(handler)
     root.setLevel(logging.INFO)
-    listener.start()
     try:
         yield
     finally:

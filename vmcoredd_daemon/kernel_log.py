@@ -26,8 +26,8 @@ def save_kernel_log(source: Path, directory: Path) -> str:
         if not problem:
             incomplete.rename(directory / KERNEL_LOG)
         incomplete.unlink(missing_ok=True)
-    except OSError as error:
-        return f"cannot save it: {error.strerror}"
+    except (OSError, MemoryError) as error:
+        return f"cannot save it: {getattr(error, 'strerror', 'no memory is left')}"
     return problem
 
 

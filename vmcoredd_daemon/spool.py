@@ -13,31 +13,21 @@ import fcntl
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import ParamSpec
 
 from .buffer import Buffer, storage_error
-from .device_dump import State
-from .errors import Busy, InvalidVmcore, VmcoreddError, WriteFailed
-from .manifest import MAX_SIZE, ManifestDump, load_dump
-from .note import (
-    NT_VMCOREDD,
-    VMCOREDD_HEADER_SIZE,
-    ByteOrder,
-    check_dump_name,
-    note_size,
-    pack_vmcoredd_header,
-    walk_notes,
-)
-from .vmcore.copy import pwrite, sync_directory
+from .errors import Busy, WriteFailed
+from .manifest import ManifestDump
+from .note import VMCOREDD_HEADER_SIZE, ByteOrder, note_size, pack_vmcoredd_header
+from .recovery import BOOT_ID, Report, SpooledDump, boot_id, last_number, note_name, recover
+from .vmcore.copy import pwrite, sync, sync_directory
 from .vmcore.layout import DeviceDumpNote
-from .vmcore.verify import sha256
+
+__all__ = ["BOOT_ID", "Spool", "SpooledDump"]
 
 _P = ParamSpec("_P")
-
-BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 MEMORY_RESERVE = 64 << 20
 """Bytes of memory that device dumps in memory leave available."""
@@ -46,19 +36,13 @@ F_SEAL_FUTURE_WRITE = 0x0010
 """``include/uapi/linux/fcntl.h``; Python's fcntl module does not have it."""
 
 
-@dataclass(frozen=True, slots=True)
-class SpooledDump:
-    """A complete device dump in the spool."""
-
-    number: int
-    record: ManifestDump
-    note: DeviceDumpNote
-
-
 class Spool:
     """A directory of device dumps, or memory where there is none."""
 
-    def __init__(self, directory: int | None, page_size: int, byteorder: ByteOrder, keep_free: int) -> None:
+    def __init__(
+        self, directory: int | None, page_size: int, byteorder: ByteOrder, keep_free: int, last: int = 0
+    ) -> None:
+        self._last = last
         self._directory = directory
         self._page_size = page_size
         self._byteorder = byteorder
@@ -71,8 +55,8 @@ class Spool:
         A vmcore must not get the device dumps of an earlier crash, so each boot has a directory of its own. Raises
         WriteFailed when it cannot be used or its file system has no O_TMPFILE, Busy when another daemon has it.
         """
-        path /= BOOT_ID.read_text(encoding="ascii").strip()
         try:
+            path /= boot_id()
             for needed in (path.parent, path):
                 needed.mkdir(mode=0o700, exist_ok=True)
                 sync_directory(needed.parent)
@@ -82,13 +66,14 @@ class Spool:
         try:
             fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
             os.close(_open_unnamed(directory))
+            last = last_number(directory)
         except BlockingIOError as error:
             os.close(directory)
             raise Busy(f"{path}: another daemon uses this spool directory") from error
         except OSError as error:
             os.close(directory)
             raise WriteFailed(f"{path}: cannot write to the spool directory: {error.strerror}") from error
-        return cls(directory, page_size, byteorder, keep_free)
+        return cls(directory, page_size, byteorder, keep_free, last)
 
     @classmethod
     def in_memory(cls, page_size: int, byteorder: ByteOrder) -> "Spool":
@@ -133,25 +118,26 @@ class Spool:
         os.ftruncate(note.fd, note.note_size)
         if self._directory is not None:
             pwrite(note.fd, record.dump(), note.note_size)
-        pwrite(note.fd, self._header(note.dump_name, note.note_size), 0)
+        pwrite(note.fd, pack_vmcoredd_header(note.dump_name.encode("ascii"), note.note_size, self._byteorder), 0)
         if self._directory is None:
             _seal(note.fd)
             return
-        os.fsync(note.fd)
-        name = _note_name(number)
+        sync(note.fd)
+        name = note_name(number)
         os.link(f"/proc/self/fd/{note.fd}", name, dst_dir_fd=self._directory, follow_symlinks=True)
         try:
-            os.fsync(self._directory)
+            sync(self._directory)
         except OSError:
-            # Nobody is told that it is there, so it must not come back.
-            os.unlink(name, dir_fd=self._directory)
+            # Nobody is told that it is there, so it should not come back; it is whole if it does.
+            with suppress(OSError):
+                os.unlink(name, dir_fd=self._directory)
             raise
 
     async def remove(self, numbers: Iterable[int]) -> None:
         """Remove complete device dumps. Raises WriteFailed."""
         if self._directory is not None:
             try:
-                await asyncio.to_thread(self._remove, self._directory, [_note_name(number) for number in numbers])
+                await asyncio.to_thread(self._remove, self._directory, [note_name(number) for number in numbers])
             except OSError as error:
                 raise WriteFailed(f"cannot remove from the spool: {error.strerror}") from error
 
@@ -159,87 +145,24 @@ class Spool:
     def _remove(directory: int, names: list[str]) -> None:
         for name in names:
             os.unlink(name, dir_fd=directory)
-        os.fsync(directory)
+        # They are gone, and no error brings them back; what a power cut brings back is whole.
+        with suppress(OSError):
+            sync(directory)
 
-    def recover(self, report: Callable[[str, VmcoreddError], None]) -> Iterator[SpooledDump]:
-        """Yield the device dumps that an earlier daemon left, in their order. Blocks.
-
-        What is not whole is set aside under the name ``*.damaged``, and *report* is told its name and why.
-        """
-        if self._directory is None:
-            return
-        for name in _names(self._directory):
-            try:
-                spooled = self._open_note(self._directory, name)
-            except VmcoreddError as error:
-                report(name, error)
-                with suppress(OSError):
-                    os.rename(name, f"{name}.damaged", src_dir_fd=self._directory, dst_dir_fd=self._directory)
-            else:
-                yield spooled
-
-    def _open_note(self, directory: int, name: str) -> SpooledDump:
-        number = name.removesuffix(".note")
-        if not (number.isascii() and number.isdecimal() and name == _note_name(int(number))):
-            raise InvalidVmcore("is not a name that the spool gives")
-        try:
-            fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
-        except OSError as error:
-            raise InvalidVmcore(f"cannot be opened: {error.strerror}") from error
-        try:
-            return SpooledDump(int(number), *self._load(fd))
-        except OSError as error:
-            os.close(fd)
-            raise InvalidVmcore(f"cannot be read: {error.strerror}") from error
-        except BaseException:
-            os.close(fd)
-            raise
-
-    def _load(self, fd: int) -> tuple[ManifestDump, DeviceDumpNote]:
-        header = next(walk_notes(partial(os.pread, fd), 0, os.fstat(fd).st_size, self._byteorder), None)
-        if header is None or header.n_type != NT_VMCOREDD:
-            raise InvalidVmcore("does not begin with an NT_VMCOREDD note")
-        record = load_dump(os.pread(fd, MAX_SIZE, header.end))
-        check_dump_name(record.name)
-        if record.state not in {State.COMPLETE, State.TRUNCATED} or not 0 <= record.size <= record.limit:
-            raise InvalidVmcore(f"device dump {record.name} has a description that is not one of the spool")
-        size = self.note_size(record.limit)
-        if os.pread(fd, VMCOREDD_HEADER_SIZE, 0) != self._header(record.name, size):
-            raise InvalidVmcore(f"device dump {record.name} has a header that does not fit its description")
-        if sha256(fd, header.data_offset, record.size) != record.sha256:
-            raise InvalidVmcore(f"device dump {record.name} does not have its SHA-256 any more")
-        return record, DeviceDumpNote(record.name, fd, size, record.size, record.sha256)
-
-    def _header(self, dump_name: str, size: int) -> bytes:
-        return pack_vmcoredd_header(dump_name.encode("ascii"), size, self._byteorder)
+    def recover(self, report: Report) -> Iterator[SpooledDump]:
+        """Yield the device dumps that an earlier daemon left, as :func:`.recovery.recover` does. Blocks."""
+        if self._directory is not None:
+            yield from recover(self._directory, self._page_size, self._byteorder, report)
 
     def next_number(self) -> int:
-        """Return a number above that of every file in the spool, damaged ones included."""
-        names = os.listdir(self._directory) if self._directory is not None else []
-        return 1 + max((int(name.split(".")[0]) for name in names if name.split(".")[0].isdecimal()), default=0)
+        """Return a number above that of every file that the spool had at first, damaged ones included."""
+        return self._last + 1
 
     def close(self) -> None:
         """Unlock the directory."""
         if self._directory is not None:
             os.close(self._directory)
             self._directory = None
-
-
-def left_by_other_boots(path: Path) -> list[Path]:
-    """Return the directories in the spool *path* whose device dumps no vmcore has taken. Blocks.
-
-    Directories of other boots that hold nothing are removed.
-    """
-    boot = BOOT_ID.read_text(encoding="ascii").strip()
-    left = []
-    for directory in sorted(path.iterdir()):
-        if directory.name == boot or not directory.is_dir():
-            continue
-        try:
-            directory.rmdir()
-        except OSError:
-            left.append(directory)
-    return left
 
 
 async def _owned(function: Callable[_P, int], *args: _P.args, **kwargs: _P.kwargs) -> int:
@@ -256,18 +179,10 @@ def _open_unnamed(directory: int) -> int:
     return os.open(".", os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC, 0o600, dir_fd=directory)
 
 
-def _note_name(number: int) -> str:
-    return f"{number:06}.note"
-
-
 def _available_memory() -> int:
     """Return MemAvailable in bytes."""
     with open("/proc/meminfo", encoding="ascii") as file:
         return next(int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable:"))
-
-
-def _names(directory: int) -> list[str]:
-    return sorted(name for name in os.listdir(directory) if name.endswith(".note"))
 
 
 def _seal(fd: int) -> None:

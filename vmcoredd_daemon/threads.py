@@ -8,16 +8,46 @@ it at its end.
 
 import _thread
 import asyncio
+import errno
+import os
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import ParamSpec, TypeVar
+from typing import Concatenate, ParamSpec, TypeVar
+
+from .errors import VmcoreddError
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
+EXECUTOR_THREADS = 8
+"""For calls that end: of the spool and the writer."""
+
+
+def started_executor() -> ThreadPoolExecutor:
+    """Return an executor whose threads run already. Blocks. Raises VmcoreddError when there can be none.
+
+    One that cannot start a thread says so, keeps the call in its queue, and makes it when another thread has time:
+    by then its descriptors are closed, and their numbers those of other files.
+    """
+    executor = ThreadPoolExecutor(EXECUTOR_THREADS)
+    running = threading.Barrier(EXECUTOR_THREADS)
+    try:
+        for _ in range(EXECUTOR_THREADS):
+            executor.submit(running.wait)
+    except RuntimeError as error:
+        running.abort()
+        executor.shutdown(wait=False)
+        raise VmcoreddError(f"no thread can be started: {error}") from error
+    return executor
+
 
 def run_alone(function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> "asyncio.Future[_T]":
-    """Run *function* in a thread of its own, that nobody waits for when the process ends."""
+    """Run *function* in a thread of its own, that nobody waits for when the process ends.
+
+    Raises OSError when no thread can be started.
+    """
     loop = asyncio.get_running_loop()
     future: asyncio.Future[_T] = loop.create_future()
 
@@ -39,6 +69,32 @@ def run_alone(function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -
         with suppress(RuntimeError):
             loop.call_soon_threadsafe(settle, result, error)
 
-    # Thread.start() would wait until the thread runs: with many that begin at once, for a tenth of a second.
-    _thread.start_new_thread(work, ())
+    try:
+        # threading.Thread waits until the thread runs: a tenth of a second with many that begin at once, and for
+        # ever where it has no memory to begin with.
+        _thread.start_new_thread(work, ())
+    except RuntimeError as error:
+        raise OSError(errno.EAGAIN, "no thread can be started") from error
     return future
+
+
+def run_with_duplicate(
+    function: Callable[Concatenate[int, _P], _T], fd: int, *args: _P.args, **kwargs: _P.kwargs
+) -> "asyncio.Future[_T]":
+    """Do as :func:`run_alone`, with a descriptor for the thread alone as the first argument, closed at its end.
+
+    When the thread's turn comes, *fd* may be closed, and its number be another's. Raises OSError.
+    """
+    duplicate = os.dup(fd)
+
+    def work() -> _T:
+        try:
+            return function(duplicate, *args, **kwargs)
+        finally:
+            os.close(duplicate)
+
+    try:
+        return run_alone(work)
+    except OSError:
+        os.close(duplicate)
+        raise

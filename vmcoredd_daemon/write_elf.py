@@ -56,11 +56,11 @@ def _copy(job: Job, name: str, source: Source, headers: Headers, described: Mani
         job.progress.start(layout.copied)
         advance = job.progress.advance
         report = write_vmcore(layout, dumps, job.directory, name, job.page_size, advance, complete)
-    _report(job, report)
-    error, path = described.error, job.directory / name
+    errors, path = [described.error, _report(job, report)], job.directory / name
     if report.left_out:
         path = path.with_name(VMCORE_INCOMPLETE)
-        error = f"the target has no room for {report.left_out} of {layout.size} bytes"
+        errors.append(f"the target has no room for {report.left_out} of {layout.size} bytes")
+    error = "; ".join(filter(None, errors))
     return Written(path, path.stat().st_size, len(job.snapshot.notes), error, described.fallback)
 
 
@@ -81,8 +81,8 @@ def _warn_if_small(job: Job, layout: Layout) -> None:
         record(Event.SPACE_SHORT, logging.WARNING, message, free=free, size=layout.size)
 
 
-def _report(job: Job, report: CopyReport) -> None:
-    report_altered(report.altered)
+def _report(job: Job, report: CopyReport) -> str:
+    """Log what is not as it should be; return what of that makes the vmcore incomplete."""
     if report.unreadable_pages or report.missing_bytes:
         record(
             Event.SOURCE_UNREADABLE,
@@ -93,3 +93,4 @@ def _report(job: Job, report: CopyReport) -> None:
             unreadable_pages=report.unreadable_pages,
             missing_bytes=report.missing_bytes,
         )
+    return report_altered(report.altered)

@@ -102,8 +102,12 @@ class Written:
     """Why it is of another format than was asked for."""
 
 
-def report_altered(dumps: tuple[str, ...]) -> None:
-    """Log device dumps whose data is no longer what was acknowledged."""
+def report_altered(dumps: tuple[str, ...]) -> str:
+    """Log device dumps whose data is no longer what was acknowledged; return what a vmcore lacks then, or nothing.
+
+    Such a vmcore is not whole: the spool may have the data still.
+    """
     for dump in dumps:
         message = f"Device dump {dump} was altered after it was taken"
         record(Event.DUMP_DAMAGED, logging.WARNING, message, dump_name=dump)
+    return f"not as they were acknowledged: {', '.join(dumps)}" if dumps else ""

@@ -47,14 +47,13 @@ def write_kdump(job: Job, fallback: str = "") -> Written:
             raise WriteFailed(f"{job.source}: {reason}")
         error = _left_out(job, finished)
         described = ManifestSource(str(job.source), error=error, fallback=fallback)
-        problem = _attach(job, incomplete, described)
+        problem, altered = _attach(job, incomplete, described)
         if finished.status == 0:
             incomplete.rename(job.directory / VMCORE)
             sync_directory(job.directory)
             incomplete = job.directory / VMCORE
-        if problem:
-            apart = _write_apart(job, problem)
-            error = f"{error}; {apart}" if error else apart
+        apart = _write_apart(job, problem) if problem else ""
+        error = "; ".join(filter(None, (error, apart, altered)))
         return Written(incomplete, incomplete.stat().st_size, len(job.snapshot.notes), error, fallback)
     except OSError as error:
         kind = NoSpace if error.errno in NO_SPACE else WriteFailed
@@ -134,8 +133,11 @@ def _left_out(job: Job, finished: makedumpfile.Finished) -> str:
     return ""
 
 
-def _attach(job: Job, path: Path, described: ManifestSource) -> str:
-    """Attach the device dumps; return why that failed, or an empty string. *path* is on disk then."""
+def _attach(job: Job, path: Path, described: ManifestSource) -> tuple[str, str]:
+    """Attach the device dumps; return why that failed, or an empty string, and what of them is altered.
+
+    *path* is on disk then.
+    """
     with ExitStack() as stack:
         dumps: Sequence[DeviceDumpNote] = job.snapshot.notes
         if job.output.manifest:
@@ -143,10 +145,9 @@ def _attach(job: Job, path: Path, described: ManifestSource) -> str:
             note = manifest_note(job.snapshot, described, job.page_size, system_byteorder())
             dumps = [*dumps, stack.enter_context(note)[0]]
         try:
-            report_altered(attach(str(path), dumps).altered)
+            return "", report_altered(attach(str(path), dumps).altered)
         except VmcoreddError as error:
-            return str(error)
+            return str(error), ""
         finally:
             with path.open("rb") as file:
                 os.fsync(file.fileno())
-    return ""

@@ -7,6 +7,7 @@ cannot be read, the device dumps alone are written.
 """
 
 import asyncio
+import errno
 import itertools
 import logging
 import platform
@@ -117,22 +118,34 @@ class VmcoreWriter:
                 return _write_or_fall_back(job)
         except OSError as error:
             raise WriteFailed(f"{self._target}: {error.strerror}") from error
+        except MemoryError as error:
+            raise WriteFailed(f"{self._target}: no memory is left") from error
 
     def _make_directory(self) -> Path:
         """Make the directory of this crash, named as kdump-utils does: host and UTC time."""
         if self.directory is not None and self.directory.is_dir():
             return self.directory
         name = f"{platform.node() or 'localhost'}-{time.strftime('%Y-%m-%d-%H:%M:%S', time.gmtime())}"
-        # The clock of a capture kernel may be wrong; what an earlier crash has left stays.
-        names = itertools.chain([name], (f"{name}.{number}" for number in itertools.count(1)))
         try:
-            path = next(self._target / name for name in names if not (self._target / name).exists())
-            path.mkdir(mode=0o700)
+            try:
+                path = self._make_new(name)
+            except OSError as error:
+                if error.errno != errno.EINVAL:
+                    raise
+                # FAT, as of an EFI system partition, has no colons.
+                path = self._make_new(name.replace(":", "-"))
             sync_directory(self._target)
         except OSError as error:
             kind = NoSpace if error.errno in NO_SPACE else WriteFailed
             raise kind(f"{self._target}: cannot make a directory in the target: {error.strerror}") from error
         self.directory = path
+        return path
+
+    def _make_new(self, name: str) -> Path:
+        # The clock of a capture kernel may be wrong; what an earlier crash has left stays.
+        names = itertools.chain([name], (f"{name}.{number}" for number in itertools.count(1)))
+        path = next(self._target / name for name in names if not (self._target / name).exists())
+        path.mkdir(mode=0o700)
         return path
 
 
@@ -147,6 +160,8 @@ def _write_or_fall_back(job: Job) -> Written:
         write_elf(replace(job, snapshot=replace(job.snapshot, records=(), notes=())))
     except (InvalidVmcore, WriteFailed) as error:
         reason = str(error)
+    except MemoryError:
+        reason = "no memory is left"
     record(Event.SOURCE_UNREADABLE, logging.ERROR, reason, source=job.source)
     return write_device_dumps(job, reason)
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+IO_ERROR = "org.freedesktop.DBus.Error.IOError"
 INTERNAL_ERROR = "org.freedesktop.DBus.Error.Failed"
 
 
@@ -43,6 +44,11 @@ class Reply:
             name, text = error.dbus_name, str(error)
         elif isinstance(error, DBusError):
             name, text = error.type, error.text
+        elif isinstance(error, OSError):
+            # The machine's: no descriptor is left, say.
+            text = error.strerror or "input/output error"
+            log.error("Cannot answer %s.%s: %s", self._message.interface, self._message.member, text)
+            name = IO_ERROR
         else:
             log.error("Internal error in %s.%s", self._message.interface, self._message.member, exc_info=error)
             name, text = INTERNAL_ERROR, "internal error"

@@ -152,16 +152,21 @@ def _send_spooled(configuration: Configuration, present: set[str], send: Send) -
     except OSError:
         # There was no service, or no disk.
         return
+
+    def report(name: str, error: VmcoreddError) -> None:
+        what = "left" if isinstance(error, WriteFailed) else "set aside"
+        send("problem", f"{what} in the spool: {name}: {error}")
+
     # Not locked: a service that cannot be reached may have it. A name is given to what is whole.
     spool = Spool(directory, system_page_size(), system_byteorder(), 0)
     try:
-        for spooled in spool.recover(
-            lambda name, error: send("problem", f"set aside in the spool: {name}: {error}")
-        ):
+        for spooled in spool.recover(report):
             if spooled.record.name not in present:
                 send_dump(send, spooled.record, spooled.note.note_size, spooled.note.fd)
                 present.add(spooled.record.name)
             os.close(spooled.note.fd)
+    except WriteFailed as error:
+        send("problem", str(error))
     finally:
         spool.close()
 

@@ -54,6 +54,10 @@ class CallbackCollector:
                 f"{one_line(error.text)}",
                 errno_of(error.name),
             ) from error
+        except OSError as error:
+            what = f"device dump {dump_name}: collector {self.description}"
+            reason = f"{what} cannot be given the buffer: {error.strerror}"
+            raise CollectorFailed(reason, error.errno or errno.EIO) from error
         close_fds(take_fds(reply))
         if reply.signature != "u":
             raise CollectorFailed(

@@ -7,7 +7,7 @@ import os
 
 from ..buffer import Buffer
 from ..errors import CollectorFailed
-from ..threads import run_alone
+from ..threads import run_with_duplicate
 from . import Collected
 
 EOF_GRACE = 1.0
@@ -17,15 +17,27 @@ EOF_GRACE = 1.0
 class DescriptorCollector:
     """Reads *fd*, which it owns, from its current position to its end."""
 
-    def __init__(self, fd: int, description: str) -> None:
+    def __init__(self, fd: int, description: str, problem: OSError | None = None) -> None:
+        """*problem* is why there is no *fd*."""
         self.description = description
         self.position = 0
         """Bytes that are in the buffer so far."""
         self._fd = fd
+        self._problem = problem
+
+    @classmethod
+    def duplicating(cls, fd: int, description: str) -> "DescriptorCollector":
+        """Return one with a descriptor of its own; where it cannot have one, collecting fails."""
+        try:
+            return cls(os.dup(fd), description)
+        except OSError as error:
+            return cls(-1, description, error)
 
     async def collect(self, dump_name: str, buffer: Buffer) -> Collected:
         """Read until the end, or until the buffer is full; then see whether there is more."""
         try:
+            if self._problem is not None:
+                raise self._problem
             size = await self._fill(buffer)
             return Collected(size, truncated=size == buffer.size and await self._has_more())
         except OSError as error:
@@ -47,14 +59,15 @@ class DescriptorCollector:
         try:
             async with asyncio.timeout(EOF_GRACE):
                 await readable(self._fd)
-                return bool(await run_alone(_read_one, os.dup(self._fd)))
+                return bool(await run_with_duplicate(os.read, self._fd, 1))
         except (TimeoutError, BlockingIOError):
             # A writer that sends just what it said and keeps the pipe open.
             return False
 
     def close(self) -> None:
         """Close the file descriptor."""
-        os.close(self._fd)
+        if self._fd >= 0:
+            os.close(self._fd)
 
 
 async def readable(fd: int) -> None:
@@ -70,13 +83,6 @@ async def readable(fd: int) -> None:
         await ready
     finally:
         loop.remove_reader(fd)
-
-
-def _read_one(source: int) -> bytes:
-    try:
-        return os.read(source, 1)
-    finally:
-        os.close(source)
 
 
 def _resolve(ready: "asyncio.Future[None]") -> None:

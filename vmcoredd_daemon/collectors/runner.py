@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from ..dumps import DumpList
-from ..errors import InvalidArgs, TimedOut, VmcoreddError
+from ..errors import CollectorFailed, InvalidArgs, TimedOut, VmcoreddError
 from ..threads import run_alone
 from . import one_line
 from .registry import Planned, Registered, find
@@ -75,22 +75,30 @@ class CollectorRunner:
 
 
 async def registered(directories: Sequence[Path], timeout: float) -> dict[str, Registered]:
-    """Return the registered collectors by name. Raises TimedOut when that takes more than *timeout* seconds."""
+    """Return the registered collectors by name. Raises CollectorFailed, or TimedOut after *timeout* seconds."""
     try:
         async with asyncio.timeout(timeout):
             return await run_alone(find, directories)
     except TimeoutError:
         raise TimedOut(f"the collectors could not be read within {timeout:g} s") from None
+    except OSError as error:
+        raise CollectorFailed(f"the collectors cannot be read: {error.strerror}") from error
 
 
 async def plan(collector: Registered, timeout: float | None, default_timeout: float) -> list[Planned]:
-    """Return the device dumps that *collector* would make now. Raises as :meth:`Registered.plan`, or TimedOut."""
+    """Return the device dumps that *collector* would make now.
+
+    Raises as :meth:`Registered.plan`, TimedOut or CollectorFailed.
+    """
     try:
         async with asyncio.timeout(default_timeout):
             return await run_alone(collector.plan, timeout, default_timeout)
     except TimeoutError:
         problem = f"did not say within {default_timeout:g} s which device dumps it would make"
         raise TimedOut(f"collector {one_line(collector.name)}: {problem}") from None
+    except OSError as error:
+        reason = f"collector {one_line(collector.name)}: cannot say what it would make: {error.strerror}"
+        raise CollectorFailed(reason) from error
 
 
 def _choose(known: dict[str, Registered], names: Collection[str]) -> list[Registered]:

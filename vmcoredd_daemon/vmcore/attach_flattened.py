@@ -8,6 +8,7 @@ from functools import partial
 
 from ..errors import WriteFailed
 from ..note import VMCOREDD_HEADER_SIZE, ByteOrder, pack_vmcoredd_header
+from .copy import sync
 from .formats import Notes, Vmcore, recognise
 from .image import Image, file_image
 from .layout import DeviceDumpNote
@@ -40,7 +41,7 @@ def attach(
             problems = attach_stream(source, new, ReadyNotes(dumps, replaced), path, file_image(fd, path))
         if problems:
             raise WriteFailed(f"{path}: cannot attach: {problems[0]}")
-        os.fsync(out)
+        sync(out)
         return _verify(out, path, dumps, kept)
 
     return replace_file(fd, path, write, committing)

@@ -111,11 +111,11 @@ def _write(
         if complete is not None and layout.last_dump is not None:
             pwrite(fd, complete(copy.report), layout.last_dump.offset + VMCOREDD_HEADER_SIZE)
         os.ftruncate(fd, end)
-        os.fsync(fd)
+        sync(fd)
         copy.report.altered = _verify(fd, layout, own)
         if not copy.report.left_out:
             os.rename(incomplete, name, src_dir_fd=parent, dst_dir_fd=parent)
-        _sync_names(parent)
+        sync(parent)
     except BaseException:
         with suppress(FileNotFoundError):
             os.unlink(incomplete, dir_fd=parent)
@@ -254,16 +254,17 @@ def sync_directory(path: Path) -> None:
     """Make the names in a directory durable. Raises OSError."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        _sync_names(fd)
+        sync(fd)
     finally:
         os.close(fd)
 
 
-def _sync_names(fd: int) -> None:
+def sync(fd: int) -> None:
+    """Make a file, or the names in a directory, durable, where the file system has a way. Raises OSError."""
     try:
         os.fsync(fd)
     except OSError as error:
-        # Directories of some file systems, of the network above all, know no fsync(2). The vmcore is there.
+        # Some file systems, of the network above all, know no fsync(2), most often of directories.
         if error.errno != errno.EINVAL:
             raise
 

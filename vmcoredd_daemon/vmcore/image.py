@@ -63,7 +63,16 @@ def file_image(fd: int, path: str) -> Image:
     except OSError as error:
         reason = os.strerror(error.errno or errno.EIO)
         raise InvalidVmcore(f"{path}: cannot tell its size: {reason}") from error
-    return Image(partial(os.pread, fd), size, path)
+    return Image(partial(pread, fd), size, path)
+
+
+def pread(fd: int, size: int, offset: int) -> bytes:
+    """Read *size* bytes at *offset*, fewer only at the end of the file. Raises OSError."""
+    data = os.pread(fd, size, offset)
+    # A network, or a signal, may cut a read short.
+    while data and len(data) < size and (more := os.pread(fd, size - len(data), offset + len(data))):
+        data += more
+    return data
 
 
 class _Raw(io.RawIOBase):

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
-from .copy import sync_directory
+from .copy import sync, sync_directory
 
 _T = TypeVar("_T")
 
@@ -26,7 +26,7 @@ def replace_file(fd: int, path: str, write: Callable[[int], _T], committing: Cal
     try:
         result = write(out)
         _take_metadata(fd, out)
-        os.fsync(out)
+        sync(out)
         committing()
         os.rename(temporary, target)
     except BaseException:

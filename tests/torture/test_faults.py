@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Some of the failures that ``make torture`` injects: at least one for each fault that was found by them."""
+
+import itertools
+import re
+from errno import EAGAIN, EINVAL, EIO, EMFILE
+
+import pytest
+
+from tests.tools import require
+from tests.torture.faults import bench, cases
+from tests.torture.rig import Mode
+
+NOTE = r"SPOOL/\S+/#"
+Chosen = tuple[str, Mode, int, str]
+"""The call, what happens to it, and what the caller is answered."""
+
+ADD: list[Chosen] = [
+    (
+        "fcntl ?$",
+        Mode.FAIL,
+        EMFILE,
+        "CollectorFailed: device dump new-1-c9000: cannot read its data: Too many open files",
+    ),
+    ("pthread_create ?$", Mode.FAIL, EAGAIN, "CollectorFailed: device dump new-1-c9000: cannot read its data"),
+    (f"stat {NOTE}", Mode.FAIL, EIO, "WriteFailed: new-1-c9000: the spool cannot keep it: Input/output error"),
+    (f"fsync {NOTE}", Mode.FAIL, EINVAL, "done"),
+    ("link SPOOL", Mode.KILL_AFTER, 0, "killed"),
+]
+WRITE: list[Chosen] = [
+    (f"read {NOTE}", Mode.FAIL, EIO, "done"),
+    (r"mkdir /target/[^./]+$", Mode.FAIL, EINVAL, "done"),
+    ("rename .*/vmcore$", Mode.KILL, 0, "killed"),
+]
+REMOVE: list[Chosen] = [(r"fsync SPOOL/\S+$", Mode.FAIL, EIO, "done")]
+OPEN: list[Chosen] = [("fcntl ?$", Mode.FAIL, EMFILE, "refused: org.freedesktop.DBus.Error.IOError: Too many")]
+CALLBACK: list[Chosen] = [("fcntl ?$", Mode.FAIL, EMFILE, "cannot be given the buffer: Too many open files")]
+STOP: list[Chosen] = [("pthread_create ?$", Mode.FAIL, EAGAIN, "exit status 0")]
+START: list[Chosen] = [
+    (r"read SPOOL/\S+/000001.note", Mode.FAIL, EIO, "starts"),
+    (r"read SPOOL/\S+/000001.note", Mode.SHORT, 0, "starts"),
+    (r"readdir SPOOL/\S+$", Mode.FAIL, EIO, "starts, device dumps are kept in memory"),
+]
+
+
+async def test_steps_that_make_it_durable() -> None:
+    """What a power cut leaves follows from the order: data, then name, then the directory, then the answer."""
+    require("dbus-daemon", "gcc")
+    spool = r"/target/\.vmcoredd-spool/[^/]+"
+    crash = r"/target/[^./]+"
+    async with bench() as one:
+        add, stop = await one.count("add file"), await one.count("stop")
+    in_order(add, rf"write {spool}/#", rf"fsync {spool}/#", rf"link {spool}/\d+\.note", rf"fsync {spool}$")
+    parts = [rf"write {crash}/vmcore-incomplete", rf"fsync {crash}/vmcore-incomplete", rf"rename {crash}/vmcore$"]
+    in_order(stop, *parts, rf"fsync {crash}$", rf"unlink {spool}/\d+\.note")
+
+
+def in_order(steps: list[str], *patterns: str) -> None:
+    """See that the last step of each pattern comes before the first of the next."""
+    found = [[number for number, step in enumerate(steps) if re.match(pattern, step)] for pattern in patterns]
+    assert all(found)
+    assert all(before[-1] < after[0] for before, after in itertools.pairwise(found))
+
+
+@pytest.mark.parametrize(
+    ("scenario", "chosen"),
+    [
+        ("add file", ADD),
+        ("add callback", CALLBACK),
+        ("open", OPEN),
+        ("write", WRITE),
+        ("remove", REMOVE),
+        ("stop", STOP),
+        ("start", START),
+    ],
+)
+async def test_failures(scenario: str, chosen: list[Chosen]) -> None:
+    require("dbus-daemon", "gcc")
+    async with bench() as one:
+        possible = list(cases(scenario, await one.count(scenario)))
+        for call, mode, error, answer in chosen:
+            pattern = call.replace("SPOOL", r"/target/\.vmcoredd-spool")
+            case = next(
+                case
+                for case in possible
+                if re.match(pattern, case.call) and case.mode is mode and case.error == error and not case.lasting
+            )
+            outcome = await one.run(case)
+            assert outcome.problems == [], f"{outcome.line()}\n{outcome.log}"
+            assert answer in outcome.answer, outcome.line()
+            assert outcome.hit

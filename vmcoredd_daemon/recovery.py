@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What an earlier daemon has left in the spool: device dumps that are whole are taken back, others set aside.
+
+Whatever is under the name of a note was linked when it was whole and on disk; it is not believed, but read again.
+"""
+
+import errno
+import os
+from collections.abc import Callable, Container, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from .device_dump import State
+from .errors import InvalidVmcore, VmcoreddError, WriteFailed
+from .manifest import MAX_SIZE, ManifestDump, load_dump
+from .note import (
+    NT_VMCOREDD,
+    VMCOREDD_HEADER_SIZE,
+    ByteOrder,
+    check_dump_name,
+    note_size,
+    pack_vmcoredd_header,
+    walk_notes,
+)
+from .vmcore.image import pread
+from .vmcore.layout import DeviceDumpNote
+from .vmcore.verify import sha256
+
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+Report = Callable[[str, VmcoreddError], None]
+"""Is told the name of a file, and why it is not taken."""
+
+_NO_FILE = {errno.ELOOP, errno.EISDIR, errno.ESPIPE, errno.ENXIO}
+"""Errors of what the spool has not made."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpooledDump:
+    """A complete device dump in the spool."""
+
+    number: int
+    record: ManifestDump
+    note: DeviceDumpNote
+
+
+def recover(directory: int, page_size: int, byteorder: ByteOrder, report: Report) -> Iterator[SpooledDump]:
+    """Yield the device dumps in *directory*, in their order. Blocks. Raises WriteFailed when it cannot be listed.
+
+    What is not whole is set aside under the name ``*.damaged``; what cannot be read, and may be another time,
+    stays, and is reported as WriteFailed.
+    """
+    try:
+        names = sorted((name for name in os.listdir(directory) if name.endswith(".note")), reverse=True)
+    except OSError as error:
+        raise WriteFailed(f"cannot list the spool: {error.strerror}") from error
+    found: dict[str, SpooledDump] = {}
+    for name in names:
+        try:
+            spooled = _open_note(directory, name, found, page_size, byteorder)
+        except WriteFailed as error:
+            report(name, error)
+        except VmcoreddError as error:
+            report(name, _set_aside(directory, name, error))
+        else:
+            found[spooled.record.name] = spooled
+    yield from reversed(found.values())
+
+
+def _open_note(
+    directory: int, name: str, found: Container[str], page_size: int, byteorder: ByteOrder
+) -> SpooledDump:
+    number = name.removesuffix(".note")
+    if not (number.isascii() and number.isdecimal() and name == note_name(int(number))):
+        raise InvalidVmcore("is not a name that the spool gives")
+    fd = -1
+    try:
+        # O_NONBLOCK: nobody need be at the other end of what is no file.
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        fd = os.open(name, flags, dir_fd=directory)
+        spooled = SpooledDump(int(number), *_load(fd, page_size, byteorder))
+        if spooled.record.name in found:
+            # One that failed at the very end, and was added again.
+            raise InvalidVmcore(f"there is a later device dump {spooled.record.name}")
+        return spooled
+    except BaseException as error:
+        if fd >= 0:
+            os.close(fd)
+        if isinstance(error, OSError):
+            kind = InvalidVmcore if error.errno in _NO_FILE else WriteFailed
+            raise kind(f"cannot be {'opened' if fd < 0 else 'read'}: {error.strerror}") from error
+        if isinstance(error, MemoryError):
+            raise WriteFailed("cannot be read: no memory is left") from error
+        raise
+
+
+def _load(fd: int, page_size: int, byteorder: ByteOrder) -> tuple[ManifestDump, DeviceDumpNote]:
+    header = next(walk_notes(partial(pread, fd), 0, os.fstat(fd).st_size, byteorder), None)
+    if header is None or header.n_type != NT_VMCOREDD:
+        raise InvalidVmcore("does not begin with an NT_VMCOREDD note")
+    record = load_dump(pread(fd, MAX_SIZE, header.end))
+    check_dump_name(record.name)
+    if record.state not in {State.COMPLETE, State.TRUNCATED} or not 0 <= record.size <= record.limit:
+        raise InvalidVmcore(f"device dump {record.name} has a description that is not one of the spool")
+    size = note_size(record.limit, page_size)
+    if pread(fd, VMCOREDD_HEADER_SIZE, 0) != pack_vmcoredd_header(record.name.encode("ascii"), size, byteorder):
+        raise InvalidVmcore(f"device dump {record.name} has a header that does not fit its description")
+    if sha256(fd, header.data_offset, record.size) != record.sha256:
+        raise InvalidVmcore(f"device dump {record.name} does not have its SHA-256 any more")
+    return record, DeviceDumpNote(record.name, fd, size, record.size, record.sha256)
+
+
+def left_by_other_boots(path: Path) -> list[Path]:
+    """Return the directories in the spool *path* whose device dumps no vmcore has taken. Blocks.
+
+    Directories of other boots that hold nothing are removed. Raises WriteFailed.
+    """
+    left = []
+    try:
+        boot = boot_id()
+        for directory in sorted(path.iterdir()):
+            if directory.name == boot or not directory.is_dir():
+                continue
+            try:
+                directory.rmdir()
+            except OSError:
+                left.append(directory)
+    except OSError as error:
+        raise WriteFailed(f"{path}: cannot look for device dumps of other boots: {error.strerror}") from error
+    return left
+
+
+def note_name(number: int) -> str:
+    """Return the name of the file of device dump *number*."""
+    return f"{number:06}.note"
+
+
+def boot_id() -> str:
+    """Return what the kernel calls this boot. Raises OSError."""
+    return BOOT_ID.read_text(encoding="ascii").strip()
+
+
+def last_number(directory: int) -> int:
+    """Return the highest number of a file in *directory*, damaged ones included, or 0. Raises OSError."""
+    numbers = (name.split(".")[0] for name in os.listdir(directory))
+    return max((int(number) for number in numbers if number.isdecimal()), default=0)
+
+
+def _set_aside(directory: int, name: str, error: VmcoreddError) -> VmcoreddError:
+    """Rename what is damaged; return *error*, or one that says that this failed, too."""
+    try:
+        os.rename(name, f"{name}.damaged", src_dir_fd=directory, dst_dir_fd=directory)
+    except OSError as failure:
+        return WriteFailed(f"{error}; cannot be set aside: {failure.strerror}")
+    return error
