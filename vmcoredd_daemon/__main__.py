@@ -4,18 +4,14 @@
 import argparse
 import asyncio
 import sys
-from collections.abc import Coroutine, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
 
 from . import __version__
 from .config import Configuration, load
 from .errors import VmcoreddError
 from .journal import logging_started, save_journal
-
-_T = TypeVar("_T")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -26,6 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with logging_started():
             from .collectors.settings import directories
             from .daemon import Daemon
+            from .threads import Loop
 
             daemon = Daemon(
                 configuration,
@@ -33,24 +30,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 use_bus=not options.no_bus,
                 collectors=directories(options.config),
             )
-            outcome = _run(daemon.run())
+            with asyncio.Runner(loop_factory=Loop) as runner:
+                outcome = runner.run(daemon.run())
         if outcome.directory is not None:
             save_journal(outcome.directory)
         return 0 if outcome.whole else 1
     except VmcoreddError as error:
         print(f"vmcoredd-daemon: {error}", file=sys.stderr)
         return 1
-
-
-def _run(daemon: Coroutine[Any, Any, _T]) -> _T:
-    """Do as asyncio.run(), but keep the result whatever happens at the end."""
-    runner = asyncio.Runner()
-    try:
-        return runner.run(daemon)
-    finally:
-        # It waits for the executor in a thread, which may not start; the interpreter waits for it all the same.
-        with suppress(RuntimeError):
-            runner.close()
 
 
 def _configuration(options: argparse.Namespace) -> Configuration:

@@ -25,6 +25,16 @@ EXECUTOR_THREADS = 8
 """For calls that end: of the spool and the writer."""
 
 
+class Loop(asyncio.SelectorEventLoop):
+    """An event loop that ends without one more thread."""
+
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:
+        """Leave it to the interpreter to wait for the executor's threads, at its end.
+
+        asyncio starts a thread that waits for them: where it has no memory to begin with, that takes for ever.
+        """
+
+
 def started_executor() -> ThreadPoolExecutor:
     """Return an executor whose threads run already. Blocks. Raises VmcoreddError when there can be none.
 

@@ -161,7 +161,7 @@ def _write_or_fall_back(job: Job) -> Written:
     except (InvalidVmcore, WriteFailed) as error:
         reason = str(error)
     except MemoryError:
-        reason = "no memory is left"
+        reason = f"{job.source}: no memory is left to copy it"
     record(Event.SOURCE_UNREADABLE, logging.ERROR, reason, source=job.source)
     return write_device_dumps(job, reason)
 

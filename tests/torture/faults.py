@@ -14,6 +14,7 @@ import random
 import re
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -203,7 +204,7 @@ class Run:
             try:
                 await self._fail()
                 await self._judge()
-            except (Lost, RuntimeError, TimeoutError) as error:
+            except (Lost, RuntimeError, TimeoutError, subprocess.TimeoutExpired) as error:
                 self._outcome.problems.append(f"{type(error).__name__}: {str(error).partition(chr(10))[0]}")
         self._name_hit()
         self._outcome.log = self._service.log()
