@@ -7,8 +7,8 @@ import signal
 from .. import __version__
 from ..vmcore.attach_files import attach_files
 from . import SUCCESS, UsageError
+from .console import complain
 from .named_files import named_files
-from .table import complain
 
 
 def run(options: argparse.Namespace) -> int:
@@ -32,5 +32,6 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _ignore_interrupts() -> None:
-    # Until here Ctrl-C leaves the vmcore as it was; what is left to do takes a moment, and then it is attached.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Until here a signal leaves the vmcore as it was; what is left to do takes a moment, and then it is attached.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)

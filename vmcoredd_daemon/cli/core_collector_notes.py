@@ -13,9 +13,9 @@ from ..manifest_note import manifest_note
 from ..note import system_byteorder, system_page_size
 from ..vmcore.attach import attach
 from ..vmcore.layout import MAX_DEVICE_DUMPS, DeviceDumpNote
+from .console import complain
 from .gather import TIMEOUT, Gathered, Wanted, failure, gather
 from .makedumpfile_options import OWN_PREFIX, Call
-from .table import complain
 
 _MAX_TIMEOUT = 3600
 

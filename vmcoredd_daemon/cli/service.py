@@ -10,11 +10,13 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import asdict
 from pathlib import PurePath
 
-from ..client import Client, DumpInfo, Status
+from ..client import Client, Status
 from ..device_dump import State
 from ..errors import InvalidArgs, VmcoreddError
 from . import FAILURE, SUCCESS, UsageError
-from .table import Cell, complain, fields, show, show_json, table
+from .console import complain, show
+from .dump_table import dump_table
+from .view import View
 
 
 def run(options: argparse.Namespace) -> int:
@@ -97,41 +99,36 @@ async def _warn_if_truncated(client: Client, path: str, source: str) -> None:
 async def _list(options: argparse.Namespace) -> int:
     async with _client(options) as client:
         dumps = await client.list_dumps()
-    if options.json:
-        show_json([asdict(dump) for dump in dumps])
+    view = View.of(options)
+    if view.as_json:
+        view.show_json([asdict(dump) for dump in dumps])
     else:
-        show(_table(dumps))
+        view.show(dump_table(view, [asdict(dump) for dump in dumps]))
     return SUCCESS
-
-
-def _table(dumps: list[DumpInfo]) -> str:
-    header = ["NAME", "STATE", "SIZE", "COLLECTOR", "ERROR"]
-    # Without a failure the last column would be empty.
-    columns = 5 if any(dump.error for dump in dumps) else 4
-    rows: list[list[Cell]] = [[dump.name, dump.state, dump.size, dump.collector, dump.error] for dump in dumps]
-    return table(header[:columns], [row[:columns] for row in rows])
 
 
 async def _status(options: argparse.Namespace) -> int:
     async with _client(options) as client:
         status = await client.status()
-    if options.json:
-        show_json(asdict(status))
+    view = View.of(options)
+    if view.as_json:
+        view.show_json(asdict(status))
     else:
-        show(_fields(status))
+        view.show(_fields(view, status))
     return SUCCESS
 
 
-def _fields(status: Status) -> str:
-    return fields(
+def _fields(view: View, status: Status) -> str:
+    done, total = view.size(status.bytes_done), view.size(status.bytes_total)
+    return view.fields(
         {
             "Version": status.version,
             "State": status.state,
             "Source": status.source,
             "Vmcore": status.vmcore_path or None,
-            "Device dumps": f"{status.device_dumps}, {status.device_dump_bytes} bytes",
-            "Progress": f"{status.bytes_done} of {status.bytes_total} bytes" if status.bytes_total else None,
-        }
+            "Device dumps": f"{status.device_dumps}, {view.size(status.device_dump_bytes)}",
+            "Progress": f"{done} of {total}" if status.bytes_total else None,
+        }.items()
     )
 
 
