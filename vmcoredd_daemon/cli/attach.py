@@ -9,6 +9,7 @@ from ..vmcore.attach_files import attach_files
 from . import SUCCESS, UsageError
 from .console import complain
 from .named_files import named_files
+from .progress import steps
 
 
 def run(options: argparse.Namespace) -> int:
@@ -23,7 +24,8 @@ def run(options: argparse.Namespace) -> int:
     files = named_files(dumps)
     if sum(file.path == "-" for file in files) > 1:
         raise UsageError("standard input can be one device dump only")
-    attached = attach_files(vmcore, files, f"vmcoredd {__version__}", _ignore_interrupts)
+    with steps() as step:
+        attached = attach_files(vmcore, files, f"vmcoredd {__version__}", _ignore_interrupts, step)
     for warning in attached.warnings:
         complain(f"{vmcore}: {warning}")
     for name in attached.altered:

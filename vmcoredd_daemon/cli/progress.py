@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Protocol
 
+from ..vmcore.step import Step
 from .console import complain, printable
 from .view import human_size
 
@@ -37,6 +38,14 @@ class Progress(Protocol):
         """Say that *done* of *total* bytes are done, 0 where the total is not known."""
 
 
+def wanted() -> bool:
+    """Tell whether standard error is somewhere to show it."""
+    try:
+        return sys.stderr is not None and sys.stderr.isatty()
+    except ValueError:
+        return False
+
+
 @contextmanager
 def progress(what: str, total: int = 0) -> Iterator[Progress]:
     """Show how *what* goes on while the context lasts; *total* bytes are to be done, 0: nobody knows."""
@@ -47,14 +56,32 @@ def progress(what: str, total: int = 0) -> Iterator[Progress]:
         shown.close()
 
 
-def _choose(what: str, total: int) -> "_Silent":
+@contextmanager
+def steps() -> Iterator[Step]:
+    """Provide a function that shows one step after the other while the context lasts."""
+    shown, current = _Silent(), ""
+
+    def step(what: str, total: int, size: int) -> None:
+        nonlocal shown, current
+        if what != current:
+            shown.close()
+            shown, current = _choose(printable(what), total), what
+        shown.advance(size)
+
     try:
-        if sys.stderr is None or not sys.stderr.isatty():
-            return _Silent()
-        dumb = os.environ.get("TERM", "dumb") in {"", "dumb"} or os.ttyname(sys.stderr.fileno()) == "/dev/console"
-    except (OSError, ValueError):
+        yield step
+    finally:
+        shown.close()
+
+
+def _choose(what: str, total: int) -> "_Silent":
+    if not wanted():
         return _Silent()
-    if dumb:
+    try:
+        console = os.ttyname(sys.stderr.fileno()) == "/dev/console"
+    except OSError:
+        console = False
+    if console or os.environ.get("TERM", "dumb") in {"", "dumb"}:
         return Text(what, total, complain, _LINE_INTERVAL)
     try:
         # Whatever a module of ours imports by its plain name gets into the initramfs, which needs no bar.
