@@ -8,7 +8,7 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -114,6 +114,7 @@ async def _to_directory(options: argparse.Namespace) -> int:
 @contextmanager
 def temporary_spool(directory: Path) -> Iterator[Spool]:
     """Provide a spool in *directory*, or in memory, that leaves nothing behind. Raises WriteFailed."""
+    new = not directory.exists()
     try:
         directory.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=".vmcoredd-", dir=directory))
@@ -131,6 +132,10 @@ def temporary_spool(directory: Path) -> Iterator[Spool]:
             spool.close()
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        if new:
+            # Where nothing came of it, nothing is left; otherwise there are files.
+            with suppress(OSError):
+                directory.rmdir()
 
 
 def _save(dump: DeviceDump, directory: Path) -> Entry:
