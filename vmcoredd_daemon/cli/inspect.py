@@ -125,14 +125,14 @@ def _tables(view: View, found: Inspection) -> str:
     text = ""
     if found.device_dumps:
         header = ["INDEX", "NAME", "SIZE", "CHECKSUM", "COLLECTOR", "TIME"]
-        text += "\n" + view.table(header, map(_row, found.device_dumps), shrink=("NAME", "COLLECTOR"))
+        text += "\n" + view.table(header, map(_row, found.device_dumps), shrink=("COLLECTOR", "NAME"))
     if found.failures:
         failed: list[list[Cell]] = [
             [failure.name, failure.collector, failure.message, utc(failure.time_usec)]
             for failure in found.failures
         ]
         header = ["FAILED", "COLLECTOR", "MESSAGE", "TIME"]
-        text += "\n" + view.table(header, failed, shrink=("FAILED", "COLLECTOR", "MESSAGE"))
+        text += "\n" + view.table(header, failed, shrink=("COLLECTOR", "MESSAGE", "FAILED"))
     return text
 
 

@@ -61,7 +61,7 @@ async def _list(options: argparse.Namespace) -> int:
         for dump in entry["device_dumps"] or [{"name": None, "size": None}]:
             size = None if dump["size"] is None else Size(dump["size"])
             rows.append([entry["name"], dump["name"], size, runs])
-    view.show(view.table(["COLLECTOR", "NAME", "SIZE", "RUNS"], rows, shrink=("NAME", "RUNS")))
+    view.show(view.table(["COLLECTOR", "NAME", "SIZE", "RUNS"], rows, shrink=("RUNS", "NAME")))
     return SUCCESS
 
 

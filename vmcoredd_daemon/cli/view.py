@@ -79,7 +79,7 @@ class View:
     def table(self, header: Sequence[str], rows: Iterable[Sequence[Cell]], shrink: Sequence[str] = ()) -> str:
         """Return an aligned table: a column of numbers to the right, any other to the left.
 
-        Where it is too wide for the terminal, the columns *shrink* are ellipsized.
+        Where it is too wide for the terminal, the columns *shrink* are ellipsized, one after the other.
         """
         cells = [list(row) for row in rows]
         columns = range(len(header))
@@ -87,7 +87,7 @@ class View:
         numbers = [bool(kind & {int, Size}) and kind <= {int, Size, type(None)} for kind in kinds]
         texts = [list(header), *([self._text(cell) for cell in row] for row in cells)]
         widths = [max(len(row[i]) for row in texts) for i in columns]
-        self._shrink(widths, [i for i in columns if header[i] in shrink])
+        self._shrink(widths, [header.index(name) for name in shrink if name in header])
         styles = [[_UNDERLINE] * len(header), *([_style(cell) for cell in row] for row in cells)]
         lines = []
         for row, style in zip(texts, styles, strict=True):
@@ -134,11 +134,12 @@ class View:
         return printable(str(cell))
 
     def _shrink(self, widths: list[int], candidates: Sequence[int]) -> None:
-        while self.width is not None and sum(widths) + 2 * (len(widths) - 1) > self.width:
-            widest = max(candidates, key=widths.__getitem__, default=None)
-            if widest is None or widths[widest] <= _MIN_WIDTH:
-                return
-            widths[widest] -= 1
+        width = self.width
+        if width is None:
+            return
+        for i in candidates:
+            excess = max(0, sum(widths) + 2 * (len(widths) - 1) - width)
+            widths[i] = min(widths[i], max(_MIN_WIDTH, widths[i] - excess))
 
 
 def is_terminal() -> bool:
