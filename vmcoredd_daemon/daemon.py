@@ -45,6 +45,8 @@ STALL_TIMEOUT = 300.0
 STATUS_INTERVAL = 1.0
 """Seconds between two status lines."""
 
+_TAKING = "STATUS=Taking device dumps"
+
 log = logging.getLogger(__name__)
 
 
@@ -104,8 +106,8 @@ class Daemon:
         try:
             await self._wait_for_bus()
             record(Event.STARTED, logging.INFO, "Taking device dumps", source=writer.source)
-            notify("READY=1\nSTATUS=Taking device dumps")
-            await self._stop.wait()
+            notify(f"READY=1\n{_TAKING}")
+            await self._until_stopped(writer)
             notify("STOPPING=1")
             notify("STATUS=Waiting for collectors")
             # Its deadline is its own, so it is given time as long as it takes.
@@ -126,6 +128,15 @@ class Daemon:
             await asyncio.to_thread(dumps.close)
             spool.close()
             record(Event.STOPPED, logging.INFO, "Stopped")
+
+    async def _until_stopped(self, writer: VmcoreWriter) -> None:
+        """Wait, and tell the service manager how far a vmcore is that somebody has asked for."""
+        stopped = asyncio.create_task(self._stop.wait())
+        was_writing = False
+        while not (await asyncio.wait([stopped], timeout=STATUS_INTERVAL))[0]:
+            if writer.writing or was_writing:
+                notify(_writing(writer) if writer.writing else _TAKING)
+            was_writing = writer.writing
 
     def _open_spool(self) -> tuple[Spool, Recovered]:
         path, page_size, byteorder = self._configuration.spool_directory, system_page_size(), system_byteorder()
@@ -239,8 +250,7 @@ async def _write(dumps: DumpList, writer: VmcoreWriter) -> bool:
     """Write the vmcore unless that is done; return whether it is whole."""
 
     def progress() -> int:
-        percent = 100 * writer.progress.done // max(writer.progress.total, 1)
-        notify(f"STATUS=Writing the vmcore: {percent} % of {writer.progress.total} bytes")
+        notify(_writing(writer))
         # Which pages are left out is found before anything is copied: minutes, where memory has terabytes.
         return writer.progress.steps
 
@@ -252,6 +262,11 @@ async def _write(dumps: DumpList, writer: VmcoreWriter) -> bool:
         log.error("%s", error)
         return False
     return whole
+
+
+def _writing(writer: VmcoreWriter) -> str:
+    percent = 100 * writer.progress.done // max(writer.progress.total, 1)
+    return f"STATUS=Writing the vmcore: {percent} % of {writer.progress.total} bytes"
 
 
 async def _extend(work: Coroutine[Any, Any, _T], progress: Callable[[], int]) -> _T:

@@ -6,7 +6,8 @@ import subprocess
 import sys
 from typing import Any
 
-VMCOREDD = [sys.executable, "-X", "dev", "-m", "vmcoredd_daemon.cli"]
+# Warnings of what is not closed, but not asyncio's of what took long: on a loaded machine everything does.
+VMCOREDD = [sys.executable, "-W", "default", "-m", "vmcoredd_daemon.cli"]
 
 
 def run(*arguments: object, **options: Any) -> "subprocess.CompletedProcess[Any]":

@@ -16,6 +16,7 @@ import pytest
 from tests.cli import VMCOREDD, run
 from tests.service import Service
 from vmcoredd_daemon import __version__
+from vmcoredd_daemon.cli.view import human_size
 
 Vmcoredd = Callable[..., "subprocess.CompletedProcess[Any]"]
 
@@ -75,7 +76,7 @@ def test_add_file_and_list_it(vmcoredd: Vmcoredd, data: Path) -> None:
     }
     table = ok(vmcoredd("list")).splitlines()
     assert table[0].split() == ["NAME", "STATE", "SIZE", "COLLECTOR"]
-    assert table[1].split()[:3] == ["nic0", "complete", "20"]
+    assert table[1].split()[:3] == ["nic0", "complete", "20B"]
 
 
 def test_nothing_to_list(vmcoredd: Vmcoredd) -> None:
@@ -224,9 +225,10 @@ def test_status_and_write(vmcoredd: Vmcoredd, daemon: Service, data: Path, sourc
         "       State: ready",
         f"      Source: {source_vmcore}",
         f"      Vmcore: {daemon.vmcore()}",
-        "Device dumps: 1, 4096 bytes",
-        f"    Progress: {after['bytes_done']} of {after['bytes_total']} bytes",
+        "Device dumps: 1, 4.0K",
+        f"    Progress: {human_size(after['bytes_done'])} of {human_size(after['bytes_total'])}",
     ]
+    assert f"    Progress: {after['bytes_done']} bytes of" in ok(vmcoredd("status", "--bytes"))
 
 
 def test_write_without_the_memory_is_a_failure(

@@ -7,8 +7,9 @@ import signal
 from .. import __version__
 from ..vmcore.attach_files import attach_files
 from . import SUCCESS, UsageError
+from .console import complain
 from .named_files import named_files
-from .table import complain
+from .progress import steps
 
 
 def run(options: argparse.Namespace) -> int:
@@ -23,7 +24,8 @@ def run(options: argparse.Namespace) -> int:
     files = named_files(dumps)
     if sum(file.path == "-" for file in files) > 1:
         raise UsageError("standard input can be one device dump only")
-    attached = attach_files(vmcore, files, f"vmcoredd {__version__}", _ignore_interrupts)
+    with steps() as step:
+        attached = attach_files(vmcore, files, f"vmcoredd {__version__}", _ignore_interrupts, step)
     for warning in attached.warnings:
         complain(f"{vmcore}: {warning}")
     for name in attached.altered:
@@ -32,5 +34,6 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _ignore_interrupts() -> None:
-    # Until here Ctrl-C leaves the vmcore as it was; what is left to do takes a moment, and then it is attached.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Until here a signal leaves the vmcore as it was; what is left to do takes a moment, and then it is attached.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)

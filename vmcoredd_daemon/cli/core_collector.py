@@ -16,8 +16,8 @@ from types import FrameType
 from typing import NoReturn
 
 from ..errors import VmcoreddError
+from .console import complain
 from .makedumpfile_options import OWN_PREFIX, Call, parse
-from .table import complain
 
 NOT_FOUND, NOT_EXECUTABLE = 127, 126
 """What a shell reports for a program that is not there, or is none."""

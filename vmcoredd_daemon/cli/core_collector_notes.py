@@ -3,8 +3,9 @@
 
 import os
 import re
-from collections.abc import Sequence
-from contextlib import ExitStack
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from ..errors import QuotaExceeded
@@ -13,9 +14,10 @@ from ..manifest_note import manifest_note
 from ..note import system_byteorder, system_page_size
 from ..vmcore.attach import attach
 from ..vmcore.layout import MAX_DEVICE_DUMPS, DeviceDumpNote
+from ..vmcore.step import Step, ignore_steps
+from .console import complain
 from .gather import TIMEOUT, Gathered, Wanted, failure, gather
 from .makedumpfile_options import OWN_PREFIX, Call
-from .table import complain
 
 _MAX_TIMEOUT = 3600
 
@@ -49,12 +51,24 @@ def attach_to_file(call: Call, path: str, status: int) -> None:
         with ExitStack() as stack:
             note = manifest_note(gathered.snapshot, source, system_page_size(), system_byteorder())
             notes: Sequence[DeviceDumpNote] = [*gathered.notes, stack.enter_context(note)[0]]
-            attached = attach(path, notes)
+            attached = attach(path, notes, stack.enter_context(_steps()))
         for name in attached.altered:
             complain(f"{path}: device dump {name} was altered after it was taken")
         tell(gathered, path)
     finally:
         gathered.close()
+
+
+@contextmanager
+def _steps() -> Iterator[Step]:
+    """Provide what shows how far the attach is, where there is a terminal or a console: it takes memory."""
+    if sys.stderr is None or not sys.stderr.isatty():
+        yield ignore_steps
+        return
+    from .progress import steps
+
+    with steps() as step:
+        yield step
 
 
 def keep_first(gathered: Gathered, count: int) -> None:

@@ -14,11 +14,11 @@ from ..vmcore.named_file import OpenFile
 from ..vmcore.note_area import BLOCK_SIZE
 from ..vmcore.stream import attach_stream
 from . import FAILURE
+from .console import complain
 from .core_collector import finish, missing, reason, start
 from .core_collector_notes import keep_first, tell
 from .gather import Gathered
 from .makedumpfile_options import Call
-from .table import complain
 
 _STDOUT, _NAME = 1, "standard output"
 

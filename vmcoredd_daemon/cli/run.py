@@ -8,7 +8,7 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,10 @@ from ..errors import VmcoreddError, WriteFailed
 from ..note import VMCOREDD_HEADER_SIZE, system_byteorder, system_page_size
 from ..spool import Spool
 from . import FAILURE, SUCCESS
-from .table import Cell, complain, show, show_json, table
+from .console import complain
+from .dump_table import dump_table
+from .named_files import file_name
+from .view import Cell, Size, View
 
 Entry = dict[str, Any]
 """One object of the JSON that is printed."""
@@ -48,15 +51,17 @@ async def _list(options: argparse.Namespace) -> int:
     timeout = load(options.config).collector_timeout
     known = await registered(directories(options.config), timeout)
     entries = await asyncio.gather(*(_entry(collector, timeout) for collector in known.values()))
-    if options.json:
-        show_json(entries)
+    view = View.of(options)
+    if view.as_json:
+        view.show_json(entries)
         return SUCCESS
     rows: list[list[Cell]] = []
     for entry in entries:
         runs = entry["reason"] or "yes"
         for dump in entry["device_dumps"] or [{"name": None, "size": None}]:
-            rows.append([entry["name"], dump["name"], dump["size"], runs])
-    show(table(["COLLECTOR", "NAME", "SIZE", "RUNS"], rows))
+            size = None if dump["size"] is None else Size(dump["size"])
+            rows.append([entry["name"], dump["name"], size, runs])
+    view.show(view.table(["COLLECTOR", "NAME", "SIZE", "RUNS"], rows, shrink=("RUNS", "NAME")))
     return SUCCESS
 
 
@@ -83,7 +88,7 @@ async def _in_service(options: argparse.Namespace) -> int:
         dumps = [asdict(dump) for dump in await client.list_dumps() if dump.path in paths]
     finally:
         await client.close()
-    return _report(dumps, as_json=options.json)
+    return _report(dumps, View.of(options))
 
 
 async def _to_directory(options: argparse.Namespace) -> int:
@@ -103,12 +108,13 @@ async def _to_directory(options: argparse.Namespace) -> int:
         finally:
             await dumps.drain(0)
             dumps.close()
-    return _report(entries, as_json=options.json)
+    return _report(entries, View.of(options))
 
 
 @contextmanager
 def temporary_spool(directory: Path) -> Iterator[Spool]:
     """Provide a spool in *directory*, or in memory, that leaves nothing behind. Raises WriteFailed."""
+    new = not directory.exists()
     try:
         directory.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=".vmcoredd-", dir=directory))
@@ -126,24 +132,22 @@ def temporary_spool(directory: Path) -> Iterator[Spool]:
             spool.close()
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        if new:
+            # Where nothing came of it, nothing is left; otherwise there are files.
+            with suppress(OSError):
+                directory.rmdir()
 
 
 def _save(dump: DeviceDump, directory: Path) -> Entry:
     path = ""
     if dump.note is not None:
-        path = str(directory / _file_name(dump.name))
+        path = str(directory / file_name(dump.name))
         try:
             _copy(dump.note.fd, dump.size, path)
         except OSError as error:
             raise WriteFailed(f"{path}: {error.strerror}") from error
     record = asdict(dump.record())
     return {**record, "path": path, "note_size": dump.note_size}
-
-
-def _file_name(dump_name: str) -> str:
-    """Return *dump_name* as the name of a file, escaped as systemd-escape(1) does it where it must be."""
-    name = dump_name.replace("/", "\\x2f")
-    return f"\\x2e{name[1:]}" if name.startswith(".") else name
 
 
 def _copy(fd: int, size: int, path: str) -> None:
@@ -155,16 +159,11 @@ def _copy(fd: int, size: int, path: str) -> None:
     os.rename(temporary, path)
 
 
-def _report(dumps: Sequence[Entry], *, as_json: bool) -> int:
-    if as_json:
-        show_json(dumps)
+def _report(dumps: Sequence[Entry], view: View) -> int:
+    if view.as_json:
+        view.show_json(dumps)
     else:
-        columns = ["name", "state", "size", "collector", "error"]
-        # Without a failure the last column would be empty.
-        columns = columns if any(dump["error"] for dump in dumps) else columns[:-1]
-        show(
-            table([column.upper() for column in columns], [[dump[column] for column in columns] for dump in dumps])
-        )
+        view.show(dump_table(view, dumps))
     failed = [dump["name"] for dump in dumps if dump["state"] == State.FAILED]
     if failed:
         complain(f"{len(failed)} of {len(dumps)} device dumps failed: {', '.join(failed)}")

@@ -5,16 +5,24 @@ import argparse
 import asyncio
 import os
 import stat
-from collections.abc import AsyncIterator, Iterator
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import asdict
 from pathlib import PurePath
+from typing import TYPE_CHECKING, Any
 
-from ..client import Client, DumpInfo, Status
+from ..client import Client, Status
 from ..device_dump import State
 from ..errors import InvalidArgs, VmcoreddError
 from . import FAILURE, SUCCESS, UsageError
-from .table import Cell, complain, fields, show, show_json, table
+from .console import complain, show
+
+if TYPE_CHECKING:
+    from .view import View
+
+POLL = 0.5
+"""Seconds between two questions how far the service is."""
 
 
 def run(options: argparse.Namespace) -> int:
@@ -81,11 +89,47 @@ def _name(file: str) -> str:
 
 async def _add(options: argparse.Namespace, fd: int, size: int) -> int:
     async with _client(options) as client:
-        path = await client.add_fd(options.name, size, fd, options.timeout)
+        start = _position(fd)
+
+        async def state() -> tuple[int, int]:
+            # The service reads a descriptor of the same open file.
+            return _position(fd) - start, size
+
+        added = client.add_fd(options.name, size, fd, options.timeout)
+        path = await _shown(f"adding {options.name}", added, state)
         # It is safe now; whoever stops the service at this moment does not make it a failure.
         with suppress(VmcoreddError):
             await _warn_if_truncated(client, path, _name(options.file))
     return SUCCESS
+
+
+def _position(fd: int) -> int:
+    try:
+        return os.lseek(fd, 0, os.SEEK_CUR)
+    except OSError:
+        # A pipe has none.
+        return 0
+
+
+async def _shown(
+    what: str, work: Coroutine[Any, Any, str], state: Callable[[], Awaitable[tuple[int, int]]]
+) -> str:
+    """Await *work*, and show how far it is where somebody sees it; *state* returns bytes done, and in all."""
+    if sys.stderr is None or not sys.stderr.isatty():
+        return await work
+    from .progress import progress
+
+    task = asyncio.create_task(work)
+    try:
+        with progress(what) as shown:
+            while not (await asyncio.wait([task], timeout=POLL))[0]:
+                # It is the work that says what is wrong.
+                with suppress(VmcoreddError):
+                    shown.reach(*await state())
+        return task.result()
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 async def _warn_if_truncated(client: Client, path: str, source: str) -> None:
@@ -97,41 +141,41 @@ async def _warn_if_truncated(client: Client, path: str, source: str) -> None:
 async def _list(options: argparse.Namespace) -> int:
     async with _client(options) as client:
         dumps = await client.list_dumps()
-    if options.json:
-        show_json([asdict(dump) for dump in dumps])
+    from .dump_table import dump_table
+    from .view import View
+
+    view = View.of(options)
+    if view.as_json:
+        view.show_json([asdict(dump) for dump in dumps])
     else:
-        show(_table(dumps))
+        view.show(dump_table(view, [asdict(dump) for dump in dumps]))
     return SUCCESS
-
-
-def _table(dumps: list[DumpInfo]) -> str:
-    header = ["NAME", "STATE", "SIZE", "COLLECTOR", "ERROR"]
-    # Without a failure the last column would be empty.
-    columns = 5 if any(dump.error for dump in dumps) else 4
-    rows: list[list[Cell]] = [[dump.name, dump.state, dump.size, dump.collector, dump.error] for dump in dumps]
-    return table(header[:columns], [row[:columns] for row in rows])
 
 
 async def _status(options: argparse.Namespace) -> int:
     async with _client(options) as client:
         status = await client.status()
-    if options.json:
-        show_json(asdict(status))
+    from .view import View
+
+    view = View.of(options)
+    if view.as_json:
+        view.show_json(asdict(status))
     else:
-        show(_fields(status))
+        view.show(_fields(view, status))
     return SUCCESS
 
 
-def _fields(status: Status) -> str:
-    return fields(
+def _fields(view: "View", status: Status) -> str:
+    done, total = view.size(status.bytes_done), view.size(status.bytes_total)
+    return view.fields(
         {
             "Version": status.version,
             "State": status.state,
             "Source": status.source,
             "Vmcore": status.vmcore_path or None,
-            "Device dumps": f"{status.device_dumps}, {status.device_dump_bytes} bytes",
-            "Progress": f"{status.bytes_done} of {status.bytes_total} bytes" if status.bytes_total else None,
-        }
+            "Device dumps": f"{status.device_dumps}, {view.size(status.device_dump_bytes)}",
+            "Progress": f"{done} of {total}" if status.bytes_total else None,
+        }.items()
     )
 
 
@@ -139,7 +183,12 @@ async def _write(options: argparse.Namespace) -> int:
     from ..write_job import VMCORE
 
     async with _client(options) as client:
-        path = await client.write()
+
+        async def state() -> tuple[int, int]:
+            status = await client.status()
+            return status.bytes_done, status.bytes_total
+
+        path = await _shown("writing the vmcore", client.write(), state)
     show(f"{path}\n")
     if PurePath(path).name != VMCORE:
         complain("the memory is not in it, or not all of it; the service's log says why")

@@ -24,8 +24,8 @@ from ..vmcore.named_file import COLLECTOR, NamedFile, OpenFile, check_files
 from ..vmcore.note_area import BLOCK_SIZE
 from ..vmcore.stream import attach_stream, pass_on
 from . import FAILURE, SUCCESS, UsageError
+from .console import complain
 from .named_files import named_files
-from .table import complain
 
 _STDIN, _STDOUT = "standard input", "standard output"
 _SMALL = 1 << 16

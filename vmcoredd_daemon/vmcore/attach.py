@@ -21,6 +21,7 @@ from .existing import check_room
 from .formats import Vmcore, recognise
 from .image import file_image
 from .layout import DeviceDumpNote
+from .step import Step, ignore_steps
 from .vmcoreinfo import page_size
 
 
@@ -49,15 +50,15 @@ class Target:
     """PAGE_SIZE of the machine that crashed, in bytes."""
 
 
-def attach(path: str, dumps: Sequence[DeviceDumpNote]) -> Attached:
+def attach(path: str, dumps: Sequence[DeviceDumpNote], step: Step = ignore_steps) -> Attached:
     """Put *dumps* into the vmcore at *path*, the last of them the manifest, and make that durable.
 
-    Blocks: call it in a thread. Raises InvalidVmcore when it is not a vmcore to which that can be done,
-    QuotaExceeded when crash would not find all device dumps, NameInUse when two of *dumps* have one name, Busy
-    when somebody else attaches, NoSpace and WriteFailed. The file is then as it was.
+    *step* is called as it goes on. Blocks: call it in a thread. Raises InvalidVmcore when it is not a vmcore to
+    which that can be done, QuotaExceeded when crash would not find all device dumps, NameInUse when two of *dumps*
+    have one name, Busy when somebody else attaches, NoSpace and WriteFailed. The file is then as it was.
     """
     with locked(path) as target:
-        return attach_notes(target, dumps)
+        return attach_notes(target, dumps, step=step)
 
 
 def attach_notes(
@@ -65,10 +66,12 @@ def attach_notes(
     dumps: Sequence[DeviceDumpNote],
     replaced: Collection[int] = (),
     committing: Callable[[], None] = lambda: None,
+    step: Step = ignore_steps,
 ) -> Attached:
     """Do as :func:`attach`, but leave out the device dumps that have their note at the offsets *replaced*.
 
-    *committing* is called when all is written, right before the one write that makes it count.
+    *committing* is called when all is written, right before the one write that makes it count, *step* as it goes
+    on.
     """
     check_room(target.path, target.vmcore.notes(), replaced, [dump.dump_name for dump in dumps])
 
@@ -77,15 +80,16 @@ def attach_notes(
 
     try:
         if target.header is not None:
-            job = attach_kdump.Attach(target.fd, target.vmcore, target.header, target.page_size, committing)
+            job = attach_kdump.Attach(target.fd, target.vmcore, target.header, target.page_size, committing, step)
             altered, warnings = job.run(notes, dumps)
             return Attached(True, altered, target.vmcore.problems + warnings)
         if target.vmcore.format == "flattened":
-            altered = attach_flattened.attach(target.fd, target.path, target.vmcore, dumps, replaced, committing)
+            new_file = attach_flattened.NewFile(target.fd, target.path, target.vmcore, step)
+            altered = new_file.attach(dumps, replaced, committing)
             return Attached(False, altered, target.vmcore.problems)
         truncated = attach_elf.missing(target.vmcore)
         in_place, altered = attach_elf.attach(
-            target.fd, target.path, target.vmcore, target.page_size, notes, dumps, committing
+            target.fd, target.path, target.vmcore, target.page_size, notes, dumps, committing, step
         )
         return Attached(in_place, altered, (truncated,) if truncated else ())
     except OSError as error:

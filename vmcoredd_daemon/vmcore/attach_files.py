@@ -18,18 +18,24 @@ from .copy import NO_SPACE, pwrite
 from .existing import check_manifest, find_existing
 from .layout import MAX_NOTES_END, DeviceDumpNote
 from .named_file import COLLECTOR, NamedFile, check_files
+from .step import Step, ignore_steps
 
 BLOCK_SIZE = 256 * 1024
 """Bytes of a file that are in memory at a time."""
 
 
 def attach_files(
-    path: str, files: Sequence[NamedFile], producer: str, committing: Callable[[], None] = lambda: None
+    path: str,
+    files: Sequence[NamedFile],
+    producer: str,
+    committing: Callable[[], None] = lambda: None,
+    step: Step = ignore_steps,
 ) -> Attached:
     """Put *files* into the vmcore at *path*, and make that durable. *producer* is what the manifest says wrote it.
 
-    *committing* is called before the one write that makes it count. Blocks. Raises InvalidArgs for a name or file
-    that cannot be, TooLarge, and what :func:`~.attach.attach` raises. The vmcore is then as it was.
+    *committing* is called before the one write that makes it count, *step* as it goes on. Blocks. Raises
+    InvalidArgs for a name or file that cannot be, TooLarge, and what :func:`~.attach.attach` raises. The vmcore is
+    then as it was.
     """
     check_files(files)
     with ExitStack() as stack:
@@ -43,12 +49,12 @@ def attach_files(
                 raise InvalidArgs(f"{file.path}: is the vmcore itself")
         notes, entries = [], []
         for file, source in zip(files, sources, strict=True):
-            note, entry = _read(target, file, source, stack)
+            note, entry = _read(target, file, source, stack, step)
             notes.append(note)
             entries.append(entry)
         manifest = existing.merged(producer, time.time_ns() // 1000, entries)
         notes.append(_manifest_note(target, manifest, stack))
-        attached = attach_notes(target, notes, existing.replaced, committing)
+        attached = attach_notes(target, notes, existing.replaced, committing, step)
         return replace(attached, warnings=attached.warnings + existing.warnings)
 
 
@@ -66,7 +72,9 @@ def _opened(file: NamedFile) -> Iterator[int]:
         os.close(fd)
 
 
-def _read(target: Target, file: NamedFile, source: int, stack: ExitStack) -> tuple[DeviceDumpNote, ManifestDump]:
+def _read(
+    target: Target, file: NamedFile, source: int, stack: ExitStack, step: Step
+) -> tuple[DeviceDumpNote, ManifestDump]:
     """Read a file into a note of its own, without a name, where the vmcore is and memory is not needed."""
     started = time.time_ns() // 1000
     name, directory = file.dump_name, os.path.dirname(os.path.realpath(target.path))
@@ -76,7 +84,7 @@ def _read(target: Target, file: NamedFile, source: int, stack: ExitStack) -> tup
     except OSError as error:
         raise _storage_error(error, name, directory) from error
     stack.callback(os.close, fd)
-    size, digest = 0, hashlib.sha256()
+    size, expected, digest = 0, os.fstat(source).st_size, hashlib.sha256()
     while data := _read_block(file, source):
         if size + len(data) >= MAX_NOTES_END:
             raise TooLarge(
@@ -88,6 +96,7 @@ def _read(target: Target, file: NamedFile, source: int, stack: ExitStack) -> tup
         except OSError as error:
             raise _storage_error(error, name, directory) from error
         size += len(data)
+        step(f"reading {name}", expected, len(data))
     if not size:
         raise InvalidArgs(f"device dump {name}: {file.path} has no bytes")
     room = note_size(size, target.page_size)

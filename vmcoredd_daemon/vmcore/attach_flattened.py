@@ -5,46 +5,70 @@ import os
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import BinaryIO, cast
 
 from ..errors import WriteFailed
 from ..note import VMCOREDD_HEADER_SIZE, ByteOrder, pack_vmcoredd_header
-from .copy import sync
+from .copy import Progress, sync
 from .formats import Notes, Vmcore, recognise
 from .image import Image, file_image
 from .layout import DeviceDumpNote
 from .note_area import BLOCK_SIZE, read_blocks
 from .replacement import replace_file
+from .step import Step
 from .stream import attach_stream
 from .verify import verify_notes
 
 
-def attach(
-    fd: int,
-    path: str,
-    vmcore: Vmcore,
-    dumps: Sequence[DeviceDumpNote],
-    replaced: Collection[int],
-    committing: Callable[[], None],
-) -> tuple[str, ...]:
-    """Attach *dumps*, leave out the notes at the offsets *replaced*; return the names of altered device dumps.
+@dataclass(frozen=True, slots=True)
+class NewFile:
+    """A new file that takes the place of the flattened *vmcore*, which is open at *fd*."""
 
-    Raises OSError, and the errors of :func:`~.stream.attach_stream`; the file is then as it was.
-    """
-    kept = sum(1 for note in vmcore.device_dumps() if note.offset not in replaced)
+    fd: int
+    path: str
+    vmcore: Vmcore
+    step: Step
 
-    def write(out: int) -> tuple[str, ...]:
+    def attach(
+        self, dumps: Sequence[DeviceDumpNote], replaced: Collection[int], committing: Callable[[], None]
+    ) -> tuple[str, ...]:
+        """Attach *dumps*, leave out the notes at the offsets *replaced*; return the names of altered device dumps.
+
+        Raises OSError, and the errors of :func:`~.stream.attach_stream`; the file is then as it was.
+        """
+        kept = sum(1 for note in self.vmcore.device_dumps() if note.offset not in replaced)
+
+        def write(out: int) -> tuple[str, ...]:
+            self._write(out, ReadyNotes(dumps, replaced))
+            sync(out)
+            return _verify(out, self.path, dumps, kept)
+
+        return replace_file(self.fd, self.path, write, committing)
+
+    def _write(self, out: int, notes: "ReadyNotes") -> None:
+        image = file_image(self.fd, self.path)
         with (
-            open(fd, "rb", BLOCK_SIZE, closefd=False) as source,
+            open(self.fd, "rb", BLOCK_SIZE, closefd=False) as source,
             open(out, "wb", BLOCK_SIZE, closefd=False) as new,
         ):
             source.seek(0)
-            problems = attach_stream(source, new, ReadyNotes(dumps, replaced), path, file_image(fd, path))
+            watched = cast(BinaryIO, _Watched(source, partial(self.step, "writing a new file", image.size)))
+            problems = attach_stream(watched, new, notes, self.path, image)
         if problems:
-            raise WriteFailed(f"{path}: cannot attach: {problems[0]}")
-        sync(out)
-        return _verify(out, path, dumps, kept)
+            raise WriteFailed(f"{self.path}: cannot attach: {problems[0]}")
 
-    return replace_file(fd, path, write, committing)
+
+@dataclass(frozen=True, slots=True)
+class _Watched:
+    """A file of which somebody wants to know how much has been read."""
+
+    file: BinaryIO
+    progress: Progress
+
+    def read(self, size: int) -> bytes:
+        data = self.file.read(size)
+        self.progress(len(data))
+        return data
 
 
 def _verify(out: int, path: str, dumps: Sequence[DeviceDumpNote], kept: int) -> tuple[str, ...]:

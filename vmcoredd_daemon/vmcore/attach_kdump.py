@@ -28,6 +28,7 @@ of the old area is then not used again, because nothing says any more what was t
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from ..errors import InvalidVmcore, QuotaExceeded, WriteFailed
 from ..note import round_up
@@ -37,6 +38,7 @@ from .formats import Notes, Vmcore
 from .image import file_image
 from .kdump import KdumpHeader
 from .layout import MAX_NOTES_END, DeviceDumpNote, Extent, place_notes
+from .step import Step
 from .verify import own_offsets, verify_notes
 
 _PAGE_DESC_SIZE = 24
@@ -48,13 +50,20 @@ class Attach:
     """One attach to one file, which is locked."""
 
     def __init__(
-        self, fd: int, vmcore: Vmcore, header: KdumpHeader, page_size: int, committing: Callable[[], None]
+        self,
+        fd: int,
+        vmcore: Vmcore,
+        header: KdumpHeader,
+        page_size: int,
+        committing: Callable[[], None],
+        step: Step,
     ) -> None:
         self._fd = fd
         self._vmcore = vmcore
         self._header = header
         self._page_size = page_size
         self._committing = committing
+        self._step = step
         self._size = vmcore.image.size
 
     def run(self, notes: Notes, dumps: Sequence[DeviceDumpNote]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -87,7 +96,7 @@ class Attach:
         """Write the new area from *start* on, and read it back."""
         placed = [_moved(extent, start) for extent in extents]
         own = own_offsets(placed, dumps)
-        copy = ExtentCopy(self._fd, self._page_size, lambda size: None)
+        copy = ExtentCopy(self._fd, self._page_size, partial(self._step, "writing the notes", size))
         for extent in placed:
             copy.extent(extent)
         # The last note of the old area need not be padded, where it ends the file.

@@ -26,11 +26,11 @@ MAX_SEGMENTS = 1 << 17
 MAX_FILE_SIZE = (1 << 63) - 1
 """off_t ends there."""
 
-# Elf_Ehdr, Elf_Phdr and Elf_Shdr of each class, as struct formats.
-_FORMATS = {
+FORMATS = {
     32: ("16sHHIIIIIHHHHHH", "IIIIIIII", "IIIIIIIIII"),
     64: ("16sHHIQQQIHHHHHH", "IIQQQQQQ", "IIQQQQIIQQ"),
 }
+"""Elf_Ehdr, Elf_Phdr and Elf_Shdr of each class, as struct formats."""
 _SH_INFO = 7
 # include/uapi/linux/elf-em.h; the names are those of uname(2).
 _MACHINES = {
@@ -86,7 +86,7 @@ class Headers:
     @property
     def size(self) -> int:
         """Bytes of the ELF header and the program headers."""
-        ehdr, phdr, shdr = (struct.calcsize("<" + fields) for fields in _FORMATS[self.elfclass])
+        ehdr, phdr, shdr = (struct.calcsize("<" + fields) for fields in FORMATS[self.elfclass])
         return ehdr + len(self.segments) * phdr + (shdr if self._extended else 0)
 
     @property
@@ -99,7 +99,7 @@ class Headers:
         Where PN_XNUM says that there are more than e_phnum can count, section 0 follows, as makedumpfile's
         ``write_elf_header()`` has it.
         """
-        ehdr, phdr, shdr = (self.byteorder.prefix + fields for fields in _FORMATS[self.elfclass])
+        ehdr, phdr, shdr = (self.byteorder.prefix + fields for fields in FORMATS[self.elfclass])
         e_ehsize, e_phentsize = struct.calcsize(ehdr), struct.calcsize(phdr)
         count = len(self.segments)
         e_shoff, e_shentsize, e_shnum = 0, 0, 0
@@ -155,10 +155,15 @@ def walk(image: Image, headers: Headers) -> Iterator[Note]:
 
 def machine(headers: Headers) -> str:
     """Return the machine that crashed, as uname(2) calls it."""
-    name = _MACHINES.get(headers.e_machine, f"e_machine {headers.e_machine}")
-    if name == "ppc64" and headers.byteorder is ByteOrder.LITTLE:
+    return machine_name(headers.e_machine, headers.elfclass, headers.byteorder)
+
+
+def machine_name(e_machine: int, elfclass: int, byteorder: ByteOrder) -> str:
+    """Return what uname(2) calls a machine."""
+    name = _MACHINES.get(e_machine, f"e_machine {e_machine}")
+    if name == "ppc64" and byteorder is ByteOrder.LITTLE:
         return "ppc64le"
-    return "riscv32" if name == "riscv64" and headers.elfclass == 32 else name
+    return "riscv32" if name == "riscv64" and elfclass == 32 else name
 
 
 def empty_headers() -> Headers:
@@ -183,13 +188,13 @@ def _headers(elf: Any, image: Image) -> Headers:
     if header["e_type"] != "ET_CORE":
         raise InvalidVmcore(f"{image.path}: e_type is {header['e_type']}, a vmcore has ET_CORE")
     byteorder = ByteOrder.LITTLE if elf.little_endian else ByteOrder.BIG
-    phdr, shdr = (byteorder.prefix + fields for fields in _FORMATS[elf.elfclass][1:])
+    phdr, shdr = (byteorder.prefix + fields for fields in FORMATS[elf.elfclass][1:])
     if header["e_phentsize"] != struct.calcsize(phdr):
         expected = f"an ELF{elf.elfclass} file has {struct.calcsize(phdr)}"
         raise InvalidVmcore(f"{image.path}: e_phentsize is {header['e_phentsize']}, {expected}")
     count = header["e_phnum"] if header["e_phnum"] != PN_XNUM else _extended_count(header["e_shoff"], shdr, image)
     table = image.read(count * struct.calcsize(phdr), header["e_phoff"], "the program headers")
-    segments = tuple(_segment(elf.elfclass, fields) for fields in struct.iter_unpack(phdr, table))
+    segments = tuple(segment(elf.elfclass, fields) for fields in struct.iter_unpack(phdr, table))
     ident = image.read(16, 0, "e_ident")
     # pyelftools gives the names of the machines that it knows.
     machine = int.from_bytes(image.read(2, 18, "e_machine"), byteorder.value)
@@ -207,7 +212,8 @@ def _extended_count(e_shoff: int, shdr: str, image: Image) -> int:
     return count
 
 
-def _segment(elfclass: int, fields: tuple[int, ...]) -> Segment:
+def segment(elfclass: int, fields: tuple[int, ...]) -> Segment:
+    """Return the program header that has *fields*, in the order of the class."""
     p_type, *others, p_align = fields
     p_flags, *where = others if elfclass == 64 else (others[-1], *others[:-1])
     p_offset, p_vaddr, p_paddr, p_filesz, p_memsz = where

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from ..errors import InvalidVmcore
-from ..manifest import MANIFEST_NAME, MAX_SIZE, Failure, ManifestDump, load
+from ..manifest import MANIFEST_NAME, MAX_SIZE, Failure, Manifest, ManifestDump, load
 from ..note import NT_VMCOREDD, Note
-from .formats import recognise
+from .formats import Vmcore, recognise
 from .image import Image, file_image
 
 BLOCK_SIZE = 1 << 20
@@ -43,6 +43,8 @@ class FoundDump:
     """What the manifest says."""
     verified: bool | None = None
     """Whether the data has that checksum; None where there is none, or nobody has looked."""
+    entry: ManifestDump | None = None
+    """All that a manifest says of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,8 @@ class Inspection:
     """Collectors that failed, from the manifests."""
     problems: tuple[str, ...]
     """What is wrong with it, each in one line."""
+    manifest: Manifest | None = None
+    """The last one, without what it says of device dumps and failures, which is above."""
 
 
 def inspect(fd: int, path: str) -> Inspection:
@@ -69,8 +73,15 @@ def inspect(fd: int, path: str) -> Inspection:
 
     *path* is for messages. Raises InvalidVmcore when the file is not a vmcore, or not a whole one.
     """
-    found = find(fd, path)
-    dumps = tuple(replace(dump, verified=_verify(found.image, dump)) for dump in found.device_dumps)
+    return check(find(fd, path))
+
+
+def check(found: Inspection, progress: Callable[[int], None] = lambda size: None) -> Inspection:
+    """Read all device dumps that have a checksum, to check it; *progress* is called with the bytes just read.
+
+    Raises InvalidVmcore when one cannot be read.
+    """
+    dumps = tuple(replace(dump, verified=_verify(found.image, dump, progress)) for dump in found.device_dumps)
     altered = tuple(
         f"device dump {dump.name} does not have the SHA-256 that its manifest says"
         for dump in dumps
@@ -81,7 +92,11 @@ def inspect(fd: int, path: str) -> Inspection:
 
 def find(fd: int, path: str) -> Inspection:
     """Do as :func:`inspect`, but leave the data unread."""
-    vmcore = recognise(file_image(fd, path))
+    return find_in(recognise(file_image(fd, path)))
+
+
+def find_in(vmcore: Vmcore) -> Inspection:
+    """Find the device dumps of *vmcore*, and leave their data unread. Raises InvalidVmcore."""
     found = search(vmcore.image, vmcore.notes())
     return Inspection(
         vmcore.format,
@@ -92,6 +107,7 @@ def find(fd: int, path: str) -> Inspection:
         tuple(found.dumps),
         tuple(found.failures),
         (*vmcore.problems, *found.problems),
+        found.manifest,
     )
 
 
@@ -120,8 +136,8 @@ def copy_data(image: Image, dump: FoundDump, write: Callable[[bytes], object]) -
     return None if dump.sha256 is None else digest.hexdigest() == dump.sha256
 
 
-def _verify(image: Image, dump: FoundDump) -> bool | None:
-    return None if dump.sha256 is None else copy_data(image, dump, lambda block: None)
+def _verify(image: Image, dump: FoundDump, progress: Callable[[int], None]) -> bool | None:
+    return None if dump.sha256 is None else copy_data(image, dump, lambda block: progress(len(block)))
 
 
 def _blocks(image: Image, dump: FoundDump) -> Iterator[bytes]:
@@ -148,6 +164,7 @@ class Search:
         self.dumps: list[FoundDump] = []
         self.failures: list[Failure] = []
         self.problems: list[str] = []
+        self.manifest: Manifest | None = None
         self._image = image
         self._undescribed: dict[str, list[int]] = {}
 
@@ -172,12 +189,19 @@ class Search:
             self.problems.append(
                 f"{MANIFEST_NAME}: names more than {MAX_FAILURES} failures, further ones are left out"
             )
+        self.manifest = replace(manifest, device_dumps=(), failures=())
         self.failures = [*self.failures, *manifest.failures][:MAX_FAILURES]
         # From last to first: a device dump of the kernel can have the name of one of ours, and precedes it.
+        missing = []
         for entry in reversed(manifest.device_dumps):
             if indices := self._undescribed.get(entry.name):
                 index = indices.pop()
                 self.dumps[index] = _described(self.dumps[index], entry)
+            else:
+                missing.append(entry.name)
+        if missing:
+            others = f" and {len(missing) - 1} more" if missing[1:] else ""
+            self.problems.append(f"{MANIFEST_NAME}: names device dump {missing[-1][:64]}{others}, not in the file")
         return replace(dump, true_size=len(data))
 
 
@@ -194,4 +218,4 @@ def read_manifest(image: Image, dump: FoundDump) -> bytes:
 def _described(dump: FoundDump, entry: ManifestDump) -> FoundDump:
     # A size that the note cannot hold is no true size; the checksum will tell that something is wrong.
     true_size = entry.size if 0 <= entry.size <= dump.size else None
-    return replace(dump, true_size=true_size, sha256=entry.sha256.lower())
+    return replace(dump, true_size=true_size, sha256=entry.sha256.lower(), entry=entry)

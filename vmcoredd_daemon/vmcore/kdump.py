@@ -127,11 +127,11 @@ class KdumpHeader:
         return self.block_size + fields.vmcoreinfo, bytes(data[fields.vmcoreinfo : end])
 
 
-def read_header(image: Image) -> KdumpHeader:
+def read_header(image: Image, *, strict: bool = True) -> KdumpHeader:
     """Read the headers of a kdump-compressed file, of version 0 to 6.
 
     Raises InvalidVmcore, with file, field, value and offset, when it is none, or when what the headers lead to is
-    not in the file. The bitmaps of an incomplete file may be missing.
+    not in the file; that is not looked at unless *strict*. The bitmaps of an incomplete file may be missing.
     """
     data = image.read(_HEADER_SIZE, 0, "the header")
     if data.startswith(DISKDUMP_SIGNATURE):
@@ -144,7 +144,8 @@ def read_header(image: Image) -> KdumpHeader:
     fields = _sub_header(elfclass, machine)
     sub_header = image.read(fields.size, layout.block_size, "the sub header")
     header = _header(layout, elfclass, machine, fields, sub_header)
-    _check(image, header, layout, fields)
+    if strict:
+        _check(image, header, layout, fields)
     return header
 
 

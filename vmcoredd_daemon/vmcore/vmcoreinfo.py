@@ -2,7 +2,7 @@
 """What the crashed kernel says of itself in the note VMCOREINFO (``crash_save_vmcoreinfo_init()``)."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from ..note import Note
 from .image import Image
@@ -15,11 +15,26 @@ _MAX = 1 << 16
 
 def page_size(image: Image, notes: Iterable[Note]) -> int | None:
     """Return PAGESIZE of VMCOREINFO among *notes* in bytes; None where it is missing, or no page size."""
+    for text in _texts(image, notes):
+        match = re.search(rb"^PAGESIZE=(\d{1,9})$", text, re.MULTILINE)
+        size = int(match[1]) if match else 0
+        if MIN_BLOCK_SIZE <= size <= MAX_BLOCK_SIZE and not size & (size - 1):
+            return size
+    return None
+
+
+def lines(image: Image, notes: Iterable[Note]) -> dict[str, str]:
+    """Return the lines KEY=VALUE of the first VMCOREINFO among *notes*; none where there is none.
+
+    Bytes other than ASCII are escaped; control characters stay. Raises InvalidVmcore.
+    """
+    for text in _texts(image, notes):
+        pairs = (line.partition("=") for line in text.decode("ascii", "backslashreplace").split("\n"))
+        return {key: value for key, equals, value in pairs if equals}
+    return {}
+
+
+def _texts(image: Image, notes: Iterable[Note]) -> Iterator[bytes]:
     for note in notes:
         if note.name == _VMCOREINFO:
-            text = image.read(min(note.n_descsz, _MAX), note.desc_offset, "VMCOREINFO")
-            match = re.search(rb"^PAGESIZE=(\d{1,9})$", text, re.MULTILINE)
-            size = int(match[1]) if match else 0
-            if MIN_BLOCK_SIZE <= size <= MAX_BLOCK_SIZE and not size & (size - 1):
-                return size
-    return None
+            yield image.read(min(note.n_descsz, _MAX), note.desc_offset, "VMCOREINFO")

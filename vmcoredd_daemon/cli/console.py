@@ -1,18 +1,14 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What the program prints: tables, lists of fields, JSON; and its one line on stderr.
+"""What the program prints, and its one line on stderr; ``view`` makes tables of it.
 
 Names and messages come from files and from the bus: nothing of them reaches a terminal that is not printable.
 """
 
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 
 from ..errors import WriteFailed
-
-Cell = str | int | None
-"""None is shown as a dash."""
 
 
 def printable(text: str) -> str:
@@ -21,35 +17,6 @@ def printable(text: str) -> str:
         character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
         for character in text
     )
-
-
-def table(header: Sequence[str], rows: Iterable[Sequence[Cell]]) -> str:
-    """Return an aligned table: a column of numbers to the right, any other to the left."""
-    cells = [list(row) for row in rows]
-    numbers = [bool(cells) and all(not isinstance(row[i], str) for row in cells) for i in range(len(header))]
-    texts = [list(header), *([_text(cell) for cell in row] for row in cells)]
-    widths = [max(len(row[i]) for row in texts) for i in range(len(header))]
-    lines = (
-        "  ".join(
-            text.rjust(width) if number else text.ljust(width)
-            for text, width, number in zip(row, widths, numbers, strict=True)
-        )
-        for row in texts
-    )
-    return "".join(f"{line.rstrip()}\n" for line in lines)
-
-
-def fields(values: Mapping[str, Cell]) -> str:
-    """Return one line for each field, aligned at the colon."""
-    width = max(len(name) for name in values)
-    return "".join(f"{name.rjust(width)}: {_text(value)}\n" for name, value in values.items())
-
-
-def show_json(value: object) -> None:
-    """Print *value* as JSON. Raises as :func:`show`."""
-    import json
-
-    show(json.dumps(value, indent=2) + "\n")
 
 
 def show(text: str) -> None:
@@ -83,7 +50,3 @@ def complain(message: object) -> None:
     if sys.stderr is not None:
         with suppress(OSError, ValueError):
             print(f"vmcoredd: {printable(str(message))}", file=sys.stderr)
-
-
-def _text(cell: Cell) -> str:
-    return "-" if cell is None else printable(str(cell))

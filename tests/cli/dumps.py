@@ -1,0 +1,14 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What is in the vmcores of these tests."""
+
+import hashlib
+from pathlib import Path
+
+from vmcoredd_daemon.manifest import Failure, Manifest, ManifestDump
+
+GOLDEN = Path(__file__).parent.parent / "data" / "proc-vmcore-prefix.bin"
+DATA = bytes(range(256)) * 20
+SHA256 = hashlib.sha256(DATA).hexdigest()
+DUMP = ManifestDump("nic", len(DATA), 8192, SHA256, ":1.5/nic", "complete", 1, 2)
+FAILURE = Failure("wifi\x1b", ":1.9/wifi", "org.vmcoredd1.Error.TimedOut", "late", 5)
+MANIFEST = Manifest("vmcoredd 0", 3, (DUMP,), (FAILURE,)).dump()

@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What all commands have in common: help, usage, and output that goes nowhere."""
+
+import errno
+import json
+import os
+import re
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.cli import VMCOREDD, run
+from tests.cli.dumps import DATA, GOLDEN, SHA256
+from tests.elf_writer import Core, device_dump
+from tests.service import Service
+from tests.tools import require
+from vmcoredd_daemon import __version__
+from vmcoredd_daemon.manifest import MANIFEST_NAME
+
+COMMANDS = [
+    *("add", "run", "list", "status", "write", "remove"),
+    *("inspect", "verify", "extract", "attach"),
+]
+
+
+def test_hostile_names_never_reach_the_terminal(tmp_path: Path) -> None:
+    path = Core(device_dump(b"\x1b]0;owned\x07\x9b\n", b"x")).write(tmp_path / "vm\ncore\x1b")
+    table = run("inspect", path)
+    assert r"0  \x1b]0;owned\x07\x9b\n  3.9K  -" in table.stdout
+    assert "\x1b" not in table.stdout
+    assert "\x1b" not in run("inspect", "--json", path).stdout
+    missing = run("extract", path, "\x1b[2J")
+    assert missing.stderr == f"vmcoredd: {tmp_path}/vm\\ncore\\x1b: has no device dump \\x1b[2J\n"
+
+
+@pytest.mark.parametrize("command", [["inspect"], ["extract", "0"]])
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda path: None, os.strerror(errno.ENOENT)),
+        (lambda path: path.touch(), "the file is empty"),
+        (lambda path: path.mkdir(), "is a directory, not a vmcore"),
+        (os.mkfifo, "is neither a regular file nor a block device"),
+        (lambda path: path.write_text("hello"), "not an ELF vmcore: Magic number does not match"),
+        (lambda path: path.write_bytes(GOLDEN.read_bytes()[:100]), "the file ends at offset 0x64, inside the"),
+        (lambda path: path.write_bytes(GOLDEN.read_bytes()[:0x2000]), "PT_NOTE ends at"),
+        (lambda path: path.symlink_to(path), os.strerror(errno.ELOOP)),
+    ],
+)
+def test_file_that_is_no_vmcore(
+    tmp_path: Path, command: list[str], make: Callable[[Path], object], reason: str
+) -> None:
+    path = tmp_path / "vmcore"
+    make(path)
+    result = run(command[0], path, *command[1:])
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr.startswith(f"vmcoredd: {path}: {reason}")
+    assert result.stderr.count("\n") == 1
+
+
+def test_no_permission(vmcore: Path) -> None:
+    vmcore.chmod(0)
+    # Root has to give up what lets it read any file.
+    unprivileged = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
+    require(*unprivileged[:1])
+    command = [*unprivileged, *VMCOREDD, "inspect", str(vmcore)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stderr) == (1, f"vmcoredd: {vmcore}: {os.strerror(errno.EACCES)}\n")
+
+
+@pytest.mark.parametrize("command", [["inspect", GOLDEN], ["extract", GOLDEN, "3"], ["--help"], ["--version"]])
+def test_standard_output_that_is_full(command: list[object]) -> None:
+    with open("/dev/full", "wb") as full:
+        result = run(*command, stdout=full)
+    assert (result.returncode, result.stderr) == (1, "vmcoredd: standard output: No space left on device\n")
+
+
+@pytest.mark.parametrize("command", [["inspect", GOLDEN], ["extract", GOLDEN, "3"]])
+def test_standard_output_that_nobody_reads(command: list[object]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        result = run(*command, stdout=writer)
+    finally:
+        os.close(writer)
+    assert (result.returncode, result.stderr) == (128 + signal.SIGPIPE, "")
+
+
+@pytest.mark.parametrize("command", ["inspect", "extract"])
+def test_standard_output_that_is_closed(command: str) -> None:
+    arguments = [*VMCOREDD, command, str(GOLDEN), *(["3"] if command == "extract" else [])]
+    closed = ["bash", "-c", 'exec "$@" >&-', "-", *arguments]
+    result = subprocess.run(closed, stderr=subprocess.PIPE, text=True, check=False)
+    assert (result.returncode, result.stderr) == (1, "vmcoredd: standard output is closed\n")
+
+
+def test_message_that_the_locale_has_no_characters_for(vmcore: Path) -> None:
+    path = vmcore.rename(vmcore.with_name("vmcore-ä"))
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    result = run("extract", path, "x", env=environment)
+    assert result.stderr == f"vmcoredd: {path.parent}/vmcore-\\xe4: has no device dump x\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ([], "the following arguments are required: COMMAND (see vmcoredd --help)"),
+        (["inspect"], "the following arguments are required: VMCORE (see vmcoredd inspect --help)"),
+        (["inspect", "x", "--jso"], "unrecognized arguments: --jso (see vmcoredd --help)"),
+        (["inspect", "x", "\x1b"], r"unrecognized arguments: \x1b (see vmcoredd --help)"),
+    ],
+)
+def test_wrong_usage(arguments: list[str], reason: str) -> None:
+    result = run(*arguments)
+    assert (result.returncode, result.stdout, result.stderr) == (2, "", f"vmcoredd: {reason}\n")
+
+
+def test_help_and_version() -> None:
+    assert run("--version").stdout == f"vmcoredd {__version__}\n"
+    for arguments in ([], *([command] for command in COMMANDS)):
+        result = run(*arguments, "--help")
+        assert (result.returncode, result.stderr) == (0, "")
+        assert result.stdout.startswith(" ".join(["usage: vmcoredd", *arguments]))
+        lines = result.stdout.splitlines()
+        assert len(lines) < 24, "the prompt needs a line, too"
+        assert max(map(len, lines)) < 80
+
+
+def test_help_names_every_command() -> None:
+    listed = re.findall(r"^    ([a-z-]+)", run("--help").stdout, re.MULTILINE)
+    assert listed == [*COMMANDS, "core-collector"]
+
+
+def test_vmcore_of_the_daemon(daemon: Service, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.write_bytes(DATA)
+    assert run("add", "--bus-address", daemon.address, "nic", data).returncode == 0
+    assert daemon.stop() == 0
+    nic, manifest = json.loads(run("inspect", "--json", daemon.vmcore()).stdout)["device_dumps"]
+    assert (nic["name"], nic["bytes"], nic["sha256"], nic["verified"]) == ("nic", len(DATA), SHA256, True)
+    assert (manifest["name"], manifest["verified"]) == (MANIFEST_NAME, None)
+    assert run("extract", daemon.vmcore(), "nic", text=False).stdout == DATA
+    text = run("extract", daemon.vmcore(), MANIFEST_NAME).stdout
+    assert json.loads(text)["device_dumps"][0]["name"] == "nic"
+    assert manifest["bytes"] == len(text)

@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""vmcoredd extract, on files of every kind."""
+
+import errno
+import os
+import signal
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.cli import VMCOREDD, run
+from tests.cli.dumps import DATA, GOLDEN, MANIFEST
+from tests.elf_writer import Core, device_dump
+from vmcoredd_daemon.manifest import MANIFEST_NAME
+
+
+@pytest.mark.parametrize("wanted", ["nic", "1"])
+def test_extract_writes_the_true_bytes(vmcore: Path, tmp_path: Path, wanted: str) -> None:
+    output = tmp_path / "out" / "nic.bin"
+    output.parent.mkdir()
+    result = run("extract", vmcore, wanted, "-o", output)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+    assert output.read_bytes() == DATA
+    assert os.listdir(output.parent) == ["nic.bin"]
+    assert output.stat().st_mode & 0o777 == 0o600
+
+
+def test_extract_to_standard_output(vmcore: Path) -> None:
+    for more in ([], ["-o", "-"]):
+        result = run("extract", vmcore, "nic", *more, text=False)
+        assert (result.returncode, result.stdout, result.stderr) == (0, DATA, b"")
+
+
+def test_extract_all_bytes_where_the_true_size_is_not_known() -> None:
+    result = run("extract", GOLDEN, "golden_b", text=False)
+    assert result.stdout == bytes((i * 7 + 3) & 0xFF for i in range(4032))
+    result = run("extract", GOLDEN, "golden_c", text=False)
+    assert result.stdout == bytes((i * 7 + 3) & 0xFF for i in range(4033)).ljust(8128, b"\0")
+
+
+def test_extract_by_a_name_that_two_have() -> None:
+    result = run("extract", GOLDEN, "golden_a")
+    assert result.returncode == 1
+    assert result.stderr.endswith("several device dumps are called golden_a, choose by index: 0, 5\n")
+    assert run("extract", GOLDEN, "5", text=False).stdout[:8192] == bytes((i * 7 + 3) & 0xFF for i in range(8192))
+
+
+def test_extract_altered_data_writes_it_and_fails(altered: Path, tmp_path: Path) -> None:
+    result = run("extract", altered, "nic", "-o", tmp_path / "nic")
+    assert result.returncode == 1
+    reason = "device dump nic is extracted, but it does not have the SHA-256 of its manifest"
+    assert result.stderr == f"vmcoredd: {altered}: {reason}\n"
+    assert (tmp_path / "nic").read_bytes() == b"!" + DATA[1:]
+
+
+def test_extract_replaces_a_file_behind_a_link(vmcore: Path, tmp_path: Path) -> None:
+    (tmp_path / "old").write_bytes(b"old")
+    (tmp_path / "link").symlink_to("old")
+    assert run("extract", vmcore, "nic", "-o", tmp_path / "link").returncode == 0
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "old").read_bytes() == DATA
+
+
+def test_extract_into_a_device_leaves_it_a_device(vmcore: Path) -> None:
+    assert run("extract", vmcore, "nic", "-o", "/dev/null").returncode == 0
+    assert Path("/dev/null").is_char_device()
+    result = run("extract", vmcore, "nic", "-o", "/dev/full")
+    assert (result.returncode, result.stderr) == (1, f"vmcoredd: /dev/full: {os.strerror(errno.ENOSPC)}\n")
+
+
+def test_extract_never_replaces_its_own_vmcore(vmcore: Path, tmp_path: Path) -> None:
+    before = vmcore.read_bytes()
+    os.link(vmcore, tmp_path / "same")
+    result = run("extract", vmcore, "nic", "-o", tmp_path / "same")
+    assert (result.returncode, result.stderr) == (2, f"vmcoredd: {tmp_path}/same: is the vmcore itself\n")
+    assert vmcore.read_bytes() == before
+
+
+def test_extract_leaves_no_part_of_a_file(vmcore: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out" / "nic"
+    output.parent.mkdir()
+    output.write_bytes(b"old")
+    # Files may have 1000 bytes at most: the write fails in its middle.
+    limited = ["bash", "-c", 'ulimit -f 1; trap "" XFSZ; exec "$@"', "-", *VMCOREDD]
+    result = subprocess.run([*limited, "extract", vmcore, "nic", "-o", output], capture_output=True, check=False)
+    assert result.returncode == 1
+    assert result.stderr.decode() == f"vmcoredd: {output}: {os.strerror(errno.EFBIG)}\n"
+    assert output.read_bytes() == b"old"
+    assert os.listdir(output.parent) == ["nic"]
+
+
+def test_extract_refuses_a_terminal(vmcore: Path) -> None:
+    controller, terminal = os.openpty()
+    try:
+        result = run("extract", vmcore, "nic", stdout=terminal)
+    finally:
+        os.close(controller)
+        os.close(terminal)
+    assert result.returncode == 2
+    assert result.stderr == "vmcoredd: a device dump is not for a terminal: redirect the output, or use -o FILE\n"
+
+
+def test_extract_takes_little_memory_and_no_bus(tmp_path: Path) -> None:
+    path, size = tmp_path / "vmcore", 512 << 20
+    Core(device_dump(b"large", b"x")).write(path)
+    with path.open("r+b") as file:
+        file.seek(64 + 32)
+        file.write(struct.pack("<QQ", size, size))
+        file.seek(4096 + 4)
+        file.write(struct.pack("<I", size - 64 + 44))
+        file.truncate(4096 + size)
+    program = (
+        "import sys; from pathlib import Path; from vmcoredd_daemon.cli import main; status = main(sys.argv[1:]);"
+        "sys.stderr.write(Path('/proc/self/status').read_text().partition('VmHWM:')[2].split()[0]);"
+        "sys.exit(status or bool({'asyncio', 'dbus_next'} & set(sys.modules)) * 100)"
+    )
+    command = [sys.executable, "-c", program, "extract", str(path), "large"]
+    result = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
+    assert result.returncode == 0
+    assert int(result.stderr) < 64 << 10
+
+
+def test_extract_all(vmcore: Path, tmp_path: Path) -> None:
+    directory = tmp_path / "a" / "b"
+    result = run("extract", vmcore, "--all", directory)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+    files = {path.name: path.read_bytes() for path in directory.iterdir()}
+    assert files == {"kernel": b"k".ljust(4032, b"\0"), "nic": DATA, MANIFEST_NAME: MANIFEST}
+
+
+def test_extract_all_of_names_that_are_no_file_names(tmp_path: Path) -> None:
+    names = [b"a/b", b"..", b"", b"\x1b\n", b"same", b"same"]
+    path = Core(b"".join(device_dump(name, b"x") for name in names)).write(tmp_path / "vmcore")
+    assert run("extract", path, "--all", tmp_path / "out").returncode == 0
+    expected = [r"a\x2fb", r"\x2e.", "device_dump", r"\x1b\n", "same", "same.5"]
+    assert sorted(os.listdir(tmp_path / "out")) == sorted(expected)
+
+
+def test_extract_all_goes_on_where_one_is_altered(altered: Path, tmp_path: Path) -> None:
+    result = run("extract", altered, "--all", tmp_path / "out")
+    assert result.returncode == 1
+    assert result.stderr.count("\n") == 1
+    assert "device dump nic is extracted, but" in result.stderr
+    assert len(os.listdir(tmp_path / "out")) == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ([], "the following arguments are required: NAME|INDEX or --all DIR (see vmcoredd extract --help)"),
+        (["nic", "--all", "out"], "argument --all: not allowed with NAME|INDEX"),
+        (
+            ["-o", "x", "--all", "out"],
+            "argument --all: not allowed with argument -o/--output (see vmcoredd extract --help)",
+        ),
+    ],
+)
+def test_extract_one_or_all(vmcore: Path, arguments: list[str], reason: str) -> None:
+    result = run("extract", vmcore, *arguments)
+    assert (result.returncode, result.stdout, result.stderr) == (2, "", f"vmcoredd: {reason}\n")
+
+
+def test_extract_all_into_a_file(vmcore: Path) -> None:
+    result = run("extract", vmcore, "--all", vmcore)
+    assert (result.returncode, result.stderr) == (1, f"vmcoredd: {vmcore}: {os.strerror(errno.EEXIST)}\n")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_stopped_in_the_middle_it_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
+    path, size = tmp_path / "vmcore", 4 << 30
+    Core(device_dump(b"large", b"x")).write(path)
+    with path.open("r+b") as file:
+        os.pwrite(file.fileno(), struct.pack("<QQ", size - 4096, size - 4096), 64 + 32)
+        os.pwrite(file.fileno(), struct.pack("<I", size - 4096 - 64 + 44), 4096 + 4)
+        file.truncate(size)
+    output = tmp_path / "out" / "large"
+    output.parent.mkdir()
+    command = ["env", f"--default-signal={number.name.removeprefix('SIG')}", *VMCOREDD, "extract", path, "large"]
+    # A shell starts its background jobs with SIGINT ignored, and these tests may be in one.
+    with subprocess.Popen([*command, "-o", output], stderr=subprocess.PIPE) as process:
+        while not os.listdir(output.parent):
+            assert process.poll() is None
+        process.send_signal(number)
+        assert process.wait(60) == 128 + number
+        assert process.stderr is not None
+        assert process.stderr.read() == b""
+    assert os.listdir(output.parent) == []

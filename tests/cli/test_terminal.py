@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""A session in a real terminal: tmux is typed into, and its screen is read."""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sysconfig
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.service import Service
+from tests.tools import require
+
+TIMEOUT = 20
+ROWS, COLUMNS = 24, 80
+PROMPT = "ready>"
+
+
+class Terminal:
+    """One tmux of its own, with one shell in it."""
+
+    def __init__(self, directory: Path, environment: dict[str, str]) -> None:
+        self._tmux = ["tmux", "-S", str(directory / "tmux"), "-f", "/dev/null"]
+        shell = ["env", *(f"{name}={value}" for name, value in environment.items()), "sh"]
+        size = ["-x", str(COLUMNS), "-y", str(ROWS)]
+        subprocess.run(
+            [*self._tmux, "new-session", "-d", *size, "-c", str(directory), shlex.join(shell)], check=True
+        )
+
+    def close(self) -> None:
+        """End the shell, and tmux with it."""
+        subprocess.run([*self._tmux, "kill-server"], check=True)
+
+    def screen(self, *, escapes: bool = False) -> str:
+        """Return what is on the screen; with *escapes*, its colours, too."""
+        command = [*self._tmux, "capture-pane", "-p", *(["-e"] if escapes else [])]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.rstrip("\n")
+
+    def wait(self, pattern: str) -> str:
+        """Wait until the screen has *pattern*; return the screen."""
+        deadline = time.monotonic() + TIMEOUT
+        while not re.search(pattern, screen := self.screen(), re.MULTILINE):
+            assert time.monotonic() < deadline, f"waited for {pattern}:\n{screen}"
+            time.sleep(0.05)
+        return screen
+
+    def type(self, *keys: str) -> None:
+        """Press keys, as tmux calls them; other words are typed."""
+        subprocess.run([*self._tmux, "send-keys", *keys], check=True)
+
+    def run(self, command: str, *, escapes: bool = False) -> str:
+        """Run a command on an empty screen; return what is on the screen when it has ended."""
+        self.type("clear", "Enter")
+        self.wait(rf"\A{PROMPT}\Z")
+        self.type("-l", f"{command}; echo status=$?")
+        self.type("Enter")
+        self.wait(r"^status=\d+$")
+        self.wait(f"^{PROMPT}$")
+        return self.screen(escapes=escapes)
+
+
+@pytest.fixture
+def terminal(daemon: Service, source_vmcore: Path, tmp_path: Path) -> Iterator[Terminal]:
+    require("tmux", "makedumpfile", "less")
+    shutil.copy(source_vmcore, tmp_path / "vmcore")
+    (tmp_path / "data").write_bytes(b"r" * 90_000)
+    kept = {name: os.environ[name] for name in ("HOME", "LANG") if name in os.environ}
+    environment = {
+        "PATH": f"{sysconfig.get_path('scripts')}:/usr/bin:/bin:/usr/sbin:/sbin",
+        "DBUS_SYSTEM_BUS_ADDRESS": str(daemon.address),
+        "PS1": f"{PROMPT} ",
+        "LC_ALL": "C.UTF-8",
+    }
+    # Whatever the machine of the tests has set.
+    unset = dict.fromkeys(("NO_COLOR",), "")
+    terminal = Terminal(tmp_path, kept | unset | environment)
+    try:
+        terminal.wait(f"^{PROMPT}$")
+        yield terminal
+    finally:
+        terminal.close()
+
+
+def test_session(terminal: Terminal, daemon: Service) -> None:
+    """Every command on a real vmcore, as a person would go through them."""
+    screen = terminal.run("vmcoredd add nic_0000:02:00.4 data && vmcoredd list")
+    assert re.search(r"^nic_0000:02:00\.4  complete  87\.8K  descriptor from :\d\.\d+$", screen, re.MULTILINE)
+    assert "State: ready\n" in terminal.run("vmcoredd status")
+    assert re.search(r"^pci ", terminal.run("vmcoredd run --list"), re.MULTILINE)
+    assert "status=0" in terminal.run("vmcoredd write >path && cp $(cat path) written")
+    screen = terminal.run("vmcoredd inspect written")
+    assert "       Panic: Kernel panic - not syncing: sysrq triggered crash\n" in screen
+    # 80 columns are too few for this collector.
+    assert re.search(
+        r"^    0  nic_0000:02:00\.4   87\.8K  ok        descriptor.*…  \d{4}-.* \d\d:\d\d:\d\d$",
+        screen,
+        re.MULTILINE,
+    )
+    assert re.search(r"descriptor from :\d\.\d+ ", terminal.run("vmcoredd inspect --full written"))
+    assert "1  vmcoredd_manifest" in terminal.run("vmcoredd inspect --bytes --no-legend written")
+    assert '"good":true' in terminal.run("vmcoredd verify --json=short written")
+    assert "crash: lists 2 device dumps\n" in terminal.run("vmcoredd verify written")
+    assert "# memory   n note   h header   D device dump   . hole" in terminal.run(
+        "vmcoredd inspect --map written | head -n 12"
+    )
+    assert "status=0" in terminal.run("vmcoredd extract written --all out && cmp out/nic_0000:02:00.4 data")
+    assert "status=0" in terminal.run("vmcoredd attach vmcore disk=data")
+    assert "status=0" in terminal.run("vmcoredd extract vmcore disk | cmp - data")
+    screen = terminal.run("vmcoredd extract vmcore disk")
+    assert "a device dump is not for a terminal" in screen
+    assert "status=2" in screen
+    screen = terminal.run("vmcoredd core-collector --message-level 0 --non-mmap -l -d 31 vmcore dump")
+    assert "vmcoredd: 1 device dump attached to dump\n" in screen
+    assert "crash: lists 4 device dumps\n" in terminal.run("vmcoredd verify dump")
+    assert "status=0" in terminal.run("vmcoredd remove nic_0000:02:00.4")
+    assert "1 device dump" not in terminal.run("vmcoredd list --no-legend")
+    # All of it is on the screen, and two lines more.
+    assert terminal.run("vmcoredd --help").startswith("usage: vmcoredd COMMAND ...\n")
+    assert daemon.process.poll() is None
+
+
+def test_pager(terminal: Terminal) -> None:
+    terminal.type("clear", "Enter")
+    terminal.type("-l", "vmcoredd inspect --map vmcore")
+    terminal.type("Enter")
+    first = terminal.wait(r"lines 1-23|^:$|\(END\)|^lines")
+    assert first.startswith("0x0000000 |")
+    terminal.type("G")
+    terminal.wait(r"\(END\)")
+    terminal.type("q")
+    terminal.wait(rf"^{PROMPT}$")
+    # Ctrl-C ends it, too, and so does a pager of one's own.
+    assert "status=0" in terminal.run("PAGER='head -n 2' vmcoredd inspect --map vmcore")
+    assert "status=0" in terminal.run("vmcoredd inspect --no-pager --map vmcore | head -n 1")
+    # What fits needs none.
+    assert "status=0" in terminal.run("PAGER=false vmcoredd inspect vmcore")
+
+
+def test_colours(terminal: Terminal) -> None:
+    underlined, good = "\x1b[4m", "\x1b[32m"
+    terminal.run("vmcoredd attach vmcore disk=data")
+    screen = terminal.run("vmcoredd inspect vmcore", escapes=True)
+    assert underlined in screen
+    assert f"{good}ok" in screen
+    for command in (
+        "NO_COLOR=1 vmcoredd inspect vmcore",
+        "TERM=dumb vmcoredd inspect vmcore",
+        "vmcoredd inspect vmcore | cat",
+    ):
+        assert "\x1b[3" not in terminal.run(command, escapes=True)
+
+
+def test_narrow_terminal_ellipsizes_messages(terminal: Terminal) -> None:
+    terminal.run("vmcoredd add --size 10 --timeout 0.1 a_name_that_is_as_long_as_names_are_at_most - <&1")
+    screen = terminal.run("vmcoredd list")
+    (line,) = re.findall(r"^a_name_.*$", screen, re.MULTILINE)
+    assert line.endswith("…")
+    assert len(line) <= COLUMNS

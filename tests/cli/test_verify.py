@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""vmcoredd verify, as a process; tests/vmcore/test_judge.py has what is foretold of every kind of fault."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.broken import ELF
+from tests.cli import run
+from tests.vmcore.attaching import attach_data
+
+
+@pytest.fixture
+def real(source_vmcore: Path, tmp_path: Path) -> Path:
+    path = Path(shutil.copy(source_vmcore, tmp_path / "vmcore"))
+    attach_data(path, nic=b"registers")
+    return path
+
+
+def test_good_vmcore(real: Path) -> None:
+    result = run("verify", real)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout == (
+        f"      Vmcore: {real}\n"
+        "      Format: elf\n"
+        "Device dumps: 2\n"
+        "   Checksums: 1 ok, 1 none\n"
+        "   Structure: ok\n"
+        "       crash: lists 2 device dumps\n"
+        "makedumpfile: keeps 2 device dumps\n"
+    )
+
+
+def test_json_of_a_good_vmcore(real: Path) -> None:
+    reader = {"reads": True, "vmcoreinfo": True, "device_dumps": 2, "problems": [], "remarks": []}
+    assert json.loads(run("verify", "--json", real).stdout) == {
+        "path": str(real),
+        "good": True,
+        "format": "elf",
+        "device_dumps": 2,
+        "checksums": {"ok": 1, "altered": 0, "none": 1},
+        "problems": [],
+        "crash": reader,
+        "makedumpfile": reader,
+    }
+
+
+def test_altered_data(real: Path) -> None:
+    ELF["data altered"](real)
+    result = run("verify", real)
+    assert result.returncode == 1
+    problem = "device dump nic does not have the SHA-256 that its manifest says"
+    assert result.stderr == f"vmcoredd: {real}: {problem}\n"
+    assert f"   Structure: {problem}\n       crash: lists 2 device dumps\n" in result.stdout
+
+
+def test_everything_is_wrong(real: Path) -> None:
+    ELF["PT_NOTE is not the first"](real)
+    ELF["data altered"](real)
+    result = run("verify", real)
+    assert result.returncode == 1
+    assert result.stderr.startswith(f"vmcoredd: {real}: ")
+    assert result.stderr.endswith(" more\n")
+    assert result.stderr.count("\n") == 1
+    lines = result.stdout.splitlines()
+    assert "       crash: lists 0 device dumps" in lines
+    assert "              finds no VMCOREINFO in the notes of the first segment" in lines
+
+
+def test_what_is_no_vmcore(tmp_path: Path) -> None:
+    path = tmp_path / "vmcore"
+    path.write_text("hello")
+    result = run("verify", path)
+    assert result.returncode == 1
+    assert result.stdout == (
+        f"      Vmcore: {path}\n"
+        "   Structure: not an ELF vmcore: Magic number does not match\n"
+        "       crash: refuses it: has no room for an ELF header and two program headers\n"
+        "makedumpfile: refuses it: has no ELF header of either class, or is too small\n"
+    )

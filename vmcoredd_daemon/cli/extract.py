@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The subcommand extract: device dumps of a vmcore as files."""
+
+import argparse
+import os
+import stat
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from ..errors import InvalidVmcore, UnknownDump, WriteFailed
+from ..vmcore.image import Image
+from ..vmcore.inspect import FoundDump, Inspection, copy_data, find
+from . import FAILURE, SUCCESS, UsageError
+from .console import complain
+from .named_files import file_name
+from .progress import progress
+from .vmcore_file import opened
+
+
+def run(options: argparse.Namespace) -> int:
+    """Extract; return the exit status."""
+    if (options.dump is None) == (options.all is None):
+        missing = "the following arguments are required: NAME|INDEX or --all DIR (see vmcoredd extract --help)"
+        raise UsageError(missing if options.dump is None else "argument --all: not allowed with NAME|INDEX")
+    with opened(options.vmcore) as fd:
+        found = find(fd, options.vmcore)
+        if options.all is not None:
+            return _extract_all(fd, found, options.vmcore, options.all)
+        dump, output = _choose(found, options.vmcore, options.dump), options.output or "-"
+        intact = _to_stdout(found.image, dump) if output == "-" else _to_file(fd, found.image, dump, output)
+        return _report(options.vmcore, dump, intact)
+
+
+def _extract_all(fd: int, found: Inspection, path: str, directory: Path) -> int:
+    """Write a file for each device dump; one that cannot be read costs no other its file."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WriteFailed(f"{directory}: {error.strerror}") from error
+    statuses, taken = [SUCCESS], set[str]()
+    for dump in found.device_dumps:
+        name = file_name(dump.name)
+        # A kernel may use a name twice.
+        name = f"{name}.{dump.index}" if name in taken else name
+        taken.add(name)
+        try:
+            statuses.append(_report(path, dump, _to_file(fd, found.image, dump, str(directory / name))))
+        except InvalidVmcore as error:
+            complain(error)
+            statuses.append(FAILURE)
+    return max(statuses)
+
+
+def _report(path: str, dump: FoundDump, intact: bool | None) -> int:
+    if intact is False:
+        complain(f"{path}: device dump {dump.name} is extracted, but it does not have the SHA-256 of its manifest")
+        return FAILURE
+    return SUCCESS
+
+
+def _choose(inspection: Inspection, path: str, wanted: str) -> FoundDump:
+    dumps = inspection.device_dumps
+    if wanted.isascii() and wanted.isdecimal():
+        found = [dump for dump in dumps if str(dump.index) == wanted]
+    else:
+        found = [dump for dump in dumps if dump.name == wanted]
+    if not found:
+        raise UnknownDump(f"{path}: has no device dump {wanted}")
+    if len(found) > 1:
+        indices = ", ".join(str(dump.index) for dump in found)
+        raise UnknownDump(f"{path}: several device dumps are called {wanted}, choose by index: {indices}")
+    return found[0]
+
+
+def _to_stdout(image: Image, dump: FoundDump) -> bool | None:
+    if sys.stdout is None:
+        raise WriteFailed("standard output is closed")
+    stdout = sys.stdout.fileno()
+    if os.isatty(stdout):
+        raise UsageError("a device dump is not for a terminal: redirect the output, or use -o FILE")
+    return _copy(image, dump, stdout, "standard output")
+
+
+def _to_file(fd: int, image: Image, dump: FoundDump, output: str) -> bool | None:
+    """Write the file *output* under a temporary name; a device or a pipe has only its own."""
+    # A rename must not replace a symbolic link, but what it leads to.
+    target = os.path.realpath(output)
+    try:
+        state = os.stat(target)
+    except FileNotFoundError:
+        state = None
+    except OSError as error:
+        raise WriteFailed(f"{output}: {error.strerror}") from error
+    if state is not None and os.path.samestat(state, os.fstat(fd)):
+        raise UsageError(f"{output}: is the vmcore itself")
+    if state is not None and not stat.S_ISREG(state.st_mode):
+        with _writing(output):
+            out = os.open(target, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            return _copy(image, dump, out, output)
+        finally:
+            os.close(out)
+    return _replace(image, dump, target, output)
+
+
+def _replace(image: Image, dump: FoundDump, target: str, output: str) -> bool | None:
+    import tempfile
+
+    with _writing(output):
+        out, temporary = tempfile.mkstemp(prefix=".vmcoredd-", dir=os.path.dirname(target))
+    try:
+        intact = _copy(image, dump, out, output)
+        with _writing(output):
+            os.fsync(out)
+            os.rename(temporary, target)
+        return intact
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(temporary)
+        raise
+    finally:
+        os.close(out)
+
+
+def _copy(image: Image, dump: FoundDump, out: int, output: str) -> bool | None:
+    with progress(dump.name, dump.size if dump.true_size is None else dump.true_size) as shown:
+
+        def write(block: bytes) -> None:
+            view = memoryview(block)
+            with _writing(output):
+                while view:
+                    view = view[os.write(out, view) :]
+            shown.advance(len(block))
+
+        return copy_data(image, dump, write)
+
+
+@contextmanager
+def _writing(output: str) -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise WriteFailed(f"{output}: {error.strerror}") from error

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The subcommand verify: whether a vmcore is as it should be, and what crash and makedumpfile do with it."""
+
+import argparse
+import os
+from typing import Any
+
+from ..errors import InvalidVmcore
+from ..vmcore.image import file_image
+from ..vmcore.inspect import Inspection
+from ..vmcore.judge import Judgement, judge
+from ..vmcore.verdict import Verdict
+from . import FAILURE, SUCCESS
+from .console import complain
+from .progress import progress
+from .view import Cell, Mark, View
+from .vmcore_file import opened
+
+
+def run(options: argparse.Namespace) -> int:
+    """Verify; return the exit status: 0 where nothing is wrong."""
+    view, path = View.of(options), options.vmcore
+    with opened(path) as fd, progress("verifying") as shown:
+        try:
+            judgement = judge(file_image(fd, path), shown.advance)
+        except OSError as error:
+            raise InvalidVmcore(f"{path}: cannot be read: {os.strerror(error.errno or 0)}") from error
+    if view.as_json:
+        view.show_json(_json(path, judgement))
+    else:
+        view.show(view.fields(_fields(path, judgement)))
+    if judgement.good:
+        return SUCCESS
+    (first, *others) = _all_problems(judgement)
+    complain(f"{path}: {first}{f'; and {len(others)} more' if others else ''}")
+    return FAILURE
+
+
+def _all_problems(judgement: Judgement) -> list[str]:
+    programs = (("crash", judgement.crash), ("makedumpfile", judgement.makedumpfile))
+    said = (f"{name}: {problem}" for name, verdict in programs for problem in verdict.problems)
+    return [*judgement.problems, *said]
+
+
+def _json(path: str, judgement: Judgement) -> dict[str, Any]:
+    inspection = judgement.inspection
+    return {
+        "path": path,
+        "good": judgement.good,
+        "format": inspection and inspection.format,
+        "device_dumps": inspection and len(inspection.device_dumps),
+        "checksums": inspection and _checksums(inspection),
+        "problems": judgement.problems,
+        "crash": _json_verdict(judgement.crash),
+        "makedumpfile": _json_verdict(judgement.makedumpfile),
+    }
+
+
+def _json_verdict(verdict: Verdict) -> dict[str, Any]:
+    return {
+        "reads": verdict.reads,
+        "vmcoreinfo": verdict.vmcoreinfo,
+        "device_dumps": verdict.device_dumps,
+        "problems": verdict.problems,
+        "remarks": verdict.remarks,
+    }
+
+
+def _checksums(inspection: Inspection) -> dict[str, int]:
+    states = [dump.verified for dump in inspection.device_dumps]
+    return {"ok": states.count(True), "altered": states.count(False), "none": states.count(None)}
+
+
+def _fields(path: str, judgement: Judgement) -> list[tuple[str, Cell]]:
+    inspection = judgement.inspection
+    fields: list[tuple[str, Cell]] = [("Vmcore", path)]
+    if inspection is not None:
+        fields.append(("Format", inspection.format))
+        fields.append(("Device dumps", len(inspection.device_dumps)))
+        counts = ", ".join(f"{count} {state}" for state, count in _checksums(inspection).items() if count)
+        altered = any(dump.verified is False for dump in inspection.device_dumps)
+        fields.append(("Checksums", Mark(counts, False) if altered else counts or None))
+    problems: list[Cell] = [Mark(problem, False) for problem in judgement.problems]
+    fields.extend(_lines("Structure", problems or [Mark("ok", True)]))
+    fields.extend(_lines("crash", _verdict(judgement.crash, "lists")))
+    fields.extend(_lines("makedumpfile", _verdict(judgement.makedumpfile, "keeps")))
+    return fields
+
+
+def _verdict(verdict: Verdict, verb: str) -> list[Cell]:
+    if not verdict.reads:
+        return [Mark(f"refuses it: {verdict.problems[-1]}", False), *verdict.remarks]
+    count = verdict.device_dumps
+    dumps = f"{verb} {count} device dump{'' if count == 1 else 's'}"
+    problems: list[Cell] = [Mark(problem, False) for problem in verdict.problems]
+    return [dumps if problems else Mark(dumps, True), *problems, *verdict.remarks]
+
+
+def _lines(name: str, values: list[Cell]) -> list[tuple[str, Cell]]:
+    return [(name if number == 0 else "", value) for number, value in enumerate(values)]
