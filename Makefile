@@ -15,7 +15,8 @@ export PYTHON
 
 # Two apt-get at once would fight for the lock.
 .NOTPARALLEL:
-.PHONY: help demo test test-all lint kdump-test clean check-python packages-build packages-demo packages-test packages-kdump
+.PHONY: help demo test test-all lint kdump-test man deb deb-test dist clean check-python \
+    packages-build packages-demo packages-test packages-kdump packages-deb
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -35,6 +36,22 @@ kdump-test: check-python packages-kdump $(INSTALLED) ## run only the tests that 
 test-all: check-python packages-kdump $(DEBUG) ## run every test there is: kdump-test, too, and drgn with debug information
 	$(VENV)/bin/pytest -m '' $(PYTEST_ARGS)
 
+man: check-python $(INSTALLED) ## make manual pages and completion, in build/man and build/completion
+	$(VENV)/bin/python -m docs.pages build/man
+	$(VENV)/bin/python -m docs.completion build/completion
+
+deb: packages-deb ## build the Debian package, in build/deb
+	.ci/debian-build build/deb
+
+deb-test: check-python packages-deb packages-kdump $(INSTALLED) ## build it, install, upgrade and purge it, run the tests with it
+	$(VENV)/bin/pytest -m deb $(PYTEST_ARGS)
+
+dist: check-python $(INSTALLED) ## build and check wheel and source distribution, in dist
+	rm -rf dist
+	$(VENV)/bin/python -m build
+	$(VENV)/bin/twine check --strict dist/*
+	$(VENV)/bin/check-wheel-contents dist/*.whl
+
 clean: ## remove the virtual environment and everything else that was built
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -43,7 +60,7 @@ check-python:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' 2>/dev/null || \
 	{ echo "vmcoredd needs Python 3.11 to 3.14, and PYTHON=$(PYTHON) is $$($(PYTHON) --version 2>/dev/null || echo missing)" >&2; exit 1; }
 
-packages-build packages-demo packages-test packages-kdump:
+packages-build packages-demo packages-test packages-kdump packages-deb:
 	@$(PACKAGES) $(@:packages-%=%)
 
 $(INSTALLED): pyproject.toml | packages-build

@@ -7,7 +7,6 @@ import select
 import shlex
 import subprocess
 import sys
-import sysconfig
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,11 +15,11 @@ import pytest
 
 from docs import programs
 from tests.service import Service
-from tests.tools import require, skip_or_fail
+from tests.tools import installed_program, require, skip_or_fail
 
 ROOT = Path(__file__).parent.parent
 BASH_COMPLETION = Path("/usr/share/bash-completion/bash_completion")
-SCRIPTS = sysconfig.get_path("scripts")
+SCRIPTS = installed_program("vmcoredd").parent
 TIMEOUT = 60.0
 
 Complete = Callable[[str], list[str]]

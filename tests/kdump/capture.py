@@ -12,16 +12,16 @@ import os
 import re
 import shutil
 import subprocess
-import sysconfig
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.kdump import rig
+from tests.tools import installed_program
 from vmcoredd_daemon.journal import Event
 
 ROOT = Path(__file__).parent.parent.parent
-PROGRAM = Path(sysconfig.get_path("scripts"), "vmcoredd-daemon")
+PROGRAM = installed_program("vmcoredd-daemon")
 DRACUT_DIRECTORY = Path("/usr/lib/dracut")
 DRACUT_MODULES = "systemd systemd-initrd base systemd-journald fs-lib"
 DRIVERS = "virtio_pci virtio_blk ext4 vmxnet3"

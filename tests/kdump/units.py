@@ -116,7 +116,7 @@ def finally_do(verb: str) -> Files:
 
 def interpreter() -> str:
     """The interpreter that the initramfs has: the program's."""
-    return capture.PROGRAM.read_text().splitlines()[0].removeprefix("#!")
+    return capture.PROGRAM.read_text().splitlines()[0].removeprefix("#!").strip()
 
 
 def extension(name: str) -> Files:
