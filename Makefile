@@ -47,10 +47,16 @@ deb-test: check-python packages-deb packages-kdump $(INSTALLED) ## build it, ins
 	$(VENV)/bin/pytest -m deb $(PYTEST_ARGS)
 
 dist: check-python $(INSTALLED) ## build and check wheel and source distribution, in dist
+	$(VENV)/bin/pip install --quiet --use-pep517 --editable '.[dev,dist]'
 	rm -rf dist
 	$(VENV)/bin/python -m build
 	$(VENV)/bin/twine check --strict dist/*
 	$(VENV)/bin/check-wheel-contents dist/*.whl
+	rm -rf build/sdist
+	mkdir -p build/sdist
+	tar --extract --directory build/sdist --strip-components 1 --file dist/*.tar.gz
+	cd build/sdist && ../../$(VENV)/bin/python -m pytest -q tests/test_note.py tests/test_manifest.py tests/test_pages.py \
+	    tests/test_config.py tests/vmcore/test_layout.py tests/cli/test_files.py
 
 clean: ## remove the virtual environment and everything else that was built
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

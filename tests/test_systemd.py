@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What goes to systemd, dracut and initramfs-tools, judged by these themselves; tests/kdump boots it."""
 
+import ast
 import os
 import re
 import shutil
@@ -92,6 +93,33 @@ def test_catalog_explains_every_event(installed: Path) -> None:
     )
     explained = {line.split()[0] for line in catalog.stdout.splitlines()}
     assert explained == {event.value for event in Event}
+
+
+def test_catalog_says_what_to_do_next_and_has_every_field_that_it_shows() -> None:
+    text = (SYSTEMD / "vmcoredd.catalog").read_text()
+    recorded = recorded_fields()
+    entries = re.findall(r"^-- (\w+)\n((?:[A-Z].+\n)+)\n((?:(?!-- ).*\n)+)", text, re.MULTILINE)
+    assert len(entries) == len(Event)
+    for identifier, head, body in entries:
+        event = Event(identifier)
+        assert body.strip().count("\n\n") >= 1, event
+        assert set(re.findall(r"@VMCOREDD_(\w+?)@", head + body)) <= recorded[event.name], event
+        assert all(len(line) <= 88 for line in body.splitlines())
+
+
+def recorded_fields() -> dict[str, set[str]]:
+    """Fields that each call of record() names; those of events.py are in dictionaries, and all taken together."""
+    package = SYSTEMD.parent / "vmcoredd_daemon"
+    together = set(re.findall(r'"(\w+)": ', (package / "events.py").read_text()))
+    fields: dict[str, set[str]] = {}
+    for file in package.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "record" and node.args:
+                name = ast.unparse(node.args[0]).removeprefix("Event.")
+                named = {keyword.arg.upper() for keyword in node.keywords if keyword.arg}
+                given = {field.upper() for field in together} if file.name == "events.py" else named
+                fields[name] = fields.get(name, given) & given
+    return fields
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="chroot needs root")

@@ -35,7 +35,8 @@ RequiresMountsFor={capture.TARGET}
 Type=oneshot
 RemainAfterExit=yes
 ExecStart=true
-ExecStop=sh -c "journalctl --sync; exec journalctl -o json > {capture.TARGET}/journal.json"
+ExecStop=sh -c "journalctl --sync; journalctl -o json > {capture.TARGET}/journal.json"
+ExecStop=cp -r /run/log/journal {capture.TARGET}
 TimeoutStopSec=60
 """
 
