@@ -30,10 +30,10 @@ test: check-python packages-test $(INSTALLED) ## run every test, the linters amo
 lint: check-python $(INSTALLED) ## run only the linters
 	$(VENV)/bin/pytest tests/test_lint.py $(PYTEST_ARGS)
 
-kdump-test: check-python packages-kdump $(INSTALLED) ## run only the tests that boot machines in QEMU, and all of them
+kdump-test: check-python packages-deb packages-kdump $(INSTALLED) ## run only the tests that boot machines in QEMU, and all of them
 	$(VENV)/bin/pytest -m 'qemu or kdump_matrix' $(PYTEST_ARGS)
 
-test-all: check-python packages-kdump $(DEBUG) ## run every test there is: kdump-test, too, and drgn with debug information
+test-all: check-python packages-deb packages-kdump $(DEBUG) ## run every test there is: kdump-test, too, and drgn with debug information
 	$(VENV)/bin/pytest -m '' $(PYTEST_ARGS)
 
 man: check-python $(INSTALLED) ## make manual pages and completion, in build/man and build/completion
@@ -43,7 +43,7 @@ man: check-python $(INSTALLED) ## make manual pages and completion, in build/man
 deb: packages-deb ## build the Debian package, in build/deb
 	.ci/debian-build build/deb
 
-deb-test: check-python packages-deb packages-kdump $(INSTALLED) ## build it, install, upgrade and purge it, run the tests with it
+deb-test: check-python packages-deb packages-kdump $(INSTALLED) ## build, judge, install, upgrade, purge and test that
 	$(VENV)/bin/pytest -m deb $(PYTEST_ARGS)
 
 dist: check-python $(INSTALLED) ## build and check wheel and source distribution, in dist
