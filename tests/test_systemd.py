@@ -7,12 +7,14 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+import vmcoredd_daemon
 from tests import judges
 from tests.tools import installed_program, require
 from vmcoredd_daemon.collectors.builtin import BUILT_IN
@@ -109,7 +111,7 @@ def test_catalog_says_what_to_do_next_and_has_every_field_that_it_shows() -> Non
 
 def recorded_fields() -> dict[str, set[str]]:
     """Fields that each call of record() names; those of events.py are in dictionaries, and all taken together."""
-    package = SYSTEMD.parent / "vmcoredd_daemon"
+    package = Path(vmcoredd_daemon.__file__).parent
     together = set(re.findall(r'"(\w+)": ', (package / "events.py").read_text()))
     fields: dict[str, set[str]] = {}
     for file in package.rglob("*.py"):
@@ -155,6 +157,17 @@ def test_listed_files_have_no_source_that_would_be_compiled(listed: dict[str, st
     # Only an editable installation, such as this may be, needs the sources of its own modules.
     assert all("/vmcoredd_daemon/" in path for path in sources)
     assert not any("/pytest" in path or "/test" in path.rpartition("/")[2] for path in listed)
+
+
+def test_listed_files_have_no_glib_where_debians_dbus_next_has_it(installed: Path, tmp_path: Path) -> None:
+    (tmp_path / "gi").mkdir()
+    (tmp_path / "gi/__init__.py").touch()
+    (tmp_path / "gi/repository.py").write_text("GLib = None\n")
+    command = [sys.executable, installed / "usr/lib/vmcoredd/loaded-files", tmp_path]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    listed = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
+    assert "dbus_next" in listed
+    assert str(tmp_path / "gi") not in listed
 
 
 def test_listed_files_have_the_built_in_collectors(listed: dict[str, str]) -> None:

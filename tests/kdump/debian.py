@@ -12,7 +12,8 @@ import platform
 import re
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -151,6 +152,19 @@ def panic(root: Path, workdir: Path, *, disk_mib: int, crashkernel: str = "192M"
     _run("debugfs", "-R", f"rdump /var/crash {workdir}", disk)
     disk.unlink()
     return Captured(workdir / "crash", capturing, capture.points(capturing))
+
+
+@contextmanager
+def without_makedumpfile(root: Path) -> Iterator[None]:
+    """Hide makedumpfile from the service, as where it is not installed: it cannot make its vmcore smaller then."""
+    programs = root / "usr/lib/rig"
+    programs.mkdir()
+    (programs / "journalctl").symlink_to("/usr/bin/journalctl")
+    dropin = root / units.SYSTEM / "vmcoredd.service.d/path.conf"
+    dropin.write_text(f"[Service]\nEnvironment=PATH=/{programs.relative_to(root)}\n")
+    yield
+    dropin.unlink()
+    shutil.rmtree(programs)
 
 
 def seconds_of_end(captured: Captured) -> float:
