@@ -226,7 +226,9 @@ def _kernel(root: Path) -> rig.Kernel:
 
 def chroot(root: Path, script: str) -> str:
     """Run a shell script in the root, in a mount namespace that goes with it; return what it has written."""
-    mounts = 'for name in proc sys dev; do mount --rbind "/$name" "$0/$name"; done; exec chroot "$0" sh -euxc "$1"'
+    # As it is on a machine, / is where something is mounted.
+    mounts = 'mount --bind "$0" "$0"; for name in proc sys dev; do mount --rbind "/$name" "$0/$name"; done'
+    mounts += '; exec chroot "$0" sh -euxc "$1"'
     return _run("unshare", "--mount", "sh", "-euc", mounts, root, script, environment=ENVIRONMENT)
 
 
