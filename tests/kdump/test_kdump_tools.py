@@ -65,10 +65,11 @@ def test_core_collector_puts_the_device_dump_into_the_dump_of_kdump_tools(root: 
     report(captured)
     assert_kdump_tools(captured, tmp_path)
     vmcore = tmp_path / "rearranged"
-    assert [dump.name for dump in judges.crash(vmcore)] == [DUMP_NAME, MANIFEST_NAME]
+    assert {DUMP_NAME, "pci", MANIFEST_NAME} <= {dump.name for dump in judges.crash(vmcore)}
     with vmcore.open("rb") as file:
-        dump, _ = find(file.fileno(), str(vmcore)).device_dumps
-        assert os.pread(file.fileno(), len(debian.REGISTERS), dump.offset) == debian.REGISTERS
+        dumps = {dump.name: dump for dump in find(file.fileno(), str(vmcore)).device_dumps}
+        offset = dumps[DUMP_NAME].offset
+        assert os.pread(file.fileno(), len(debian.REGISTERS), offset) == debian.REGISTERS
     # Ours has left none.
     assert list(captured.crash.glob("*/vmcore*")) == []
 
