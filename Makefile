@@ -18,7 +18,8 @@ export PYTHON
 
 # Two apt-get at once would fight for the lock.
 .NOTPARALLEL:
-.PHONY: help demo test test-all torture lint kdump-test clean check-python netdevsim packages-build packages-demo packages-test packages-kdump
+.PHONY: help demo test test-all torture lint kdump-test man deb deb-test dist clean check-python netdevsim \
+    packages-build packages-demo packages-test packages-kdump packages-deb
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -32,14 +33,36 @@ test: check-python packages-test $(INSTALLED) ## run every test, the linters amo
 lint: check-python $(INSTALLED) ## run only the linters
 	$(VENV)/bin/pytest tests/test_lint.py $(PYTEST_ARGS)
 
-kdump-test: check-python packages-kdump $(INSTALLED) netdevsim ## run only the tests that boot machines in QEMU, and all of them
+kdump-test: check-python packages-deb packages-kdump $(INSTALLED) netdevsim ## run only the tests that boot machines in QEMU, and all of them
 	$(VENV)/bin/pytest -m 'qemu or kdump_matrix' $(PYTEST_ARGS)
 
-test-all: check-python packages-kdump $(DEBUG) netdevsim ## run every test there is: kdump-test, too, and drgn with debug information
+test-all: check-python packages-deb packages-kdump $(DEBUG) netdevsim ## run every test there is: kdump-test, too, and drgn with debug information
 	$(VENV)/bin/pytest -m '' $(PYTEST_ARGS)
 
 torture: check-python packages-test $(INSTALLED) ## 2,000 kills, and every system call fails in turn: an hour
 	$(VENV)/bin/python -m tests.torture
+
+man: check-python $(INSTALLED) ## make manual pages and completion, in build/man and build/completion
+	$(VENV)/bin/python -m docs.pages build/man
+	$(VENV)/bin/python -m docs.completion build/completion
+
+deb: packages-deb ## build the Debian package, in build/deb
+	.ci/debian-build build/deb
+
+deb-test: check-python packages-deb packages-kdump $(INSTALLED) ## build, judge, install, upgrade, purge and test that
+	$(VENV)/bin/pytest -m deb $(PYTEST_ARGS)
+
+dist: check-python $(INSTALLED) ## build and check wheel and source distribution, in dist
+	$(VENV)/bin/pip install --quiet --use-pep517 --editable '.[dev,dist]'
+	rm -rf dist
+	$(VENV)/bin/python -m build
+	$(VENV)/bin/twine check --strict dist/*
+	$(VENV)/bin/check-wheel-contents dist/*.whl
+	rm -rf build/sdist
+	mkdir -p build/sdist
+	tar --extract --directory build/sdist --strip-components 1 --file dist/*.tar.gz
+	cd build/sdist && ../../$(VENV)/bin/python -m pytest -q tests/test_note.py tests/test_manifest.py tests/test_pages.py \
+	    tests/test_config.py tests/vmcore/test_layout.py tests/cli/test_files.py
 
 clean: ## remove the virtual environment and everything else that was built
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
@@ -49,7 +72,7 @@ check-python:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' 2>/dev/null || \
 	{ echo "vmcoredd needs Python 3.11 to 3.14, and PYTHON=$(PYTHON) is $$($(PYTHON) --version 2>/dev/null || echo missing)" >&2; exit 1; }
 
-packages-build packages-demo packages-test packages-kdump:
+packages-build packages-demo packages-test packages-kdump packages-deb:
 	@$(PACKAGES) $(@:packages-%=%)
 
 $(INSTALLED): pyproject.toml | packages-build

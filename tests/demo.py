@@ -33,7 +33,7 @@ def run(*command: str, data: str | None = None) -> str:
 def add_three(address: str, directory: Path) -> None:
     """Add device dumps in the three ways there are."""
     say("A helper in its own process is called back, and fills its buffer through mmap")
-    print(run("python", "-m", "tests.helper_process", address, "nic_0000:02:00.4", "262144"), end="")
+    print(run("python3", "-m", "tests.helper_process", address, "nic_0000:02:00.4", "262144"), end="")
     say("A firmware log comes through a pipe")
     print(run("vmcoredd", "add", "--size", "1M", "hba_0000:03:00.0", "-", data=FIRMWARE_LOG), end="")
     say("A file is as large as it is")

@@ -4,6 +4,8 @@
 import asyncio
 import os
 import socket
+import subprocess
+import sys
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
@@ -244,3 +246,19 @@ async def test_flood_leaves_time_for_others(bus: Connection, peer: Connection) -
         while len(seen) < 1000:
             await asyncio.sleep(0.01)
     assert max(seen.count(at) for at in set(seen)) <= 64
+
+
+def test_glib_is_not_loaded_with_dbus_next_and_can_be_by_others(tmp_path: Path) -> None:
+    (tmp_path / "gi").mkdir()
+    (tmp_path / "gi/__init__.py").write_text("print('loaded')\n")
+    (tmp_path / "gi/repository.py").write_text("GLib = None\n")
+    program = """
+import vmcoredd_daemon.client, vmcoredd_daemon.interface
+print("ours")
+import gi.repository
+"""
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    root = Path(__file__).parent.parent
+    command = [sys.executable, "-c", program]
+    run = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=True)
+    assert run.stdout.split() == ["ours", "loaded"]

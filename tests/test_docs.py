@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The examples of docs/collectors.md, as they stand there."""
+"""The examples of vmcoredd-collectors(7), as they stand there."""
 
 import os
 import re
 import subprocess
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -13,19 +14,25 @@ from tests.service import Service, mask_built_in
 from tests.tools import require
 from tests.vmcore.attaching import contents
 from vmcoredd_daemon.collectors.builtin import BUILT_IN
+from vmcoredd_daemon.collectors.settings import KEYS
 
-TEXT = (Path(__file__).parent.parent / "docs" / "collectors.md").read_text()
+TEXT = (Path(__file__).parent.parent / "docs/man/vmcoredd-collectors.7.rst").read_text()
 INTERFACES = sorted(os.listdir("/sys/class/net"))
 
 
 def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
+    found = re.findall(rf"^\.\. code-block:: {language}\n\n((?:    .*\n|\n)+)", TEXT, re.MULTILINE)
+    return [textwrap.dedent(block) for block in found]
 
 
-def test_built_in_collectors_are_all_in_the_table() -> None:
-    assert {name for name in re.findall(r"^\| (\w+) \|", TEXT, re.MULTILINE) if name != "collector"} == set(
-        BUILT_IN
-    )
+def test_built_in_collectors_are_all_described() -> None:
+    _, _, section = TEXT.partition("BUILT-IN COLLECTORS")
+    assert sorted(re.findall(r"^``(\w+)``$", section, re.MULTILINE)) == sorted(BUILT_IN)
+
+
+def test_every_key_is_shown() -> None:
+    _, example = blocks("ini")
+    assert sorted(re.findall(r"^(\w+)=", example, re.MULTILINE)) == sorted(KEYS)
 
 
 def test_examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

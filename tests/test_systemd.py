@@ -1,26 +1,28 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What goes to systemd, dracut and initramfs-tools, judged by these themselves; tests/kdump boots it."""
 
+import ast
 import os
 import re
 import shutil
 import signal
 import subprocess
-import sysconfig
+import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+import vmcoredd_daemon
 from tests import judges
-from tests.tools import require
+from tests.tools import installed_program, require
 from vmcoredd_daemon.collectors.builtin import BUILT_IN
 from vmcoredd_daemon.config import _KEYS, Configuration, load
 from vmcoredd_daemon.journal import Event
 
 SYSTEMD = Path(__file__).parent.parent / "systemd"
-PROGRAM = Path(sysconfig.get_path("scripts"), "vmcoredd-daemon")
+PROGRAM = installed_program("vmcoredd-daemon")
 HOST_UNITS = Path("/usr/lib/systemd/system")
 HOOKS = Path("usr/share/initramfs-tools/hooks")
 
@@ -41,7 +43,7 @@ def listed(installed: Path, tmp_path: Path) -> dict[str, str]:
     """The files that the interpreter says it loads, by their paths in an initramfs."""
     staging = tmp_path / "staging"
     staging.mkdir()
-    python = PROGRAM.read_text().splitlines()[0].removeprefix("#!")
+    python = PROGRAM.read_text().splitlines()[0].removeprefix("#!").strip()
     command = [python, installed / "usr/lib/vmcoredd/loaded-files", staging]
     lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
     return {destination: file for file, destination in (line.split("\t") for line in lines)}
@@ -95,6 +97,36 @@ def test_catalog_explains_every_event(installed: Path) -> None:
     assert explained == {event.value for event in Event}
 
 
+def test_catalog_says_what_to_do_next_and_has_every_field_that_it_shows() -> None:
+    text = (SYSTEMD / "vmcoredd.catalog").read_text()
+    recorded = recorded_fields()
+    entries = re.findall(r"^-- (\w+)\n((?:[A-Z].+\n)+)\n((?:(?!-- ).*\n)+)", text, re.MULTILINE)
+    assert len(entries) == len(Event)
+    for identifier, head, body in entries:
+        event = Event(identifier)
+        assert body.strip().count("\n\n") >= 1, event
+        # systemd replaces no name with a digit in it.
+        fields = re.findall(r"@VMCOREDD_([A-Z_]+)@", head + body)
+        assert (head + body).count("@") == 2 * len(fields), event
+        assert set(fields) <= recorded[event.name], event
+        assert all(len(line) <= 88 for line in body.splitlines())
+
+
+def recorded_fields() -> dict[str, set[str]]:
+    """Fields that each call of record() names; those of events.py are in dictionaries, and all taken together."""
+    package = Path(vmcoredd_daemon.__file__).parent
+    together = set(re.findall(r'"(\w+)": ', (package / "events.py").read_text()))
+    fields: dict[str, set[str]] = {}
+    for file in package.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "record" and node.args:
+                name = ast.unparse(node.args[0]).removeprefix("Event.")
+                named = {keyword.arg.upper() for keyword in node.keywords if keyword.arg}
+                given = {field.upper() for field in together} if file.name == "events.py" else named
+                fields[name] = fields.get(name, given) & given
+    return fields
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="chroot needs root")
 def test_listed_files_are_all_that_the_daemon_needs(listed: dict[str, str], tmp_path: Path) -> None:
     root = tmp_path / "initramfs"
@@ -130,6 +162,17 @@ def test_listed_files_have_no_source_that_would_be_compiled(listed: dict[str, st
     assert not any("/pytest" in path or "/test" in path.rpartition("/")[2] for path in listed)
 
 
+def test_listed_files_have_no_glib_where_debians_dbus_next_has_it(installed: Path, tmp_path: Path) -> None:
+    (tmp_path / "gi").mkdir()
+    (tmp_path / "gi/__init__.py").touch()
+    (tmp_path / "gi/repository.py").write_text("GLib = None\n")
+    command = [sys.executable, installed / "usr/lib/vmcoredd/loaded-files", tmp_path]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    listed = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
+    assert "dbus_next" in listed
+    assert str(tmp_path / "gi") not in listed
+
+
 def test_listed_files_have_the_built_in_collectors(listed: dict[str, str]) -> None:
     for value in BUILT_IN.values():
         assert any(f"/collectors/builtin/{value.partition(':')[0]}." in path for path in listed)
@@ -139,6 +182,12 @@ def test_listed_files_have_the_built_in_collectors(listed: dict[str, str]) -> No
 def test_initramfs_tools_hook_copies_the_same_files(
     listed: dict[str, str], installed: Path, tmp_path: Path
 ) -> None:
+    # As Debian's helper for Python programs writes the first line.
+    programs = {name: tmp_path / "programs" / name for name in ("vmcoredd-daemon", "vmcoredd")}
+    for name, program in programs.items():
+        program.parent.mkdir(exist_ok=True)
+        program.write_text(re.sub(r"^#! *", "#! ", PROGRAM.with_name(name).read_text()))
+        program.chmod(0o755)
     functions = Path("/usr/share/initramfs-tools/hook-functions")
     if not functions.exists():
         pytest.skip("not installed: initramfs-tools-core")
@@ -152,7 +201,7 @@ def test_initramfs_tools_hook_copies_the_same_files(
         "DESTDIR": str(destination),
         "verbose": "n",
         "VMCOREDD_ROOT": str(installed),
-        "VMCOREDD_PROGRAM": str(PROGRAM),
+        "VMCOREDD_PROGRAM": str(programs["vmcoredd-daemon"]),
     }
     subprocess.run([installed / HOOKS / "vmcoredd"], env=environment, check=True, timeout=60)
     # ldd is a script of bash.

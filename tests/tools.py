@@ -5,9 +5,17 @@ from __future__ import annotations
 
 import os
 import shutil
+import sysconfig
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
+
+
+def installed_program(name: str) -> Path:
+    """Return where a program of ours is: with this Python, or where its package of the distribution has put it."""
+    own = Path(sysconfig.get_path("scripts"), name)
+    return own if own.exists() else Path(shutil.which(name) or own)
 
 
 def require(*programs: str) -> None:

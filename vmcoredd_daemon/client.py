@@ -6,9 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from dbus_next import Variant
-
-from .bus import Connection, close_fds, take_fds
+from .bus import Connection, Variant, close_fds, take_fds
 from .device_dump import State
 from .errors import (
     BusUnavailable,

@@ -11,13 +11,11 @@ import logging
 import resource
 import signal
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
 
-from systemd.daemon import notify
-
+from . import service_manager
 from .collectors.runner import CollectorRunner
 from .config import Configuration
 from .dumps import DumpList
@@ -31,21 +29,8 @@ from .spool import Spool
 from .threads import started_executor
 from .writer import VmcoreWriter
 
-_T = TypeVar("_T")
-
 RECONNECT = 1.0
 """Seconds between attempts to reach the bus."""
-
-EXTEND_TIMEOUT = 30.0
-"""Seconds that the service manager is asked for, again and again while the work goes on."""
-
-STALL_TIMEOUT = 300.0
-"""Seconds without progress after which it is asked for no more: a slow disk may need them for one fsync."""
-
-STATUS_INTERVAL = 1.0
-"""Seconds between two status lines."""
-
-_TAKING = "STATUS=Taking device dumps"
 
 log = logging.getLogger(__name__)
 
@@ -103,15 +88,16 @@ class Daemon:
         runner = CollectorRunner(dumps, self._collectors, self._configuration.collector_timeout)
         serving = asyncio.create_task(self._serve(dumps, runner, writer))
         collecting = asyncio.create_task(self._collect(dumps, runner))
+        following = asyncio.create_task(service_manager.follow(writer))
         try:
             await self._wait_for_bus()
             record(Event.STARTED, logging.INFO, "Taking device dumps", source=writer.source)
-            notify(f"READY=1\n{_TAKING}")
-            await self._until_stopped(writer)
-            notify("STOPPING=1")
-            notify("STATUS=Waiting for collectors")
+            service_manager.ready()
+            await self._stop.wait()
+            following.cancel()
+            service_manager.stopping()
             # Its deadline is its own, so it is given time as long as it takes.
-            await _extend(self._drain(dumps, collecting), itertools.count().__next__)
+            await service_manager.extended(self._drain(dumps, collecting), itertools.count().__next__)
             if not writer.wanted:
                 # Whoever writes the vmcore may still ask for them: they stay in the spool.
                 log.info("No vmcore is to be written, %d device dumps stay in the spool", len(dumps.complete))
@@ -121,22 +107,14 @@ class Daemon:
             as_asked = whole and writer.written is not None and not writer.written.fallback
             return Outcome(as_asked, writer.directory)
         finally:
-            serving.cancel()
-            collecting.cancel()
-            await asyncio.wait([serving, collecting])
+            tasks = [serving, collecting, following]
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
             # The file system frees there what no vmcore needs any more.
             await asyncio.to_thread(dumps.close)
             spool.close()
             record(Event.STOPPED, logging.INFO, "Stopped")
-
-    async def _until_stopped(self, writer: VmcoreWriter) -> None:
-        """Wait, and tell the service manager how far a vmcore is that somebody has asked for."""
-        stopped = asyncio.create_task(self._stop.wait())
-        was_writing = False
-        while not (await asyncio.wait([stopped], timeout=STATUS_INTERVAL))[0]:
-            if writer.writing or was_writing:
-                notify(_writing(writer) if writer.writing else _TAKING)
-            was_writing = writer.writing
 
     def _open_spool(self) -> tuple[Spool, Recovered]:
         path, page_size, byteorder = self._configuration.spool_directory, system_page_size(), system_byteorder()
@@ -250,38 +228,18 @@ async def _write(dumps: DumpList, writer: VmcoreWriter) -> bool:
     """Write the vmcore unless that is done; return whether it is whole."""
 
     def progress() -> int:
-        notify(_writing(writer))
+        service_manager.writing(writer)
         # Which pages are left out is found before anything is copied: minutes, where memory has terabytes.
         return writer.progress.steps
 
     try:
-        whole = await _extend(writer.finish(), progress)
+        whole = await service_manager.extended(writer.finish(), progress)
         if whole:
             await dumps.clear_spool()
     except VmcoreddError as error:
         log.error("%s", error)
         return False
     return whole
-
-
-def _writing(writer: VmcoreWriter) -> str:
-    percent = 100 * writer.progress.done // max(writer.progress.total, 1)
-    return f"STATUS=Writing the vmcore: {percent} % of {writer.progress.total} bytes"
-
-
-async def _extend(work: Coroutine[Any, Any, _T], progress: Callable[[], int]) -> _T:
-    """Await *work*, while the service manager is asked for more time as long as there is progress."""
-    task = asyncio.create_task(work)
-    seen, since = -1, time.monotonic()
-    while True:
-        now = progress()
-        if now != seen:
-            seen, since = now, time.monotonic()
-        if time.monotonic() - since < STALL_TIMEOUT:
-            notify(f"EXTEND_TIMEOUT_USEC={int(EXTEND_TIMEOUT * 1e6)}")
-        done, _ = await asyncio.wait([task], timeout=STATUS_INTERVAL)
-        if done:
-            return task.result()
 
 
 def _recover(spool: Spool) -> Recovered:

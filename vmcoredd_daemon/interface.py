@@ -9,11 +9,8 @@ import asyncio
 import os
 from dataclasses import dataclass, replace
 
-from dbus_next import PropertyAccess, Variant
-from dbus_next.service import ServiceInterface, dbus_property, method, signal
-
 from . import __version__
-from .bus import SENDER, Connection
+from .bus import SENDER, Connection, PropertyAccess, ServiceInterface, Variant, dbus_property, method, signal
 from .collectors.callback import CallbackCollector
 from .collectors.descriptor import DescriptorCollector
 from .collectors.runner import CollectorRunner

@@ -16,7 +16,7 @@ import pytest
 from tests import judges
 from tests.cli import VMCOREDD, run
 from tests.resources import tmpfs
-from tests.service import Service
+from tests.service import Service, mask_built_in
 from tests.tools import require
 from vmcoredd_daemon.manifest import MANIFEST_NAME
 
@@ -37,7 +37,8 @@ def tools() -> None:
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
     """Configuration with one collector."""
-    (tmp_path / "etc" / "collectors.d").mkdir(parents=True)
+    (tmp_path / "etc").mkdir()
+    mask_built_in(tmp_path / "etc" / "collectors.d")
     path = tmp_path / "etc" / "vmcoredd.conf"
     path.write_text(f"[Vmcoredd]\nTarget={tmp_path}/target\n")
     add_collector(path, "version", "cat /proc/version")

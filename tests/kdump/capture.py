@@ -12,23 +12,23 @@ import os
 import re
 import shutil
 import subprocess
-import sysconfig
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.kdump import rig
+from tests.tools import installed_program
 from vmcoredd_daemon.journal import Event
 from vmcoredd_daemon.vmcore.inspect import inspect
 
 ROOT = Path(__file__).parent.parent.parent
-PROGRAM = Path(sysconfig.get_path("scripts"), "vmcoredd-daemon")
+PROGRAM = installed_program("vmcoredd-daemon")
 DRACUT_DIRECTORY = Path("/usr/lib/dracut")
 DRACUT_MODULES = "systemd systemd-initrd base systemd-journald fs-lib"
 DRIVERS = "virtio_pci virtio_blk ext4"
 CLOUD_DRIVERS = f"{DRIVERS} vmxnet3"
 
-PROGRAMS = ("dracut", "mkfs.ext4", "debugfs", "zstd", "dbus-daemon")
+PROGRAMS = ("dracut", "mkfs.ext4", "debugfs", "zstd", "dbus-daemon", "journalctl", "unshare")
 
 CAPTURE_COMMAND_LINE = (
     "console=ttyS0 nokaslr irqpoll nr_cpus=1 reset_devices panic=1 no_timer_check"
@@ -104,6 +104,23 @@ class Captured:
         """Return what the service has logged, saved beside its vmcore."""
         (path,) = self.target.glob("*/vmcoredd-journal.json")
         return [json.loads(line) for line in path.read_text().splitlines()]
+
+    def explained(self, *options: str) -> str:
+        """Return what `journalctl -x` shows of the service in the capture kernel's journal."""
+        state = self.target.parent / "catalog"
+        catalog = state / "usr/lib/systemd/catalog"
+        catalog.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / "systemd/vmcoredd.catalog", catalog)
+        database = state / "var/lib/systemd/catalog"
+        database.mkdir(parents=True, exist_ok=True)
+        subprocess.run(["journalctl", f"--root={state}", "--update-catalog"], check=True)
+        # It always looks at the same place for its database.
+        script = 'mount --bind "$0" /var/lib/systemd/catalog; exec journalctl -x --unit=vmcoredd --no-pager "$@"'
+        command: list[str | Path] = ["unshare", "--mount", "sh", "-euc", script, database]
+        command += ["-D", self.target / "journal", *options]
+        environment = {**os.environ, "LC_ALL": "C.UTF-8"}
+        shown = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        return shown.stdout
 
     def events(self, event: Event) -> list[dict[str, str]]:
         """Return its log entries of one kind."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""A Debian machine as users have it: full root file system, systemd, kdump-tools, and us, by the README.
+"""A Debian machine as users have it: full root file system, systemd, kdump-tools, and our package, by the README.
 
 The root is built by debootstrap from where this machine has its own packages; the README's commands run in it with
 chroot. In QEMU it boots, kdump-tools loads the capture kernel, and a unit panics.
@@ -12,14 +12,15 @@ import platform
 import re
 import shutil
 import subprocess
-import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.kdump import capture, rig, units
 
-PROGRAMS = ("debootstrap", "mkfs.ext4", "debugfs", "chroot", "unshare", "qemu-system-x86_64")
+PROGRAMS = ("debootstrap", "chroot", "unshare", "dpkg-buildpackage", "dh_python3")
+MACHINE_PROGRAMS = ("mkfs.ext4", "debugfs", "qemu-system-x86_64")
 PACKAGES = "linux-image-cloud-amd64,initramfs-tools,systemd,systemd-sysv,udev,kmod"
 SECTION = "## From installation to a test panic"
 
@@ -55,10 +56,6 @@ ENVIRONMENT = {
     "DEBIAN_FRONTEND": "noninteractive",
     # The machine is not running yet.
     "SYSTEMD_OFFLINE": "1",
-    # What the README's pip would download lies in the root.
-    "PIP_NO_INDEX": "1",
-    "PIP_FIND_LINKS": "/root/wheels",
-    "PIP_CONFIG_FILE": "/dev/null",
 }
 
 
@@ -87,32 +84,37 @@ class Captured:
 HOST = "debian-rig"
 
 
-def missing_tools() -> list[str]:
-    missing = [name for name in PROGRAMS if rig.which(name) is None]
+def missing_tools(*, machine: bool = True) -> list[str]:
+    missing = [name for name in (*PROGRAMS, *(MACHINE_PROGRAMS if machine else ())) if rig.which(name) is None]
     return missing if missing or os.geteuid() == 0 else ["root's rights"]
 
 
 def build_root(workdir: Path) -> Path:
     """Build the root file system; raise RigError where a step fails, with what it said last."""
-    root = workdir / "root"
-    suite = platform.freedesktop_os_release()["VERSION_CODENAME"]
-    _run("debootstrap", "--variant=minbase", f"--include={PACKAGES}", suite, root, _mirror(suite))
+    root = bootstrap(workdir / "root", PACKAGES)
     _configure(root)
-    repository = root / "root/vmcoredd"
-    names = subprocess.run(
-        ["git", "ls-files", "-z"], cwd=capture.ROOT, check=True, capture_output=True, text=True
-    ).stdout
-    for name in filter(None, names.split("\0")):
-        (repository / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(capture.ROOT / name, repository / name)
-    wheels: list[str | Path] = ["--quiet", "--wheel-dir", root / "root/wheels", capture.ROOT, "setuptools>=77"]
-    _run(sys.executable, "-m", "pip", "wheel", *wheels)
+    # Where the README has it.
+    build_package(root / "root/build/deb")
     follow(root, "README.md", SECTION)
     _add_rig(root)
     # What `kdump-config load` does, which takes a minute when it is emulated.
     release = _kernel(root).release
-    _chroot(root, f"/etc/kernel/postinst.d/kdump-tools {release}")
+    chroot(root, f"/etc/kernel/postinst.d/kdump-tools {release}")
     shutil.copy(root / "etc/kdump/sysctl.conf", root / f"var/lib/kdump/latest_sysctls-{release}")
+    return root
+
+
+def build_package(directory: Path) -> Path:
+    """Build the Debian package with what `make deb` runs, and return it."""
+    _run(capture.ROOT / ".ci/debian-build", directory)
+    (package,) = directory.glob("*.deb")
+    return package
+
+
+def bootstrap(root: Path, packages: str) -> Path:
+    """Make a root file system of this machine's Debian, with packages that are separated by commas."""
+    suite = platform.freedesktop_os_release()["VERSION_CODENAME"]
+    _run("debootstrap", "--variant=minbase", f"--include={packages}", suite, root, _mirror(suite))
     return root
 
 
@@ -120,7 +122,7 @@ def follow(root: Path, document: str, section: str) -> None:
     """Do in the root what a section of a document tells to do on the machine before the panic."""
     for block in blocks_of(document, section):
         commands = block.replace("apt install", "apt-get --quiet --yes install")
-        _chroot(root, f"cd /root/vmcoredd\n{commands}")
+        chroot(root, f"cd /root\n{commands}")
 
 
 def blocks_of(document: str, section: str) -> list[str]:
@@ -152,6 +154,19 @@ def panic(root: Path, workdir: Path, *, disk_mib: int, crashkernel: str = "192M"
     return Captured(workdir / "crash", capturing, capture.points(capturing))
 
 
+@contextmanager
+def without_makedumpfile(root: Path) -> Iterator[None]:
+    """Hide makedumpfile from the service, as where it is not installed: it cannot make its vmcore smaller then."""
+    programs = root / "usr/lib/rig"
+    programs.mkdir()
+    (programs / "journalctl").symlink_to("/usr/bin/journalctl")
+    dropin = root / units.SYSTEM / "vmcoredd.service.d/path.conf"
+    dropin.write_text(f"[Service]\nEnvironment=PATH=/{programs.relative_to(root)}\n")
+    yield
+    dropin.unlink()
+    shutil.rmtree(programs)
+
+
 def seconds_of_end(captured: Captured) -> float:
     """Return the capture kernel's time when it restarted the machine."""
     return float(re.findall(r"\[\s*([\d.]+)\] reboot: Restarting system", captured.console)[-1])
@@ -173,7 +188,7 @@ def _configure(root: Path) -> None:
     # In a chroot nobody can tell which drivers this root's device needs.
     (root / "etc/initramfs-tools/conf.d/modules").write_text("MODULES=list\n")
     (root / "etc/initramfs-tools/modules").write_text("virtio_pci\nvirtio_blk\next4\n")
-    _chroot(root, "update-initramfs -u")
+    chroot(root, "update-initramfs -u")
 
 
 def _add_rig(root: Path) -> None:
@@ -209,13 +224,15 @@ def _kernel(root: Path) -> rig.Kernel:
     return rig.Kernel(image, image.name.removeprefix("vmlinuz-"))
 
 
-def _chroot(root: Path, script: str) -> None:
-    """Run a shell script in the root, in a mount namespace that goes with it."""
-    mounts = 'for name in proc sys dev; do mount --rbind "/$name" "$0/$name"; done; exec chroot "$0" sh -euxc "$1"'
-    _run("unshare", "--mount", "sh", "-euc", mounts, root, script, environment=ENVIRONMENT)
+def chroot(root: Path, script: str) -> str:
+    """Run a shell script in the root, in a mount namespace that goes with it; return what it has written."""
+    # As it is on a machine, / is where something is mounted.
+    mounts = 'mount --bind "$0" "$0"; for name in proc sys dev; do mount --rbind "/$name" "$0/$name"; done'
+    mounts += '; exec chroot "$0" sh -euxc "$1"'
+    return _run("unshare", "--mount", "sh", "-euc", mounts, root, script, environment=ENVIRONMENT)
 
 
-def _run(*command: str | Path, environment: Mapping[str, str] | None = None) -> None:
+def _run(*command: str | Path, environment: Mapping[str, str] | None = None) -> str:
     program = rig.which(str(command[0]))
     done = subprocess.run(
         [program or command[0], *command[1:]],
@@ -229,3 +246,4 @@ def _run(*command: str | Path, environment: Mapping[str, str] | None = None) -> 
     )
     if done.returncode != 0:
         raise rig.RigError(f"{command[0]}: status {done.returncode}", done.stdout)
+    return done.stdout

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -76,6 +78,7 @@ def test_helpers_dumps_are_in_the_vmcore_on_the_disk(run: Run, machine: dict[str
     assert captured.points["vmcoredd"].seconds - captured.points["dbus"].seconds < 3
     # Nothing is left in the spool.
     assert not list(captured.target.glob(".vmcoredd-spool/*/*"))
+    assert_explained(captured)
 
 
 @MATRIX
@@ -130,6 +133,7 @@ def test_collectors_that_hang_or_are_killed_cost_only_their_own_dumps(run: Run) 
     stuck = [units.callback_helper(name, name, SIZE, "tests/stuck_helper.py") for name in ("hangs", "killed")]
     captured = run(*stuck, CALLBACK, PIPE)
     assert_dumps(captured, BOTH)
+    assert "No device dump hangs" in captured.explained("--priority=warning")
     failures = {
         entry["VMCOREDD_DUMP_NAME"]: entry["VMCOREDD_ERROR"] for entry in captured.events(Event.DUMP_FAILED)
     }
@@ -238,6 +242,25 @@ def assert_dumps(captured: capture.Captured, dumps: dict[str, bytes]) -> None:
         for dump in inspection.device_dumps:
             if dump.name != MANIFEST_NAME:
                 assert inspection.image.pread(len(dumps[dump.name]), dump.offset) == dumps[dump.name]
+
+
+def assert_explained(captured: capture.Captured) -> None:
+    """journalctl has the texts of the catalog, with nothing left open in them, and the fields."""
+    text = re.sub(r"^░░ ?", "", captured.explained(), flags=re.MULTILINE)
+    path = "/var/crash/" + str(captured.vmcore().relative_to(captured.target))
+    for subject in ("Taking device dumps", "Device dump registers added", f"{path} written", "Stopped"):
+        assert f"Subject: {subject}\nDefined-By: vmcoredd\n" in text
+    assert f"has delivered {len(REGISTERS)} bytes" in text
+    assert '"vmcoredd inspect" lists and verifies the device dumps' in text
+    assert "@" not in text
+    # Nothing went wrong.
+    assert "VMCOREDD" not in captured.explained("--priority=warning", "--output=json")
+    entries = [json.loads(line) for line in captured.explained("--output=json").splitlines()]
+    fields = {entry["MESSAGE_ID"]: entry for entry in entries if "MESSAGE_ID" in entry}
+    written = fields[Event.VMCORE_WRITTEN.value]
+    assert (written["PRIORITY"], written["SYSLOG_IDENTIFIER"]) == ("6", "vmcoredd-daemon")
+    assert (written["VMCOREDD_PATH"], written["VMCOREDD_DUMPS"]) == (path, str(len(BOTH)))
+    assert fields[Event.STARTED.value]["VMCOREDD_SOURCE"] == "/proc/vmcore"
 
 
 def assert_filtered(captured: capture.Captured) -> None:

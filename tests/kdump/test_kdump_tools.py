@@ -47,7 +47,8 @@ def test_device_dump_is_in_a_vmcore_beside_that_of_kdump_tools(root: Path, tmp_p
 
 
 def test_machine_ends_with_all_dumps_where_a_helper_hangs_and_the_disk_is_full(root: Path, tmp_path: Path) -> None:
-    captured = debian.panic(root, tmp_path, disk_mib=size_with_room(root, 160), options=debian.FOREVER)
+    with debian.without_makedumpfile(root):
+        captured = debian.panic(root, tmp_path, disk_mib=size_with_room(root, 160), options=debian.FOREVER)
     report(captured)
     # Cut off, so that there is room for kdump-tools.
     vmcore = captured.vmcoredd / "vmcore-incomplete"
@@ -64,10 +65,11 @@ def test_core_collector_puts_the_device_dump_into_the_dump_of_kdump_tools(root: 
     report(captured)
     assert_kdump_tools(captured, tmp_path)
     vmcore = tmp_path / "rearranged"
-    assert [dump.name for dump in judges.crash(vmcore)] == [DUMP_NAME, MANIFEST_NAME]
+    assert {DUMP_NAME, "pci", MANIFEST_NAME} <= {dump.name for dump in judges.crash(vmcore)}
     with vmcore.open("rb") as file:
-        dump, _ = find(file.fileno(), str(vmcore)).device_dumps
-        assert os.pread(file.fileno(), len(debian.REGISTERS), dump.offset) == debian.REGISTERS
+        dumps = {dump.name: dump for dump in find(file.fileno(), str(vmcore)).device_dumps}
+        offset = dumps[DUMP_NAME].offset
+        assert os.pread(file.fileno(), len(debian.REGISTERS), offset) == debian.REGISTERS
     # Ours has left none.
     assert list(captured.crash.glob("*/vmcore*")) == []
 

@@ -35,7 +35,8 @@ RequiresMountsFor={capture.TARGET}
 Type=oneshot
 RemainAfterExit=yes
 ExecStart=true
-ExecStop=sh -c "journalctl --sync; exec journalctl -o json > {capture.TARGET}/journal.json"
+ExecStop=sh -c "journalctl --sync; journalctl -o json > {capture.TARGET}/journal.json"
+ExecStop=cp -r /run/log/journal {capture.TARGET}
 TimeoutStopSec=60
 """
 
@@ -125,7 +126,7 @@ def finally_do(verb: str) -> Files:
 
 def interpreter() -> str:
     """The interpreter that the initramfs has: the program's."""
-    return capture.PROGRAM.read_text().splitlines()[0].removeprefix("#!")
+    return capture.PROGRAM.read_text().splitlines()[0].removeprefix("#!").strip()
 
 
 def extension(name: str) -> Files:

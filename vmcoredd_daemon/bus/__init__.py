@@ -13,10 +13,45 @@ here:
 - a call whose reply never comes stays in a table for ever; here it is removed with its deadline;
 - a lost connection leaves its socket open; here it is closed;
 - a bus that hangs, ends or refuses us while we connect stops the loop or is not noticed; here each has a deadline;
-- a flood of messages starves everything else; here so many are taken at a time.
+- a flood of messages starves everything else; here so many are taken at a time;
+- GLib is loaded where it is installed, 4 MB for an event loop that is not used; here it is not.
+
+So dbus-next is imported here, before anybody else can; others have its names from here.
 """
 
-from .connection import SENDER, Connection, take_fds
-from .outgoing import close_fds
+import importlib
+import sys
 
-__all__ = ["SENDER", "Connection", "close_fds", "take_fds"]
+
+def _import_without_glib() -> None:
+    # None: there is no such module. Only while this is imported, because a collector may want it.
+    absent = "gi" not in sys.modules
+    if absent:
+        sys.modules["gi"] = None  # type: ignore[assignment]
+    try:
+        importlib.import_module("dbus_next")
+    finally:
+        if absent:
+            del sys.modules["gi"]
+
+
+_import_without_glib()
+
+from dbus_next import PropertyAccess, Variant  # noqa: E402
+from dbus_next.service import ServiceInterface, dbus_property, method, signal  # noqa: E402
+
+from .connection import SENDER, Connection, take_fds  # noqa: E402
+from .outgoing import close_fds  # noqa: E402
+
+__all__ = [
+    "SENDER",
+    "Connection",
+    "PropertyAccess",
+    "ServiceInterface",
+    "Variant",
+    "close_fds",
+    "dbus_property",
+    "method",
+    "signal",
+    "take_fds",
+]

@@ -71,6 +71,11 @@ _vmcoredd_program() {
     echo "${vmcoredd_program:-$(type -P vmcoredd-daemon)}"
 }
 
+# The interpreter of a program: its first line may have a space before it.
+_vmcoredd_python() {
+    sed -n '1s/^#! *//p' "$1"
+}
+
 _vmcoredd_file() {
     inst_simple "$vmcoredd_root$1" "$1" || {
         dfatal "vmcoredd: $vmcoredd_root$1 cannot be installed"
@@ -81,8 +86,7 @@ _vmcoredd_file() {
 # All that the interpreter loads for the programs; the list is its own.
 _vmcoredd_loaded_files() {
     local _python _staging _list _file _path
-    read -r _python < "$1"
-    _python=${_python#\#!}
+    _python=$(_vmcoredd_python "$1")
     _staging=$(mktemp -d --tmpdir="${DRACUT_TMPDIR:-/var/tmp}" vmcoredd.XXXXXX)
     _list=$("$_python" "$vmcoredd_root/usr/lib/vmcoredd/loaded-files" "$_staging") || {
         dfatal "vmcoredd: $_python does not tell what it loads for $1"
@@ -96,8 +100,8 @@ _vmcoredd_loaded_files() {
 # Files of registered collectors, and the programs that they run.
 _vmcoredd_collectors() {
     local _python _list _file _path
-    read -r _python < "$1"
-    _list=$("${_python#\#!}" "$vmcoredd_root/usr/lib/vmcoredd/collector-files" "$vmcoredd_root") || {
+    _python=$(_vmcoredd_python "$1")
+    _list=$("$_python" "$vmcoredd_root/usr/lib/vmcoredd/collector-files" "$vmcoredd_root") || {
         dfatal "vmcoredd: the collectors cannot be listed"
         return 1
     }

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Collectors that come with vmcoredd: they find what this machine has, and need no configuration.
 
-Each is a class as a vendor's package would have it (docs/collectors.md), in a file of its own that may be copied.
-They are in a table, not in the metadata of the package: an initramfs has the modules only. Nothing here imports
-them before they are asked what they would collect.
+Each is a class as a vendor's package would have it, see vmcoredd-collectors(7), in a file of its own that may be
+copied. They are in a table, not in the metadata of the package: an initramfs has the modules only. Nothing here
+imports them before they are asked what they would collect.
 """
 
 import functools

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The manual pages, as man and mandoc make them, and that they tell of everything there is."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from docs import programs
+from tests.tools import require
+from vmcoredd_daemon.config import _KEYS
+from vmcoredd_daemon.journal import Event
+
+ROOT = Path(__file__).parent.parent
+SOURCES = sorted((ROOT / "docs/man").glob("*.rst"))
+NAMES = [source.stem for source in SOURCES]
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of all pages."""
+    directory = tmp_path_factory.mktemp("man")
+    made = subprocess.run(
+        [sys.executable, "-m", "docs.pages", directory], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (made.returncode, made.stdout, made.stderr) == (0, "", "")
+    return directory
+
+
+def rendered(page: Path) -> str:
+    require("man")
+    environment = {**os.environ, "LC_ALL": "C.UTF-8", "MANWIDTH": "100"}
+    command = ["man", "--warnings", "-E", "UTF-8", "-l", page]
+    made = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (made.returncode, made.stderr) == (0, "")
+    return re.sub(r"\x1b\[[0-9;]*m|.\x08", "", made.stdout)
+
+
+def test_pages_that_the_units_name_are_there(pages: Path) -> None:
+    assert sorted(file.name for file in pages.iterdir()) == NAMES
+    units = [*(ROOT / "systemd").rglob("*.service"), *(ROOT / "systemd").rglob("*.target")]
+    text = "".join(file.read_text() for file in [*units, ROOT / "systemd/vmcoredd.catalog"])
+    named = {f"{name}.{section}" for name, section in re.findall(r"man:([\w.-]+)\((\d)\)", text)}
+    assert named <= set(NAMES)
+    assert "vmcoredd-daemon.8" in named
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_man_and_mandoc_are_content(pages: Path, name: str) -> None:
+    text = rendered(pages / name)
+    stem, section = name.rsplit(".", 1)
+    assert text.lower().startswith(f"{stem}({section})".lower())
+    assert f"\n       {stem} - " in text
+    # Ours that it refers to.
+    for other, number in re.findall(r"\b((?:org\.)?vmcoredd[\w.-]*)\((\d)\)", text):
+        assert f"{other}.{number}" in NAMES
+    require("mandoc")
+    lint = subprocess.run(
+        ["mandoc", "-T", "lint", "-W", "warning", pages / name], capture_output=True, text=True, check=False
+    )
+    assert (lint.returncode, lint.stdout) == (0, "")
+
+
+def test_every_command_and_option_is_described(pages: Path) -> None:
+    text = rendered(pages / "vmcoredd.1")
+    sections = dict(re.findall(r"^   vmcoredd (\S+)\n((?:       .*\n|\n)+)", text, re.MULTILINE))
+    commands = programs.commands()
+    assert sorted(sections) == sorted(commands)
+    for name, parser in commands.items():
+        for action in programs.options(parser):
+            for option in action.option_strings:
+                assert action.dest == "help" or re.search(rf"^ +.*(?<!\S){option}\b", sections[name], re.MULTILINE)
+
+
+def test_every_option_of_the_daemon_is_described(pages: Path) -> None:
+    text = rendered(pages / "vmcoredd-daemon.8")
+    for action in programs.options(programs.daemon()):
+        assert action.dest == "help" or f"\n       {action.option_strings[0]}" in text
+
+
+def test_every_key_is_described(pages: Path) -> None:
+    text = rendered(pages / "vmcoredd.conf.5").partition("\nKEYS\n")[2].partition("\nEXAMPLE\n")[0]
+    lines = re.findall(r"^       (\S.*)$", text, re.MULTILINE)
+    assert [key for line in lines for key in re.findall(r"\b([A-Z]\w+)=(?:,|\s|$)", line)] == list(_KEYS)
+
+
+def test_every_event_is_listed(pages: Path) -> None:
+    text = rendered(pages / "vmcoredd-daemon.8")
+    assert re.findall(r"MESSAGE_ID=(\w{32})", text) == [event.value for event in Event]
+
+
+def test_every_member_of_an_interface_is_described(pages: Path) -> None:
+    text = rendered(pages / "org.vmcoredd1.5")
+    members = re.findall(
+        r'<(?:method|signal|property) name="(\w+)"', (ROOT / "dbus/org.vmcoredd1.xml").read_text()
+    )
+    described = re.findall(r"^       (\w+) \(", text, re.MULTILINE)
+    assert [name for name in described if name in members] == members
