@@ -10,6 +10,7 @@ is no disk to write to, the same buffers are memfds, sealed when complete.
 import asyncio
 import errno
 import fcntl
+import logging
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -28,6 +29,8 @@ from .vmcore.layout import DeviceDumpNote
 __all__ = ["BOOT_ID", "Spool", "SpooledDump"]
 
 _P = ParamSpec("_P")
+
+log = logging.getLogger(__name__)
 
 MEMORY_RESERVE = 64 << 20
 """Bytes of memory that device dumps in memory leave available."""
@@ -139,6 +142,7 @@ class Spool:
             try:
                 await asyncio.to_thread(self._remove, self._directory, [note_name(number) for number in numbers])
             except OSError as error:
+                log.error("Cannot remove from the spool: %s", error.strerror)
                 raise WriteFailed(f"cannot remove from the spool: {error.strerror}") from error
 
     @staticmethod

@@ -341,7 +341,7 @@ class Run:
     async def _wait_for_log(self, reason: str) -> None:
         """See that the log says what the caller was told: soon, because it has a thread of its own."""
         deadline = time.monotonic() + 5
-        while reason not in self._service.log():
+        while reason.lower() not in self._service.log().lower():
             if time.monotonic() > deadline:
                 self._outcome.problems.append(f"SILENT: the log does not say {reason}")
                 return
