@@ -4,6 +4,7 @@
 import errno
 import logging
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -65,8 +66,11 @@ class Job:
 
     @property
     def free(self) -> int:
-        """Bytes that the target has left."""
-        state = os.statvfs(self.directory)
+        """Bytes that the target has left; a great many where nobody knows, because then it is tried."""
+        try:
+            state = os.statvfs(self.directory)
+        except OSError:
+            return sys.maxsize
         return state.f_bavail * state.f_frsize
 
 

@@ -105,7 +105,8 @@ class Outcome:
         """What came of it, without the reason."""
         if self.problems:
             return "WRONG"
-        return re.sub(r"(refused): [\w.]*\.(\w+): .*|, .*", r"\1 \2", self.answer).strip()
+        answer = re.sub(r"refused: [\w.]*\.(\w+): .*", r"refused \1", self.answer)
+        return answer.split(",")[0]
 
     def line(self) -> str:
         """Return a row of the table."""
@@ -280,7 +281,8 @@ class Run:
                 arguments = ("org.vmcoredd1", path, "org.vmcoredd1.DeviceDump", "Open")
                 close_fds(take_fds(await self._bus.method_call(*arguments)))
             else:
-                await call(self._bus, "WriteVmcore", "a{sv}", [{}])
+                path = (await call(self._bus, "WriteVmcore", "a{sv}", [{}])).body[0]
+                return f"done {path.rpartition('/')[2]}"
         except CallFailed as error:
             if scenario == "remove" and error.name != NO_REPLY:
                 self._doubtful.discard(HELD[0])
@@ -329,7 +331,7 @@ class Run:
         if self._outcome.answer.startswith("refused"):
             await self._wait_for_log(self._outcome.answer.split(": ", 2)[2])
         if "kept in memory" in log and not self._in_memory:
-            self._outcome.answer += ", device dumps are kept in memory, as the log says"
+            self._outcome.answer += " in memory, as the log says"
         answer = await self._add("file", "after-1-c4033")
         if answer != "done":
             self._outcome.problems.append(f"does not go on: {answer}")

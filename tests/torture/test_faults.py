@@ -29,7 +29,8 @@ ADD: list[Chosen] = [
 ]
 WRITE: list[Chosen] = [
     (f"read {NOTE}", Mode.FAIL, EIO, "done"),
-    (r"mkdir /target/[^./]+$", Mode.FAIL, EINVAL, "done"),
+    (r"mkdir /target/[^./]+$", Mode.FAIL, EINVAL, "done vmcore"),
+    (r"statvfs /target/[^./]+$", Mode.FAIL, EIO, "done vmcore"),
     ("rename .*/vmcore$", Mode.KILL, 0, "killed"),
 ]
 REMOVE: list[Chosen] = [(r"fsync SPOOL/\S+$", Mode.FAIL, EIO, "done")]
@@ -39,7 +40,7 @@ STOP: list[Chosen] = [("rename .*/vmcore$", Mode.FAIL, EIO, "exit status 1, log:
 START: list[Chosen] = [
     (r"read SPOOL/\S+/000001.note", Mode.FAIL, EIO, "starts"),
     (r"read SPOOL/\S+/000001.note", Mode.SHORT, 0, "starts"),
-    (r"readdir SPOOL/\S+$", Mode.FAIL, EIO, "starts, device dumps are kept in memory"),
+    (r"readdir SPOOL/\S+$", Mode.FAIL, EIO, "starts in memory"),
 ]
 
 
