@@ -14,6 +14,7 @@ from dbus_next.service import ServiceInterface, dbus_property, method, signal
 
 from . import __version__
 from .bus import SENDER, Connection
+from .collectors import Collector
 from .collectors.callback import CallbackCollector
 from .collectors.descriptor import DescriptorCollector
 from .collectors.runner import CollectorRunner
@@ -56,8 +57,7 @@ class DeviceDumpInterface(ServiceInterface):
     def update(self, dump: DeviceDump) -> None:
         """Show *dump* from now on, and announce what has changed."""
         self._dump = dump
-        changed = {name: getattr(self, name) for name in _DUMP_CHANGING}
-        self.emit_properties_changed(changed)
+        self.emit_properties_changed({name: getattr(self, name) for name in _DUMP_CHANGING})
 
     @method()
     async def Open(self) -> "h":
@@ -151,20 +151,16 @@ class ManagerInterface(ServiceInterface):
     @method()
     async def AddDeviceDump(self, dump_name: "s", size: "u", collector: "o", options: "a{sv}") -> "o":
         chosen = self._options(options)
-        calls_back = CallbackCollector(self._bus, SENDER.get(), collector)
-        dump = await self._dumps.add_device_dump(
-            dump_name, size, calls_back, timeout=chosen.timeout, wait=chosen.wait
-        )
-        return dump_path(dump.number)
+        return await self._add(dump_name, size, CallbackCollector(self._bus, SENDER.get(), collector), chosen)
 
     @method()
     async def AddDeviceDumpFd(self, dump_name: "s", size: "u", data: "h", options: "a{sv}") -> "o":
         chosen = self._options(options)
         if data is None:
             raise InvalidArgs("data is not a file descriptor of this message")
+        self._dumps.hanging.check()
         reads = DescriptorCollector(os.dup(data), f"descriptor from {SENDER.get()}")
-        dump = await self._dumps.add_device_dump(dump_name, size, reads, timeout=chosen.timeout, wait=chosen.wait)
-        return dump_path(dump.number)
+        return await self._add(dump_name, size, reads, chosen)
 
     @method()
     async def RunCollectors(self, names: "as", options: "a{sv}") -> "ao":
@@ -242,6 +238,12 @@ class ManagerInterface(ServiceInterface):
     def BytesDone(self) -> "t":
         return self._writer.progress.done
 
+    async def _add(self, name: str, size: int, collector: Collector, given: Options) -> str:
+        dump = await self._dumps.add_device_dump(
+            name, size, collector, timeout=given.timeout, wait=given.wait, caller=SENDER.get()
+        )
+        return dump_path(dump.number)
+
     def _options(self, options: dict[str, Variant]) -> Options:
         signatures = {"timeout": "t", "wait": "b"}
         for name, value in options.items():
@@ -249,9 +251,7 @@ class ManagerInterface(ServiceInterface):
                 raise InvalidArgs(f"unknown option {name[:64]!a}")
             if value.signature != signatures[name]:
                 raise InvalidArgs(f"option {name} has signature {value.signature!a}, not {signatures[name]!a}")
-        timeout = self._configuration.collector_timeout
-        if "timeout" in options:
-            timeout = options["timeout"].value / 1e6
+        timeout = options["timeout"].value / 1e6 if "timeout" in options else self._configuration.collector_timeout
         return Options(timeout, options["wait"].value if "wait" in options else True)
 
     def _export(self, dump: DeviceDump) -> None:

@@ -13,10 +13,13 @@ here:
 - a call whose reply never comes stays in a table for ever; here it is removed with its deadline;
 - a lost connection leaves its socket open; here it is closed;
 - a bus that hangs, ends or refuses us while we connect stops the loop or is not noticed; here each has a deadline;
-- a flood of messages starves everything else; here so many are taken at a time.
+- a flood of messages starves everything else; here so many are taken at a time;
+- whatever it does not know, or cannot parse, ends the connection; here only that message is refused;
+- messages are unpacked whatever their size, and every signature is kept for ever; here both are bounded.
 """
 
-from .connection import SENDER, Connection, take_fds
+from .connection import Connection, take_fds
 from .outgoing import close_fds
+from .reply import SENDER
 
 __all__ = ["SENDER", "Connection", "close_fds", "take_fds"]
