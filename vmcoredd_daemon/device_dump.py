@@ -44,8 +44,8 @@ class Limits:
     """Bytes of all notes."""
     max_collecting: int = 64
     """Collectors that run at once; a system bus has 128 outstanding replies for a connection."""
-    max_collecting_per_caller: int = 32
-    """Device dumps that one caller may have begun and not finished: one whose collectors hang leaves room."""
+    max_collecting_per_caller: int = 60
+    """Device dumps that one caller may have begun and not finished: one whose collectors hang leaves some room."""
     max_failures: int = 64
     """Failures that are remembered; older ones are only counted."""
 
