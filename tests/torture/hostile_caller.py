@@ -62,8 +62,9 @@ def wrong(address: str, count: int, chance: random.Random) -> int:
             with RawConnection(address) as connection, suppress(Disconnected):
                 connection.send_bytes(data, chance.choice([(), (), (0,), (0,) * 16]))
                 sent += 1
+                # To the bus, the next message may be the rest of this one.
                 if chance.random() < 0.5:
-                    synchronise(connection)
+                    connection.receive(0.005)
     return sent
 
 
