@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vmcoredd_daemon.calls import CallLimits
 from vmcoredd_daemon.config import Configuration, load
 from vmcoredd_daemon.device_dump import Limits
 from vmcoredd_daemon.errors import InvalidConfiguration
@@ -32,6 +33,9 @@ MaxDumps=32
 MaxDumpSize=3K
 MaxTotalSize=2M
 MaxCollecting=7
+MaxCollectingPerCaller=5
+MaxCalls=99
+MaxCallsPerCaller=9
 """
 EVERYTHING = Configuration(
     enabled=False,
@@ -43,7 +47,10 @@ EVERYTHING = Configuration(
     collector_timeout=90.0,
     drain_timeout=90.0,
     bus_timeout=0.5,
-    limits=Limits(max_dumps=32, max_dump_size=3 << 10, max_total_size=2 << 20, max_collecting=7),
+    limits=Limits(
+        32, max_dump_size=3 << 10, max_total_size=2 << 20, max_collecting=7, max_collecting_per_caller=5
+    ),
+    calls=CallLimits(max_calls=99, max_calls_per_caller=9),
     output=Output(Format.KDUMP, 17, Compression.ZSTD, manifest=False),
 )
 

@@ -37,7 +37,7 @@ async def hang(name: str, buffer: int, offset: int, size: int) -> int:
 async def test_two_hundred_collectors_at_once(
     start_daemon: Callable[..., Service], bus_address: str, bus: Connection
 ) -> None:
-    daemon = start_daemon("MaxDumps=256", dev_mode=False)
+    daemon = start_daemon("MaxDumps=256\nMaxCollectingPerCaller=50", dev_mode=False)
     helpers = [await Connection.open(bus_address, 5) for _ in range(4)]
 
     async def sleep_then_fill(name: str, buffer: int, offset: int, size: int) -> int:
@@ -80,7 +80,7 @@ async def test_a_thousand_pipelined_calls(tmp_path: Path, source_vmcore: Path) -
     # The stock bus itself refuses more than 128 calls of one connection without an answer.
     with (
         private_bus(tmp_path, max_replies_per_connection=2000) as address,
-        Service(address, source_vmcore, tmp_path).start() as daemon,
+        Service(address, source_vmcore, tmp_path, "MaxCollectingPerCaller=64").start() as daemon,
     ):
         bus = await Connection.open(address, 5)
         answers = await asyncio.gather(*(call(bus, "ListDeviceDumps") for _ in range(1000)))

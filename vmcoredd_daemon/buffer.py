@@ -12,7 +12,7 @@ from typing import Any, ParamSpec, TypeVar
 from .errors import CollectorFailed, NoSpace, VmcoreddError, WriteFailed
 from .manifest import ManifestDump
 from .note import VMCOREDD_HEADER_SIZE
-from .threads import run_with_duplicate
+from .threads import read_now, run_with_duplicate
 from .vmcore.copy import pwrite
 from .vmcore.layout import DeviceDumpNote
 from .vmcore.verify import sha256
@@ -94,15 +94,19 @@ class Buffer:
         if self._running is not None:
             await asyncio.wait([self._running])
 
-    def close(self) -> None:
-        """Give up the buffer, unless it was committed; a thread that still writes to it finishes first."""
+    def close(self) -> "asyncio.Future[Any] | None":
+        """Give up the buffer, unless it was committed; a thread that still writes to it finishes first.
+
+        Returns what that thread does.
+        """
         fd, self.fd = self.fd, -1
         if fd < 0:
-            return
+            return None
         if self._running is not None and not self._running.done():
             self._running.add_done_callback(lambda _: os.close(fd))
-        else:
-            os.close(fd)
+            return self._running
+        os.close(fd)
+        return None
 
     async def _in_thread(self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
         future = asyncio.get_running_loop().run_in_executor(None, partial(function, *args, **kwargs))
@@ -120,7 +124,7 @@ def _transfer(source: int, fd: int, offset: int, limit: int) -> int:
         if not stat.S_ISREG(os.fstat(source).st_mode):
             limit = min(limit, PIECE)
         while done < min(limit, TRANSFER_SIZE):
-            data = os.read(source, min(PIECE, limit - done))
+            data = read_now(source, min(PIECE, limit - done))
             _write(fd, data, offset + done)
             done += len(data)
             # What comes in small pieces may let the next read wait for ever, and nobody would know of this one.

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from . import ini, values
+from .calls import CallLimits
 from .device_dump import Limits
 from .errors import InvalidConfiguration
 from .output import Compression, Format, Output
@@ -41,6 +42,7 @@ class Configuration:
     run_collectors: bool = True
     """Whether the service runs the registered collectors by itself when it starts."""
     limits: Limits = field(default_factory=Limits)
+    calls: CallLimits = field(default_factory=CallLimits)
     output: Output = field(default_factory=Output)
 
     @property
@@ -67,7 +69,7 @@ def load(path: Path | None) -> Configuration:
 
 
 def _assign(configuration: Configuration, name: str, value: Any) -> Configuration:
-    for group in ("limits", "output"):
+    for group in ("limits", "calls", "output"):
         part = getattr(configuration, group)
         if name in {known.name for known in fields(part)}:
             new = getattr(type(part)(), name) if value is None else value
@@ -107,4 +109,7 @@ _KEYS: ini.Keys = {
     "MaxDumpSize": ("max_dump_size", values.size),
     "MaxTotalSize": ("max_total_size", _total_size),
     "MaxCollecting": ("max_collecting", values.count),
+    "MaxCollectingPerCaller": ("max_collecting_per_caller", values.count),
+    "MaxCalls": ("max_calls", values.count),
+    "MaxCallsPerCaller": ("max_calls_per_caller", values.count),
 }

@@ -212,11 +212,14 @@ class Daemon:
         from .bus import Connection
         from .interface import ManagerInterface
 
-        bus = await Connection.open(self._bus_address, self._configuration.bus_timeout, MANAGER_PATH)
-        manager = ManagerInterface(bus, dumps, runner, writer, self._configuration)
+        configuration = self._configuration
+        bus = await Connection.open(
+            self._bus_address, configuration.bus_timeout, MANAGER_PATH, configuration.calls
+        )
+        manager = ManagerInterface(bus, dumps, runner, writer, configuration)
         try:
             manager.start()
-            await bus.own(BUS_NAME, self._configuration.bus_timeout)
+            await bus.own(BUS_NAME, configuration.bus_timeout)
             self._bus_ready.set()
             await bus.wait_closed()
         finally:

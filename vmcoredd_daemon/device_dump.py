@@ -44,15 +44,21 @@ class Limits:
     """Bytes of all notes."""
     max_collecting: int = 64
     """Collectors that run at once; a system bus has 128 outstanding replies for a connection."""
+    max_collecting_per_caller: int = 60
+    """Device dumps that one caller may have begun and not finished: one whose collectors hang leaves some room."""
     max_failures: int = 64
     """Failures that are remembered; older ones are only counted."""
 
-    def check(self, name: str, note_size: int, others: Sequence[int]) -> None:
-        """Raise TooLarge or QuotaExceeded when a note of *note_size* bytes does not fit beside *others*."""
+    def check(self, name: str, note_size: int, others: Sequence[int], begun: int = 0) -> None:
+        """Raise TooLarge or QuotaExceeded when a note of *note_size* bytes does not fit beside *others*, or its
+        caller has *begun* too many already.
+        """
         if note_size > self.max_dump_size:
             raise TooLarge(f"device dump {name}: {note_size} bytes, at most {self.max_dump_size} are allowed")
         if len(others) >= self.max_dumps:
             raise QuotaExceeded(f"device dump {name}: there are {len(others)} already, which is the limit")
+        if begun >= self.max_collecting_per_caller:
+            raise QuotaExceeded(f"device dump {name}: its caller has {begun} unfinished ones, which is the limit")
         total = sum(others) + note_size
         if total > self.max_total_size:
             raise QuotaExceeded(
@@ -79,6 +85,8 @@ class DeviceDump:
     error: VmcoreddError | None = None
     """Why it failed, or is truncated."""
     note: DeviceDumpNote | None = None
+    caller: str = ""
+    """Unique name of the connection that asked for it, empty for the service itself."""
 
     @classmethod
     def restored(cls, number: int, record: ManifestDump, note: DeviceDumpNote) -> "DeviceDump":

@@ -32,6 +32,7 @@ from .manifest import MANIFEST_NAME
 from .note import check_dump_name
 from .recovery import SpooledDump
 from .spool import Spool
+from .threads import HangingThreads
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +59,7 @@ class DumpList:
         self._tasks: dict[int, asyncio.Task[DeviceDump]] = {}
         self._committing: set[int] = set()
         self._next = spool.next_number()
+        self.hanging = HangingThreads(limits.max_collecting)
 
     def __iter__(self) -> Iterator[DeviceDump]:
         """Iterate over a snapshot of all device dumps, failed ones and those being collected included."""
@@ -74,7 +76,7 @@ class DumpList:
         return tuple(self._dumps[number] for number in self._order)
 
     async def add_device_dump(
-        self, name: str, size: int, collector: Collector, *, timeout: float, wait: bool = True
+        self, name: str, size: int, collector: Collector, *, timeout: float, wait: bool = True, caller: str = ""
     ) -> DeviceDump:
         """Add a device dump of at most *size* bytes that *collector* fills within *timeout* seconds.
 
@@ -83,7 +85,7 @@ class DumpList:
         nothing was added. Whatever happens, *collector* is closed once it is no longer needed.
         """
         try:
-            dump = self._reserve(name, size, collector.description)
+            dump = self._reserve(name, size, collector.description, caller)
         except BaseException:
             collector.close()
             raise
@@ -186,7 +188,7 @@ class DumpList:
         async with self._lock:
             await self._spool.remove(self._order)
 
-    def _reserve(self, name: str, size: int, collector: str) -> DeviceDump:
+    def _reserve(self, name: str, size: int, collector: str, caller: str) -> DeviceDump:
         self.check_accepting()
         check_dump_name(name)
         if size < 1:
@@ -195,11 +197,12 @@ class DumpList:
         active = [dump for dump in self._dumps.values() if dump.state is not State.FAILED]
         if name == MANIFEST_NAME or any(dump.name == name for dump in active):
             raise NameInUse(f"device dump {name}: the name is in use")
-        self._limits.check(name, note_size, [dump.note_size for dump in active])
-        return self._begin(name, size, note_size, collector)
+        begun = sum(dump.caller == caller != "" and dump.state is State.COLLECTING for dump in active)
+        self._limits.check(name, note_size, [dump.note_size for dump in active], begun)
+        return self._begin(name, size, note_size, collector, caller)
 
-    def _begin(self, name: str, limit: int, note_size: int, collector: str) -> DeviceDump:
-        dump = DeviceDump(self._next, name, limit, note_size, collector, _now())
+    def _begin(self, name: str, limit: int, note_size: int, collector: str, caller: str = "") -> DeviceDump:
+        dump = DeviceDump(self._next, name, limit, note_size, collector, _now(), caller=caller)
         self._next += 1
         self._dumps[dump.number] = dump
         self.listeners.notify(Change.RESERVED, dump)
@@ -227,7 +230,7 @@ class DumpList:
             failure = CollectorFailed(f"device dump {dump.name}: internal error")
         finally:
             if buffer is not None:
-                buffer.close()
+                self.hanging.add(buffer.close())
         self._fail(dump, failure)
         raise failure
 

@@ -44,6 +44,13 @@ class QuotaExceeded(VmcoreddError):
     dbus_name = "org.vmcoredd1.Error.QuotaExceeded"
 
 
+class LimitsExceeded(VmcoreddError):
+    """More calls at once than are served, or a message that is too large; the kernel has no such limit."""
+
+    errno = errno.ENOBUFS
+    dbus_name = "org.freedesktop.DBus.Error.LimitsExceeded"
+
+
 class NoSpace(VmcoreddError):
     """The file system of the spool or of the target has no room left."""
 

@@ -7,10 +7,11 @@ signatures, as dbus-next wants them; ``dbus/org.vmcoredd1.xml`` documents the sa
 
 import asyncio
 import os
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from . import __version__
 from .bus import SENDER, Connection, PropertyAccess, ServiceInterface, Variant, dbus_property, method, signal
+from .collectors import Collector
 from .collectors.callback import CallbackCollector
 from .collectors.descriptor import DescriptorCollector
 from .collectors.runner import CollectorRunner
@@ -19,6 +20,7 @@ from .device_dump import Change, DeviceDump
 from .dumps import DumpList
 from .errors import InvalidArgs, UnknownDump
 from .names import DEVICE_DUMP, MANAGER, MANAGER_PATH
+from .options import Options
 from .write_job import Written
 from .writer import VmcoreWriter
 
@@ -32,15 +34,6 @@ _DUMP_CHANGING = ("Size", "State", "Error", "SHA256", "FinishedUSec")
 def dump_path(number: int) -> str:
     """Return the object path of a device dump."""
     return f"{MANAGER_PATH}/dump/{number}"
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """The ``a{sv}`` of the methods that collect."""
-
-    timeout: float
-    """Seconds."""
-    wait: bool = True
 
 
 class DeviceDumpInterface(ServiceInterface):
@@ -151,18 +144,16 @@ class ManagerInterface(ServiceInterface):
     @method()
     async def AddDeviceDump(self, dump_name: "s", size: "u", collector: "o", options: "a{sv}") -> "o":
         chosen = self._options(options)
-        calls = CallbackCollector(self._bus, SENDER.get(), collector)
-        dump = await self._dumps.add_device_dump(dump_name, size, calls, timeout=chosen.timeout, wait=chosen.wait)
-        return dump_path(dump.number)
+        return await self._add(dump_name, size, CallbackCollector(self._bus, SENDER.get(), collector), chosen)
 
     @method()
     async def AddDeviceDumpFd(self, dump_name: "s", size: "u", data: "h", options: "a{sv}") -> "o":
         chosen = self._options(options)
         if data is None:
             raise InvalidArgs("data is not a file descriptor of this message")
+        self._dumps.hanging.check()
         reads = DescriptorCollector.duplicating(data, f"descriptor from {SENDER.get()}")
-        dump = await self._dumps.add_device_dump(dump_name, size, reads, timeout=chosen.timeout, wait=chosen.wait)
-        return dump_path(dump.number)
+        return await self._add(dump_name, size, reads, chosen)
 
     @method()
     async def RunCollectors(self, names: "as", options: "a{sv}") -> "ao":
@@ -240,15 +231,14 @@ class ManagerInterface(ServiceInterface):
     def BytesDone(self) -> "t":
         return self._writer.progress.done
 
+    async def _add(self, name: str, size: int, collector: Collector, given: Options) -> str:
+        dump = await self._dumps.add_device_dump(
+            name, size, collector, timeout=given.timeout, wait=given.wait, caller=SENDER.get()
+        )
+        return dump_path(dump.number)
+
     def _options(self, options: dict[str, Variant]) -> Options:
-        signatures = {"timeout": "t", "wait": "b"}
-        for name, value in options.items():
-            if name not in signatures:
-                raise InvalidArgs(f"unknown option {name[:64]!a}")
-            if value.signature != signatures[name]:
-                raise InvalidArgs(f"option {name} has signature {value.signature!a}, not {signatures[name]!a}")
-        timeout = options["timeout"].value / 1e6 if "timeout" in options else self._configuration.collector_timeout
-        return Options(timeout, options["wait"].value if "wait" in options else True)
+        return Options.of(options, self._configuration.collector_timeout)
 
     def _export(self, dump: DeviceDump) -> None:
         self._objects[dump.number] = DeviceDumpInterface(dump)

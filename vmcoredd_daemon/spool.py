@@ -101,7 +101,12 @@ class Spool:
             if _available_memory() - size < MEMORY_RESERVE:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             fd = os.memfd_create(dump_name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-            os.ftruncate(fd, size)
+            try:
+                # Taken at once, or many at a time would all see the same memory available.
+                os.posix_fallocate(fd, 0, size)
+            except OSError:
+                os.close(fd)
+                raise
             return fd
         state = os.fstatvfs(self._directory)
         if state.f_bavail * state.f_frsize - size < self._keep_free:

@@ -9,14 +9,17 @@ it at its end.
 import _thread
 import asyncio
 import errno
+import fcntl
 import os
+import socket
+import stat
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from .errors import VmcoreddError
+from .errors import Busy, VmcoreddError
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -108,3 +111,42 @@ def run_with_duplicate(
     except OSError:
         os.close(duplicate)
         raise
+
+
+def read_now(fd: int, size: int) -> bytes:
+    """Read as read(2) does, but from a pipe or a socket only what is there. Raises BlockingIOError or OSError.
+
+    Somebody else may have taken what poll(2) has announced, and then a thread would wait for as long as the writer
+    likes. The file description is not ours to be made non-blocking.
+    """
+    mode = os.fstat(fd).st_mode
+    if stat.S_ISSOCK(mode):
+        with socket.socket(fileno=os.dup(fd)) as source:
+            return source.recv(size, socket.MSG_DONTWAIT)
+    # Opened again, what is for writing only could be read.
+    if stat.S_ISFIFO(mode) and fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE != os.O_WRONLY:
+        source_of_ours = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            return os.read(source_of_ours, size)
+        finally:
+            os.close(source_of_ours)
+    return os.read(fd, size)
+
+
+class HangingThreads:
+    """Threads that nobody waits for any more, and that still run."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._running: set[asyncio.Future[Any]] = set()
+
+    def add(self, running: "asyncio.Future[Any] | None") -> None:
+        """Count a thread until what it does is done."""
+        if running is not None:
+            self._running.add(running)
+            running.add_done_callback(self._running.discard)
+
+    def check(self) -> None:
+        """Raise Busy when there are too many: each has a stack, and descriptors."""
+        if len(self._running) >= self._limit:
+            raise Busy(f"{len(self._running)} reads of descriptors hang")

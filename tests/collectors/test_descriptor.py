@@ -201,14 +201,30 @@ async def test_same_pipe_twice(buffer: Buffer) -> None:
     other.close()
 
 
+async def test_pipe_that_another_process_has_emptied_does_not_block(buffer: Buffer) -> None:
+    # Each sees the one byte come, and all but one come too late.
+    reading, writing = pipe_with(b"x", closed=False)
+    ours, theirs = socket.socketpair()
+    theirs.send(b"x")
+    for fd in (reading, ours.fileno()):
+        found = await asyncio.gather(*(buffer.read_from(fd, 0) for _ in range(40)))
+        assert sorted(found) == [-1] * 39 + [1]
+        assert os.get_blocking(fd)
+    os.close(reading)
+    os.close(writing)
+    ours.close()
+    theirs.close()
+
+
 async def test_reads_that_block_take_no_place_from_others(buffer: Buffer) -> None:
-    # Each sees the one byte come, and all but one then wait for it.
-    reading, writing = pipe_with(b"", closed=False)
-    tasks = [asyncio.create_task(buffer.read_from(reading, 0)) for _ in range(40)]
-    os.write(writing, b"x")
+    # Each sees the one event come, and all but one then wait for it.
+    event = os.eventfd(1)
+    tasks = [asyncio.create_task(buffer.read_from(event, 0)) for _ in range(40)]
     async with asyncio.timeout(5):
         await asyncio.to_thread(lambda: None)
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    os.close(writing)
-    assert sorted(await asyncio.gather(*tasks)) == [0] * 39 + [1]
-    os.close(reading)
+    while not all(task.done() for task in tasks):
+        os.eventfd_write(event, 1)
+        await asyncio.sleep(0.01)
+    assert await asyncio.gather(*tasks) == [8] * 40
+    os.close(event)

@@ -14,6 +14,8 @@ here:
 - a lost connection leaves its socket open; here it is closed;
 - a bus that hangs, ends or refuses us while we connect stops the loop or is not noticed; here each has a deadline;
 - a flood of messages starves everything else; here so many are taken at a time;
+- whatever it does not know, or cannot parse, ends the connection; here only that message is refused;
+- messages are unpacked whatever their size, and every signature is kept for ever; here both are bounded;
 - GLib is loaded where it is installed, 4 MB for an event loop that is not used; here it is not.
 
 So dbus-next is imported here, before anybody else can; others have its names from here.
@@ -40,8 +42,9 @@ _import_without_glib()
 from dbus_next import PropertyAccess, Variant  # noqa: E402
 from dbus_next.service import ServiceInterface, dbus_property, method, signal  # noqa: E402
 
-from .connection import SENDER, Connection, take_fds  # noqa: E402
+from .connection import Connection, take_fds  # noqa: E402
 from .outgoing import close_fds  # noqa: E402
+from .reply import SENDER  # noqa: E402
 
 __all__ = [
     "SENDER",

@@ -6,29 +6,28 @@ import logging
 import os
 import socket
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from contextvars import ContextVar
+from contextlib import ExitStack, suppress
 from copy import copy
 from typing import Any
 
 from dbus_next import BusType, Message, MessageType, NameFlag, RequestNameReply
 from dbus_next.aio import MessageBus
-from dbus_next.errors import InvalidAddressError
 from dbus_next.service import ServiceInterface
 
+from ..calls import CallLimits, CallsInFlight
 from ..errors import BusUnavailable, CallFailed
+from .incoming import Incoming
+from .opening import connect_socket, read_auth_line
 from .outgoing import Writer, close_fds
-from .reply import Reply
+from .reply import Reply, answer, check_fds
 
 log = logging.getLogger(__name__)
 
-SENDER: ContextVar[str] = ContextVar("SENDER")
-"""Unique name of the connection whose method call is being handled."""
-
 CONNECTION_LOST = "the connection to the message bus is lost"
-MAX_AUTH_LINE = 1024
 MESSAGES_AT_ONCE = 64
-"""Messages that are taken before other work has its turn."""
+"""Messages that are taken before other work has its turn, if they do not take all of the TURN."""
+TURN = 0.01
+"""Seconds."""
 SEND_BUFFER = 1 << 20
 """SO_SNDBUF in bytes, so that a burst of signals rarely has to wait."""
 
@@ -43,10 +42,14 @@ def take_fds(message: Message) -> list[int]:
 class Connection(MessageBus):
     """A connection to a message bus; see the package's description for what differs from dbus-next's.
 
-    *object_manager* is the path whose ObjectManager announces the exported objects.
+    *object_manager* is the path whose ObjectManager announces the exported objects; *limits* are for callers.
     """
 
-    def __init__(self, address: str | None = None, object_manager: str = "/") -> None:
+    def __init__(
+        self, address: str | None = None, object_manager: str = "/", limits: CallLimits | None = None
+    ) -> None:
+        self._limits = limits
+        self._in_flight = CallsInFlight(limits) if limits else None
         super().__init__(bus_address=address, bus_type=BusType.SYSTEM, negotiate_unix_fd=True)
         self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
         self._writer: Any = Writer(self)
@@ -54,13 +57,15 @@ class Connection(MessageBus):
         self._tasks: set[asyncio.Task[None]] = set()
 
     @classmethod
-    async def open(cls, address: str | None, timeout: float, object_manager: str = "/") -> "Connection":
+    async def open(
+        cls, address: str | None, timeout: float, object_manager: str = "/", limits: CallLimits | None = None
+    ) -> "Connection":
         """Connect to the bus at *address*, by default the system bus, within *timeout* seconds.
 
         Raises BusUnavailable.
         """
         try:
-            connection = cls(address, object_manager)
+            connection = cls(address, object_manager, limits)
         except Exception as error:
             raise BusUnavailable(f"cannot connect to the message bus: {error}") from error
         try:
@@ -78,30 +83,14 @@ class Connection(MessageBus):
         return connection
 
     def _setup_socket(self) -> None:
-        """Connect to the first address that answers; never wait for one whose queue is full."""
-        problem: Exception = InvalidAddressError("no unix address")
-        for transport, options in self._bus_address:
-            if transport != "unix":
-                continue
-            self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-            try:
-                self._sock.connect(options["path"] if "path" in options else f"\0{options['abstract']}")
-            except (OSError, KeyError) as error:
-                self._sock.close()
-                problem = error
-            else:
-                self._stream, self._fd = self._sock.makefile("rwb"), self._sock.fileno()
-                return
-        raise problem
+        self._sock = connect_socket(self._bus_address)
+        self._stream, self._fd = self._sock.makefile("rwb"), self._sock.fileno()
 
     async def _auth_readline(self) -> str:
-        line = b""
-        while not line.endswith(b"\r\n"):
-            received = await self._loop.sock_recv(self._sock, 2)
-            if not received or len(line) > MAX_AUTH_LINE:
-                raise EOFError("the bus does not authenticate us")
-            line += received
-        return line[:-2].decode("ascii", "replace")
+        return await read_auth_line(self._sock)
+
+    def _create_unmarshaller(self) -> Incoming:
+        return Incoming(self._sock, self._limits.max_message_size if self._limits else None)
 
     async def own(self, name: str, timeout: float) -> None:
         """Own a well-known name. Raises BusUnavailable when it is refused or belongs to another process."""
@@ -204,14 +193,27 @@ class Connection(MessageBus):
 
     def _message_reader(self) -> None:
         # dbus-next reads until nothing comes any more; whoever sends fast enough would stop everything else.
+        until = self._loop.time() + TURN
         try:
             for _ in range(MESSAGES_AT_ONCE):
                 if not self._unmarshaller.unmarshall():
                     return
-                message, self._unmarshaller = self._unmarshaller.message, self._create_unmarshaller()
-                self._on_message(message)
+                incoming, self._unmarshaller = self._unmarshaller, self._create_unmarshaller()
+                self._received(incoming)
+                if self._loop.time() > until:
+                    return
         except Exception as error:
             self._finalize(error)
+
+    def _received(self, incoming: Incoming) -> None:
+        message = incoming.message
+        if message is None:
+            close_fds(incoming.unix_fds)
+        elif incoming.problem is not None and message.message_type is MessageType.METHOD_CALL:
+            close_fds(take_fds(message))
+            Reply(self, message).send_error(incoming.problem)
+        else:
+            self._on_message(message)
 
     def _default_get_machine_id_handler(self, msg: Message, send_reply: Callable[[Message], None]) -> None:
         # dbus-next asks the bus, which may not answer that, and then never answers either.
@@ -230,35 +232,18 @@ class Connection(MessageBus):
 
     def _make_method_handler(self, interface: ServiceInterface, method: Any) -> Callable[[Message, Reply], None]:
         def handler(message: Message, reply: Reply) -> None:
-            args = ServiceInterface._msg_body_to_args(message)
-            task = self._loop.create_task(self._answer(interface, method, message, args, take_fds(message), reply))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            # Raised here, an error is the answer.
+            with ExitStack() as stack:
+                if self._in_flight is not None:
+                    stack.enter_context(self._in_flight.one_more(message.sender or ""))
+                check_fds(message)
+                args = ServiceInterface._msg_body_to_args(message)
+                answering = answer(interface, method, message, args, take_fds(message), reply, stack.pop_all())
+                task = self._loop.create_task(answering)
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
 
         return handler
-
-    async def _answer(
-        self,
-        interface: ServiceInterface,
-        method: Any,
-        message: Message,
-        args: list[Any],
-        fds: list[int],
-        reply: Reply,
-    ) -> None:
-        """Run one method and answer it. Received fds are closed then: a method that keeps one duplicates it."""
-        SENDER.set(message.sender or "")
-        try:
-            with reply:
-                result = await method.fn(interface, *args)
-                body, out = ServiceInterface._fn_result_to_body(result, method.out_signature_tree)
-                fds.extend(out)
-                reply(Message.new_method_return(message, method.out_signature, body, out))
-        except asyncio.CancelledError:
-            reply.send_error(BusUnavailable("the service is stopping"))
-            raise
-        finally:
-            close_fds(fds)
 
     def _emit_interface_added(self, path: str, interface: ServiceInterface) -> None:
         # dbus-next sends it from the object's own path, the specification asks for the ObjectManager's.

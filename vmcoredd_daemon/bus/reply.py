@@ -1,15 +1,23 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Answers to method calls, of which nothing internal leaves."""
 
+import asyncio
 import logging
-from typing import TYPE_CHECKING
+from contextlib import AbstractContextManager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
 
 from dbus_next import DBusError, Message, MessageFlag
+from dbus_next.service import ServiceInterface
 
-from ..errors import VmcoreddError
+from ..errors import BusUnavailable, InvalidArgs, VmcoreddError
+from .outgoing import close_fds
 
 if TYPE_CHECKING:
     from .connection import Connection
+
+SENDER: ContextVar[str] = ContextVar("SENDER")
+"""Unique name of the connection whose method call is being handled."""
 
 log = logging.getLogger(__name__)
 
@@ -53,3 +61,35 @@ class Reply:
             log.error("Internal error in %s.%s", self._message.interface, self._message.member, exc_info=error)
             name, text = INTERNAL_ERROR, "internal error"
         self(Message.new_error(self._message, name, text))
+
+
+async def answer(
+    interface: ServiceInterface,
+    method: Any,
+    message: Message,
+    args: list[Any],
+    fds: list[int],
+    reply: Reply,
+    in_flight: AbstractContextManager[object],
+) -> None:
+    """Run one method and answer it. Received *fds* are closed then: a method that keeps one duplicates it."""
+    SENDER.set(message.sender or "")
+    with in_flight:
+        try:
+            with reply:
+                result = await method.fn(interface, *args)
+                body, out = ServiceInterface._fn_result_to_body(result, method.out_signature_tree)
+                fds.extend(out)
+                reply(Message.new_method_return(message, method.out_signature, body, out))
+        except asyncio.CancelledError:
+            reply.send_error(BusUnavailable("the service is stopping"))
+            raise
+        finally:
+            close_fds(fds)
+
+
+def check_fds(message: Message) -> None:
+    """Raise InvalidArgs where a call brings descriptors that it does not mention: nobody would use them."""
+    taken = message.signature.count("h")
+    if len(message.unix_fds) > taken:
+        raise InvalidArgs(f"{len(message.unix_fds)} file descriptors, {taken} are in the signature")

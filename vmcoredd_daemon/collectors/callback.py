@@ -2,7 +2,9 @@
 """Calls back who asked for a device dump, as the kernel calls the driver: ``org.vmcoredd1.Collector.Collect``."""
 
 import errno
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from types import MappingProxyType
 
 from ..buffer import Buffer
@@ -36,18 +38,19 @@ class CallbackCollector:
     """The object *path* on the connection *sender*."""
 
     def __init__(self, bus: Connection, sender: str, path: str) -> None:
-        self.description = f"{sender}{path}"
+        # A path may be as long as a message.
+        self.description = one_line(f"{sender}{path}")
         self._bus = bus
         self._sender = sender
         self._path = path
 
     async def collect(self, dump_name: str, buffer: Buffer) -> Collected:
         """Hand out the buffer, and wait for the true size."""
-        body = (dump_name, 0, buffer.offset, buffer.size)
         try:
-            reply = await self._bus.method_call(
-                self._sender, self._path, COLLECTOR, "Collect", "shtu", body, [buffer.fd]
-            )
+            with _own_description(buffer) as fd:
+                body = (dump_name, 0, buffer.offset, buffer.size)
+                answer = self._bus.method_call(self._sender, self._path, COLLECTOR, "Collect", "shtu", body, [fd])
+                reply = await answer
         except CallFailed as error:
             raise CollectorFailed(
                 f"device dump {dump_name}: collector {self.description} failed: {error.name}: "
@@ -59,7 +62,7 @@ class CallbackCollector:
             reason = f"{what} cannot be given the buffer: {error.strerror}"
             raise CollectorFailed(reason, error.errno or errno.EIO) from error
         close_fds(take_fds(reply))
-        if reply.signature != "u":
+        if reply.signature != "u" or not reply.body:
             raise CollectorFailed(
                 f"device dump {dump_name}: collector {self.description} answered with signature "
                 f"{reply.signature!a}, not 'u'"
@@ -68,6 +71,20 @@ class CallbackCollector:
 
     def close(self) -> None:
         """Nothing is held."""
+
+
+@contextmanager
+def _own_description(buffer: Buffer) -> Iterator[int]:
+    """Yield a descriptor of the buffer with a file description of its own.
+
+    In ours a collector could set O_APPEND, with which pwrite(2) writes at the end whatever it is told, or take a
+    lease, with which every later open(2) waits.
+    """
+    fd = os.open(f"/proc/self/fd/{buffer.fd}", os.O_RDWR | os.O_CLOEXEC)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
 
 
 def errno_of(error_name: str) -> int:

@@ -7,7 +7,7 @@ import os
 
 from ..buffer import Buffer
 from ..errors import CollectorFailed
-from ..threads import run_with_duplicate
+from ..threads import read_now, run_with_duplicate
 from . import Collected
 
 EOF_GRACE = 1.0
@@ -59,7 +59,7 @@ class DescriptorCollector:
         try:
             async with asyncio.timeout(EOF_GRACE):
                 await readable(self._fd)
-                return bool(await run_with_duplicate(os.read, self._fd, 1))
+                return bool(await run_with_duplicate(read_now, self._fd, 1))
         except (TimeoutError, BlockingIOError):
             # A writer that sends just what it said and keeps the pipe open.
             return False

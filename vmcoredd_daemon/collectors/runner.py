@@ -15,6 +15,9 @@ from .registry import Planned, Registered, find
 MARGIN = 15.0
 """Seconds beyond a collector's own, in which it is ended and what it wrote is read."""
 
+MAX_RUNS = 4
+"""Calls that look for collectors at once; each takes a thread, and one for each collector."""
+
 log = logging.getLogger(__name__)
 
 
@@ -25,6 +28,7 @@ class CollectorRunner:
         self._dumps = dumps
         self._directories = directories
         self._timeout = timeout
+        self._runs = asyncio.Semaphore(MAX_RUNS)
 
     async def run(
         self,
@@ -41,8 +45,9 @@ class CollectorRunner:
         or TimedOut.
         """
         self._dumps.check_accepting()
-        chosen = _choose(await registered(self._directories, self._timeout), names)
-        begun = await asyncio.gather(*(self._begin(collector, timeout, present) for collector in chosen))
+        async with self._runs:
+            chosen = _choose(await registered(self._directories, self._timeout), names)
+            begun = await asyncio.gather(*(self._begin(collector, timeout, present) for collector in chosen))
         numbers = [number for group in begun for number in group]
         if wait:
             await self._dumps.finished(numbers)

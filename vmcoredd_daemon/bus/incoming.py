@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The receiving half of a D-Bus connection: messages of bounded size, of which none can end the connection.
+
+dbus-next's own unmarshaller takes what it does not know, such as a header field of a later version, for the end
+of the connection, and unpacks whatever it is sent. Here a message that cannot be read is left out or, where it is
+known who calls, refused. See "Message Protocol" in the D-Bus specification.
+"""
+
+import io
+import socket
+import struct
+from typing import Any
+
+from dbus_next import Message, MessageFlag, MessageType
+from dbus_next._private.constants import HeaderField
+from dbus_next._private.unmarshaller import MarshallerStreamEndError, Unmarshaller
+from dbus_next.signature import SignatureTree
+
+from ..errors import InvalidArgs, LimitsExceeded, VmcoreddError
+
+FIXED_HEADER = 16
+"""Bytes up to, and with, the length of the array of header fields."""
+PIECE = 64 << 10
+"""Bytes that are thrown away at a time."""
+MAX_SIGNATURES = 256
+"""dbus-next keeps each signature that it ever saw: parsed, a long one takes 100 KB."""
+
+_FIELDS = {field.value: field.name.lower() for field in HeaderField}
+
+
+class Incoming(Unmarshaller):
+    """Receives one message; header and body have at most *limit* bytes each, where that is given."""
+
+    def __init__(self, sock: socket.socket, limit: int | None) -> None:
+        super().__init__(None, sock)
+        self.problem: VmcoreddError | None = None
+        """Why the message has no body, but is to be answered."""
+        self._limit = limit
+        self._kept = 0
+        self._rest = -1
+
+    def unmarshall(self) -> bool:
+        """Receive what is there; return whether that is a whole message.
+
+        Then ``message`` is it, or None where nobody can tell what it is. Raises OSError and EOFError when the
+        connection is lost.
+        """
+        try:
+            self._receive()
+        except MarshallerStreamEndError:
+            return False
+        # Parsing reads only what is there; what lies behind belongs to the next message.
+        self.sock, self.stream = None, io.BytesIO()
+        try:
+            self.message = self._message()
+        except Exception:
+            # Whatever is wrong with it: a message that no bus would forward, or that dbus-next does not know.
+            self.message = None
+        if len(SignatureTree._cache) > MAX_SIGNATURES:
+            SignatureTree._cache.clear()
+        return True
+
+    def _receive(self) -> None:
+        self.offset = 0
+        if self._rest < 0:
+            self.read(FIXED_HEADER, prefetch=True)
+            order = "<" if self.buf[:1] == b"l" else ">"
+            body, _, fields = struct.unpack_from(f"{order}III", self.buf, 4)
+            header = FIXED_HEADER + fields + self._padding(fields, 8)
+            self._kept, self._rest = header + body, 0
+            if self._limit is not None and max(header, body) > self._limit:
+                self._kept = header if header <= self._limit else FIXED_HEADER
+                self._rest = header + body - self._kept
+                self.problem = LimitsExceeded(f"a message of {body} bytes, at most {self._limit} are read")
+        self.read(self._kept, prefetch=True)
+        while self._rest:
+            self.offset = self._kept
+            try:
+                self.read(min(self._rest, PIECE), prefetch=True)
+            finally:
+                self._rest -= len(self.buf) - self._kept
+                del self.buf[self._kept :]
+
+    def _message(self) -> Message | None:
+        self.offset, self.endian = 0, self.buf[0]
+        kind, flags = MessageType(self.buf[1]), MessageFlag(self.buf[2])
+        (serial,) = struct.unpack_from("<I" if self.endian == ord("l") else ">I", self.buf, 8)
+        self.offset = FIXED_HEADER - 4
+        fields: dict[str, Any] = {}
+        for code, variant in self.read_argument(SignatureTree._get("a(yv)").types[0]):
+            if code in _FIELDS:
+                fields[_FIELDS[code]] = variant.value
+        self.align(8)
+        fields.pop("unix_fds", None)
+        signature = fields.pop("signature", "")
+        if self.problem is None:
+            try:
+                tree = SignatureTree._get(signature)
+                body = [self.read_argument(type_) for type_ in tree.types]
+            except Exception as error:
+                self.problem = InvalidArgs(f"signature {signature[:64]!a} cannot be read: {type(error).__name__}")
+        if self.problem is not None:
+            tree, body = SignatureTree._get(""), []
+        return Message(
+            message_type=kind,
+            flags=flags,
+            serial=serial,
+            unix_fds=self.unix_fds,
+            signature=tree,
+            body=body,
+            **fields,
+        )

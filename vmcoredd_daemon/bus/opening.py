@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The first steps of a connection: its socket, and the lines of the authentication."""
+
+import asyncio
+import socket
+from collections.abc import Iterable, Mapping
+
+from dbus_next.errors import InvalidAddressError
+
+MAX_AUTH_LINE = 1024
+
+
+def connect_socket(addresses: Iterable[tuple[str, Mapping[str, str]]]) -> socket.socket:
+    """Connect to the first address that answers; never wait for one whose queue is full. Raises the last error."""
+    problem: Exception = InvalidAddressError("no unix address")
+    for transport, options in addresses:
+        if transport != "unix":
+            continue
+        connected = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        try:
+            connected.connect(options["path"] if "path" in options else f"\0{options['abstract']}")
+        except (OSError, KeyError) as error:
+            connected.close()
+            problem = error
+        else:
+            return connected
+    raise problem
+
+
+async def read_auth_line(connected: socket.socket) -> str:
+    """Return a line of the authentication. Raises EOFError when there is none."""
+    loop = asyncio.get_running_loop()
+    line = b""
+    while not line.endswith(b"\r\n"):
+        received = await loop.sock_recv(connected, 2)
+        if not received or len(line) > MAX_AUTH_LINE:
+            raise EOFError("the bus does not authenticate us")
+        line += received
+    return line[:-2].decode("ascii", "replace")
