@@ -157,6 +157,7 @@ def test_inspect_truncated_vmcore(source_vmcore: Path, tmp_path: Path) -> None:
         (b"Kernel panic - not syncing: \x1b[2J\xff\n", "Kernel panic - not syncing: \x1b[2J\\xff"),
         (b"all is well\n", None),
     ],
+    ids=["panic", "BUG", "far from the start", "escape code", "none"],
 )
 def test_panic_in_the_log_beside(
     vmcore: Path, vmcore_name: str, log_name: str, log: bytes, panic: str | None

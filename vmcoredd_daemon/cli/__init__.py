@@ -8,7 +8,7 @@ from types import FrameType
 from typing import NoReturn
 
 from ..errors import VmcoreddError
-from .console import complain, discard_output
+from .console import complain, discard
 
 SUCCESS, FAILURE, USAGE = 0, 1, 2
 INTERRUPTED = 130
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
-        discard_output()
+        discard(sys.stdout)
         return NOBODY_READS
     except Exception as error:
         complain(f"internal error: {type(error).__name__}: {error}")

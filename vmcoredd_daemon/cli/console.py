@@ -7,6 +7,7 @@ Names and messages come from files and from the bus: nothing of them reaches a t
 import os
 import sys
 from contextlib import suppress
+from typing import TextIO
 
 from ..errors import WriteFailed
 
@@ -30,23 +31,26 @@ def show(text: str) -> None:
         sys.stdout.write(text)
         sys.stdout.flush()
     except OSError as error:
-        discard_output()
+        discard(sys.stdout)
         if isinstance(error, BrokenPipeError):
             raise
         raise WriteFailed(f"standard output: {error.strerror}") from error
 
 
-def discard_output() -> None:
-    """Give up standard output, so that the interpreter does not fail at its end to print what is left."""
+def discard(stream: TextIO) -> None:
+    """Give up a standard stream, so that the interpreter does not fail at its end to print what is left."""
     with suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
-        os.dup2(nowhere, sys.stdout.fileno())
+        os.dup2(nowhere, stream.fileno())
         os.close(nowhere)
 
 
 def complain(message: object) -> None:
     """Print one line on stderr."""
     # Where there is no stderr either, the exit status must do.
-    if sys.stderr is not None:
-        with suppress(OSError, ValueError):
-            print(f"vmcoredd: {printable(str(message))}", file=sys.stderr)
+    if sys.stderr is None:
+        return
+    try:
+        print(f"vmcoredd: {printable(str(message))}", file=sys.stderr, flush=True)
+    except (OSError, ValueError):
+        discard(sys.stderr)
