@@ -116,7 +116,9 @@ async def test_sixty_four_files_at_once(
     report = tmp_path / "report.json"
     module = ("tests.stall_detector", str(report))
     with (
-        Service(bus_address, source_vmcore, tmp_path, dev_mode=False, module=module) as daemon,
+        Service(
+            bus_address, source_vmcore, tmp_path, "MaxCollectingPerCaller=64", dev_mode=False, module=module
+        ) as daemon,
         ExitStack() as files,
     ):
         daemon.start()
