@@ -39,7 +39,7 @@ kdump-test: check-python packages-deb packages-kdump $(INSTALLED) netdevsim ## r
 test-all: check-python packages-deb packages-kdump $(DEBUG) netdevsim ## run every test there is: kdump-test, too, and drgn with debug information
 	$(VENV)/bin/pytest -m '' $(PYTEST_ARGS)
 
-torture: check-python packages-test $(INSTALLED) ## 2,000 kills, and every system call fails in turn: an hour
+torture: check-python packages-test $(INSTALLED) ## kills, failing system calls, hostile callers, a soak: two hours
 	$(VENV)/bin/python -m tests.torture
 
 man: check-python $(INSTALLED) ## make manual pages and completion, in build/man and build/completion
@@ -62,7 +62,7 @@ dist: check-python $(INSTALLED) ## build and check wheel and source distribution
 	mkdir -p build/sdist
 	tar --extract --directory build/sdist --strip-components 1 --file dist/*.tar.gz
 	cd build/sdist && ../../$(VENV)/bin/python -m pytest -q tests/test_note.py tests/test_manifest.py tests/test_pages.py \
-	    tests/test_config.py tests/vmcore/test_layout.py tests/cli/test_files.py
+	    tests/test_config.py tests/vmcore/test_layout.py tests/cli/test_extract.py
 
 clean: ## remove the virtual environment and everything else that was built
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

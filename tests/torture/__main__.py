@@ -4,7 +4,7 @@
 import subprocess
 import sys
 
-CAMPAIGNS = ("sigkill", "faults")
+CAMPAIGNS = ("sigkill", "faults", "hostile", "soak")
 
 
 def main() -> None:
