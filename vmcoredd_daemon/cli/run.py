@@ -123,8 +123,8 @@ def temporary_spool(directory: Path) -> Iterator[Spool]:
     try:
         try:
             spool = Spool.open(temporary, system_page_size(), system_byteorder(), 0)
-        except WriteFailed:
-            # A file system without O_TMPFILE.
+        except (NoSpace, WriteFailed):
+            # A file system that is full, or without O_TMPFILE.
             spool = Spool.in_memory(system_page_size(), system_byteorder())
         try:
             yield spool
