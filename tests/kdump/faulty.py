@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -13,13 +14,14 @@ from tests.kdump import capture, rig, units
 from tests.torture import disk as judge
 from vmcoredd_daemon.collectors.builtin import BUILT_IN
 from vmcoredd_daemon.manifest import MANIFEST_NAME
+from vmcoredd_daemon.vmcore.inspect import inspect
 
 BLOCK = 4096
 RESERVED_BLOCKS = 4096
 """At most, and at most one in fifty: ext4_calculate_resv_clusters() in Linux fs/ext4/super.c."""
 
-ADDING = f"{units.VENDOR}/acknowledged.py"
-WRITING = f"{units.VENDOR}/second_panic.py"
+ADDING = f"{units.VENDOR}/acknowledging_helper.py"
+WRITING = f"{units.VENDOR}/second_panic_helper.py"
 
 SMALL = {"memory_mib": 512, "crashkernel": "192M", "first_command_line": "nokaslr"}
 """A machine whose memory is read in seconds."""
@@ -44,7 +46,7 @@ def answers(console: str) -> Answers:
 def adding(*names: str) -> units.Files:
     """A unit that adds device dumps, and says what was answered."""
     command = f"exec {units.interpreter()} /{ADDING} {units.BUS_ADDRESS} {' '.join(names)}"
-    return {**units.helper("adding", command), ADDING: capture.ROOT / "tests/kdump/acknowledged.py"}
+    return {**units.helper("adding", command), ADDING: capture.ROOT / "tests" / Path(ADDING).name}
 
 
 def writing(what: str, *percent: int) -> units.Files:
@@ -52,8 +54,8 @@ def writing(what: str, *percent: int) -> units.Files:
     marks = " ".join(map(str, percent))
     command = f"{units.interpreter()} /{WRITING} {units.BUS_ADDRESS} {what} {marks}"
     unit = "DefaultDependencies=no\nAfter=vmcoredd-capture.target"
-    script = capture.ROOT / "tests/kdump/second_panic.py"
-    return {**units.wanted("writing", units.ONESHOT.format(unit=unit, timeout=90, command=command)), WRITING: script}
+    text = units.ONESHOT.format(unit=unit, timeout=90, command=command)
+    return {**units.wanted("writing", text), WRITING: capture.ROOT / "tests" / Path(WRITING).name}
 
 
 def scenario(*files: units.Files, **machine: object) -> capture.Scenario:
@@ -113,13 +115,19 @@ def held(target: Path) -> set[str]:
 
 
 def dumps_of(vmcore: Path) -> set[str]:
-    """Return the names of the device dumps in a vmcore; raise judge.Lost where one is altered or it is cut off."""
+    """Return the names of the device dumps in a vmcore; raise judge.Lost where one is altered, or where it is cut
+    off and has a final name.
+    """
+    final = vmcore.name in judge.FINAL_NAMES
     with vmcore.open("rb") as file:
-        elf = file.read(4) == b"\x7fELF"
-    if elf and vmcore.name in judge.FINAL_NAMES:
-        return set(judge.check_vmcore(vmcore, None))
-    found = capture.device_dumps(vmcore)
-    for name, data in found.items():
-        if name != MANIFEST_NAME and data != judge.data_of(name):
-            raise judge.Lost(f"{vmcore}: device dump {name} is altered")
-    return found.keys() - {MANIFEST_NAME}
+        if final and os.pread(file.fileno(), 4, 0) == b"\x7fELF":
+            return set(judge.check_vmcore(vmcore, None))
+        inspection = inspect(file.fileno(), str(vmcore))
+        if final and inspection.problems:
+            raise judge.Lost(f"{vmcore}: {inspection.problems}")
+        found = [dump for dump in inspection.device_dumps if dump.name != MANIFEST_NAME]
+        for dump in found:
+            data = judge.data_of(dump.name)
+            if dump.true_size != len(data) or inspection.image.pread(len(data), dump.offset) != data:
+                raise judge.Lost(f"{vmcore}: device dump {dump.name} is altered")
+    return {dump.name for dump in found}

@@ -238,10 +238,9 @@ def boot(machine: Machine, console_log: Path, *, timeout: float) -> str:
 def run(
     machine: Machine, console_log: Path, *, timeout: float, cut: Callable[[str], bool] = lambda console: False
 ) -> tuple[int, str]:
-    """Run a machine until it ends, or until *cut* says that it has seen enough of the console: then it is killed.
+    """Run a machine until it ends, or until *cut* has seen enough of the console: then QEMU is killed.
 
-    Returns the status of QEMU, and the console. The latter is read again and again: *cut* sees a line soon after it
-    was written, and the machine goes on meanwhile.
+    Returns the status of QEMU, and the console. The machine goes on while *cut* looks.
     """
     deadline, seen = time.monotonic() + timeout, ""
     with console_log.open("wb") as log:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What a disk was told to write, and where a power cut would have left it.
 
-QEMU's blklogwrites keeps each write and each flush, in the order in which they were begun, in the format of Linux
-drivers/md/dm-log-writes.c. A disk that loses its power has whatever was written before the last flush, and any part
-of what came after.
+QEMU's block/blklogwrites.c keeps each write and each flush, in the order in which they were begun, in the format
+of Linux drivers/md/dm-log-writes.c. A disk that loses its power has whatever was written before the last flush,
+and any part of what came after.
 """
 
 from __future__ import annotations

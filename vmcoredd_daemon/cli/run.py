@@ -19,7 +19,7 @@ from ..collectors.settings import directories
 from ..config import load
 from ..device_dump import DeviceDump, State
 from ..dumps import DumpList
-from ..errors import VmcoreddError, WriteFailed
+from ..errors import NoSpace, VmcoreddError, WriteFailed
 from ..note import VMCOREDD_HEADER_SIZE, system_byteorder, system_page_size
 from ..spool import Spool
 from . import FAILURE, SUCCESS

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Stops the service, so that it writes the vmcore, and says on the console how far that is; may panic there.
 
-Runs in the capture kernel: `second_panic.py ADDRESS say|panic PERCENT...`.
+Runs in the capture kernel: `second_panic_helper.py ADDRESS say|panic PERCENT...`.
 """
 
 import asyncio
@@ -16,6 +16,12 @@ def say(text: str) -> None:
     """Write a line to the kernel log, and with it to the serial console."""
     with open("/dev/kmsg", "w", encoding="ascii") as log:
         log.write(f"vmcoredd rig: {text}\n")
+
+
+def panic() -> None:
+    """Crash the kernel, at once."""
+    with open("/proc/sysrq-trigger", "w", encoding="ascii") as trigger:
+        trigger.write("c")
 
 
 async def progress(bus: MessageBus) -> tuple[int, int] | None:
@@ -47,8 +53,7 @@ async def main(address: str, what: str, marks: list[int]) -> None:
         if total and marks and 100 * done >= marks[0] * total:
             say(f"BytesDone {done} of {total}: {marks.pop(0)} percent")
             if what == "panic":
-                with open("/proc/sysrq-trigger", "w", encoding="ascii") as trigger:
-                    trigger.write("c")
+                panic()
     say(f"the service is gone, without {marks}")
 
 
