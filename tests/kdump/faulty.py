@@ -78,6 +78,11 @@ def make_disk(path: Path, mib: int, free: int | None = None) -> Path:
     return path
 
 
+def remove_filler(path: Path) -> None:
+    """Remove the file that left so little room: what is wanted of the disk is the rest."""
+    _debugfs(path, "rm /filler")
+
+
 def _free_blocks(path: Path) -> int:
     shown = subprocess.run(["dumpe2fs", "-h", path], capture_output=True, text=True, check=True).stdout
     return int(re.findall(r"^Free blocks: +(\d+)$", shown, re.MULTILINE)[0])

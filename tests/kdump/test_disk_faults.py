@@ -138,6 +138,7 @@ def test_full_disk(capture_initramfs: capture.Initramfs, tmp_path: Path, free: i
     # Memory enough to keep device dumps there, which would be no use.
     scenario = faulty.scenario(*files, memory_mib=640, crashkernel="256M", disk_mib=0, devices=drive)
     captured = capture.capture(tmp_path / "machine", capture_initramfs, scenario)
+    faulty.remove_filler(disk)
     capture.fetch(disk, captured.target)
     answers = faulty.answers(captured.console)
     assert answers.acknowledged.keys() | answers.refused.keys() == set(NAMES)
