@@ -8,7 +8,7 @@ import asyncio
 import subprocess
 import sys
 
-from dbus_next import Message, MessageType
+from dbus_next import Message, MessageFlag, MessageType
 from dbus_next.aio import MessageBus
 
 
@@ -36,6 +36,8 @@ async def progress(bus: MessageBus) -> tuple[int, int] | None:
                 member="Get",
                 signature="ss",
                 body=["org.vmcoredd1.Manager", name],
+                # Who asks a service that has stopped would start it again.
+                flags=MessageFlag.NO_AUTOSTART,
             )
         )
         if reply.message_type is MessageType.ERROR:
