@@ -32,3 +32,8 @@ def tmpfs(path: Path, size: int) -> Iterator[Path]:
 def remount_read_only(path: Path) -> None:
     """Make a mounted file system read-only."""
     subprocess.run(["mount", "-o", "remount,ro", str(path)], check=True)
+
+
+def limit_files(path: Path, number: int) -> None:
+    """Let a mounted tmpfs have that many files and directories, its own included."""
+    subprocess.run(["mount", "-o", f"remount,nr_inodes={number}", str(path)], check=True)

@@ -16,7 +16,7 @@ from tests import judges
 from tests.caller import MANAGER, PROPERTIES, add, add_bytes, call, names
 from tests.helper_process import pattern
 from tests.judges import Listed
-from tests.resources import remount_read_only, tmpfs
+from tests.resources import limit_files, remount_read_only, tmpfs
 from tests.service import Service
 from vmcoredd_daemon.bus import Connection
 from vmcoredd_daemon.errors import CallFailed
@@ -254,6 +254,31 @@ async def test_full_target(
     assert "but incomplete: it is incomplete: makedumpfile failed" in daemon.log()
     assert not list(vmcore.parent.glob("vmcore"))
     assert len(list(small_target.rglob("*.note"))) == 1
+
+
+async def test_target_without_room_for_a_spool(
+    small_target: Path, start_daemon: Callable[..., Service], bus: Connection
+) -> None:
+    limit_files(small_target, 1)
+    daemon = start_daemon()
+    # In memory it would be acknowledged, and then be nowhere.
+    with pytest.raises(CallFailed) as caught:
+        await add(bus, "one", 100, fill)
+    assert caught.value.name == "org.vmcoredd1.Error.NoSpace"
+    assert "No space left on device; device dumps are refused" in daemon.log()
+    assert daemon.stop() == 1
+
+
+async def test_full_spool_beside_another_target(
+    tmp_path: Path, start_daemon: Callable[..., Service], bus: Connection
+) -> None:
+    with tmpfs(tmp_path / "full", 1 << 20) as full:
+        limit_files(full, 1)
+        daemon = start_daemon(f"Spool={full}/spool")
+        await add(bus, "one", 100, fill)
+        assert "device dumps are kept in memory" in daemon.log()
+        assert daemon.stop() == 0
+        assert judges.crash(daemon.vmcore())[0].name == "one"
 
 
 async def test_read_only_target(small_target: Path, start_daemon: Callable[..., Service], bus: Connection) -> None:

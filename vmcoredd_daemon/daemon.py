@@ -19,7 +19,7 @@ from . import service_manager
 from .collectors.runner import CollectorRunner
 from .config import Configuration
 from .dumps import DumpList
-from .errors import BusUnavailable, VmcoreddError, WriteFailed
+from .errors import BusUnavailable, NoSpace, VmcoreddError, WriteFailed
 from .events import record_dump, record_vmcore
 from .journal import Event, record
 from .names import BUS_NAME, MANAGER_PATH
@@ -122,11 +122,16 @@ class Daemon:
         try:
             spool = Spool.open(path, page_size, byteorder, self._configuration.keep_free)
             recovered = _recover(spool)
+        except NoSpace as error:
+            # Kept in memory, they would be acknowledged, and then have no place in the same file system.
+            if not _same_file_system(path, self._configuration.target):
+                return self._without_spool(error), Recovered([], [])
+            record(Event.SPOOL_UNUSABLE, logging.ERROR, f"{error}; device dumps are refused", spool=path)
+            return Spool.full(page_size, byteorder), Recovered([], [])
         except WriteFailed as error:
             if spool is not None:
                 spool.close()
-            record(Event.SPOOL_UNUSABLE, logging.WARNING, f"{error}; device dumps are kept in memory", spool=path)
-            return Spool.in_memory(page_size, byteorder), Recovered([], [])
+            return self._without_spool(error), Recovered([], [])
         try:
             for directory in left_by_other_boots(path):
                 message = f"{directory}: device dumps of another boot, that are in no vmcore, lie here"
@@ -134,6 +139,11 @@ class Daemon:
         except WriteFailed as error:
             record(Event.DUMP_LEFT_BEHIND, logging.WARNING, str(error), spool=path)
         return spool, recovered
+
+    def _without_spool(self, error: VmcoreddError) -> Spool:
+        message, path = f"{error}; device dumps are kept in memory", self._configuration.spool_directory
+        record(Event.SPOOL_UNUSABLE, logging.WARNING, message, spool=path)
+        return Spool.in_memory(system_page_size(), system_byteorder())
 
     def _start(self, spool: Spool, recovered: Recovered) -> tuple[DumpList, VmcoreWriter]:
         configuration = self._configuration
@@ -243,6 +253,15 @@ async def _write(dumps: DumpList, writer: VmcoreWriter) -> bool:
         log.error("%s", error)
         return False
     return whole
+
+
+def _same_file_system(path: Path, target: Path) -> bool:
+    """Tell whether *path*, which need not be there, would be in the file system of *target*; True if in doubt."""
+    existing = next((parent for parent in (path, *path.absolute().parents) if parent.exists()), target)
+    try:
+        return existing.stat().st_dev == target.stat().st_dev
+    except OSError:
+        return True
 
 
 def _recover(spool: Spool) -> Recovered:

@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import ParamSpec
 
 from .buffer import Buffer, storage_error
-from .errors import Busy, WriteFailed
+from .errors import Busy, NoSpace, WriteFailed
 from .manifest import ManifestDump
 from .note import VMCOREDD_HEADER_SIZE, ByteOrder, note_size, pack_vmcoredd_header
 from .recovery import BOOT_ID, Report, SpooledDump, boot_id, last_number, note_name, recover
-from .vmcore.copy import pwrite, sync, sync_directory
+from .vmcore.copy import NO_SPACE, pwrite, sync, sync_directory
 from .vmcore.layout import DeviceDumpNote
 
 __all__ = ["BOOT_ID", "Spool", "SpooledDump"]
@@ -43,9 +43,17 @@ class Spool:
     """A directory of device dumps, or memory where there is none."""
 
     def __init__(
-        self, directory: int | None, page_size: int, byteorder: ByteOrder, keep_free: int, last: int = 0
+        self,
+        directory: int | None,
+        page_size: int,
+        byteorder: ByteOrder,
+        keep_free: int,
+        last: int = 0,
+        *,
+        full: bool = False,
     ) -> None:
         self._last = last
+        self._full = full
         self._directory = directory
         self._page_size = page_size
         self._byteorder = byteorder
@@ -56,7 +64,8 @@ class Spool:
         """Open, or make, this boot's directory in the spool directory *path*, and lock it. Blocks.
 
         A vmcore must not get the device dumps of an earlier crash, so each boot has a directory of its own. Raises
-        WriteFailed when it cannot be used or its file system has no O_TMPFILE, Busy when another daemon has it.
+        NoSpace when its file system is full, WriteFailed when it cannot be used for another reason or its file
+        system has no O_TMPFILE, Busy when another daemon has it.
         """
         try:
             path /= boot_id()
@@ -65,7 +74,8 @@ class Spool:
                 sync_directory(needed.parent)
             directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         except OSError as error:
-            raise WriteFailed(f"{path}: cannot use the spool directory: {error.strerror}") from error
+            kind = NoSpace if error.errno in NO_SPACE else WriteFailed
+            raise kind(f"{path}: cannot use the spool directory: {error.strerror}") from error
         try:
             fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
             os.close(_open_unnamed(directory))
@@ -75,13 +85,19 @@ class Spool:
             raise Busy(f"{path}: another daemon uses this spool directory") from error
         except OSError as error:
             os.close(directory)
-            raise WriteFailed(f"{path}: cannot write to the spool directory: {error.strerror}") from error
+            kind = NoSpace if error.errno in NO_SPACE else WriteFailed
+            raise kind(f"{path}: cannot write to the spool directory: {error.strerror}") from error
         return cls(directory, page_size, byteorder, keep_free, last)
 
     @classmethod
     def in_memory(cls, page_size: int, byteorder: ByteOrder) -> "Spool":
         """Return a spool whose buffers are memfds."""
         return cls(None, page_size, byteorder, 0)
+
+    @classmethod
+    def full(cls, page_size: int, byteorder: ByteOrder) -> "Spool":
+        """Return a spool that has no room for anything."""
+        return cls(None, page_size, byteorder, 0, full=True)
 
     def note_size(self, size: int) -> int:
         """Return the bytes that a device dump of at most *size* bytes takes. Raises TooLarge."""
@@ -97,6 +113,8 @@ class Spool:
         return Buffer(fd, dump_name, size, bytes_needed, partial(self.commit, number))
 
     def _create(self, dump_name: str, size: int) -> int:
+        if self._full:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         if self._directory is None:
             if _available_memory() - size < MEMORY_RESERVE:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

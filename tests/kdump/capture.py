@@ -33,7 +33,7 @@ PROGRAMS = ("dracut", "mkfs.ext4", "debugfs", "zstd", "dbus-daemon", "journalctl
 CAPTURE_COMMAND_LINE = (
     "console=ttyS0 nokaslr irqpoll nr_cpus=1 reset_devices panic=1 no_timer_check"
     " rd.systemd.unit=vmcoredd-capture.target"
-    " systemd.crash_reboot=1 systemd.show_status=0 rd.shell=0 rd.emergency=poweroff"
+    " systemd.crash_reboot=1 systemd.show_status=0 printk.devkmsg=on rd.shell=0 rd.emergency=poweroff"
 )
 
 TARGET = "/var/crash"
@@ -179,6 +179,17 @@ def _dracut(destination: Path, base: Path, kernel: rig.Kernel, options: Sequence
 
 def capture(workdir: Path, initramfs: Initramfs, scenario: Scenario) -> Captured:
     """Panic a machine, and fetch what the capture kernel has left on the disk."""
+    machine = prepare(workdir, initramfs, scenario)
+    console = rig.boot(machine, workdir / "console.log", timeout=scenario.timeout)
+    target = workdir / "target"
+    target.mkdir()
+    for disk in machine.disks:
+        fetch(disk, target)
+    return Captured(target, console, points(console), _off(console))
+
+
+def prepare(workdir: Path, initramfs: Initramfs, scenario: Scenario) -> rig.Machine:
+    """Return a machine that will panic, and its disk with it."""
     workdir.mkdir(parents=True, exist_ok=True)
     own = rig.build_initramfs(workdir / "own.initramfs", {"usr/bin/measure": MEASURE.encode(), **scenario.files})
     combined = workdir / "combined.initramfs"
@@ -190,7 +201,7 @@ def capture(workdir: Path, initramfs: Initramfs, scenario: Scenario) -> Captured
     panicking = rig.panicking_files(initramfs.kernel, combined, CAPTURE_COMMAND_LINE, scenario.before)
     first = rig.build_initramfs(workdir / "first.initramfs", {**panicking, **scenario.first_files})
     disks = (_ext4(workdir / "disk", scenario.disk_mib),) if scenario.disk_mib else ()
-    machine = rig.Machine(
+    return rig.Machine(
         kernel=initramfs.kernel,
         initramfs=first,
         command_line=f"console=ttyS0 crashkernel={scenario.crashkernel} panic=1 {scenario.first_command_line}",
@@ -198,12 +209,6 @@ def capture(workdir: Path, initramfs: Initramfs, scenario: Scenario) -> Captured
         disks=disks,
         qemu_options=("-smp", str(scenario.cpus), *scenario.devices),
     )
-    console = rig.boot(machine, workdir / "console.log", timeout=scenario.timeout)
-    target = workdir / "target"
-    target.mkdir()
-    for disk in disks:
-        _fetch(disk, target)
-    return Captured(target, console, points(console), _off(console))
 
 
 def _ext4(path: Path, mib: int) -> Path:
@@ -212,7 +217,7 @@ def _ext4(path: Path, mib: int) -> Path:
     return path
 
 
-def _fetch(disk: Path, destination: Path) -> None:
+def fetch(disk: Path, destination: Path) -> None:
     """Copy all files out of an ext4 image, without mounting it."""
     subprocess.run(["e2fsck", "-f", "-n", disk], check=True, capture_output=True)
     subprocess.run(["debugfs", "-R", f"rdump / {destination}", disk], check=True, capture_output=True)

@@ -19,7 +19,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,6 +37,8 @@ MODULES = Path("/lib/modules")
 # The ELF header, the notes and the rounding of each PT_LOAD: far less than this.
 VMCORE_OVERHEAD_MIB = 16
 CONSOLE_LINES_IN_ERRORS = 30
+POLL = 0.02
+"""Seconds between two looks at the console."""
 
 COMMON_INIT = """\
 #!/bin/busybox sh
@@ -227,25 +229,42 @@ def sparse_file(path: Path, mib: int) -> Path:
 
 def boot(machine: Machine, console_log: Path, *, timeout: float) -> str:
     """Run a machine until it powers off or reboots, and return what it wrote to its serial console."""
+    status, console = run(machine, console_log, timeout=timeout)
+    if status != 0:
+        raise RigError(f"{PROGRAMS[0]} exited with status {status}", console)
+    return console
+
+
+def run(
+    machine: Machine, console_log: Path, *, timeout: float, cut: Callable[[str], bool] = lambda console: False
+) -> tuple[int, str]:
+    """Run a machine until it ends, or until *cut* has seen enough of the console: then QEMU is killed.
+
+    Returns the status of QEMU, and the console. The machine goes on while *cut* looks.
+    """
+    deadline, seen = time.monotonic() + timeout, ""
     with console_log.open("wb") as log:
         qemu = subprocess.Popen(
             _qemu_command(machine), stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
         )
         try:
-            status: int | None = qemu.wait(timeout)
-        except subprocess.TimeoutExpired:
-            status = None
+            while (status := qemu.poll()) is None and not cut(seen) and time.monotonic() < deadline:
+                time.sleep(POLL)
+                seen = _read(console_log)
         finally:
+            late = qemu.poll() is None and time.monotonic() >= deadline
             qemu.kill()
-            qemu.wait()
-    console = console_log.read_text(errors="replace").replace("\r", "")
-    if status is None:
+            ended = qemu.wait()
+    console = _read(console_log)
+    if late:
         raise RigError(f"the machine still ran after {timeout:g} s", console)
-    if status != 0:
-        raise RigError(f"{PROGRAMS[0]} exited with status {status}", console)
     if failure := re.search(r"vmcoredd rig: FAILED: (.*)", console):
         raise RigError(failure[1], console)
-    return console
+    return (ended if status is None else status), console
+
+
+def _read(console_log: Path) -> str:
+    return console_log.read_text(errors="replace").replace("\r", "")
 
 
 def _qemu_command(machine: Machine) -> list[str]:

@@ -19,7 +19,7 @@ from ..collectors.settings import directories
 from ..config import load
 from ..device_dump import DeviceDump, State
 from ..dumps import DumpList
-from ..errors import VmcoreddError, WriteFailed
+from ..errors import NoSpace, VmcoreddError, WriteFailed
 from ..note import VMCOREDD_HEADER_SIZE, system_byteorder, system_page_size
 from ..spool import Spool
 from . import FAILURE, SUCCESS
@@ -123,8 +123,8 @@ def temporary_spool(directory: Path) -> Iterator[Spool]:
     try:
         try:
             spool = Spool.open(temporary, system_page_size(), system_byteorder(), 0)
-        except WriteFailed:
-            # A file system without O_TMPFILE.
+        except (NoSpace, WriteFailed):
+            # A file system that is full, or without O_TMPFILE.
             spool = Spool.in_memory(system_page_size(), system_byteorder())
         try:
             yield spool
