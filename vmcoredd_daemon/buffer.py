@@ -13,7 +13,7 @@ from .errors import CollectorFailed, NoSpace, VmcoreddError, WriteFailed
 from .manifest import ManifestDump
 from .note import VMCOREDD_HEADER_SIZE
 from .threads import read_now, run_with_duplicate
-from .vmcore.copy import pwrite
+from .vmcore.extents import pwrite
 from .vmcore.layout import DeviceDumpNote
 from .vmcore.verify import sha256
 

@@ -114,6 +114,7 @@ class Daemon:
             # The file system frees there what no vmcore needs any more.
             await asyncio.to_thread(dumps.close)
             spool.close()
+            writer.close()
             record(Event.STOPPED, logging.INFO, "Stopped")
 
     def _open_spool(self) -> tuple[Spool, Recovered]:

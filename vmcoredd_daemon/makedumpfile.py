@@ -9,10 +9,10 @@ import os
 import re
 import select
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 
 from .errors import TimedOut, VmcoreddError
@@ -96,8 +96,11 @@ def run(
             if process.returncode is None:
                 process.kill()
                 # In D state it cannot even be killed: then it is left to itself.
-                with suppress(subprocess.TimeoutExpired):
+                try:
                     process.wait(1)
+                except subprocess.TimeoutExpired:
+                    # Not a running program to Python, which would warn of it.
+                    process.returncode = -signal.SIGKILL
 
 
 def _follow(fd: int, stall: float, progress: Callable[[float], None]) -> bytes:

@@ -12,7 +12,8 @@ from . import __version__
 from .device_dump import Snapshot
 from .manifest import MANIFEST_NAME, Manifest, ManifestSource
 from .note import VMCOREDD_HEADER_SIZE, ByteOrder, note_size, pack_vmcoredd_header
-from .vmcore.copy import Complete, CopyReport
+from .vmcore.copy import Complete
+from .vmcore.extents import CopyReport
 from .vmcore.layout import DeviceDumpNote
 
 _ROOM = 512
@@ -43,7 +44,8 @@ def manifest_note(
 
 
 def _complete(snapshot: Snapshot, source: ManifestSource, room: int, report: CopyReport) -> bytes:
-    error = source.error or (f"no room for {report.left_out} bytes" if report.left_out else "")
+    why = "the source blocks: there was no reading" if report.blocked else "no room for"
+    error = source.error or (f"{why} {report.left_out} bytes" if report.left_out else "")
     source = replace(
         source,
         unreadable_pages=report.unreadable_pages,

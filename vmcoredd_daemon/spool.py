@@ -23,7 +23,8 @@ from .errors import Busy, NoSpace, WriteFailed
 from .manifest import ManifestDump
 from .note import VMCOREDD_HEADER_SIZE, ByteOrder, note_size, pack_vmcoredd_header
 from .recovery import BOOT_ID, Report, SpooledDump, boot_id, last_number, note_name, recover
-from .vmcore.copy import NO_SPACE, pwrite, sync, sync_directory
+from .vmcore.copy import sync, sync_directory
+from .vmcore.extents import NO_SPACE, pwrite
 from .vmcore.layout import DeviceDumpNote
 
 __all__ = ["BOOT_ID", "Spool", "SpooledDump"]

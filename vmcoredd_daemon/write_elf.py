@@ -3,7 +3,7 @@
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 
 from .errors import InvalidVmcore
@@ -11,10 +11,12 @@ from .journal import Event, record
 from .manifest import ManifestSource
 from .manifest_note import manifest_note
 from .note import Note, system_byteorder
-from .vmcore.copy import VMCORE_INCOMPLETE, CopyReport, write_vmcore
+from .vmcore.copy import VMCORE_INCOMPLETE, write_vmcore
 from .vmcore.elf import Headers, empty_headers, read_headers, walk
-from .vmcore.image import file_image
+from .vmcore.extents import CopyReport, Preadv
+from .vmcore.image import Image
 from .vmcore.layout import Layout, Source, plan
+from .vmcore.timed import TimedFile
 from .write_job import DEVICE_DUMPS_ONLY, VMCORE, Job, Written, report_altered
 
 
@@ -25,51 +27,63 @@ def write_elf(job: Job, fallback: str = "") -> Written:
     cannot be read, QuotaExceeded when its notes and ours are more than crash reads, NoSpace and WriteFailed.
     """
     try:
-        fd = os.open(job.source, os.O_RDONLY | os.O_CLOEXEC)
+        fd = job.reads.open(job.source)
     except OSError as error:
         raise InvalidVmcore(f"{job.source}: cannot open the source: {error.strerror}") from error
+    # Somebody waits to see that it goes on.
+    job.progress.start(0)
     try:
-        headers = read_headers(file_image(fd, str(job.source)))
+        reads = TimedFile(job.reads, fd)
+        image = reads.image(str(job.source))
+        headers = read_headers(image)
         if headers.byteorder is not system_byteorder():
             raise InvalidVmcore(f"{job.source}: has the byte order of another machine, {headers.byteorder} endian")
-        source = Source(fd, os.fstat(fd).st_size)
-        return _copy(job, VMCORE, source, headers, ManifestSource(str(job.source), fallback=fallback))
+        notes = _notes(image, headers)
+        described = ManifestSource(str(job.source), fallback=fallback)
+        return _copy(job, VMCORE, Source(fd, image.size), headers, notes, described, reads.preadv)
     finally:
-        os.close(fd)
+        job.reads.close(fd)
 
 
 def write_device_dumps(job: Job, reason: str) -> Written:
     """Write the device dumps alone, because of *reason*. Blocks. Raises QuotaExceeded, NoSpace and WriteFailed."""
     described = ManifestSource(str(job.source), error=reason)
-    return _copy(job, DEVICE_DUMPS_ONLY, Source(-1, 0), empty_headers(), described)
+    return _copy(job, DEVICE_DUMPS_ONLY, Source(-1, 0), empty_headers(), (), described)
 
 
-def _copy(job: Job, name: str, source: Source, headers: Headers, described: ManifestSource) -> Written:
+def _copy(
+    job: Job,
+    name: str,
+    source: Source,
+    headers: Headers,
+    notes: Iterable[Note],
+    described: ManifestSource,
+    preadv: Preadv = os.preadv,
+) -> Written:
     with ExitStack() as stack:
         dumps, complete = [*job.snapshot.notes], None
         if job.output.manifest:
             note = manifest_note(job.snapshot, described, job.page_size, headers.byteorder)
             own, complete = stack.enter_context(note)
             dumps.append(own)
-        layout = plan(source, headers, _notes(source, headers, str(job.source)), dumps, job.page_size)
+        layout = plan(source, headers, notes, dumps, job.page_size)
         _warn_if_small(job, layout)
         job.progress.start(layout.copied)
         advance = job.progress.advance
-        report = write_vmcore(layout, dumps, job.directory, name, job.page_size, advance, complete)
+        report = write_vmcore(layout, dumps, job.directory, name, job.page_size, advance, complete, preadv)
     errors, path = [described.error, _report(job, report)], job.directory / name
     if report.left_out:
         path = path.with_name(VMCORE_INCOMPLETE)
-        errors.append(f"the target has no room for {report.left_out} of {layout.size} bytes")
+        why = "the source blocks, there was no reading" if report.blocked else "the target has no room for"
+        errors.append(f"{why} {report.left_out} of {layout.size} bytes")
     error = "; ".join(filter(None, errors))
     return Written(path, path.stat().st_size, len(job.snapshot.notes), error, described.fallback)
 
 
-def _notes(source: Source, headers: Headers, path: str) -> Iterator[Note]:
+def _notes(image: Image, headers: Headers) -> Iterator[Note]:
     """Yield the source's notes up to the first broken one, as the kernel does: the memory is worth more."""
-    if source.fd < 0:
-        return
     try:
-        yield from walk(file_image(source.fd, path), headers)
+        yield from walk(image, headers)
     except InvalidVmcore as error:
         record(Event.SOURCE_UNREADABLE, logging.ERROR, f"{error}; the notes behind it are lost")
 
@@ -92,5 +106,13 @@ def _report(job: Job, report: CopyReport) -> str:
             source=job.source,
             unreadable_pages=report.unreadable_pages,
             missing_bytes=report.missing_bytes,
+        )
+    if job.reads.blocked:
+        record(
+            Event.SOURCE_UNREADABLE,
+            logging.WARNING,
+            f"{job.source}: {job.reads.blocked} reads did not return in time, and were given up",
+            source=job.source,
+            blocked=job.reads.blocked,
         )
     return report_altered(report.altered)

@@ -14,6 +14,7 @@ from .device_dump import Snapshot
 from .journal import Event, record
 from .note import system_page_size
 from .output import Output
+from .vmcore.timed import TimedCalls
 
 VMCORE = "vmcore"
 DEVICE_DUMPS_ONLY = "vmcore-device-dumps"
@@ -54,15 +55,14 @@ class Job:
     snapshot: Snapshot
     output: Output
     progress: Progress
+    reads: TimedCalls
+    """Makes the calls for the source."""
     page_size: int = system_page_size()
 
     @property
     def source_size(self) -> int:
         """Bytes of the source, 0 where nobody knows."""
-        try:
-            return self.source.stat().st_size
-        except OSError:
-            return 0
+        return self.reads.size(self.source)
 
     @property
     def free(self) -> int:

@@ -18,11 +18,13 @@ from .manifest import ManifestSource
 from .manifest_note import manifest_note
 from .note import system_byteorder
 from .vmcore.attach import attach
-from .vmcore.copy import NO_SPACE, VMCORE_INCOMPLETE, sync_directory
+from .vmcore.copy import VMCORE_INCOMPLETE, sync_directory
+from .vmcore.extents import NO_SPACE
 from .vmcore.formats import recognise
 from .vmcore.image import file_image
 from .vmcore.kdump import read_header
 from .vmcore.layout import DeviceDumpNote
+from .vmcore.timed import TimedFile
 from .write_elf import write_device_dumps
 from .write_job import VMCORE, Job, Written, kept_free, report_altered
 
@@ -70,30 +72,35 @@ def _filter(job: Job, destination: Path) -> makedumpfile.Finished:
         job.progress.reach(int(job.progress.total * percent / 100))
 
     levels = sorted({job.output.dump_level, HARDEST_LEVEL})
-    room = sum(note.note_size for note in job.snapshot.notes) + _notes_size(job.source) + _MANIFEST_ROOM
+    room = sum(note.note_size for note in job.snapshot.notes) + _notes_size(job) + _MANIFEST_ROOM
     options = [*job.output.compression.option, "-d", ",".join(map(str, levels))]
     # A name that begins with a dash would be an option.
     arguments = [*options, str(job.source.absolute()), str(destination.absolute())]
     try:
         with kept_free(job.directory, room):
-            finished = makedumpfile.run(arguments, progress=advance)
+            finished = makedumpfile.run(arguments, makedumpfile.STALL_TIMEOUT, advance)
             if finished.status == -signal.SIGSEGV:
                 # Version 1.7.2 falls over its own mappings now and then, see docs/kernel-parity.md.
                 destination.unlink(missing_ok=True)
-                finished = makedumpfile.run(["--non-mmap", *arguments], progress=advance)
+                finished = makedumpfile.run(["--non-mmap", *arguments], makedumpfile.STALL_TIMEOUT, advance)
             return finished
     except VmcoreddError:
         destination.unlink(missing_ok=True)
         raise
 
 
-def _notes_size(source: Path) -> int:
+def _notes_size(job: Job) -> int:
     """Return the bytes of the source's own notes, which an attach copies; 0 where they cannot be read."""
     try:
-        with source.open("rb") as file:
-            return sum(size for _, size in recognise(file_image(file.fileno(), str(source))).note_ranges)
-    except (OSError, InvalidVmcore):
+        fd = job.reads.open(job.source)
+    except OSError:
         return 0
+    try:
+        return sum(size for _, size in recognise(TimedFile(job.reads, fd).image(str(job.source))).note_ranges)
+    except InvalidVmcore:
+        return 0
+    finally:
+        job.reads.close(fd)
 
 
 def _analyzable(path: Path, *, whole: bool) -> bool:

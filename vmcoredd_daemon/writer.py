@@ -3,7 +3,7 @@
 
 First choice is the configured format. Where makedumpfile fails, the source is copied as it is; where that does not
 fit on the target, makedumpfile leaves out what can be spared, or as much is copied as fits; where the source
-cannot be read, the device dumps alone are written.
+cannot be read, or does not answer, the device dumps alone are written.
 """
 
 import asyncio
@@ -23,7 +23,9 @@ from .errors import Busy, Disabled, InvalidVmcore, NoSpace, QuotaExceeded, Vmcor
 from .journal import Event, record
 from .kernel_log import KERNEL_LOG, save_kernel_log
 from .output import Format, Output
-from .vmcore.copy import NO_SPACE, sync_directory
+from .vmcore.copy import sync_directory
+from .vmcore.extents import NO_SPACE
+from .vmcore.timed import TimedCalls
 from .write_elf import write_device_dumps, write_elf
 from .write_job import Job, Progress, Written, kept_free
 
@@ -47,6 +49,7 @@ class VmcoreWriter:
         self._output = output
         self._snapshot: Snapshot | None = None
         self._lock = asyncio.Lock()
+        self._reads = TimedCalls()
         self.directory: Path | None = None
 
     @property
@@ -107,13 +110,18 @@ class VmcoreWriter:
             listener(self.written)
         return self.written
 
+    def close(self) -> None:
+        """Let the thread that reads the source end."""
+        self._reads.stop()
+
     def _write(self, snapshot: Snapshot) -> Written:
         try:
             directory = self._make_directory()
             if problem := save_kernel_log(self.source, directory):
                 message = f"No {KERNEL_LOG}: {problem}"
                 record(Event.KERNEL_LOG_MISSING, logging.WARNING, message, source=self.source)
-            job = Job(self.source, directory, snapshot, self._output, self.progress)
+            self._reads.restart()
+            job = Job(self.source, directory, snapshot, self._output, self.progress, self._reads)
             with kept_free(directory, JOURNAL_ROOM, missing_ok=True):
                 return _write_or_fall_back(job)
         except OSError as error:

@@ -18,7 +18,8 @@ from tests.elf_writer import NT_PRSTATUS, PAGE, Core, Load, device_dump, note
 from tests.resources import open_fds, remount_read_only, tmpfs
 from tests.vmcore.rig import VMCORE, VMCORE_INCOMPLETE, Rig, load_bytes
 from vmcoredd_daemon.errors import InvalidVmcore, NoSpace, VmcoreddError, WriteFailed
-from vmcoredd_daemon.vmcore.copy import BLOCK_SIZE, CopyReport, pwrite, sync_directory
+from vmcoredd_daemon.vmcore.copy import sync_directory
+from vmcoredd_daemon.vmcore.extents import BLOCK_SIZE, CopyReport, pwrite
 from vmcoredd_daemon.vmcore.layout import Layout
 from vmcoredd_daemon.vmcore.verify import sha256
 

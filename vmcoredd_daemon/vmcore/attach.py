@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from ..errors import Busy, InvalidVmcore, NoSpace, VmcoreddError, WriteFailed
 from ..note import Note, system_page_size
 from . import attach_elf, attach_flattened, attach_kdump, kdump
-from .copy import NO_SPACE
 from .existing import check_room
+from .extents import NO_SPACE
 from .formats import Vmcore, recognise
 from .image import file_image
 from .layout import DeviceDumpNote

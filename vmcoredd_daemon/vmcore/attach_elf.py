@@ -16,8 +16,9 @@ from functools import partial
 from ..errors import WriteFailed
 from ..note import round_up
 from .clone import copy_sparse
-from .copy import ExtentCopy, Progress, pwrite, write_headers
+from .copy import write_headers
 from .elf import PT_LOAD, PT_NOTE, Headers, read_headers, walk
+from .extents import ExtentCopy, Progress, pwrite
 from .formats import Notes, Vmcore
 from .image import file_image
 from .layout import MAX_NOTES_END, DeviceDumpNote, Extent, Layout, Source, place_notes, plan, plan_moved

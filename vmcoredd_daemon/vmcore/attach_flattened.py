@@ -9,7 +9,8 @@ from typing import BinaryIO, cast
 
 from ..errors import WriteFailed
 from ..note import VMCOREDD_HEADER_SIZE, ByteOrder, pack_vmcoredd_header
-from .copy import Progress, sync
+from .copy import sync
+from .extents import Progress
 from .formats import Notes, Vmcore, recognise
 from .image import Image, file_image
 from .layout import DeviceDumpNote

@@ -33,7 +33,8 @@ from functools import partial
 from ..errors import InvalidVmcore, QuotaExceeded, WriteFailed
 from ..note import round_up
 from .clone import copy_range
-from .copy import ExtentCopy, pwrite, write_headers
+from .copy import write_headers
+from .extents import ExtentCopy, pwrite
 from .formats import Notes, Vmcore
 from .image import file_image
 from .kdump import KdumpHeader

@@ -4,7 +4,7 @@
 import errno
 import os
 
-from .copy import Progress, pwrite
+from .extents import Progress, pwrite
 
 BLOCK_SIZE = 256 * 1024
 _LARGEST = 1 << 26

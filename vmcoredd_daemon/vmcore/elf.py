@@ -141,7 +141,7 @@ def read_headers(image: Image) -> Headers:
         reason = f": {error}" if str(error) else ""
         raise InvalidVmcore(f"{image.path}: not an ELF vmcore{reason}") from error
     except OSError as error:
-        reason = os.strerror(error.errno or errno.EIO)
+        reason = error.strerror or os.strerror(errno.EIO)
         raise InvalidVmcore(f"{image.path}: cannot read the headers: {reason}") from error
     _check_segments(headers, image.path, image.size)
     return headers

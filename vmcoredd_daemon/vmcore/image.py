@@ -31,7 +31,7 @@ class Image:
         try:
             data = self.pread(size, offset)
         except OSError as error:
-            reason = os.strerror(error.errno or errno.EIO)
+            reason = error.strerror or os.strerror(errno.EIO)
             raise InvalidVmcore(f"{self.path}: cannot read {what} at offset {offset:#x}: {reason}") from error
         if len(data) != size:
             end = offset + len(data)
@@ -45,7 +45,7 @@ class Image:
         except InvalidVmcore as error:
             raise InvalidVmcore(f"{self.path}: {error}") from error
         except OSError as error:
-            reason = os.strerror(error.errno or errno.EIO)
+            reason = error.strerror or os.strerror(errno.EIO)
             raise InvalidVmcore(f"{self.path}: cannot read the notes: {reason}") from error
 
     def stream(self) -> BinaryIO:
@@ -61,7 +61,7 @@ def file_image(fd: int, path: str) -> Image:
         size = os.lseek(fd, 0, os.SEEK_END)
         os.lseek(fd, position, os.SEEK_SET)
     except OSError as error:
-        reason = os.strerror(error.errno or errno.EIO)
+        reason = error.strerror or os.strerror(errno.EIO)
         raise InvalidVmcore(f"{path}: cannot tell its size: {reason}") from error
     return Image(partial(pread, fd), size, path)
 

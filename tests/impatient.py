@@ -1,0 +1,13 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The daemon that waits for its source for seconds, not for minutes: `python -m tests.impatient [OPTIONS]`."""
+
+import sys
+
+from vmcoredd_daemon import kernel_log, makedumpfile
+from vmcoredd_daemon.__main__ import main
+from vmcoredd_daemon.vmcore import timed
+
+if __name__ == "__main__":
+    timed.TIMEOUT, timed.RETRY_TIMEOUT, timed.MAX_BLOCKED = 1.5, 1.0, 3
+    kernel_log.TIMEOUT = makedumpfile.STALL_TIMEOUT = 1.0
+    sys.exit(main())

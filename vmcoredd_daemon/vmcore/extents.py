@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Copies ranges of bytes into a vmcore.
+
+Runs of zero pages become holes. A page that cannot be read becomes zeros and is counted: one bad page makes a
+whole read() of ``/proc/vmcore`` fail with EFAULT (``read_vmcore()`` in Linux ``fs/proc/vmcore.c``), so a failed
+read is bisected down to the page. A read that does not return is given up, see :mod:`.timed`, and its pages are
+read one by one.
+"""
+
+import errno
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from .layout import Extent
+from .timed import BlockedCall, BlockedSource
+
+NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+BLOCK_SIZE = 256 * 1024
+_ZEROS = bytes(BLOCK_SIZE)
+
+Progress = Callable[[int], None]
+"""Called with the number of bytes just read, from the thread that copies."""
+
+
+@dataclass(slots=True)
+class CopyReport:
+    """What was not as it should be."""
+
+    unreadable_pages: int = 0
+    first_unreadable: int | None = None
+    """Offset in the source of the first page that could not be read."""
+    missing_bytes: int = 0
+    """Bytes that the headers promise, behind the end of a truncated source."""
+    left_out: int = 0
+    """Bytes of memory that the target has no room for; then the file keeps the name vmcore-incomplete."""
+    blocked: bool = False
+    """They are left out because the source does not answer, not for want of room."""
+    altered: tuple[str, ...] = ()
+    """Device dumps of ours whose data is no longer what was acknowledged."""
+
+
+Preadv = Callable[[int, Sequence[memoryview], int], int]
+"""As :func:`os.preadv`; may raise BlockedCall and BlockedSource."""
+
+
+class ExtentCopy:
+    """Copies extents into one file, through one buffer; *sparse* where the file has nothing but zeros so far."""
+
+    def __init__(
+        self, fd: int, page_size: int, progress: Progress, *, sparse: bool = True, preadv: Preadv = os.preadv
+    ) -> None:
+        self.report = CopyReport()
+        self._sparse = sparse
+        self._fd = fd
+        self._page_size = page_size
+        self._progress = progress
+        self._preadv = preadv
+        self._buffer = bytearray(BLOCK_SIZE)
+        self._last_unreadable = (-1, -1)
+        self._position = 0
+
+    def loads(self, extents: Sequence[Extent], end: int) -> int:
+        """Copy as much of the memory as there is room for, or the source gives; return where the file ends.
+
+        That is *end* when all is in it. Part of the memory is better than none: makedumpfile keeps it, too, and
+        what comes first is the kernel.
+        """
+        for number, extent in enumerate(extents):
+            try:
+                self.extent(extent)
+            except OSError as error:
+                self.report.blocked = isinstance(error, BlockedSource)
+                if error.errno not in NO_SPACE and not self.report.blocked:
+                    raise
+                rest = sum(later.size for later in extents[number + 1 :])
+                self.report.left_out = extent.offset + extent.size - self._position + rest
+                return self._position
+        return end
+
+    def extent(self, extent: Extent) -> None:
+        """Copy one extent, with zeros for what cannot be read. Raises OSError when it cannot be written."""
+        for done in range(0, extent.size, BLOCK_SIZE):
+            size = min(BLOCK_SIZE, extent.size - done)
+            missing = self.report.missing_bytes
+            self._position = extent.offset + done
+            self._read(extent.fd, 0, size, extent.source_offset + done)
+            self._write_nonzero(size, self._position)
+            self._progress(size)
+            if self.report.missing_bytes - missing == size:
+                # A flipped bit can make p_filesz larger than anybody wants to wait for.
+                rest = extent.size - done - size
+                self.report.missing_bytes += rest
+                self._progress(rest)
+                return
+
+    def _read(self, fd: int, start: int, end: int, offset: int) -> None:
+        """Fill the buffer from *start* to *end* with what is at *offset*, with zeros where nothing can be read."""
+        while start < end:
+            try:
+                size = self._preadv(fd, [memoryview(self._buffer)[start:end]], offset)
+            except BlockedSource:
+                raise
+            except BlockedCall:
+                # That read may yet write to its buffer.
+                self._buffer = bytearray(self._buffer)
+                self._read_pages(fd, start, end, offset)
+                return
+            except OSError as error:
+                if error.errno == errno.EBADF:
+                    raise
+                self._bisect(fd, start, end, offset)
+                return
+            if not size:
+                self.report.missing_bytes += end - start
+                self._clear(start, end)
+                return
+            start, offset = start + size, offset + size
+
+    def _bisect(self, fd: int, start: int, end: int, offset: int) -> None:
+        first = self._to_next_page(offset)
+        if end - start <= first:
+            self._give_up(fd, start, end, offset)
+            return
+        middle = (offset + (end - start) // 2) // self._page_size * self._page_size
+        half = max(middle - offset, first)
+        self._read(fd, start, start + half, offset)
+        self._read(fd, start + half, end, offset + half)
+
+    def _read_pages(self, fd: int, start: int, end: int, offset: int) -> None:
+        # Not by halves: each read that does not return costs time and a thread.
+        if end - start <= self._to_next_page(offset):
+            self._give_up(fd, start, end, offset)
+            return
+        while start < end:
+            size = min(self._to_next_page(offset), end - start)
+            self._read(fd, start, start + size, offset)
+            start, offset = start + size, offset + size
+
+    def _to_next_page(self, offset: int) -> int:
+        # Pages of the source, which need not be those of the buffer.
+        return self._page_size - offset % self._page_size
+
+    def _give_up(self, fd: int, start: int, end: int, offset: int) -> None:
+        """Leave zeros in the place of a page, or of a part of one."""
+        self._clear(start, end)
+        # A page that lies across two blocks is one page.
+        page = (fd, offset // self._page_size)
+        self.report.unreadable_pages += page != self._last_unreadable
+        self._last_unreadable = page
+        if self.report.first_unreadable is None:
+            self.report.first_unreadable = offset
+
+    def _clear(self, start: int, end: int) -> None:
+        self._buffer[start:end] = _ZEROS[: end - start]
+
+    def _write_nonzero(self, size: int, offset: int) -> None:
+        if not self._sparse:
+            self._flush(0, size, offset)
+            return
+        # bytearray == bytes compares at memcmp speed, a memoryview element by element.
+        if self._buffer.startswith(_ZEROS[:size]):
+            return
+        step = self._page_size
+        start = None
+        for position in range(0, size, step):
+            zero = self._buffer.startswith(_ZEROS[: min(step, size - position)], position)
+            if zero and start is not None:
+                self._flush(start, position, offset)
+                start = None
+            elif not zero and start is None:
+                start = position
+        if start is not None:
+            self._flush(start, size, offset)
+
+    def _flush(self, start: int, end: int, offset: int) -> None:
+        with memoryview(self._buffer) as view:
+            pwrite(self._fd, view[start:end], offset + start)
+
+
+def pwrite(fd: int, data: bytes | memoryview, offset: int) -> None:
+    """Write all of *data* at *offset*. Raises OSError."""
+    view = memoryview(data)
+    while view:
+        size = os.pwrite(fd, view, offset)
+        view, offset = view[size:], offset + size
