@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
+import os
 import re
+import resource
 from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
@@ -8,10 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.fuzz import config as fuzz
 from vmcoredd_daemon.calls import CallLimits
 from vmcoredd_daemon.config import Configuration, load
 from vmcoredd_daemon.device_dump import Limits
 from vmcoredd_daemon.errors import InvalidConfiguration
+from vmcoredd_daemon.ini import MAX_LINE, MAX_SIZE
 from vmcoredd_daemon.output import Compression, Format, Output
 
 ALL = """
@@ -226,3 +230,83 @@ def test_hostile_bytes(content: bytes, tmp_path_factory: pytest.TempPathFactory)
     conf.write_bytes(content)
     with suppress(InvalidConfiguration):
         load(conf)
+
+
+def problem(file: Path) -> str:
+    """Return why a file is refused: one short line of printable text."""
+    with pytest.raises(InvalidConfiguration) as raised:
+        load(file)
+    message = str(raised.value)
+    assert message.isprintable()
+    assert len(message) < 800
+    return message
+
+
+def test_fuzz() -> None:
+    assert 500 < fuzz.run(1000, seed=1) < 950
+
+
+@pytest.mark.parametrize("text", ["[{}]", "[Vmcoredd]\n{}=1", "[Vmcoredd]\n{}", "{}=1", "[Vmcoredd]\nMaxDumps={}"])
+def test_message_is_not_as_long_as_the_line(conf: Path, text: str) -> None:
+    conf.write_text(text.format("\x1b\xe9" * 5000))
+    assert re.match(rf"{re.escape(str(conf))}:[12]: ", problem(conf))
+
+
+@pytest.mark.parametrize("name", ["evil\nname.conf", "\x1b[31m.conf", "\u202e.conf", "\udcff.conf"])
+def test_file_whose_name_is_no_line_of_text(conf: Path, name: str) -> None:
+    drop_in(conf, name, "[Vmcoredd]\nMaxDumps=0\n")
+    conf.touch()
+    assert problem(conf).startswith(f"{conf}.d/{name!r}:2: MaxDumps='0' is not".replace("'", "", 2))
+    assert "MaxDumps" in problem(conf.with_name("vmcoredd.conf.d") / name)
+
+
+def test_lines_end_as_in_systemd(conf: Path) -> None:
+    conf.write_bytes("\ufeff[Vmcoredd]\r\nTarget=/a\u2028b\x0cc\rSpool=/s\nMaxDumps=7\r\n".encode())
+    loaded = load(conf)
+    assert (loaded.target, loaded.spool, loaded.limits.max_dumps) == (Path("/a\u2028b\x0cc"), Path("/s"), 7)
+
+
+def test_line_that_goes_on(conf: Path) -> None:
+    conf.write_text(
+        "[Vmcoredd]\nTarget=\\\n# why\n  /srv/crash\nSpool=/a\\\n\nMaxDumps\\\n=7\nEnabled=\\\nMaxDumps=0\n"
+    )
+    assert problem(conf).startswith(f"{conf}:9: Enabled='MaxDumps=0' is not a boolean")
+    conf.write_text(
+        "[Vmcoredd]\nTarget=\\\n# why\n  /srv/crash\n# \\\nSpool=/a\\\n\nMaxDumps\\\n=7\nManifest=no\\"
+    )
+    loaded = load(conf)
+    assert (loaded.target, loaded.spool, loaded.limits.max_dumps) == (Path("/srv/crash"), Path("/a"), 7)
+    assert loaded.output.manifest is False
+
+
+@pytest.mark.timeout(20)
+def test_what_is_no_file(conf: Path) -> None:
+    os.mkfifo(conf)
+    assert problem(conf) == f"{conf}: cannot be read: is not a regular file"
+    conf.unlink()
+    conf.symlink_to("/dev/zero")
+    assert problem(conf) == f"{conf}: cannot be read: is not a regular file"
+    conf.unlink()
+    conf.symlink_to("/dev/null")
+    assert load(conf) == Configuration()
+
+
+def test_endless_file_and_line_are_not_kept_in_memory(conf: Path) -> None:
+    with conf.open("wb") as file:
+        file.truncate(1 << 40)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert problem(conf) == f"{conf}: has more than {MAX_SIZE} bytes"
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < before + 16 * 1024
+    conf.write_text("[Vmcoredd]\nTarget=/" + "x" * MAX_LINE)
+    assert problem(conf) == f"{conf}:2: has more than {MAX_LINE} characters"
+
+
+@pytest.mark.parametrize("name", ["/", ".", ""])
+def test_directory_in_place_of_the_file(name: str) -> None:
+    assert problem(Path(name)).endswith(": is not the name of a file")
+
+
+def test_name_that_leaves_no_room_for_that_of_the_directory(tmp_path: Path) -> None:
+    file = tmp_path / ("x" * 250 + ".conf")
+    file.touch()
+    assert problem(file) == f"{file}: cannot look for drop-ins: File name too long"

@@ -18,6 +18,7 @@ from tests.helper_process import pattern
 from tests.judges import Listed
 from tests.resources import limit_files, remount_read_only, tmpfs
 from tests.service import Service
+from tests.tools import require
 from vmcoredd_daemon.bus import Connection
 from vmcoredd_daemon.errors import CallFailed
 from vmcoredd_daemon.manifest import MANIFEST_NAME, Manifest, load
@@ -468,3 +469,28 @@ async def test_no_vmcore_where_somebody_else_writes_it(
     assert daemon.stop() == 0
     # What was acknowledged is there for whoever asks for it later.
     assert [path.suffix for path in daemon.target.rglob("*") if path.is_file()] == [".note"]
+
+
+@pytest.mark.parametrize("kind", ["elf", "kdump"])
+async def test_files_are_for_root_whatever_the_umask(
+    bus_address: str, bus: Connection, source_vmcore: Path, tmp_path: Path, kind: str
+) -> None:
+    require("makedumpfile")
+    before = os.umask(0)
+    try:
+        service = Service(bus_address, source_vmcore, tmp_path, f"Format={kind}").start()
+    finally:
+        os.umask(before)
+    with service:
+        # What others make for it, as makedumpfile and journalctl do.
+        assert "\nUmask:\t0077\n" in Path(f"/proc/{service.process.pid}/status").read_text()
+        await add(bus, "nic0", 100, fill)
+        inside = list((service.target / ".vmcoredd-spool").rglob("*.note"))
+        assert [path.stat().st_mode & 0o777 for path in inside] == [0o600]
+        service.kill()
+        service.start()
+        assert service.stop() == 0
+    found = {path.name: path for path in service.target.rglob("*")}
+    assert {"vmcore", "vmcore-dmesg.txt"} <= set(found)
+    for path in found.values():
+        assert path.stat().st_mode & 0o777 == (0o700 if path.is_dir() else 0o600), path

@@ -115,3 +115,19 @@ def test_promises_are_held_by_tests_that_exist() -> None:
     assert len(named) > 20
     for file, test in named:
         assert re.search(rf"^(async )?def {test}\(", (tests / file).read_text(), re.MULTILINE), f"{file}::{test}"
+
+
+def test_files_of_run_are_private_and_follow_no_link(tmp_path: Path) -> None:
+    mask_built_in(tmp_path / "collectors.d")
+    (tmp_path / "vmcoredd.conf").touch()
+    (tmp_path / "collectors.d/mine.conf").write_text("[Collector]\nExec=echo mine\n")
+    (tmp_path / "out").mkdir()
+    for name in ("mine", "mine.incomplete"):
+        (tmp_path / "out" / name).symlink_to("../precious")
+    (tmp_path / "precious").write_text("of others")
+    result = run("run", "-o", tmp_path / "out", "--config", tmp_path / "vmcoredd.conf")
+    assert (result.returncode, result.stderr) == (0, ""), result.stdout
+    assert (tmp_path / "precious").read_text() == "of others"
+    assert not (tmp_path / "out/mine").is_symlink()
+    assert (tmp_path / "out/mine").read_text() == "mine\n"
+    assert (tmp_path / "out/mine").stat().st_mode & 0o777 == 0o600

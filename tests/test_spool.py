@@ -303,6 +303,36 @@ async def test_link_in_place_of_the_directory(tmp_path: Path) -> None:
         open_spool(tmp_path / "spool")
 
 
+async def test_link_in_place_of_the_spool(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "spool").symlink_to("elsewhere")
+    before = open_fds()
+    with pytest.raises(WriteFailed, match="cannot use the spool directory: Not a directory"):
+        open_spool(tmp_path / "spool")
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+    assert open_fds() == before
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="files of others need root")
+@pytest.mark.parametrize("inner", [False, True])
+async def test_spool_of_another_user(tmp_path: Path, inner: bool) -> None:
+    directory(tmp_path / "spool").mkdir(parents=True)
+    os.chown(directory(tmp_path / "spool") if inner else tmp_path / "spool", 65534, 65534)
+    before = open_fds()
+    with pytest.raises(WriteFailed, match="cannot use the spool directory: it belongs to user 65534"):
+        open_spool(tmp_path / "spool")
+    assert open_fds() == before
+
+
+async def test_spool_that_others_may_write_to(tmp_path: Path) -> None:
+    directory(tmp_path / "spool").mkdir(parents=True)
+    for path in (tmp_path / "spool", directory(tmp_path / "spool")):
+        path.chmod(0o777)
+    open_spool(tmp_path / "spool").close()
+    for path in (tmp_path / "spool", directory(tmp_path / "spool")):
+        assert path.stat().st_mode & 0o777 == 0o700
+
+
 async def test_remove_and_clear(tmp_path: Path) -> None:
     spool = open_spool(tmp_path / "spool")
     for number in (1, 2, 3):

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,8 @@ import pytest
 
 import vmcoredd_daemon
 from tests import judges
+from tests.cli import run as cli
+from tests.service import Service
 from tests.tools import installed_program, require
 from vmcoredd_daemon.collectors.builtin import BUILT_IN
 from vmcoredd_daemon.config import _KEYS, Configuration, load
@@ -70,6 +73,67 @@ def test_service_is_not_more_exposed_than_it_says(installed: Path) -> None:
     exposure = re.search(r"Overall exposure level for vmcoredd.service: ([\d.]+)", security.stdout)
     assert exposure is not None, security.stderr
     assert float(exposure[1]) <= MAX_EXPOSURE
+
+
+def setting(name: str) -> str:
+    """Return what vmcoredd.service says."""
+    (value,) = re.findall(rf"^{name}=(.*)", (SYSTEMD / "vmcoredd.service").read_text(), re.MULTILINE)
+    return str(value)
+
+
+def allowed(name: str) -> set[str]:
+    """Return the system calls of a group, or the one of that name."""
+    if not name.startswith("@"):
+        return {name}
+    listed = analyze("syscall-filter", name).stdout.splitlines()
+    members = [line.strip() for line in listed if line.startswith("    ") and not line.strip().startswith("#")]
+    return set().union(*map(allowed, members))
+
+
+@pytest.mark.parametrize("name", ["syslog", "ioctl", "iopl", "perf_event_open", "ptrace", "bpf", "setpriority"])
+def test_collectors_may_make_their_system_calls(name: str) -> None:
+    require("systemd-analyze")
+    assert name in set().union(*map(allowed, setting("SystemCallFilter").split()))
+
+
+@pytest.mark.parametrize("name", ["kexec_load", "reboot", "init_module", "mount", "settimeofday", "swapon"])
+def test_system_calls_that_nobody_needs_are_refused(name: str) -> None:
+    require("systemd-analyze")
+    assert name not in set().union(*map(allowed, setting("SystemCallFilter").split()))
+
+
+class Confined(Service):
+    """A daemon with the capabilities that its unit leaves it."""
+
+    def _command(self) -> Sequence[str]:
+        (line,) = re.findall(
+            r"^CapabilityBoundingSet=(.*)", (SYSTEMD / "vmcoredd.service").read_text(), re.MULTILINE
+        )
+        kept = ",".join(f"+{name.removeprefix('CAP_').lower()}" for name in line.split())
+        return ["setpriv", "--no-new-privs", f"--bounding-set=-all,{kept}", *super()._command()]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="capabilities are root's to give up")
+@pytest.mark.parametrize("kind", ["elf", "kdump"])
+def test_capabilities_of_the_unit_are_enough(
+    bus_address: str, source_vmcore: Path, tmp_path: Path, kind: str
+) -> None:
+    require("setpriv", "makedumpfile")
+    service = Confined(bus_address, source_vmcore, tmp_path, f"Format={kind}")
+    script = "grep -E '^(CapBnd|NoNewPrivs)' /proc/self/status; ! chroot / true"
+    (tmp_path / "collectors.d/mine.conf").write_text(f'[Collector]\nExec=sh -c "{script}"\n')
+    # Where files are others', as on a target that is not root's.
+    os.chown(service.target, 65534, 65534)
+    with service.start():
+        assert service.stop() == 0
+    extracted = cli("extract", service.vmcore(), "mine")
+    found = dict(line.split(":\t") for line in extracted.stdout.splitlines())
+    assert found["NoNewPrivs"] == "1"
+    with open("/proc/self/status") as file:
+        (ours,) = re.findall(r"^CapBnd:\t(\w+)$", file.read(), re.MULTILINE)
+    assert int(found["CapBnd"], 16).bit_count() <= 10
+    assert int(found["CapBnd"], 16) & ~int(ours, 16) == 0
+    assert "Traceback" not in service.log()
 
 
 def test_configuration_file_shows_every_key_with_its_default(tmp_path: Path) -> None:

@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What is written when, and where; the vmcore itself is in test_daemon.py and vmcore/."""
 
+import os
 import platform
 import re
+import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -76,6 +79,58 @@ async def test_directory_is_named_as_kdump_does(dumps: DumpList, source_vmcore: 
 async def test_an_earlier_crash_is_not_overwritten(dumps: DumpList, source_vmcore: Path, tmp_path: Path) -> None:
     paths = {(await writer(dumps, source_vmcore, tmp_path).write()).path for _ in range(3)}
     assert len(paths) == 3
+
+
+async def test_name_that_is_taken_by_something_else(
+    dumps: DumpList, source_vmcore: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "strftime", lambda *_: "now")
+    name = f"{platform.node()}-now"
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / name).symlink_to("nowhere")
+    (tmp_path / f"{name}.1").symlink_to("elsewhere")
+    os.mkfifo(tmp_path / f"{name}.2")
+    written = await writer(dumps, source_vmcore, tmp_path).write()
+    assert written.path.parent == tmp_path / f"{name}.3"
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+async def test_directory_that_was_replaced(dumps: DumpList, source_vmcore: Path, tmp_path: Path) -> None:
+    writes = writer(dumps, source_vmcore, tmp_path)
+    first = (await writes.write()).path.parent
+    (tmp_path / "elsewhere").mkdir()
+    first.rename(tmp_path / "kept")
+    first.symlink_to("elsewhere")
+    await dumps.add_device_dump("one", 10, Nothing(), timeout=1)
+    written = await writes.write()
+    assert written.path.parent != first
+    assert written.path.is_file()
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+@pytest.mark.parametrize("what", ["link", "directory link", "hard link", "fifo"])
+async def test_temporary_names_that_are_taken(
+    dumps: DumpList, source_vmcore: Path, tmp_path: Path, what: str
+) -> None:
+    writes = writer(dumps, source_vmcore, tmp_path)
+    place = (await writes.write()).path.parent
+    precious = tmp_path / "precious"
+    precious.write_text("of others")
+    for name in ("vmcore", "vmcore-incomplete", "vmcore-dmesg.txt", "vmcore-dmesg-incomplete.txt"):
+        (place / name).unlink(missing_ok=True)
+        if what == "fifo":
+            os.mkfifo(place / name)
+        elif what == "hard link":
+            (place / name).hardlink_to(precious)
+        else:
+            (place / name).symlink_to(precious if what == "link" else tmp_path)
+    await dumps.add_device_dump("one", 10, Nothing(), timeout=1)
+    written = await writes.write()
+    assert written.error == ""
+    assert precious.read_text() == "of others"
+    for file in place.iterdir():
+        assert stat.S_ISREG(file.lstat().st_mode)
+        assert file.stat().st_nlink == 1
 
 
 async def test_kernel_log_lies_beside(dumps: DumpList, source_vmcore: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 
 import argparse
 import asyncio
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,6 +18,8 @@ from .journal import logging_started, save_journal
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the daemon; return its exit status: 0 when a whole vmcore is on disk, 1 when not, 2 for wrong usage."""
     options = _parser().parse_args(arguments)
+    # Memory and registers are for root only, also where makedumpfile makes the file, and no unit sets UMask=.
+    os.umask(0o077)
     try:
         configuration = _configuration(options)
         with logging_started():

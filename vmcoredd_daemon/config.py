@@ -58,14 +58,23 @@ def load(path: Path | None) -> Configuration:
     """
     main = path or DEFAULT_FILE
     configuration = Configuration()
-    for file in [main, *sorted(main.with_name(f"{main.name}.d").glob("*.conf"))]:
+    for file in [main, *_drop_ins(main)]:
         try:
             for name, value in ini.read(file, SECTION, _KEYS):
                 configuration = _assign(configuration, name, value)
         except FileNotFoundError:
             if path is not None:
-                raise InvalidConfiguration(f"{file}: there is no such file") from None
+                raise InvalidConfiguration(f"{ini.shown(file)}: there is no such file") from None
     return configuration
+
+
+def _drop_ins(main: Path) -> list[Path]:
+    try:
+        return sorted(main.with_name(f"{main.name}.d").glob("*.conf"))
+    except ValueError:
+        raise InvalidConfiguration(f"{ini.shown(main)}: is not the name of a file") from None
+    except OSError as error:
+        raise InvalidConfiguration(f"{ini.shown(main)}: cannot look for drop-ins: {error.strerror}") from error
 
 
 def _assign(configuration: Configuration, name: str, value: Any) -> Configuration:

@@ -66,14 +66,11 @@ class Spool:
 
         A vmcore must not get the device dumps of an earlier crash, so each boot has a directory of its own. Raises
         NoSpace when its file system is full, WriteFailed when it cannot be used for another reason or its file
-        system has no O_TMPFILE, Busy when another daemon has it.
+        system has no O_TMPFILE, or it is another user's or a symbolic link, Busy when another daemon has it.
         """
         try:
             path /= boot_id()
-            for needed in (path.parent, path):
-                needed.mkdir(mode=0o700, exist_ok=True)
-                sync_directory(needed.parent)
-            directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            directory = _open_directory(path)
         except OSError as error:
             kind = NoSpace if error.errno in NO_SPACE else WriteFailed
             raise kind(f"{path}: cannot use the spool directory: {error.strerror}") from error
@@ -201,6 +198,38 @@ async def _owned(function: Callable[_P, int], *args: _P.args, **kwargs: _P.kwarg
     except asyncio.CancelledError:
         future.add_done_callback(lambda done: None if done.exception() else os.close(done.result()))
         raise
+
+
+def _open_directory(path: Path) -> int:
+    """Open, or make, a directory in one of ours; only we may write to either. Raises OSError and WriteFailed."""
+    parent, flags = path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    with suppress(FileExistsError):
+        parent.mkdir(mode=0o700)
+    sync_directory(parent.parent)
+    # From here on by descriptors: whoever may write to the target must not put another directory in between.
+    outer = os.open(parent, flags)
+    try:
+        _make_private(outer, parent)
+        with suppress(FileExistsError):
+            os.mkdir(path.name, 0o700, dir_fd=outer)
+        sync(outer)
+        directory = os.open(path.name, flags, dir_fd=outer)
+    finally:
+        os.close(outer)
+    try:
+        _make_private(directory, path)
+    except BaseException:
+        os.close(directory)
+        raise
+    return directory
+
+
+def _make_private(directory: int, path: Path) -> None:
+    state = os.fstat(directory)
+    if state.st_uid != os.geteuid():
+        raise WriteFailed(f"{path}: cannot use the spool directory: it belongs to user {state.st_uid}")
+    if state.st_mode & 0o777 != 0o700:
+        os.fchmod(directory, 0o700)
 
 
 def _open_unnamed(directory: int) -> int:

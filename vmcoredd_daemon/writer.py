@@ -10,9 +10,12 @@ import asyncio
 import errno
 import itertools
 import logging
+import os
 import platform
+import stat
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -131,7 +134,8 @@ class VmcoreWriter:
 
     def _make_directory(self) -> Path:
         """Make the directory of this crash, named as kdump-utils does: host and UTC time."""
-        if self.directory is not None and self.directory.is_dir():
+        # Not what another user has put into its place.
+        if self.directory is not None and _is_ours(self.directory):
             return self.directory
         name = f"{platform.node() or 'localhost'}-{time.strftime('%Y-%m-%d-%H:%M:%S', time.gmtime())}"
         try:
@@ -152,9 +156,20 @@ class VmcoreWriter:
     def _make_new(self, name: str) -> Path:
         # The clock of a capture kernel may be wrong; what an earlier crash has left stays.
         names = itertools.chain([name], (f"{name}.{number}" for number in itertools.count(1)))
-        path = next(self._target / name for name in names if not (self._target / name).exists())
-        path.mkdir(mode=0o700)
-        return path
+        for path in (self._target / name for name in names):
+            # Made, and not looked for: a name may be taken by what leads nowhere, or be taken right now.
+            with suppress(FileExistsError):
+                path.mkdir(mode=0o700)
+                return path
+        raise AssertionError("names end")
+
+
+def _is_ours(path: Path) -> bool:
+    try:
+        state = path.lstat()
+    except OSError:
+        return False
+    return stat.S_ISDIR(state.st_mode) and state.st_uid == os.geteuid()
 
 
 def _write_or_fall_back(job: Job) -> Written:

@@ -8,6 +8,7 @@ import pytest
 
 from vmcoredd_daemon.collectors.settings import KEYS, Settings, directories, load
 from vmcoredd_daemon.errors import InvalidConfiguration
+from vmcoredd_daemon.ini import MAX_LINE
 
 ALL = """[Collector]
 Name=x_%i_%n
@@ -106,6 +107,35 @@ def test_what_is_not_a_file(paths: tuple[Path, Path]) -> None:
         "dir": "dir.conf: is not a regular file",
         "dangling": "dangling.conf: cannot be read: No such file or directory",
     }
+
+
+@pytest.mark.parametrize("name", ["evil\nname", "\x1b[31m", "\u202e", "\udcff", "x" * 250])
+def test_name_that_is_no_line_of_text(paths: tuple[Path, Path], name: str) -> None:
+    (paths[0] / f"{name}.conf").write_text("[Collector]\nSize=0\n")
+    (paths[0] / "good.conf").write_text("[Collector]\nExec=true\n")
+    loaded = load(paths)
+    assert isinstance(loaded[name], InvalidConfiguration)
+    assert str(loaded[name]).isprintable()
+    assert str(loaded[name]).startswith(str(paths[0]))
+    assert loaded["good"] == Settings(command=("true",))
+
+
+def test_name_with_a_percent_sign(paths: tuple[Path, Path]) -> None:
+    (paths[0] / "%.conf").write_text("[Collector]\nExec=true %n\nInstances=/dev/nul[l]\n")
+    loaded = load(paths)["%"]
+    assert isinstance(loaded, Settings)
+    assert list(loaded.commands("%")) == [("%_null", ["true", "%"])]
+
+
+def test_command_that_goes_on_in_the_next_line(paths: tuple[Path, Path]) -> None:
+    (paths[0] / "x.conf").write_text("[Collector]\nExec=sh -c \\\n  'echo a; \\\n# b\n   echo c'\n")
+    assert load(paths) == {"x": Settings(command=("sh", "-c", "echo a;  echo c"))}
+
+
+@pytest.mark.timeout(20)
+def test_endless_word(paths: tuple[Path, Path]) -> None:
+    (paths[0] / "x.conf").write_text("[Collector]\nExec=" + "x" * 1_000_000)
+    assert str(load(paths)["x"]) == f"{paths[0]}/x.conf:2: has more than {MAX_LINE} characters"
 
 
 def test_conditions() -> None:

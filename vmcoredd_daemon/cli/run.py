@@ -151,12 +151,19 @@ def _save(dump: DeviceDump, directory: Path) -> Entry:
 
 
 def _copy(fd: int, size: int, path: str) -> None:
-    temporary = f"{path}.incomplete"
-    with open(temporary, "wb") as file:
+    # A name that nobody can foresee: the directory may be /tmp.
+    file, temporary = tempfile.mkstemp(prefix=".vmcoredd-", dir=os.path.dirname(path))
+    try:
         done = 0
         while done < size:
-            done += os.sendfile(file.fileno(), fd, VMCOREDD_HEADER_SIZE + done, size - done)
-    os.rename(temporary, path)
+            done += os.sendfile(file, fd, VMCOREDD_HEADER_SIZE + done, size - done)
+        os.rename(temporary, path)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(temporary)
+        raise
+    finally:
+        os.close(file)
 
 
 def _report(dumps: Sequence[Entry], view: View) -> int:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from .. import ini
 from ..errors import InvalidConfiguration, VmcoreddError
 from . import Collector, builtin, python, settings
 from .command import CommandCollector
@@ -86,5 +87,6 @@ def find(directories: Sequence[Path]) -> dict[str, Registered]:
         elif name in classes:
             found[name] = Registered(name, loaded, classes[name])
         else:
-            found[name] = Registered(name, loaded, error=InvalidConfiguration(f"{name}.conf: Exec= is missing"))
+            error = InvalidConfiguration(f"{ini.shown(Path(f'{name}.conf'))}: Exec= is missing")
+            found[name] = Registered(name, loaded, error=error)
     return dict(sorted(found.items()))

@@ -52,7 +52,7 @@ class Settings:
         instances = [""]
         if self.instances:
             instances = [os.path.basename(path) for path in sorted(glob.glob(self.instances))]
-        template = self.dump_name or (f"{name}_%i" if self.instances else "%n")
+        template = self.dump_name or ("%n_%i" if self.instances else "%n")
         for instance in instances:
             yield _expand(template, name, instance), [_expand(word, name, instance) for word in self.command]
 
@@ -73,16 +73,21 @@ def load(paths: Sequence[Path]) -> dict[str, Settings | VmcoreddError | None]:
     loaded: dict[str, Settings | VmcoreddError | None] = {}
     for name, file in sorted(found.items()):
         try:
-            loaded[name] = _read(name, file, _drop_ins(file.name, paths))
+            loaded[name] = _read(name, file, _drop_ins(file, paths))
         except VmcoreddError as error:
             loaded[name] = error
     return loaded
 
 
-def _drop_ins(name: str, paths: Sequence[Path]) -> list[Path]:
+def _drop_ins(main: Path, paths: Sequence[Path]) -> list[Path]:
     found: dict[str, Path] = {}
     for directory in reversed(paths):
-        found |= {file.name: file for file in (directory / f"{name}.d").glob("*.conf")}
+        drop_ins = directory / f"{main.name}.d"
+        try:
+            found |= {file.name: file for file in drop_ins.glob("*.conf")}
+        except OSError as error:
+            message = f"{ini.shown(main)}: cannot look for drop-ins: {error.strerror}"
+            raise InvalidConfiguration(message) from error
     return [found[name] for name in sorted(found)]
 
 
@@ -96,12 +101,12 @@ def _read(name: str, main: Path, drop_ins: Sequence[Path]) -> Settings | None:
             continue
         if not stat.S_ISREG(state.st_mode):
             # A pipe would be waited for.
-            raise InvalidConfiguration(f"{file}: is not a regular file")
+            raise InvalidConfiguration(f"{ini.shown(file)}: is not a regular file")
         try:
             for field, value in ini.read(file, SECTION, KEYS):
                 settings = _assign(settings, field, value)
         except FileNotFoundError:
-            raise InvalidConfiguration(f"{file}: is gone") from None
+            raise InvalidConfiguration(f"{ini.shown(file)}: is gone") from None
     _check(settings, name, main)
     return settings
 
@@ -110,7 +115,7 @@ def _stat(file: Path) -> os.stat_result:
     try:
         return file.stat()
     except OSError as error:
-        raise InvalidConfiguration(f"{file}: cannot be read: {error.strerror}") from error
+        raise InvalidConfiguration(f"{ini.shown(file)}: cannot be read: {error.strerror}") from error
 
 
 def _assign(settings: Settings, name: str, value: object) -> Settings:
@@ -125,13 +130,13 @@ def _check(settings: Settings, name: str, file: Path) -> None:
     """Raise InvalidConfiguration where the keys do not go together."""
     words = [settings.dump_name, *settings.command]
     if not settings.instances and any("%i" in word.replace("%%", "") for word in words):
-        raise InvalidConfiguration(f"{file}: %i is used, but there is no Instances=")
+        raise InvalidConfiguration(f"{ini.shown(file)}: %i is used, but there is no Instances=")
     if settings.instances and settings.dump_name and "%i" not in settings.dump_name.replace("%%", ""):
-        raise InvalidConfiguration(f"{file}: Name= has no %i, but there is Instances=")
+        raise InvalidConfiguration(f"{ini.shown(file)}: Name= has no %i, but there is Instances=")
     try:
         check_dump_name(_expand(settings.dump_name or "%n", name, "i"))
     except InvalidArgs as error:
-        raise InvalidConfiguration(f"{file}: Name=: {error}") from None
+        raise InvalidConfiguration(f"{ini.shown(file)}: Name=: {error}") from None
 
 
 def _expand(template: str, name: str, instance: str) -> str:
