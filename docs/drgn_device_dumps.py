@@ -7,9 +7,9 @@ In a session of drgn::
     >>> dumps = device_dumps(prog)
     >>> dumps["hba_0000:03:00.0"].read()[:40]
 
-Needs neither debugging symbols nor vmcoredd: drgn has no interface for notes, so they are read here, from where an ELF
-vmcore has them (PT_NOTE) and a kdump-compressed one (offset_note in ``struct kdump_sub_header``), both of 64 bits. One note
-is a ``struct vmcoredd_header`` (``include/uapi/linux/vmcore.h``) and its data.
+Needs neither debugging symbols nor vmcoredd. drgn has no interface for notes, so they are read here, from where an
+ELF vmcore has them (PT_NOTE) and a kdump-compressed one (offset_note in ``struct kdump_sub_header``), both of 64
+bits. A note is a ``struct vmcoredd_header`` (``include/uapi/linux/vmcore.h``) and its data.
 """
 
 import hashlib
@@ -57,7 +57,7 @@ class DeviceDump:
 def device_dumps(program: Any) -> dict[str, DeviceDump]:
     """Return the device dumps of the vmcore that *program*, a ``drgn.Program``, is of, by name and in their order.
 
-    Of several with one name, which a kernel may make, the later ones have their index behind it. Raises ValueError.
+    Of several with one name, which a kernel may make, later ones have their index behind it. Raises ValueError.
     """
     path = program.core_dump_path
     found: dict[str, DeviceDump] = {}
