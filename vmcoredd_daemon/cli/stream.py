@@ -18,7 +18,7 @@ from typing import BinaryIO, cast
 from .. import __version__
 from ..errors import InvalidArgs, VmcoreddError, WriteFailed
 from ..manifest import Failure
-from ..note import note_size, system_page_size
+from ..note import VMCOREDD_HEADER_SIZE, note_size, system_page_size
 from ..vmcore.file_additions import FileAdditions
 from ..vmcore.named_file import COLLECTOR, NamedFile, OpenFile, check_files
 from ..vmcore.note_area import BLOCK_SIZE
@@ -37,7 +37,7 @@ _TIMEOUT = 30.0
 
 
 def run(arguments: list[str]) -> int:
-    """Add the files that *arguments* name, NAME=FILE each; return the exit status."""
+    """Add the files that *arguments* name, as for attach; return the exit status."""
     if sys.stdin is None or sys.stdout is None:
         raise WriteFailed(f"{_STDIN if sys.stdin is None else _STDOUT} is closed")
     stdin, stdout = sys.stdin.fileno(), sys.stdout.fileno()
@@ -90,6 +90,9 @@ def _open(file: NamedFile, stack: ExitStack) -> OpenFile:
     # A pipe that nobody writes must not keep the memory waiting.
     fd = os.open(file.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     stack.callback(os.close, fd)
+    if file.described is not None:
+        size = file.described.size
+        return OpenFile(file.dump_name, file.path, fd, size, VMCOREDD_HEADER_SIZE, described=file.described)
     state = os.fstat(fd)
     if stat.S_ISDIR(state.st_mode):
         raise InvalidArgs("is a directory")
