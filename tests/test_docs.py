@@ -153,3 +153,12 @@ def test_links_lead_somewhere() -> None:
     for document in documents:
         for link in re.findall(r"\]\(([^):#]+)\)", document.read_text()):
             assert (document.parent / link).exists(), f"{document}: {link}"
+
+
+def test_map_of_the_code_names_every_module_and_no_other() -> None:
+    named = set(re.findall(r"\b(\w+\.py)\b", (ROOT / "HACKING.md").read_text()))
+    package = [file for file in (ROOT / "vmcoredd_daemon").rglob("*.py") if file.parent.name != "builtin"]
+    modules = {file.name for file in package} - {"__init__.py", "__main__.py"}
+    assert modules - named == set()
+    others = {file.name for name in ("tests", "docs") for file in (ROOT / name).rglob("*.py")}
+    assert named - modules - others == set()
