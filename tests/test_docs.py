@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import vmcoredd_daemon
 from tests.cli import run
 from tests.service import Service, mask_built_in
 from tests.tools import require
@@ -19,6 +20,8 @@ from vmcoredd_daemon.collectors.settings import KEYS
 from vmcoredd_daemon.config import _KEYS
 
 ROOT = Path(__file__).parent.parent
+# Where Debian tests its package, the code is not beside the tests.
+PACKAGE = Path(vmcoredd_daemon.__file__).parent
 TEXT = (ROOT / "docs/man/vmcoredd-collectors.7.rst").read_text()
 INTERFACES = sorted(os.listdir("/sys/class/net"))
 
@@ -123,7 +126,7 @@ def test_promises_are_held_by_tests_that_exist() -> None:
 def texts_of_the_code() -> list[str]:
     """All texts in the code, with an ellipsis in place of each value."""
     texts = [re.sub(r"\$\w+", "…", (ROOT / "systemd/save-plain").read_text())]
-    for file in (ROOT / "vmcoredd_daemon").rglob("*.py"):
+    for file in PACKAGE.rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text())):
             parts = node.values if isinstance(node, ast.JoinedStr) else [node]
             found = [part.value if isinstance(part, ast.Constant) else "…" for part in parts]
@@ -157,7 +160,7 @@ def test_links_lead_somewhere() -> None:
 
 def test_map_of_the_code_names_every_module_and_no_other() -> None:
     named = set(re.findall(r"\b(\w+\.py)\b", (ROOT / "HACKING.md").read_text()))
-    package = [file for file in (ROOT / "vmcoredd_daemon").rglob("*.py") if file.parent.name != "builtin"]
+    package = [file for file in PACKAGE.rglob("*.py") if file.parent.name != "builtin"]
     modules = {file.name for file in package} - {"__init__.py", "__main__.py"}
     assert modules - named == set()
     others = {file.name for name in ("tests", "docs") for file in (ROOT / name).rglob("*.py")}

@@ -3,6 +3,7 @@
 
 import ast
 import importlib.util
+import re
 import subprocess
 import sysconfig
 from collections.abc import Iterator
@@ -81,3 +82,10 @@ def imports(module: str) -> Iterator[str]:
 
 def nodes(module: str) -> Iterator[ast.AST]:
     return ast.walk(ast.parse((PACKAGE / module).read_text(), module))
+
+
+def test_only_programs_set_the_loop_of_a_process() -> None:
+    """In tests that is pytest-asyncio's, see tests/loops.py."""
+    texts = {path: path.read_text() for path in (ROOT / "tests").rglob("*.py") if path != Path(__file__)}
+    callers = {path for path, text in texts.items() if re.search(r"(?<!``)asyncio\.run\(", text)}
+    assert [str(path) for path in callers if 'if __name__ == "__main__":' not in texts[path]] == []

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """vmcoredd attach, as a process."""
 
-import asyncio
 import contextlib
 import hashlib
 import json
@@ -19,6 +18,7 @@ from tests.cli import VMCOREDD, run
 from tests.elf_writer import Core, Load, device_dump
 from tests.flat import flatten
 from tests.kdump_writer import Kdump, notes
+from tests.loops import run_coroutine
 from vmcoredd_daemon.manifest import ManifestDump
 from vmcoredd_daemon.note import ByteOrder
 from vmcoredd_daemon.spool import Spool
@@ -48,7 +48,7 @@ def test_attach_inspect_and_extract(vmcore: Path, data: Path) -> None:
 @pytest.fixture
 def spool(tmp_path: Path) -> Path:
     """The spool of a service that was not stopped, with two device dumps."""
-    return asyncio.run(spooled(tmp_path / "spool", {"nic": b"registers", "disk": bytes(5000)}))
+    return run_coroutine(spooled(tmp_path / "spool", {"nic": b"registers", "disk": bytes(5000)}))
 
 
 async def spooled(path: Path, dumps: dict[str, bytes]) -> Path:
