@@ -114,6 +114,9 @@ def _place(file: BinaryIO) -> tuple[str, int, int]:
 
 
 def _values(file: BinaryIO, kind: str, offset: int) -> tuple[Any, ...]:
+    # What is damaged may name an offset that no file can have; seek() has an error of its own for that.
+    if offset > os.fstat(file.fileno()).st_size:
+        raise struct.error
     file.seek(offset)
     return struct.unpack(kind, file.read(struct.calcsize(kind)))
 

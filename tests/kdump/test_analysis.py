@@ -4,15 +4,20 @@
 from __future__ import annotations
 
 import json
+import random
 import re
 import shutil
 import subprocess
 import sysconfig
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from docs.drgn_device_dumps import device_dumps
+from tests.elf_writer import Core, device_dump
 from tests.kdump import rig
+from tests.kdump_writer import Kdump, notes
 from tests.sessions import check_session, make_files, sessions
 from tests.tools import installed_program, require
 from tests.vmcore.attaching import attach_data
@@ -65,6 +70,30 @@ def test_all_sessions(panic_result: rig.PanicResult, vmlinux: Path, directory: P
     printed = [line for line in lines[1:] if not line.startswith(">>> ")]
     program = "\n".join([*typed[:2], *(f"print({line})" for line in typed[2:])])
     assert drgn(directory / "vmcore", "-e", program, directory=directory) == printed
+
+
+@pytest.mark.parametrize("kind", ["elf", "kdump"])
+def test_damaged_headers_have_one_error(tmp_path: Path, kind: str) -> None:
+    """No drgn is needed to read notes: it says only where the vmcore is."""
+    dump = device_dump(b"nic", b"n")
+    core = (Core(dump) if kind == "elf" else Kdump(notes("little", dump))).write(tmp_path / "core")
+    whole, chosen = core.read_bytes(), random.Random(1)
+    assert list(device_dumps(SimpleNamespace(core_dump_path=str(core)))) == ["nic"]
+    outcomes = set()
+    for _ in range(1000):
+        damaged = bytearray(whole)
+        for _ in range(chosen.randrange(1, 6)):
+            damaged[chosen.randrange(len(whole)) if chosen.random() < 0.2 else chosen.randrange(200)] ^= 0x80
+        if chosen.random() < 0.3:
+            del damaged[chosen.randrange(len(damaged)) :]
+        core.write_bytes(damaged)
+        try:
+            device_dumps(SimpleNamespace(core_dump_path=str(core)))
+        except ValueError as error:
+            outcomes.add(str(error).partition(": ")[0])
+        else:
+            outcomes.add("read")
+    assert outcomes == {str(core), "read"}
 
 
 @pytest.mark.debuginfo
