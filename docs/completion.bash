@@ -34,6 +34,8 @@ _vmcoredd_complete() {
                 _filedir
             elif [[ ! $vmcore && ! ${seen[--stream]} ]]; then
                 _filedir
+            else
+                _filedir note
             fi ;;
     esac
 }

@@ -32,6 +32,8 @@ _vmcoredd_attachments() {
         _files
     elif [[ CURRENT -eq 2 ]]; then
         _files
+    else
+        _files -g '*.note'
     fi
 }
 

@@ -50,7 +50,13 @@ def page(source: Path) -> str:
         text(source),
         source_path=str(source),
         writer_name="manpage",
-        settings_overrides={"report_level": 1, "halt_level": 2, "output_encoding": "utf-8"},
+        settings_overrides={
+            "report_level": 1,
+            "halt_level": 2,
+            "output_encoding": "utf-8",
+            # A page has no colours, and Pygments is not there where Debian builds packages.
+            "syntax_highlight": "none",
+        },
     )
     roff = re.sub(r"(?m)^\.TH .*$", lambda match: _title(match[0], section), made.decode(), count=1)
     # mandoc knows no such font, and wants no empty line under a heading.

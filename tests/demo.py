@@ -38,7 +38,7 @@ def add_three(address: str, directory: Path) -> None:
     print(run("vmcoredd", "add", "--size", "1M", "hba_0000:03:00.0", "-", data=FIRMWARE_LOG), end="")
     say("A file is as large as it is")
     registers = directory / "registers.bin"
-    registers.write_bytes(os.urandom(100_000))
+    registers.write_bytes(bytes(range(256)) * 1024)
     print(run("vmcoredd", "add", "gpu_0000:01:00.0", str(registers)), end="")
     print(run("vmcoredd", "list"), end="")
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The examples of vmcoredd-collectors(7), as they stand there."""
+"""What the documents say: the examples of vmcoredd-collectors(7) run, and what they quote and name is there."""
 
+import ast
 import os
 import re
 import subprocess
@@ -9,14 +10,19 @@ from pathlib import Path
 
 import pytest
 
+import vmcoredd_daemon
 from tests.cli import run
 from tests.service import Service, mask_built_in
 from tests.tools import require
 from tests.vmcore.attaching import contents
 from vmcoredd_daemon.collectors.builtin import BUILT_IN
 from vmcoredd_daemon.collectors.settings import KEYS
+from vmcoredd_daemon.config import _KEYS
 
-TEXT = (Path(__file__).parent.parent / "docs/man/vmcoredd-collectors.7.rst").read_text()
+ROOT = Path(__file__).parent.parent
+# Where Debian tests its package, the code is not beside the tests.
+PACKAGE = Path(vmcoredd_daemon.__file__).parent
+TEXT = (ROOT / "docs/man/vmcoredd-collectors.7.rst").read_text()
 INTERFACES = sorted(os.listdir("/sys/class/net"))
 
 
@@ -131,3 +137,47 @@ def test_files_of_run_are_private_and_follow_no_link(tmp_path: Path) -> None:
     assert not (tmp_path / "out/mine").is_symlink()
     assert (tmp_path / "out/mine").read_text() == "mine\n"
     assert (tmp_path / "out/mine").stat().st_mode & 0o777 == 0o600
+
+
+def texts_of_the_code() -> list[str]:
+    """All texts in the code, with an ellipsis in place of each value."""
+    texts = [re.sub(r"\$\w+", "…", (ROOT / "systemd/save-plain").read_text())]
+    for file in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            parts = node.values if isinstance(node, ast.JoinedStr) else [node]
+            found = [part.value if isinstance(part, ast.Constant) else "…" for part in parts]
+            if isinstance(node, ast.JoinedStr | ast.Constant) and isinstance(found[0], str):
+                texts.append(re.sub(r"%[sd]", "…", "".join(map(str, found))))
+    return texts
+
+
+def test_quoted_messages_are_those_of_the_code() -> None:
+    quoted = re.findall(r"^> (.*)$", (ROOT / "docs/troubleshooting.md").read_text(), re.MULTILINE)
+    assert len(quoted) >= 40
+    texts = texts_of_the_code()
+    assert [message for message in quoted if not any(message in text for text in texts)] == []
+
+
+def test_keys_and_units_that_are_named_exist() -> None:
+    text = (ROOT / "docs/troubleshooting.md").read_text()
+    of_systemd = {"TimeoutStartSec", "OOMScoreAdjust", "WantedBy", "After", "Type"}
+    named = set(re.findall(r"\b([A-Z]\w+)=", text)) - of_systemd
+    assert named <= {*KEYS, *_KEYS}
+    for unit in re.findall(r"\b(vmcoredd-[\w-]+\.(?:service|target))", text):
+        assert (ROOT / "systemd" / unit).exists()
+
+
+def test_links_lead_somewhere() -> None:
+    documents = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
+    for document in documents:
+        for link in re.findall(r"\]\(([^):#]+)\)", document.read_text()):
+            assert (document.parent / link).exists(), f"{document}: {link}"
+
+
+def test_map_of_the_code_names_every_module_and_no_other() -> None:
+    named = set(re.findall(r"\b(\w+\.py)\b", (ROOT / "HACKING.md").read_text()))
+    package = [file for file in PACKAGE.rglob("*.py") if file.parent.name != "builtin"]
+    modules = {file.name for file in package} - {"__init__.py", "__main__.py"}
+    assert modules - named == set()
+    others = {file.name for name in ("tests", "docs") for file in (ROOT / name).rglob("*.py")}
+    assert named - modules - others == set()

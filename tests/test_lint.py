@@ -3,6 +3,7 @@
 
 import ast
 import importlib.util
+import re
 import subprocess
 import sysconfig
 from collections.abc import Iterator
@@ -81,3 +82,13 @@ def imports(module: str) -> Iterator[str]:
 
 def nodes(module: str) -> Iterator[ast.AST]:
     return ast.walk(ast.parse((PACKAGE / module).read_text(), module))
+
+
+def test_only_programs_set_the_loop_of_a_process() -> None:
+    """In tests that is pytest-asyncio's, see tests/loops.py."""
+    called = []
+    for path in (ROOT / "tests").rglob("*.py"):
+        imported, _, _ = path.read_text().partition('if __name__ == "__main__":')
+        if re.search(r"(?<!``)asyncio\.run\(", imported) and path != Path(__file__):
+            called.append(path)
+    assert called == []

@@ -18,13 +18,16 @@ ROOT = Path(__file__).parent.parent
 SOURCES = sorted((ROOT / "docs/man").glob("*.rst"))
 NAMES = [source.stem for source in SOURCES]
 
+# Debian builds packages where the recommendations of python3-docutils, Pygments among them, are not installed.
+MAKE = "import runpy, sys; sys.modules['pygments'] = None; runpy.run_module('docs.pages', run_name='__main__')"
+
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The directory of all pages."""
     directory = tmp_path_factory.mktemp("man")
     made = subprocess.run(
-        [sys.executable, "-m", "docs.pages", directory], cwd=ROOT, capture_output=True, text=True, check=False
+        [sys.executable, "-c", MAKE, directory], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert (made.returncode, made.stdout, made.stderr) == (0, "", "")
     return directory

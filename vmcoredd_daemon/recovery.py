@@ -79,7 +79,7 @@ def _open_note(
         # O_NONBLOCK: nobody need be at the other end of what is no file.
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         fd = os.open(name, flags, dir_fd=directory)
-        spooled = SpooledDump(int(number), *_load(fd, page_size, byteorder))
+        spooled = SpooledDump(int(number), *load_note(fd, page_size, byteorder))
         if spooled.record.name in found:
             # One that failed at the very end, and was added again.
             raise InvalidVmcore(f"there is a later device dump {spooled.record.name}")
@@ -95,7 +95,8 @@ def _open_note(
         raise
 
 
-def _load(fd: int, page_size: int, byteorder: ByteOrder) -> tuple[ManifestDump, DeviceDumpNote]:
+def load_note(fd: int, page_size: int, byteorder: ByteOrder) -> tuple[ManifestDump, DeviceDumpNote]:
+    """Return what the file *fd* of a spool holds, read and verified. Blocks. Raises InvalidVmcore and OSError."""
     header = next(walk_notes(partial(pread, fd), 0, os.fstat(fd).st_size, byteorder), None)
     if header is None or header.n_type != NT_VMCOREDD:
         raise InvalidVmcore("does not begin with an NT_VMCOREDD note")

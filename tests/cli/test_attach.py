@@ -2,12 +2,14 @@
 """vmcoredd attach, as a process."""
 
 import contextlib
+import hashlib
 import json
 import os
 import random
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,10 @@ from tests.cli import VMCOREDD, run
 from tests.elf_writer import Core, Load, device_dump
 from tests.flat import flatten
 from tests.kdump_writer import Kdump, notes
+from tests.loops import run_coroutine
+from vmcoredd_daemon.manifest import ManifestDump
+from vmcoredd_daemon.note import ByteOrder
+from vmcoredd_daemon.spool import Spool
 
 
 @pytest.fixture
@@ -39,6 +45,71 @@ def test_attach_inspect_and_extract(vmcore: Path, data: Path) -> None:
     assert run("extract", vmcore, "nic").stdout == "registers"
 
 
+@pytest.fixture
+def spool(tmp_path: Path) -> Path:
+    """The spool of a service that was not stopped, with two device dumps."""
+    return run_coroutine(spooled(tmp_path / "spool", {"nic": b"registers", "disk": bytes(5000)}))
+
+
+async def spooled(path: Path, dumps: dict[str, bytes]) -> Path:
+    spool = Spool.open(path, 4096, ByteOrder.LITTLE, 0)
+    for number, (name, data) in enumerate(dumps.items(), 1):
+        buffer = await spool.create(number, name, 1 << 16)
+        os.pwrite(buffer.fd, data, buffer.offset)
+        digest = hashlib.sha256(data).hexdigest()
+        record = ManifestDump(name, len(data), 1 << 16, digest, "helper", "truncated", 1, 2, "more")
+        os.close((await buffer.commit(record)).fd)
+    spool.close()
+    (directory,) = path.iterdir()
+    return directory
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_files_of_the_spool(vmcore: Path, spool: Path, stream: bool) -> None:
+    files = sorted(spool.iterdir())
+    before = [file.read_bytes() for file in files]
+    if stream:
+        flat = flatten([(0, vmcore.read_bytes())])
+        vmcore.write_bytes(run("attach", "--stream", *files, input=flat, text=False).stdout)
+    else:
+        assert run("attach", vmcore, *files, "more=-", input="text").stderr == ""
+    found = json.loads(run("inspect", "--json", vmcore).stdout)["device_dumps"]
+    keys = ("name", "bytes", "verified", "collector", "state", "started_usec", "finished_usec")
+    assert [[dump[key] for key in keys] for dump in found[:2]] == [
+        ["nic", 9, True, "helper", "truncated", 1, 2],
+        ["disk", 5000, True, "helper", "truncated", 1, 2],
+    ]
+    assert run("extract", vmcore, "nic").stdout == "registers"
+    assert [file.read_bytes() for file in files] == before
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda file: os.truncate(file, 100), "the note at offset 0x0 ends at 0x11000, beyond its segment"),
+        (lambda file: os.truncate(file, 0), "does not begin with an NT_VMCOREDD note"),
+        (lambda file: file.write_bytes(file.read_bytes().replace(b"regis", b"REGIS")), "its SHA-256 any more"),
+        (lambda file: file.write_bytes(b"text"), "does not begin with an NT_VMCOREDD note"),
+        (lambda file: file.unlink(), "No such file or directory"),
+        (lambda file: (file.unlink(), file.mkdir()), "Is a directory"),
+        (lambda file: (file.unlink(), os.mkfifo(file)), "does not begin with an NT_VMCOREDD note"),
+    ],
+)
+def test_damaged_files_of_the_spool(
+    vmcore: Path, spool: Path, damage: Callable[[Path], object], message: str, stream: bool
+) -> None:
+    damage(spool / "000001.note")
+    before = flatten([(0, vmcore.read_bytes())]) if stream else vmcore.read_bytes()
+    options = ["--stream"] if stream else [vmcore]
+    result = run("attach", *options, *sorted(spool.iterdir()), spool / "000001.note", input=before, text=False)
+    assert result.returncode == 1
+    assert result.stderr.decode().startswith(f"vmcoredd: {spool / '000001.note'}: ")
+    assert message in result.stderr.decode()
+    assert result.stderr.count(b"\n") == 1
+    assert (result.stdout if stream else vmcore.read_bytes()) == before
+
+
 def test_name_and_file_with_equals_signs(vmcore: Path, tmp_path: Path) -> None:
     (tmp_path / "a=b").write_bytes(b"x")
     result = run("attach", vmcore, f"nic={tmp_path}/a=b")
@@ -48,7 +119,7 @@ def test_name_and_file_with_equals_signs(vmcore: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
-        ([], 2, "the following arguments are required: NAME=FILE (see vmcoredd attach --help)"),
+        ([], 2, "the following arguments are required: NAME=FILE or SPOOL.note (see vmcoredd attach --help)"),
         (["nic"], 2, "'nic' is not NAME=FILE"),
         (["nic="], 2, "'nic=' is not NAME=FILE"),
         (["a=-", "b=-"], 2, "standard input can be one device dump only"),

@@ -15,14 +15,16 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import IO
 
 import pytest
 
 from tests.cli import VMCOREDD
 from tests.elf_writer import Core, Load, device_dump, note
-from tests.flat import makedumpfile_flat
+from tests.flat import flatten, makedumpfile_flat
 from tests.judges import makedumpfile
-from tests.service import Service
+from tests.service import Service, mask_built_in
+from vmcoredd_daemon.cli.gather import Wanted, gather
 from vmcoredd_daemon.cli.progress import Text
 from vmcoredd_daemon.vmcore.attach_files import attach_files
 from vmcoredd_daemon.vmcore.named_file import NamedFile
@@ -233,3 +235,95 @@ def test_attach_says_what_it_does(source_vmcore: Path, tmp_path: Path, kind: str
         assert size == total > 1 << 20
     else:
         assert size > 60 << 20
+
+
+@pytest.fixture
+def slow_collector(tmp_path: Path) -> Path:
+    """A collector that waits until somebody writes into the FIFO that is returned; nothing else is registered."""
+    mask_built_in(tmp_path / "collectors.d")
+    fifo = tmp_path / "device"
+    os.mkfifo(fifo)
+    (tmp_path / "collectors.d/slow.conf").write_text(f"[Collector]\nExec=cat {fifo}\nSize=1M\n")
+    return fifo
+
+
+def shown_until_released(command: Sequence[str], fifo: Path, terminal: tuple[int, int], until: str) -> str:
+    """Run *command*, whose collector gets its data when the terminal shows *until*; return all of that."""
+    text, deadline = "", time.monotonic() + TIMEOUT
+    environment = {**os.environ, "TERM": "dumb"}
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=terminal[1], env=environment) as process:
+        while not re.search(until, text, re.MULTILINE) and time.monotonic() < deadline:
+            time.sleep(0.01)
+            text += seen(terminal[0])
+        fifo.write_bytes(b"registers")
+        assert process.wait(TIMEOUT) == 0
+    return text + seen(terminal[0])
+
+
+RUNNING = r"^vmcoredd: running collectors: 0%, 0B of 1\.0M, 0B/s\r$"
+
+
+def test_run_without_the_service(slow_collector: Path, tmp_path: Path, terminal: tuple[int, int]) -> None:
+    (tmp_path / "vmcoredd.conf").touch()
+    options = ["--config", str(tmp_path / "vmcoredd.conf"), "-o", str(tmp_path / "out")]
+    text = shown_until_released([*VMCOREDD, "run", *options], slow_collector, terminal, RUNNING)
+    assert re.search(RUNNING, text, re.MULTILINE)
+    assert (tmp_path / "out/slow").read_bytes() == b"registers"
+
+
+def test_run_in_the_service(
+    start_daemon: Callable[..., Service], slow_collector: Path, tmp_path: Path, terminal: tuple[int, int]
+) -> None:
+    daemon = start_daemon("RunCollectors=no")
+    (tmp_path / "earlier").write_bytes(b"not of this run")
+    address = ["--bus-address", str(daemon.address)]
+    subprocess.run([*VMCOREDD, "add", *address, "earlier", tmp_path / "earlier"], check=True)
+    text = shown_until_released([*VMCOREDD, "run", *address], slow_collector, terminal, RUNNING)
+    assert re.search(RUNNING, text, re.MULTILINE)
+
+
+def test_gathering(slow_collector: Path, tmp_path: Path) -> None:
+    (tmp_path / "vmcoredd.conf").write_text(f"[Vmcoredd]\nTarget={tmp_path}\n")
+    said: list[tuple[str, int, int]] = []
+    writers: list[threading.Thread] = []
+
+    def step(what: str, total: int, size: int) -> None:
+        said.append((what, total, size))
+        # Nothing comes until it was said that it goes on.
+        if len(said) == 3:
+            writers.append(threading.Thread(target=slow_collector.write_bytes, args=(b"registers",)))
+            writers[0].start()
+
+    wanted = Wanted("unix:path=/nonexistent", tmp_path / "vmcoredd.conf", TIMEOUT)
+    with contextlib.closing(gather(wanted, step)) as gathered:
+        assert [record.name for record in gathered.records] == ["slow"]
+    writers[0].join()
+    assert set(said) == {("gathering device dumps", 0, 0), ("gathering device dumps", 0, 9)}
+
+
+@pytest.mark.parametrize("piped", [False, True])
+def test_stream_shows_what_nobody_else_shows(tmp_path: Path, terminal: tuple[int, int], piped: bool) -> None:
+    flat, size = tmp_path / "flat", 4 << 20
+    core = Core(device_dump(b"kernel", b"k"), (Load(0x1000, filesz=size),)).write(tmp_path / "core")
+    flat.write_bytes(flatten([(0, core.read_bytes())]))
+    command = [*VMCOREDD, "attach", "--stream", "nic=/proc/version"]
+    environment = {**os.environ, "TERM": "dumb"}
+    text, deadline = "", time.monotonic() + TIMEOUT
+    with flat.open("rb") as file, contextlib.ExitStack() as stack:
+        source: IO[bytes] = file
+        if piped:
+            cat = stack.enter_context(subprocess.Popen(["cat"], stdin=file, stdout=subprocess.PIPE))
+            assert cat.stdout is not None
+            source = cat.stdout
+        process = stack.enter_context(
+            subprocess.Popen(command, stdin=source, stdout=subprocess.PIPE, stderr=terminal[1], env=environment)
+        )
+        assert process.stdout is not None
+        while "attaching" not in text and time.monotonic() < deadline and process.stdout.read(4096):
+            time.sleep(0.002)
+            text += seen(terminal[0])
+        process.stdout.read()
+        assert process.wait(TIMEOUT) == 0
+    shown = r"^vmcoredd: attaching: \d+%, [\d.]+[KM] of 4\.0M, [\d.]+[KM]/s(, \w+ left)?\r$"
+    assert bool(re.search(shown, text, re.MULTILINE)) is not piped
+    assert piped == (text == "")

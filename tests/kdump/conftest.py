@@ -3,10 +3,17 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
+from pathlib import Path
+
 import pytest
 
 from tests.kdump import capture, rig
 from tests.tools import skip_or_fail
+
+# The package's place, and that of make test-all, which takes but this file out of the package.
+VMLINUX_PLACES = (Path("/usr/lib/debug/boot"), Path(sys.prefix, "debug"))
 
 
 @pytest.fixture(scope="session")
@@ -15,6 +22,16 @@ def panic_result(tmp_path_factory: pytest.TempPathFactory) -> rig.PanicResult:
     skip_or_fail(rig.missing_tools())
     # Less than the time a test is given, so that a machine that hangs is reported with its console.
     return rig.panic(tmp_path_factory.mktemp("panic"), timeout=100)
+
+
+@pytest.fixture(scope="session")
+def vmlinux(panic_result: rig.PanicResult) -> Path:
+    """The kernel with its debug information."""
+    files = [place / f"vmlinux-{panic_result.kernel_release}" for place in VMLINUX_PLACES]
+    found = [file for file in files if file.exists()]
+    missing = [] if found else [str(files[0])]
+    skip_or_fail([*missing, *([] if importlib.util.find_spec("drgn") else ["drgn"])])
+    return found[0]
 
 
 @pytest.fixture(scope="session")

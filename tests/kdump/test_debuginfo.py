@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import re
@@ -16,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.kdump import rig
-from tests.tools import require, skip_or_fail
+from tests.tools import require
 from tests.vmcore.attaching import attach_data
 from vmcoredd_daemon.buffer import Buffer
 from vmcoredd_daemon.collectors import Collected
@@ -29,9 +28,6 @@ from vmcoredd_daemon.spool import Spool
 from vmcoredd_daemon.writer import VmcoreWriter
 
 pytestmark = [pytest.mark.debuginfo, pytest.mark.timeout(300)]
-
-# The package's place, and that of make test-all, which takes but this file out of the package.
-PLACES = (Path("/usr/lib/debug/boot"), Path(sys.prefix, "debug"))
 
 PAGE = 4096
 DUMPS = {"nic_0000:00:03.0": bytes(range(256)) * 300, "disk": b"d"}
@@ -76,16 +72,6 @@ class Bytes:
 
     def close(self) -> None:
         pass
-
-
-@pytest.fixture(scope="session")
-def vmlinux(panic_result: rig.PanicResult) -> Path:
-    """The kernel with its debug information."""
-    files = [place / f"vmlinux-{panic_result.kernel_release}" for place in PLACES]
-    found = [file for file in files if file.exists()]
-    missing = [] if found else [str(files[0])]
-    skip_or_fail([*missing, *([] if importlib.util.find_spec("drgn") else ["drgn"])])
-    return found[0]
 
 
 @pytest.fixture(scope="session")

@@ -28,6 +28,7 @@ from pathlib import Path
 
 from tests.bus import private_bus
 from tests.caller import call
+from tests.loops import run_coroutine
 from tests.torture import disk
 from tests.torture.disk import Lost, data_of
 from tests.torture.load import WAYS
@@ -412,7 +413,7 @@ async def run(chosen: Sequence[Case]) -> list[Outcome]:
 
 def run_part(chosen: Sequence[Case]) -> list[Outcome]:
     """Run cases in a process of their own."""
-    return asyncio.run(run(chosen))
+    return run_coroutine(run(chosen))
 
 
 def main() -> None:
@@ -425,7 +426,7 @@ def main() -> None:
     parser.add_argument("--part", type=float, default=1.0, help="take this part of the cases, at random")
     options = parser.parse_args()
     started = time.monotonic()
-    every = [case for name in SCENARIOS if options.only in name for case in asyncio.run(count(name))]
+    every = [case for name in SCENARIOS if options.only in name for case in run_coroutine(count(name))]
     if options.part < 1:
         every = [case for case in every if random.random() < options.part]
     parts = [every[start : start + 20] for start in range(0, len(every), 20)]

@@ -22,6 +22,7 @@ from typing import TypeVar
 from tests.bus import private_bus
 from tests.caller import NAME, add_bytes, call
 from tests.elf_writer import NT_PRSTATUS, Core, Load, note
+from tests.loops import run_coroutine
 from tests.torture.hostile_caller import KINDS_OF_CALLERS
 from tests.torture.watching import Usage, WatchedService
 from vmcoredd_daemon.bus import Connection, take_fds
@@ -168,7 +169,7 @@ def run(directory: Path, messages: int, seed: int) -> Outcome:
         private_bus(directory) as address,
         WatchedService(address, small_source(directory), directory, dev_mode=False).start() as service,
     ):
-        outcome = asyncio.run(campaign(service, messages, seed))
+        outcome = run_coroutine(campaign(service, messages, seed))
         if service.stop() != 0:
             raise RuntimeError(f"the daemon has written no whole vmcore:\n{service.log()[-2000:]}")
     return outcome

@@ -23,6 +23,7 @@ from pathlib import Path
 
 from tests.bus import private_bus
 from tests.caller import call
+from tests.loops import run_coroutine
 from tests.service import Service
 from tests.torture import disk
 from tests.torture.disk import Lost
@@ -242,7 +243,7 @@ def main() -> None:
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="vmcoredd-", dir="/var/tmp") as directory:
         try:
-            figures = asyncio.run(campaign(Path(directory), options.kills, options.seed))
+            figures = run_coroutine(campaign(Path(directory), options.kills, options.seed))
         except Lost as error:
             sys.exit(str(error))
     print("\n".join(figures.lines(options.seed, time.monotonic() - started)))

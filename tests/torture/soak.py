@@ -22,6 +22,7 @@ from pathlib import Path
 
 from tests.bus import private_bus
 from tests.caller import NAME, PATH, PROPERTIES, add, add_bytes, call, options
+from tests.loops import run_coroutine
 from tests.torture.hostile import small_source
 from tests.torture.watching import Usage, WatchedService
 from vmcoredd_daemon.bus import Connection, take_fds
@@ -220,7 +221,7 @@ def main() -> None:
         with service.start():
             soak = Soak(service, directory)
             before = service.usage()
-            asyncio.run(soak.run(seconds))
+            run_coroutine(soak.run(seconds))
             time.sleep(2)
             after = service.settled(before.tasks, before.fds)
             status = service.stop()

@@ -136,7 +136,10 @@ def _file_commands(commands: Commands, table: Parser, view: Parser) -> None:
     attach.add_argument("--stream", action="store_true", help="into a flattened vmcore, from stdin to stdout")
     attach.usage = "vmcoredd attach VMCORE NAME=FILE...\n       vmcoredd attach --stream NAME=FILE..."
     attach.add_argument(
-        "arguments", metavar="[VMCORE] NAME=FILE...", nargs="+", help="not with --stream, FILE - is standard input"
+        "arguments",
+        metavar="[VMCORE] NAME=FILE...",
+        nargs="+",
+        help="or files of the spool, *.note; not with --stream, FILE - is standard input",
     )
     collector = _command(commands, "core-collector", "makedumpfile, and device dumps in what it writes")
     collector.usage = "vmcoredd core-collector [OPTIONS OF MAKEDUMPFILE] SOURCE DESTINATION"

@@ -20,7 +20,9 @@ def run(options: argparse.Namespace) -> int:
         return stream.run(options.arguments)
     vmcore, *dumps = options.arguments
     if not dumps:
-        raise UsageError("the following arguments are required: NAME=FILE (see vmcoredd attach --help)")
+        raise UsageError(
+            "the following arguments are required: NAME=FILE or SPOOL.note (see vmcoredd attach --help)"
+        )
     files = named_files(dumps)
     if sum(file.path == "-" for file in files) > 1:
         raise UsageError("standard input can be one device dump only")

@@ -29,7 +29,8 @@ def gather_for(call: Call, directory: Path | None) -> Gathered:
     """
     config = call.own.get("config")
     wanted = Wanted(call.own.get("bus-address"), Path(config) if config else None, _timeout(call), directory)
-    gathered = gather(wanted)
+    with _steps() as step:
+        gathered = gather(wanted, step)
     for problem in gathered.problems:
         complain(problem)
     return gathered
@@ -61,7 +62,7 @@ def attach_to_file(call: Call, path: str, status: int) -> None:
 
 @contextmanager
 def _steps() -> Iterator[Step]:
-    """Provide what shows how far the attach is, where there is a terminal or a console: it takes memory."""
+    """Provide what shows how far it is, where there is a terminal or a console: that takes memory."""
     if sys.stderr is None or not sys.stderr.isatty():
         yield ignore_steps
         return

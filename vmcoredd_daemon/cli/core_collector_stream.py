@@ -80,7 +80,7 @@ def _pass_on(source: "_Source", sink: "_Sink") -> int:
 
 def _additions(gathered: Gathered) -> FileAdditions:
     dumps = tuple(
-        OpenFile(record.name, record.collector, note.fd, record.size, VMCOREDD_HEADER_SIZE, record)
+        OpenFile(record.name, record.collector, note.fd, record.size, VMCOREDD_HEADER_SIZE, described=record)
         for record, note in zip(gathered.records, gathered.notes, strict=True)
     )
     return FileAdditions(dumps, tuple(gathered.failures), f"vmcoredd {__version__}")

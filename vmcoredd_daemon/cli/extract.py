@@ -106,11 +106,11 @@ def _to_file(fd: int, image: Image, dump: FoundDump, output: str) -> bool | None
 
 
 def _replace(image: Image, dump: FoundDump, target: str, output: str) -> bool | None:
-    import tempfile
-
-    with _writing(output):
-        out, temporary = tempfile.mkstemp(prefix=".vmcoredd-", dir=os.path.dirname(target))
+    # Its name is known before it is there, so that a signal right then leaves nothing either.
+    temporary, out = os.path.join(os.path.dirname(target), f".vmcoredd-{os.urandom(8).hex()}"), -1
     try:
+        with _writing(output):
+            out = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         intact = _copy(image, dump, out, output)
         with _writing(output):
             os.fsync(out)
@@ -121,7 +121,8 @@ def _replace(image: Image, dump: FoundDump, target: str, output: str) -> bool | 
             os.unlink(temporary)
         raise
     finally:
-        os.close(out)
+        if out >= 0:
+            os.close(out)
 
 
 def _copy(image: Image, dump: FoundDump, out: int, output: str) -> bool | None:

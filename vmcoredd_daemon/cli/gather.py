@@ -21,6 +21,7 @@ from ..errors import InvalidVmcore, VmcoreddError
 from ..manifest import Failure, ManifestDump
 from ..note import VMCOREDD_HEADER_SIZE, check_dump_name, pack_vmcoredd_header, system_byteorder, system_page_size
 from ..vmcore.layout import DeviceDumpNote
+from ..vmcore.step import Step, ignore_steps
 
 TIMEOUT = 60.0
 """Seconds for all device dumps."""
@@ -28,6 +29,9 @@ MARGIN = 15.0
 """Seconds beyond that, in which what is begun is ended."""
 MAX_TEXT = 1000
 """Characters of a name or of a reason that are kept."""
+_STEP = "gathering device dumps"
+_INTERVAL = 0.5
+"""Seconds without a message, after which it is shown that it goes on."""
 _MESSAGE = 1 << 17
 """Bytes of one message at most."""
 
@@ -70,8 +74,11 @@ class Gathered:
         self.notes.clear()
 
 
-def gather(wanted: Wanted) -> Gathered:
-    """Return the device dumps that there are within the timeout. Blocks; raises OSError without a process."""
+def gather(wanted: Wanted, step: Step = ignore_steps) -> Gathered:
+    """Return the device dumps that there are within the timeout; *step* is called while it waits for them.
+
+    Blocks; raises OSError without a process.
+    """
     gathered = Gathered()
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, theirs:
@@ -80,7 +87,7 @@ def gather(wanted: Wanted) -> Gathered:
             _child(wanted, ours, theirs)
         theirs.close()
         try:
-            _receive(ours, time.monotonic() + wanted.timeout + MARGIN, gathered)
+            _receive(ours, time.monotonic() + wanted.timeout + MARGIN, gathered, step)
         except BaseException:
             gathered.close()
             raise
@@ -129,11 +136,14 @@ def _end(process: int) -> None:
         time.sleep(0.01)
 
 
-def _receive(ours: socket.socket, deadline: float, gathered: Gathered) -> None:
+def _receive(ours: socket.socket, deadline: float, gathered: Gathered, step: Step) -> None:
     """Take messages until the last one, the end of the process, or *deadline*."""
     poll = select.poll()
     poll.register(ours, select.POLLIN)
-    while poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
+    while (left := deadline - time.monotonic()) > 0:
+        step(_STEP, 0, 0)
+        if not poll.poll(min(left, _INTERVAL) * 1000):
+            continue
         try:
             data, fds, _, _ = socket.recv_fds(ours, _MESSAGE, 4, socket.MSG_CMSG_CLOEXEC)
         except ConnectionError:
@@ -152,6 +162,7 @@ def _receive(ours: socket.socket, deadline: float, gathered: Gathered) -> None:
                 gathered.failures.append(Failure(**content))
             case "dump":
                 _take_dump(content, fds, gathered)
+                step(_STEP, 0, content["record"]["size"])
 
 
 def _take_dump(content: dict[str, dict[str, int | str] | int], fds: list[int], gathered: Gathered) -> None:

@@ -7,11 +7,11 @@ import os
 import shutil
 import signal
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..collectors.registry import Registered
 from ..collectors.runner import CollectorRunner, plan, registered
@@ -26,10 +26,16 @@ from . import FAILURE, SUCCESS
 from .console import complain
 from .dump_table import dump_table
 from .named_files import file_name
+from .service import shown
 from .view import Cell, Size, View
+
+if TYPE_CHECKING:
+    from ..client import DumpInfo
 
 Entry = dict[str, Any]
 """One object of the JSON that is printed."""
+
+RUNNING = "running collectors"
 
 TERMINATED = 143
 """What a shell reports for a program that SIGTERM has ended."""
@@ -84,7 +90,12 @@ async def _in_service(options: argparse.Namespace) -> int:
 
     client = await Client.open(options.bus_address)
     try:
-        paths = await client.run_collectors(options.collectors, options.timeout)
+        earlier = {dump.path for dump in await client.list_dumps()}
+
+        async def state() -> tuple[int, int]:
+            return _reached(dump for dump in await client.list_dumps() if dump.path not in earlier)
+
+        paths = await shown(RUNNING, client.run_collectors(options.collectors, options.timeout), state)
         dumps = [asdict(dump) for dump in await client.list_dumps() if dump.path in paths]
     finally:
         await client.close()
@@ -101,14 +112,24 @@ async def _to_directory(options: argparse.Namespace) -> int:
     with temporary_spool(options.output) as spool:
         dumps = DumpList(spool, configuration.limits)
         runner = CollectorRunner(dumps, directories(options.config), configuration.collector_timeout)
+
+        async def state() -> tuple[int, int]:
+            return _reached(dumps)
+
         try:
-            numbers = await runner.run(options.collectors, timeout=options.timeout)
+            numbers = await shown(RUNNING, runner.run(options.collectors, timeout=options.timeout), state)
             made = [dump for dump in dumps if dump.number in numbers]
             entries = [await asyncio.to_thread(_save, dump, options.output) for dump in made]
         finally:
             await dumps.drain(0)
             dumps.close()
     return _report(entries, View.of(options))
+
+
+def _reached(dumps: "Iterable[DeviceDump | DumpInfo]") -> tuple[int, int]:
+    """Return the bytes that were asked for by those that are finished, and by all."""
+    listed = list(dumps)
+    return sum(dump.limit for dump in listed if dump.state != State.COLLECTING), sum(dump.limit for dump in listed)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Itera
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import asdict
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..client import Client, Status
 from ..device_dump import State
@@ -20,6 +20,8 @@ from .console import complain, show
 
 if TYPE_CHECKING:
     from .view import View
+
+_T = TypeVar("_T")
 
 POLL = 0.5
 """Seconds between two questions how far the service is."""
@@ -96,7 +98,7 @@ async def _add(options: argparse.Namespace, fd: int, size: int) -> int:
             return _position(fd) - start, size
 
         added = client.add_fd(options.name, size, fd, options.timeout)
-        path = await _shown(f"adding {options.name}", added, state)
+        path = await shown(f"adding {options.name}", added, state)
         # It is safe now; whoever stops the service at this moment does not make it a failure.
         with suppress(VmcoreddError):
             await _warn_if_truncated(client, path, _name(options.file))
@@ -111,9 +113,7 @@ def _position(fd: int) -> int:
         return 0
 
 
-async def _shown(
-    what: str, work: Coroutine[Any, Any, str], state: Callable[[], Awaitable[tuple[int, int]]]
-) -> str:
+async def shown(what: str, work: Coroutine[Any, Any, _T], state: Callable[[], Awaitable[tuple[int, int]]]) -> _T:
     """Await *work*, and show how far it is where somebody sees it; *state* returns bytes done, and in all."""
     if sys.stderr is None or not sys.stderr.isatty():
         return await work
@@ -121,11 +121,11 @@ async def _shown(
 
     task = asyncio.create_task(work)
     try:
-        with progress(what) as shown:
+        with progress(what) as somewhere:
             while not (await asyncio.wait([task], timeout=POLL))[0]:
                 # It is the work that says what is wrong.
                 with suppress(VmcoreddError):
-                    shown.reach(*await state())
+                    somewhere.reach(*await state())
         return task.result()
     finally:
         task.cancel()
@@ -188,7 +188,7 @@ async def _write(options: argparse.Namespace) -> int:
             status = await client.status()
             return status.bytes_done, status.bytes_total
 
-        path = await _shown("writing the vmcore", client.write(), state)
+        path = await shown("writing the vmcore", client.write(), state)
     show(f"{path}\n")
     if PurePath(path).name != VMCORE:
         complain("the memory is not in it, or not all of it; the service's log says why")

@@ -11,14 +11,14 @@ import stat
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import BinaryIO, cast
 
 from .. import __version__
 from ..errors import InvalidArgs, VmcoreddError, WriteFailed
 from ..manifest import Failure
-from ..note import note_size, system_page_size
+from ..note import VMCOREDD_HEADER_SIZE, note_size, system_page_size
 from ..vmcore.file_additions import FileAdditions
 from ..vmcore.named_file import COLLECTOR, NamedFile, OpenFile, check_files
 from ..vmcore.note_area import BLOCK_SIZE
@@ -26,6 +26,7 @@ from ..vmcore.stream import attach_stream, pass_on
 from . import FAILURE, SUCCESS, UsageError
 from .console import complain
 from .named_files import named_files
+from .progress import Progress, progress
 
 _STDIN, _STDOUT = "standard input", "standard output"
 _SMALL = 1 << 16
@@ -37,7 +38,7 @@ _TIMEOUT = 30.0
 
 
 def run(arguments: list[str]) -> int:
-    """Add the files that *arguments* name, NAME=FILE each; return the exit status."""
+    """Add the files that *arguments* name, as for attach; return the exit status."""
     if sys.stdin is None or sys.stdout is None:
         raise WriteFailed(f"{_STDIN if sys.stdin is None else _STDOUT} is closed")
     stdin, stdout = sys.stdin.fileno(), sys.stdout.fileno()
@@ -46,11 +47,23 @@ def run(arguments: list[str]) -> int:
     with ExitStack() as stack:
         source = stack.enter_context(open(stdin, "rb", BLOCK_SIZE, closefd=False))
         try:
-            return _run(source, cast(BinaryIO, _Output(stdout)), arguments, stack)
+            output = _Output(stdout, stack.enter_context(_progress(stdin)))
+            return _run(source, cast(BinaryIO, output), arguments, stack)
         except BrokenPipeError:
             raise
         except OSError as error:
             raise WriteFailed(f"{_STDOUT}: {error.strerror}") from error
+
+
+@contextmanager
+def _progress(stdin: int) -> Iterator[Progress | None]:
+    """Show how far it is where a file is read: makedumpfile behind a pipe shows that in the same line."""
+    state = os.fstat(stdin)
+    if not stat.S_ISREG(state.st_mode):
+        yield None
+        return
+    with progress("attaching", state.st_size) as shown:
+        yield shown
 
 
 def _run(source: BinaryIO, sink: BinaryIO, arguments: list[str], stack: ExitStack) -> int:
@@ -90,6 +103,9 @@ def _open(file: NamedFile, stack: ExitStack) -> OpenFile:
     # A pipe that nobody writes must not keep the memory waiting.
     fd = os.open(file.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     stack.callback(os.close, fd)
+    if file.described is not None:
+        size = file.described.size
+        return OpenFile(file.dump_name, file.path, fd, size, VMCOREDD_HEADER_SIZE, described=file.described)
     state = os.fstat(fd)
     if stat.S_ISDIR(state.st_mode):
         raise InvalidArgs("is a directory")
@@ -128,11 +144,15 @@ def _copy(fd: int, file: BinaryIO) -> int:
 class _Output(io.RawIOBase):
     """Writes all that it is given, at once."""
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, shown: Progress | None) -> None:
         self._fd = fd
+        self._shown = shown
 
     def write(self, data: bytes) -> int:  # type: ignore[override]
         view = memoryview(data)
         while view:
-            view = view[os.write(self._fd, view) :]
+            written = os.write(self._fd, view)
+            view = view[written:]
+            if self._shown is not None:
+                self._shown.advance(written)
         return len(data)

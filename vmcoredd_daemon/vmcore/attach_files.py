@@ -84,8 +84,11 @@ def _read(
     except OSError as error:
         raise _storage_error(error, name, directory) from error
     stack.callback(os.close, fd)
-    size, expected, digest = 0, os.fstat(source).st_size, hashlib.sha256()
-    while data := _read_block(file, source):
+    size, digest, described = 0, hashlib.sha256(), file.described
+    expected = os.fstat(source).st_size if described is None else described.size
+    if described is not None:
+        os.lseek(source, VMCOREDD_HEADER_SIZE, os.SEEK_SET)
+    while data := _read_block(file, source, BLOCK_SIZE if described is None else expected - size):
         if size + len(data) >= MAX_NOTES_END:
             raise TooLarge(
                 f"device dump {name}: {file.path} has more than the {MAX_NOTES_END} bytes that crash reads"
@@ -103,13 +106,14 @@ def _read(
     os.ftruncate(fd, room)
     pwrite(fd, pack_vmcoredd_header(name.encode("ascii"), room, target.vmcore.byteorder), 0)
     sha256, finished = digest.hexdigest(), time.time_ns() // 1000
-    entry = ManifestDump(name, size, size, sha256, COLLECTOR, "complete", started, finished)
-    return DeviceDumpNote(name, fd, room, size, sha256), entry
+    entry = described or ManifestDump(name, size, size, sha256, COLLECTOR, "complete", started, finished)
+    # What was described before is judged by its SHA-256 of then.
+    return DeviceDumpNote(name, fd, room, size, entry.sha256), entry
 
 
-def _read_block(file: NamedFile, source: int) -> bytes:
+def _read_block(file: NamedFile, source: int, limit: int) -> bytes:
     try:
-        return os.read(source, BLOCK_SIZE)
+        return os.read(source, min(BLOCK_SIZE, limit))
     except OSError as error:
         raise InvalidArgs(f"{file.path}: {error.strerror}") from error
 

@@ -2,7 +2,7 @@
 """Files that are to become device dumps, and the names that they may have."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..errors import InvalidArgs, NameInUse, QuotaExceeded
 from ..manifest import MANIFEST_NAME, ManifestDump
@@ -20,6 +20,10 @@ class NamedFile:
     dump_name: str
     path: str
     """``-`` may be standard input."""
+    described: ManifestDump | None = field(default=None, kw_only=True)
+    """What the manifest says of it, where it was taken before: then the file is a note, and the data follow its
+    header.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +35,6 @@ class OpenFile(NamedFile):
     """Bytes; more are not read, and zeros stand in for what is missing."""
     offset: int = 0
     """Bytes of the file before the data."""
-    described: ManifestDump | None = None
-    """What the manifest says of it, where it was taken before."""
 
 
 def check_files(files: Sequence[NamedFile]) -> None:

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Runs a collector in a directory that looks like the root of a machine."""
 
-import asyncio
 import os
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
+from tests.loops import run_coroutine
 from vmcoredd_daemon.collectors.python import DeviceCollector, PythonCollector
 from vmcoredd_daemon.errors import CollectorFailed
 from vmcoredd_daemon.note import VMCOREDD_HEADER_SIZE, system_byteorder, system_page_size
@@ -26,7 +26,7 @@ def tree(root: Path, files: Mapping[str, bytes]) -> None:
 
 def collect(collector: DeviceCollector) -> dict[str, tuple[bytes, str]]:
     """Return what the service would have of each device dump, and why it is not whole."""
-    return asyncio.run(_collect(collector))
+    return run_coroutine(_collect(collector))
 
 
 async def _collect(collector: DeviceCollector) -> dict[str, tuple[bytes, str]]:

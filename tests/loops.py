@@ -1,0 +1,18 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Coroutines in tests that are not asynchronous themselves."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+_T = TypeVar("_T")
+
+
+def run_coroutine(coroutine: Coroutine[Any, Any, _T]) -> _T:
+    """Run *coroutine* on a loop of its own.
+
+    ``asyncio.run()`` ends with ``set_event_loop(None)``: the loop that pytest-asyncio 0.20 has set behind its last
+    test is nobody's then, and whichever test is running when it is collected fails for its sockets.
+    """
+    with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+        return runner.run(coroutine)
