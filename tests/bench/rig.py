@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What all rows share: sizes, directories, the daemon, and a caller whose connection is open before the clock runs."""
+"""What all rows share: sizes, the daemon, and a caller that is connected before the clock runs."""
 
 import asyncio
 import os
+import shutil
 import subprocess
 import tempfile
 import time
@@ -126,6 +127,8 @@ def running(directory: Path, source: Path, configuration: str = "") -> Iterator[
     with ExitStack() as stack:
         address = stack.enter_context(bus())
         service = Service(address, source, directory, configuration, dev_mode=False)
+        # With its spool: the next one would take the device dumps back.
+        stack.callback(shutil.rmtree, service.target)
         stack.enter_context(service).start()
         runner, connection = stack.enter_context(connected(address))
         yield Daemon(service, connection, runner)

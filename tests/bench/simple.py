@@ -48,7 +48,7 @@ async def _start(bus: Connection, command: Sequence[str]) -> tuple["subprocess.P
     match = f"type='signal',sender='{_BUS[0]}',member='NameOwnerChanged',arg0='{NAME}'"
     await bus.method_call(*_BUS, "AddMatch", "s", [match])
     begun = time.perf_counter()
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)  # noqa: ASYNC220
     try:
         async with asyncio.timeout(PATIENCE):
             await owned.wait()

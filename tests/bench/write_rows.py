@@ -28,20 +28,25 @@ COMPRESSIONS = {"none": "", "zlib": "-c", "lzo": "-l", "snappy": "-p", "zstd": "
 
 
 def elf(rig: Rig) -> Iterator[Case | NotRun]:
-    """Native ELF against cp, dd and makedumpfile, with a warm and a cold cache, on ext4 and xfs."""
+    """Native ELF against cp, dd and makedumpfile, with a warm and a cold cache, on ext4 and xfs.
+
+    The source is in another file system: as /proc/vmcore, it cannot be cloned.
+    """
     size = rig.size(4 * GIB, 112 * MIB)
+    source = write_source(rig.directory / "source", rig.sample, size)
     for kind in ("ext4", "xfs"):
         try:
-            with loop_mounted(kind, rig.directory, 2 * size + size // 4) as mount:
-                source = write_source(mount / "source", rig.sample, size)
-                with running(mount, source) as daemon:
-                    yield _elf(daemon, f"{kind}, warm", source, warm)
-                    yield _elf(daemon, f"{kind}, cold", source, rig.empty_cache)
+            with loop_mounted(kind, rig.directory, size + size // 4) as mount, running(mount, source) as daemon:
+                yield _elf(daemon, f"{kind}, warm", source, warm)
+                yield _elf(daemon, f"{kind}, cold", source, rig.empty_cache)
         except Unavailable as error:
             yield NotRun("elf", kind, str(error))
+    source.unlink()
 
 
 def _elf(daemon: Daemon, name: str, source: Path, prepare: Callable[[Path], None]) -> Case:
+    target = daemon.service.target / "copy"
+
     def write() -> float:
         prepare(source)
         return daemon.write()
@@ -49,7 +54,7 @@ def _elf(daemon: Daemon, name: str, source: Path, prepare: Callable[[Path], None
     def copy(command: str) -> Callable[[], float]:
         def run() -> float:
             prepare(source)
-            return timed_command(source.with_name("copy"), command, source)
+            return timed_command(target, command, source)
 
         return run
 
@@ -63,7 +68,7 @@ def kdump(rig: Rig) -> Iterator[Case | NotRun]:
         raise Unavailable("makedumpfile is not installed")
     size = rig.size(2 * GIB, 112 * MIB)
     with disk(rig.directory, 2 * size) as (_, directory):
-        source = write_source(directory / "source", rig.sample, size, kept=True)
+        source = write_source(directory / "source", rig.sample, size)
         for compression, option in COMPRESSIONS.items():
             lines = f"Format=kdump\nDumpLevel=31\nCompression={compression}"
             with running(directory, source, lines) as daemon:
@@ -89,7 +94,7 @@ def attach(rig: Rig) -> Iterator[Case | NotRun]:
         finished, vmcore, data = (directory / name for name in ("finished", "vmcore", "data"))
         command = ["makedumpfile", "-l", "-d", "31", "--message-level", "0", str(rig.sample), str(finished)]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        # makedumpfile's own order stays: headers, bitmaps, descriptors, pages; then a hole in the place of more pages.
+        # Headers, bitmaps, descriptors and pages stay; a hole is in the place of more pages.
         os.truncate(finished, max(rig.size(20 * GIB), 2 * finished.stat().st_size))
         data.write_bytes(os.urandom(MIB))
         program = str(installed_program("vmcoredd"))
