@@ -22,8 +22,6 @@ MIB = 1 << 20
 CALLS = 1000
 IN_FLIGHT = 64
 DUMP = 4096
-IDLE = 1.0
-"""Seconds after which a service that has started is idle."""
 SAMPLE = 0.01
 
 
@@ -157,16 +155,16 @@ def idle(rig: Rig) -> Iterator[Case | NotRun]:
         for name in ("Rss", "Pss"):
 
             def figure(service: list[str], name: str = name) -> float:
-                return _idle_memory(address, service, name)
+                return _idle_memory(address, service, name, rig.idle)
 
             own = Contender("vmcoredd-daemon", lambda figure=figure: figure(ours))
             peer = Contender("smallest service", lambda figure=figure: figure(smallest))
             yield Case("idle", name, "MiB", own, [(peer, more(8))])
 
 
-def _idle_memory(address: str, service: list[str], name: str) -> float:
+def _idle_memory(address: str, service: list[str], name: str, seconds: float) -> float:
     with started(address, service) as (process, _):
-        time.sleep(IDLE)
+        time.sleep(seconds)
         return memory(process.pid, name)
 
 
@@ -184,7 +182,7 @@ def peak(rig: Rig) -> Iterator[Case | NotRun]:
 
             def theirs(resting: str = resting) -> float:
                 with bus() as address:
-                    return _idle_memory(address, command("smallest", address), resting)
+                    return _idle_memory(address, command("smallest", address), resting, rig.idle)
 
             peer = (Contender("smallest service, idle", theirs), more(20))
             yield Case("peak", name, "MiB", Contender("vmcoredd-daemon", ours), [peer])

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.bench.kept import Kernel, Mapped
 from tests.elf_writer import PAGE, PT_LOAD, PT_NOTE, round_out
 
 _EHDR_PHNUM = 56
@@ -37,10 +38,10 @@ class Segment:
 def write_source(path: Path, sample: Path, size: int, *, holes: bool = False, kept: bool = False) -> Path:
     """Write a vmcore with some *size* bytes of memory, half of them zeros that are written; return its path.
 
-    With *holes*, seven eighths of what is behind the sample's memory are holes. The memory behind the sample's
-    is not the kernel's: makedumpfile keeps all of it but zero pages.
+    With *holes*, seven eighths of what is behind the sample's memory are holes. What is behind the sample's memory
+    is nothing that the kernel knows, and a dump level leaves it out, unless it is to be *kept*.
     """
-    with sample.open("rb") as old, path.open("wb") as new:
+    with sample.open("rb") as old, path.open("w+b") as new:
         header, segments = _read(old.fileno())
         note, *loads = segments
         notes = os.pread(old.fileno(), note.p_filesz, note.p_offset)
@@ -58,9 +59,16 @@ def write_source(path: Path, sample: Path, size: int, *, holes: bool = False, ke
         placed.append(Segment(PT_LOAD, 7, offset, vaddr, MORE_AT, more, more, 0))
         new.seek(0)
         new.write(_headers(header, placed))
-        _fill(new.fileno(), offset, more, SPARSE_PERIOD if holes else TEMPLATE)
+        new.flush()
+        described = _keep(new.fileno(), notes, placed) if kept else 0
+        _fill(new.fileno(), offset + described, more - described, SPARSE_PERIOD if holes else TEMPLATE)
         os.fsync(new.fileno())
     return path
+
+
+def _keep(fd: int, notes: bytes, segments: Sequence[Segment]) -> int:
+    loads = [Mapped(s.p_paddr, s.p_vaddr, s.p_offset, s.p_filesz) for s in segments if s.p_type == PT_LOAD]
+    return Kernel(fd, notes, loads[:-1]).keep(loads[-1])
 
 
 def template() -> bytes:

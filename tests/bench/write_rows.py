@@ -66,10 +66,11 @@ def kdump(rig: Rig) -> Iterator[Case | NotRun]:
     """Format kdump, level 31, by the service and by core-collector, against makedumpfile alone."""
     if shutil.which("makedumpfile") is None:
         raise Unavailable("makedumpfile is not installed")
-    size = rig.size(2 * GIB, 112 * MIB)
+    size = rig.size(4 * GIB, 112 * MIB)
     with disk(rig.directory, 2 * size) as (_, directory):
-        source = write_source(directory / "source", rig.sample, size)
-        for compression, option in COMPRESSIONS.items():
+        source = write_source(directory / "source", rig.sample, size, kept=True)
+        for compression in rig.some(COMPRESSIONS):
+            option = COMPRESSIONS[compression]
             lines = f"Format=kdump\nDumpLevel=31\nCompression={compression}"
             with running(directory, source, lines) as daemon:
                 alone = Contender("makedumpfile", _filter(source, f"makedumpfile {option}"))
