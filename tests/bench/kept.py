@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Makes makedumpfile believe that memory behind the sample's own is the kernel's, so that level 31 keeps it.
+"""Makes makedumpfile believe that memory behind the sample's own is the kernel's, so that it is kept at any level.
 
 For that it wants what the kernel has for all memory: sections (``struct mem_section``, include/linux/mmzone.h),
 which lead to one ``struct page`` for each page, and page tables that lead to these. The ``struct page`` lie in the

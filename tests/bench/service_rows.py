@@ -170,11 +170,12 @@ def _idle_memory(address: str, service: list[str], name: str, seconds: float) ->
 
 def peak(rig: Rig) -> Iterator[Case | NotRun]:
     """The most memory that 2 GiB in 64 device dumps cost, collected and written, over the smallest service."""
-    each = rig.size(32 * MIB, 65536)
+    # 2,016 MiB in all: crash reads no more than 2 GiB of notes.
+    each = rig.size(63 * MIB // 2, 65536)
     with disk(rig.directory, 64 * each * 2 + 512 * MIB) as (_, directory):
         source = write_source(directory / "source", rig.sample, 96 * MIB)
         data = directory / "data"
-        data.write_bytes(os.urandom(MIB) * (each // MIB) or bytes(each))
+        data.write_bytes((os.urandom(MIB) * (each // MIB + 1))[:each])
         for name, resting in {"VmHWM": "Rss", "RssAnon": "RssAnon", "Pss": "Pss"}.items():
 
             def ours(name: str = name) -> float:
@@ -190,7 +191,6 @@ def peak(rig: Rig) -> Iterator[Case | NotRun]:
 
 def _peak(directory: Path, source: Path, data: Path, name: str) -> float:
     """Return the most of *name*; what the kernel does not keep itself is sampled."""
-    # One of them is the manifest's, for crash; here all 64 are data.
     with running(directory, source, "MaxDumpSize=64M\nMaxTotalSize=2047M") as daemon, data.open("rb") as file:
         process = daemon.service.process.pid
         with _sampled(process, name) as seen:

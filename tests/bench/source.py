@@ -39,7 +39,7 @@ def write_source(path: Path, sample: Path, size: int, *, holes: bool = False, ke
     """Write a vmcore with some *size* bytes of memory, half of them zeros that are written; return its path.
 
     With *holes*, seven eighths of what is behind the sample's memory are holes. What is behind the sample's memory
-    is nothing that the kernel knows, and a dump level leaves it out, unless it is to be *kept*.
+    is nothing that the kernel knows, and makedumpfile leaves it out, unless it is to be *kept*.
     """
     with sample.open("rb") as old, path.open("w+b") as new:
         header, segments = _read(old.fileno())

@@ -18,23 +18,25 @@ SPARE = 1 << 30
 
 
 @contextmanager
-def loop_mounted(kind: str, directory: Path, size: int) -> Iterator[Path]:
+def loop_mounted(kind: str, directory: Path, size: int, used: int | None = None) -> Iterator[Path]:
     """Make a file system of *kind* with room for *size* bytes in an image file, and mount it while this lasts.
 
-    The loop device reads and writes the image directly where it can, so that nothing is cached twice. Raises
-    Unavailable.
+    No more than *used* of them, all by default, are written. The loop device reads and writes the image directly
+    where it can, so that nothing is cached twice. Raises Unavailable.
     """
     for program in (f"mkfs.{kind}", "losetup", "mount", "umount"):
         if shutil.which(program) is None:
             raise Unavailable(f"{program} is not installed")
     size = max(size + size // 8, SMALLEST)
-    if shutil.disk_usage(directory).free < size + SPARE:
-        raise Unavailable(f"{directory} has no room for an image of {size >> 20} MiB")
+    used = size if used is None else max(used, SMALLEST)
+    if shutil.disk_usage(directory).free < used + SPARE:
+        raise Unavailable(f"{directory} has no room for an image of {used >> 20} MiB")
     with ExitStack() as stack:
         image = directory / f"{kind}.image"
         stack.callback(image.unlink, missing_ok=True)
         with image.open("wb") as file:
-            os.posix_fallocate(file.fileno(), 0, size)
+            file.truncate(size)
+            os.posix_fallocate(file.fileno(), 0, used)
         _command(f"mkfs.{kind}", "-q", str(image))
         device = _attach(image)
         stack.callback(_command, "losetup", "--detach", device)
@@ -61,11 +63,11 @@ def _command(*command: str) -> str:
 
 
 @contextmanager
-def disk(directory: Path, size: int) -> Iterator[tuple[str, Path]]:
-    """Yield ext4 on a loop device, or else *directory* itself, and what to call it."""
+def disk(directory: Path, size: int, used: int | None = None) -> Iterator[tuple[str, Path]]:
+    """Yield ext4 on a loop device, as :func:`loop_mounted`, or else *directory* itself, and what to call it."""
     with ExitStack() as stack:
         try:
-            name, path = "ext4", stack.enter_context(loop_mounted("ext4", directory, size))
+            name, path = "ext4", stack.enter_context(loop_mounted("ext4", directory, size, used))
         except Unavailable:
             name, path = file_system(directory), directory / "disk"
             path.mkdir(exist_ok=True)

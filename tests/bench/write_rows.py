@@ -33,7 +33,7 @@ def elf(rig: Rig) -> Iterator[Case | NotRun]:
     The source is in another file system: as /proc/vmcore, it cannot be cloned.
     """
     size = rig.size(4 * GIB, 112 * MIB)
-    source = write_source(rig.directory / "source", rig.sample, size)
+    source = write_source(rig.directory / "source", rig.sample, size, kept=True)
     for kind in ("ext4", "xfs"):
         try:
             with loop_mounted(kind, rig.directory, size + size // 4) as mount, running(mount, source) as daemon:
@@ -121,7 +121,9 @@ def sizes(rig: Rig) -> Iterator[Case | NotRun]:
     wanted = [rig.size(size, 96 * MIB) for size in (64 * MIB, 256 * MIB, GIB, 4 * GIB, 16 * GIB)]
     if rig.scale < 1:
         wanted = [96 * MIB, 128 * MIB]
-    with disk(rig.directory, sum(wanted) // 8 + wanted[-1] // 8 + 512 * MIB) as (_, directory):
+    # Without room for all of it, the service would compress it.
+    used = sum(wanted) // 8 + wanted[-1] // 8 + GIB
+    with disk(rig.directory, used + wanted[-1], used if rig.scale >= 1 else 0) as (_, directory):
         contenders = []
         for size in wanted:
             source = write_source(directory / f"source{size}", rig.sample, size, holes=True)
