@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 PYTHON ?= python3
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
 # Where the packages come from; PACKAGES=true leaves that to you.
 PACKAGES ?= .ci/debian-packages
 # Where the kernel's debug information comes from; VMLINUX=true where it is in /usr/lib/debug/boot.
@@ -18,8 +19,8 @@ export PYTHON
 
 # Two apt-get at once would fight for the lock.
 .NOTPARALLEL:
-.PHONY: help demo test test-all torture lint kdump-test man deb deb-test dist clean check-python netdevsim \
-    packages-build packages-demo packages-test packages-kdump packages-deb
+.PHONY: help demo test test-all torture bench lint kdump-test man deb deb-test dist clean check-python netdevsim \
+    packages-build packages-demo packages-test packages-bench packages-kdump packages-deb
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -41,6 +42,9 @@ test-all: check-python packages-deb packages-kdump $(DEBUG) netdevsim ## run eve
 
 torture: check-python packages-test $(INSTALLED) ## kills, failing system calls, hostile callers, a soak: two hours
 	$(VENV)/bin/python -m tests.torture
+
+bench: check-python packages-bench $(INSTALLED) ## time and memory beside cp, makedumpfile and the like, in build/bench.*
+	$(VENV)/bin/python -m tests.bench --json build/bench.json --svg build/bench.svg $(BENCH_ARGS)
 
 man: check-python $(INSTALLED) ## make manual pages and completion, in build/man and build/completion
 	$(VENV)/bin/python -m docs.pages build/man
@@ -72,7 +76,7 @@ check-python:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' 2>/dev/null || \
 	{ echo "vmcoredd needs Python 3.11 to 3.14, and PYTHON=$(PYTHON) is $$($(PYTHON) --version 2>/dev/null || echo missing)" >&2; exit 1; }
 
-packages-build packages-demo packages-test packages-kdump packages-deb:
+packages-build packages-demo packages-test packages-bench packages-kdump packages-deb:
 	@$(PACKAGES) $(@:packages-%=%)
 
 $(INSTALLED): pyproject.toml | packages-build

@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The smallest service on dbus-next: one method that does nothing. `python smallest.py ADDRESS`."""
+
+import asyncio
+import sys
+
+from dbus_next.aio import MessageBus
+from dbus_next.service import ServiceInterface, method
+
+
+class Smallest(ServiceInterface):
+    """org.vmcoredd1.Smallest."""
+
+    @method()
+    def Nothing(self) -> None:
+        pass
+
+
+async def main(address: str) -> None:
+    """Serve until somebody kills it."""
+    bus = await MessageBus(bus_address=address).connect()
+    bus.export("/org/vmcoredd1", Smallest("org.vmcoredd1.Smallest"))
+    await bus.request_name("org.vmcoredd1")
+    await asyncio.get_running_loop().create_future()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1]))
