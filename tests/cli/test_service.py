@@ -145,7 +145,7 @@ def test_bad_timeouts(timeout: str) -> None:
             "device dump nic: 5368709120 bytes do not fit the 32 bits that a note has for its size",
         ),
         ("nic", ["--size", "1G"], "device dump nic: 1073745920 bytes, at most 268435456 are allowed"),
-        ("vmcoredd_manifest", [], "device dump vmcoredd_manifest: the name is in use"),
+        ("vmcoredd_manifest", [], "device dump vmcoredd_manifest: the name is reserved for the manifest"),
     ],
 )
 def test_what_is_refused(vmcoredd: Vmcoredd, data: Path, name: str, options: list[str], reason: str) -> None:
