@@ -67,7 +67,7 @@ def _choose(inspection: Inspection, path: str, wanted: str) -> FoundDump:
     else:
         found = [dump for dump in dumps if dump.name == wanted]
     if not found:
-        raise UnknownDump(f"{path}: has no device dump {wanted}")
+        raise UnknownDump(f"{path}: has no device dump {wanted[:80]}")
     if len(found) > 1:
         indices = ", ".join(str(dump.index) for dump in found)
         raise UnknownDump(f"{path}: several device dumps are called {wanted}, choose by index: {indices}")
