@@ -25,7 +25,7 @@ _IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run makedumpfile with *arguments*; return its exit status. May not return at all."""
+    """Run makedumpfile with *arguments*; return its exit status, negative for a signal. May not return at all."""
     try:
         call = parse(arguments)
     except Exception as error:
@@ -56,14 +56,6 @@ def start(call: Call, stdout: int | None = None) -> int:
 def finish(process: int) -> int:
     """Wait for makedumpfile; return its exit status, negative for the signal that killed it."""
     return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
-
-
-def leave(status: int) -> int:
-    """Return an exit status; where it is that of a signal, die of the same."""
-    if status < 0:
-        signal.signal(-status, signal.SIG_DFL)
-        os.kill(os.getpid(), -status)
-    return status
 
 
 def missing(call: Call, error: OSError) -> int:
@@ -99,7 +91,7 @@ def _file(call: Call) -> int:
             core_collector_notes.attach_to_file(call, destination, status)
         except Exception as error:
             complain(f"no device dumps attached to {destination}: {reason(error)}")
-    return leave(status)
+    return status
 
 
 @contextmanager
@@ -131,7 +123,7 @@ def _stream(call: Call) -> int:
         complain("there are no device dumps to attach")
         _execute(call)
     try:
-        return leave(core_collector_stream.run(call, gathered))
+        return core_collector_stream.run(call, gathered)
     finally:
         gathered.close()
 

@@ -37,9 +37,6 @@ Entry = dict[str, Any]
 
 RUNNING = "running collectors"
 
-TERMINATED = 143
-"""What a shell reports for a program that SIGTERM has ended."""
-
 
 def run(options: argparse.Namespace) -> int:
     """Run the subcommand; return the exit status."""
@@ -50,7 +47,7 @@ def run(options: argparse.Namespace) -> int:
     try:
         return asyncio.run(_to_directory(options))
     except asyncio.CancelledError:
-        return TERMINATED
+        return -signal.SIGTERM
 
 
 async def _list(options: argparse.Namespace) -> int:
