@@ -250,6 +250,44 @@ def test_bad_arguments(words: list[str], status: int) -> None:
 def test_full_output(name: str) -> None:
     with open("/dev/full", "wb") as full:
         outcome = call({**ON_FILES, **ALONE}[name], stdout=full)
+BAD_NAMES: list[bytes | str] = ["", b"\xff\n", b"\xff\xfe\x1b", "\x1b[2J\n", "a/b", "x" * 100_000, "\u202e", "-"]
+
+
+@pytest.mark.parametrize("name", BAD_NAMES)
+@pytest.mark.parametrize("words", [["run"], ["add", "--size", "1K"], ["remove"]])
+def test_bad_names_where_the_service_runs(daemon: Service, words: list[str], name: bytes | str) -> None:
+    before = there()
+    given = [*words, "--bus-address", str(daemon.address), name]
+    outcome = call(given)  # type: ignore[arg-type]
+    check_refused(outcome, 1)
+    assert len(outcome[2]) < 600
+    assert {**there(), "daemon.log": None} == {**before, "daemon.log": None}
+
+
+CLOSED = {
+    "add": ["add", "nic", "--size", "1K"],
+    "attach": ["attach", VMCORE, "new=-"],
+    "attach --stream": ["attach", "--stream", "new=data"],
+}
+
+
+@pytest.mark.parametrize("name", CLOSED)
+def test_closed_input(name: str) -> None:
+    words = ("vmcore" if word == VMCORE else word for word in CLOSED[name])
+    before = there()
+    command = ["bash", "-c", 'exec "$@" <&-', "-", *VMCOREDD, *words]
+    result = subprocess.run(command, capture_output=True, check=False)
+    assert (result.returncode, result.stderr) == (1, b"vmcoredd: standard input is closed\n")
+    assert there() == before
+
+
+def test_empty_input() -> None:
+    before = there()
+    outcome = call(["attach", "vmcore", "new=-"])
+    assert outcome == (1, b"", b"vmcoredd: device dump new: standard input has no bytes\n")
+    assert there() == before
+
+
     assert outcome == (1, b"", b"vmcoredd: standard output: No space left on device\n")
 
 

@@ -107,6 +107,25 @@ def test_add_from_a_pipe_needs_a_size(vmcoredd: Vmcoredd, file: list[str]) -> No
     assert listed(vmcoredd) == []
 
 
+@pytest.mark.parametrize("file", [None, "/dev/null"])
+def test_add_of_nothing_is_a_failure(vmcoredd: Vmcoredd, file: str | None) -> None:
+    """So a pipe looks behind a program that has failed."""
+    result = vmcoredd("add", "nic0", *([file] if file else []), "--size", "1M", input="")
+    assert failed(result) == f"device dump nic0 is not added: {file or 'standard input'} has no bytes"
+    # The next try has the name.
+    ok(vmcoredd("add", "nic0", "--size", "1M", input="second"))
+    assert [(dump["name"], dump["size"]) for dump in listed(vmcoredd)] == [("nic0", 6)]
+
+
+def test_add_of_standard_input_that_is_closed(daemon: Service, vmcoredd: Vmcoredd) -> None:
+    words = ["add", "nic0", "--size", "1M", "--bus-address", str(daemon.address)]
+    closed = ["bash", "-c", 'exec "$@" <&-', "-", *VMCOREDD, *words]
+    assert failed(subprocess.run(closed, capture_output=True, text=True, check=False)) == (
+        "standard input is closed"
+    )
+    assert listed(vmcoredd) == []
+
+
 def test_add_more_than_fits_warns(vmcoredd: Vmcoredd, data: Path) -> None:
     result = vmcoredd("add", "nic0", data, "--size", "9")
     assert (result.returncode, result.stdout) == (0, "")
@@ -116,7 +135,7 @@ def test_add_more_than_fits_warns(vmcoredd: Vmcoredd, data: Path) -> None:
 
 @pytest.mark.parametrize(("size", "limit"), [("1", 1), ("4K", 4096), ("2M", 2 << 20)])
 def test_sizes(vmcoredd: Vmcoredd, size: str, limit: int) -> None:
-    assert ok(vmcoredd("add", "nic0", "--size", size, input="")) == ""
+    assert ok(vmcoredd("add", "nic0", "--size", size, input="x")) == ""
     assert [dump["limit"] for dump in listed(vmcoredd)] == [limit]
 
 

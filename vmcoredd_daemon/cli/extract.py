@@ -4,7 +4,6 @@
 import argparse
 import os
 import stat
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,7 +12,7 @@ from ..errors import InvalidVmcore, UnknownDump, WriteFailed
 from ..vmcore.image import Image
 from ..vmcore.inspect import FoundDump, Inspection, copy_data, find
 from . import FAILURE, SUCCESS, UsageError
-from .console import complain
+from .console import complain, standard_output
 from .named_files import file_name
 from .progress import progress
 from .vmcore_file import opened
@@ -75,9 +74,7 @@ def _choose(inspection: Inspection, path: str, wanted: str) -> FoundDump:
 
 
 def _to_stdout(image: Image, dump: FoundDump) -> bool | None:
-    if sys.stdout is None:
-        raise WriteFailed("standard output is closed")
-    stdout = sys.stdout.fileno()
+    stdout = standard_output()
     if os.isatty(stdout):
         raise UsageError("a device dump is not for a terminal: redirect the output, or use -o FILE")
     return _copy(image, dump, stdout, "standard output")
