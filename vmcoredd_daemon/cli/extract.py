@@ -26,18 +26,32 @@ def run(options: argparse.Namespace) -> int:
     with opened(options.vmcore) as fd:
         found = find(fd, options.vmcore)
         if options.all is not None:
-            return _extract_all(fd, found, options.vmcore, options.all)
-        dump, output = _choose(found, options.vmcore, options.dump), options.output or "-"
+            with _directory(options.all):
+                return _extract_all(fd, found, options.vmcore, options.all)
+        dump, output = _choose(found, options.vmcore, options.dump), options.output
         intact = _to_stdout(found.image, dump) if output == "-" else _to_file(fd, found.image, dump, output)
         return _report(options.vmcore, dump, intact)
 
 
-def _extract_all(fd: int, found: Inspection, path: str, directory: Path) -> int:
-    """Write a file for each device dump; one that cannot be read costs no other its file."""
+@contextmanager
+def _directory(directory: Path) -> Iterator[None]:
+    """Make *directory*, and remove it again where an error has left nothing in it. Raises WriteFailed."""
+    new = not directory.exists()
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise WriteFailed(f"{directory}: {error.strerror}") from error
+    try:
+        yield
+    except BaseException:
+        if new:
+            with suppress(OSError):
+                directory.rmdir()
+        raise
+
+
+def _extract_all(fd: int, found: Inspection, path: str, directory: Path) -> int:
+    """Write a file for each device dump; one that cannot be read costs no other its file."""
     statuses, taken = [SUCCESS], set[str]()
     for dump in found.device_dumps:
         name = file_name(dump.name)
