@@ -16,7 +16,8 @@ from types import FrameType
 from typing import NoReturn
 
 from ..errors import VmcoreddError
-from .console import complain
+from . import CORE_COLLECTOR
+from .console import complain, show
 from .makedumpfile_options import OWN_PREFIX, Call, parse
 
 NOT_FOUND, NOT_EXECUTABLE = 127, 126
@@ -35,6 +36,8 @@ def run(arguments: Sequence[str]) -> int:
         complain(problem)
     if call.unknown:
         complain(f"option {call.unknown[:80]!a} is not known: device dumps are not attached")
+    if call.options & {"h", "help"}:
+        _help()
     # Without a standard output there is nothing to filter.
     if not call.writes_a_dump or (call.flattened and sys.stdout is None):
         _execute(call)
@@ -62,6 +65,14 @@ def missing(call: Call, error: OSError) -> int:
     """Say that there is no makedumpfile; return the exit status."""
     complain(f"{call.program}: {error.strerror}")
     return NOT_FOUND if error.errno == errno.ENOENT else NOT_EXECUTABLE
+
+
+def _help() -> None:
+    """Show our own options, before makedumpfile shows its own."""
+    from . import arguments
+
+    with suppress(VmcoreddError, BrokenPipeError):
+        show(f"{arguments.parser_of(CORE_COLLECTOR).format_help()}\n")
 
 
 def _execute(call: Call) -> NoReturn:
