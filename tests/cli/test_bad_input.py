@@ -7,6 +7,7 @@ import struct
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -365,6 +366,26 @@ def test_interrupted(name: str) -> None:
         if name == "attach":
             os.close(writer)
     assert set(map(str, Path().rglob("*"))) - before <= {"started", "collected"}
+
+
+def test_interrupted_in_a_loop_of_a_shell() -> None:
+    """A shell ends its loop only where SIGINT has ended the program."""
+    pipe()
+    loop = 'for number in 1 2; do "$@"; echo next; done'
+    command = ["env", "--default-signal=INT", "bash", "-c", loop, "-", *VMCOREDD, "attach", "vmcore", "new=pipe"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+    ) as shell:
+        writer = os.open("pipe", os.O_WRONLY)
+        os.killpg(shell.pid, signal.SIGINT)
+        try:
+            # Another iteration would wait for another end of the pipe.
+            assert shell.communicate(timeout=20) == (b"", b"")
+        finally:
+            os.close(writer)
+            with suppress(ProcessLookupError):
+                os.killpg(shell.pid, signal.SIGKILL)
+    assert shell.returncode == -signal.SIGINT
 
 
 def make_large(path: Path) -> None:

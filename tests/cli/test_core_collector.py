@@ -333,12 +333,13 @@ def program(tmp_path: Path) -> Callable[[str], Path]:
     return program
 
 
+@pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGKILL])
 @pytest.mark.parametrize("options", [("-l", "a", "b"), ("-F", "a")])
 def test_signal_that_ends_makedumpfile_ends_us(
-    collect: Collect, program: Callable[[str], Path], tmp_path: Path, options: tuple[str, ...]
+    collect: Collect, program: Callable[[str], Path], tmp_path: Path, options: tuple[str, ...], number: int
 ) -> None:
-    killed = collect(program("touch b; kill -SEGV $$"), *options, cwd=tmp_path)
-    assert killed.returncode == -signal.SIGSEGV
+    killed = collect(program(f"touch b; kill -{int(number)} $$"), *options, cwd=tmp_path)
+    assert killed.returncode == -number
     # With what it may have left of a file nobody goes on.
     assert options[0] == "-F" or killed.stderr == ""
     assert collect(program("exit 3"), *options).returncode == 3
