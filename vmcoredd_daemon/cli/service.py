@@ -139,8 +139,9 @@ async def _judge(client: Client, path: str, source: str) -> int:
             complain(f"device dump {dump.name} is truncated to {dump.size} bytes: {source} has more")
         if dump.path == path and dump.size == 0:
             # A program that failed before it wrote anything looks like that; the next try needs the name.
-            complain(f"device dump {dump.name} is not added: {source} has no bytes")
-            await client.remove(dump.name)
+            complain(f"device dump {dump.name}: {source} has no bytes")
+            with suppress(VmcoreddError):
+                await client.remove(dump.name)
             return FAILURE
     return SUCCESS
 
