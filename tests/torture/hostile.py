@@ -3,7 +3,8 @@
 
 Callers of every kind of hostile_caller.py at once, each a process, and one that behaves: it adds a device dump,
 finds it in the list, reads it back, and removes it, again and again. Its worst latency is reported, and what the
-daemon took of its machine before and after.
+daemon took of its machine before and after. Device dumps that hostile callers leave are removed, as whoever looks
+after the machine would: while the list is full, nobody is served.
 """
 
 import asyncio
@@ -15,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -38,6 +40,8 @@ _T = TypeVar("_T")
 
 RETRY = 0.01
 """Seconds."""
+SWEEP = 0.1
+"""Seconds between two looks for device dumps that hostile callers have left."""
 
 
 @dataclass(slots=True)
@@ -93,6 +97,7 @@ async def _callers(address: str, messages: int, seed: int, outcome: Outcome) -> 
         command += [str(seed * 100 + number), address]
         processes.append(await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE))
     ends = asyncio.gather(*(process.communicate() for process in processes))
+    sweeping = asyncio.create_task(_sweep(address))
     try:
         number = 0
         while not ends.done():
@@ -106,7 +111,22 @@ async def _callers(address: str, messages: int, seed: int, outcome: Outcome) -> 
         for process in processes:
             if process.returncode is None:
                 process.kill()
-        await asyncio.gather(ends, return_exceptions=True)
+        sweeping.cancel()
+        await asyncio.gather(ends, sweeping, return_exceptions=True)
+
+
+async def _sweep(address: str) -> None:
+    """Remove what hostile callers leave, until cancelled."""
+    bus = await Connection.open(address, 30)
+    try:
+        while True:
+            with suppress(CallFailed):
+                for path, name, _, state in (await call(bus, "ListDeviceDumps")).body[0]:
+                    if state != "collecting" and not name.startswith("behaved"):
+                        await call(bus, "RemoveDeviceDump", "o", [path])
+            await asyncio.sleep(SWEEP)
+    finally:
+        await bus.close()
 
 
 async def _behave(address: str, number: int, outcome: Outcome) -> None:
