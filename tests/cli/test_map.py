@@ -73,6 +73,16 @@ def test_what_is_too_small_for_a_cell_of_its_own_is_not_promised(source_vmcore: 
     assert drawing.endswith("|\n# memory  h header  176.8K a cell")
 
 
+def test_small_device_dump_is_seen(source_vmcore: Path, tmp_path: Path) -> None:
+    """It is what one looks for, even where headers and notes in the same cell are smaller."""
+    path = Path(shutil.copy(source_vmcore, tmp_path / "vmcore"))
+    (tmp_path / "nic").write_bytes(b"r" * 90_000)
+    assert run("attach", path, f"nic={tmp_path / 'nic'}").returncode == 0
+    drawing = run("inspect", "--map", path).stdout.split("\n\n")[0]
+    assert drawing.startswith("0x0000000 |D#####")
+    assert drawing.endswith("# memory  D device dump  177.0K a cell")
+
+
 def test_hole_in_a_device_dump(tmp_path: Path) -> None:
     path = Core(device_dump(b"nic", bytes(4096 * 8)), (Load(0x1000, b"m" * 4096),)).write(tmp_path / "vmcore")
     with path.open("r+b") as file:

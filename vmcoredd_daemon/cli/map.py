@@ -96,7 +96,10 @@ def _drawing(view: View, found: Sequence[Region], holes: Holes, size: int) -> st
 
 
 def _cells(found: Sequence[Region], holes: Holes, size: int, cell: int) -> list[str]:
-    """Return the signs of the cells; where one has several, that of which the file has the fewest bytes."""
+    """Return the signs of the cells; where one has several, that of which the file has the fewest bytes.
+
+    A device dump is seen in any case, at the place of the first.
+    """
     cells = [BLANK] * -(-size // cell)
     total = {kind: sum(region.size for region in found if region.kind is kind) for kind in SIGNS}
     for kind in sorted(SIGNS, key=total.__getitem__, reverse=True):
@@ -104,6 +107,9 @@ def _cells(found: Sequence[Region], holes: Holes, size: int, cell: int) -> list[
             if region.kind is kind and region.size:
                 first, last = region.offset // cell, min((region.end - 1) // cell, len(cells) - 1)
                 cells[first : last + 1] = SIGNS[kind] * (last - first + 1)
+    first_dump = next((region.offset for region in found if region.kind is Kind.DEVICE_DUMP), size)
+    if first_dump < size and SIGNS[Kind.DEVICE_DUMP] not in cells:
+        cells[first_dump // cell] = SIGNS[Kind.DEVICE_DUMP]
     for number in range(len(cells)):
         start, end = number * cell, min((number + 1) * cell, size)
         if holes.inside(start, end) == end - start:
