@@ -188,6 +188,7 @@ def test_manifest_that_names_more_than_there_is(tmp_path: Path) -> None:
         (b"\x7fELF\x02\x01\x00" + bytes(500), "EI_VERSION is 0: an ELF file has 1", "has no PT_LOAD"),
         (b"NELF\x02\x01\x01" + bytes(500), "is neither ELF nor kdump-compressed", "has no PT_LOAD"),
     ],
+    ids=["large", "text", "magic alone", "header cut", "EI_CLASS", "too small", "EI_VERSION", "magic"],
 )
 def test_what_is_no_elf_file_and_what_is_none_that_can_be_read(
     tmp_path: Path, content: bytes, crash_says: str, makedumpfile_says: str
