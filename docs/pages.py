@@ -59,6 +59,8 @@ def page(source: Path) -> str:
         },
     )
     roff = re.sub(r"(?m)^\.TH .*$", lambda match: _title(match[0], section), made.decode(), count=1)
+    # docutils writes this one heading in small letters.
+    roff = roff.replace("\n.SH Name\n", "\n.SH NAME\n", 1)
     # mandoc knows no such font, and wants no empty line under a heading.
     return re.sub(r"(?m)^(\.S[HS] .*\n)\.sp\n", r"\1", re.sub(r"(?m)^\.ft .*\n", "", roff))
 

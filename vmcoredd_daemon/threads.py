@@ -113,6 +113,16 @@ def run_with_duplicate(
         raise
 
 
+async def outlived(work: "asyncio.Future[_T]") -> _T:
+    """Wait for *work* that goes on when nobody waits for it any more; what it fails with then is nobody's."""
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        # Since Python 3.8, shield() itself does not look at it, and asyncio would log it with a traceback.
+        work.add_done_callback(lambda done: done.cancelled() or done.exception())
+        raise
+
+
 def read_now(fd: int, size: int) -> bytes:
     """Read as read(2) does, but from a pipe or a socket only what is there. Raises BlockingIOError or OSError.
 

@@ -44,7 +44,7 @@ def test_hostile_names_never_reach_the_terminal(tmp_path: Path) -> None:
         (lambda path: path.touch(), "the file is empty"),
         (lambda path: path.mkdir(), "is a directory, not a vmcore"),
         (os.mkfifo, "is neither a regular file nor a block device"),
-        (lambda path: path.write_text("hello"), "not an ELF vmcore: Magic number does not match"),
+        (lambda path: path.write_text("hello"), "is neither ELF, kdump-compressed nor flattened"),
         (lambda path: path.write_bytes(GOLDEN.read_bytes()[:100]), "the file ends at offset 0x64, inside the"),
         (lambda path: path.write_bytes(GOLDEN.read_bytes()[:0x2000]), "PT_NOTE ends at"),
         (lambda path: path.symlink_to(path), os.strerror(errno.ELOOP)),
