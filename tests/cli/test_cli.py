@@ -86,7 +86,7 @@ def test_standard_output_that_nobody_reads(command: list[object]) -> None:
         result = run(*command, stdout=writer)
     finally:
         os.close(writer)
-    assert (result.returncode, result.stderr) == (128 + signal.SIGPIPE, "")
+    assert (result.returncode, result.stderr) == (-signal.SIGPIPE, "")
 
 
 @pytest.mark.parametrize("command", ["inspect", "extract"])
@@ -109,8 +109,8 @@ def test_message_that_the_locale_has_no_characters_for(vmcore: Path) -> None:
     [
         ([], "the following arguments are required: COMMAND (see vmcoredd --help)"),
         (["inspect"], "the following arguments are required: VMCORE (see vmcoredd inspect --help)"),
-        (["inspect", "x", "--jso"], "unrecognized arguments: --jso (see vmcoredd --help)"),
-        (["inspect", "x", "\x1b"], r"unrecognized arguments: \x1b (see vmcoredd --help)"),
+        (["inspect", "x", "--jso"], "unrecognized arguments: --jso (see vmcoredd inspect --help)"),
+        (["inspect", "x", "\x1b"], r"unrecognized arguments: \x1b (see vmcoredd inspect --help)"),
     ],
 )
 def test_wrong_usage(arguments: list[str], reason: str) -> None:

@@ -11,6 +11,7 @@ from copy import copy
 from typing import Any
 
 from dbus_next import BusType, Message, MessageType, NameFlag, RequestNameReply
+from dbus_next._private.address import get_bus_address
 from dbus_next.aio import MessageBus
 from dbus_next.service import ServiceInterface
 
@@ -28,6 +29,8 @@ MESSAGES_AT_ONCE = 64
 """Messages that are taken before other work has its turn, if they do not take all of the TURN."""
 TURN = 0.01
 """Seconds."""
+MAX_SHOWN = 160
+"""Characters of an address that are shown: the path of a socket has 107 at most."""
 SEND_BUFFER = 1 << 20
 """SO_SNDBUF in bytes, so that a burst of signals rarely has to wait."""
 
@@ -37,6 +40,15 @@ def take_fds(message: Message) -> list[int]:
     fds = list(message.unix_fds)
     message.unix_fds.clear()
     return fds
+
+
+def _unavailable(address: str | None, error: Exception) -> BusUnavailable:
+    """Return the error of a bus to which there is no way; *address* is None for the system bus."""
+    reason = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
+    if isinstance(error, TimeoutError):
+        reason = "no answer"
+    where = address or get_bus_address(BusType.SYSTEM)
+    return BusUnavailable(f"cannot connect to the message bus: {where[:MAX_SHOWN]}: {reason[:MAX_SHOWN]}")
 
 
 class Connection(MessageBus):
@@ -67,7 +79,7 @@ class Connection(MessageBus):
         try:
             connection = cls(address, object_manager, limits)
         except Exception as error:
-            raise BusUnavailable(f"cannot connect to the message bus: {error}") from error
+            raise _unavailable(address, error) from error
         try:
             async with asyncio.timeout(timeout):
                 await connection.connect()
@@ -78,8 +90,7 @@ class Connection(MessageBus):
             connection._finalize(None)
             if not isinstance(error, Exception):
                 raise
-            reason = "no answer" if isinstance(error, TimeoutError) else str(error) or type(error).__name__
-            raise BusUnavailable(f"cannot connect to the message bus: {reason}") from error
+            raise _unavailable(address, error) from error
         return connection
 
     def _setup_socket(self) -> None:

@@ -21,7 +21,8 @@ def connect_socket(addresses: Iterable[tuple[str, Mapping[str, str]]]) -> socket
             connected.connect(options["path"] if "path" in options else f"\0{options['abstract']}")
         except (OSError, KeyError) as error:
             connected.close()
-            problem = error
+            unnamed = InvalidAddressError("a unix address needs a path, or an abstract one")
+            problem = error if isinstance(error, OSError) else unnamed
         else:
             return connected
     raise problem
