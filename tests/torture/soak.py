@@ -30,6 +30,8 @@ from vmcoredd_daemon.errors import Busy, CallFailed, CollectorFailed
 
 SAMPLE = 2.0
 """Seconds."""
+PATIENCE = 60.0
+"""Seconds that each part of the load has to end."""
 KIB_A_MINUTE_ALLOWED = 100
 """Of anonymous memory, in a run of twenty minutes; in a short one it has not grown to its size."""
 
@@ -42,7 +44,7 @@ COLLECTORS = {
 }
 EXPECTED = re.compile(
     r"(Collecting failed: (device dump (fails|hangs|nobody|gone)|broken.conf: Exec= is missing"
-    r"|device dump callback-\d+: collector )"
+    r"|device dump callback-\d+: collector |a vmcore is being written)"
     r"|Device dump (floods|truncated) truncated to "
     r"|No vmcore-dmesg.txt: makedumpfile failed .*log_buf)"
 )
@@ -66,13 +68,17 @@ class Soak:
         until = time.monotonic() + seconds
         parts = [self._callback, self._pipe, self._files, self._refused, self._look, self._collectors]
         parts += [self._write, self._command_line, self._leave]
+        running: set[str] = {part.__name__ for part in parts}
         try:
-            async with asyncio.TaskGroup() as group:
+            async with asyncio.timeout(seconds + PATIENCE), asyncio.TaskGroup() as group:
                 for part in parts:
-                    group.create_task(self._again(part, bus, until))
+                    task = group.create_task(self._again(part, bus, until), name=part.__name__)
+                    task.add_done_callback(lambda done: done.cancelled() or running.discard(done.get_name()))
                 group.create_task(self._sample(until))
             for path, *_ in (await call(bus, "ListDeviceDumps")).body[0]:
                 await remove(bus, path)
+        except TimeoutError as error:
+            raise RuntimeError(f"what does not end: {running}") from error
         finally:
             await bus.close()
 
@@ -175,7 +181,8 @@ class Soak:
         answer = asyncio.create_task(call(own, "AddDeviceDumpFd", "suha{sv}", body, [reading]))
         await asyncio.sleep(0.01 * (number % 3))
         answer.cancel()
-        await asyncio.wait([answer])
+        # It may have been refused before.
+        await asyncio.gather(answer, return_exceptions=True)
         await own.close()
         os.close(reading)
         os.close(writing)
