@@ -23,7 +23,7 @@ from vmcoredd_daemon.manifest import MANIFEST_NAME
 OPTIONS = ("-l", "--message-level", "0", "-d", "31")
 NOWHERE = "unix:path=/nowhere"
 WITHOUT = "vmcoredd: device dumps are taken without the service: "
-NO_BUS = f"{WITHOUT}cannot connect to the message bus: [Errno 2] No such file or directory\n"
+NO_BUS = f"{WITHOUT}cannot connect to the message bus: '{NOWHERE}': No such file or directory\n"
 
 Collect = Callable[..., "subprocess.CompletedProcess[Any]"]
 

@@ -18,7 +18,7 @@ from ..calls import CallLimits, CallsInFlight
 from ..closing import Closing
 from ..errors import BusUnavailable, CallFailed
 from .incoming import Incoming
-from .opening import connect_socket, read_auth_line
+from .opening import cannot_connect, connect_socket, read_auth_line
 from .outgoing import Writer
 from .reply import Reply, answer, check_fds
 
@@ -72,7 +72,7 @@ class Connection(MessageBus):
         try:
             connection = cls(address, object_manager, limits)
         except Exception as error:
-            raise BusUnavailable(f"cannot connect to the message bus: {error}") from error
+            raise cannot_connect(address, error) from error
         try:
             async with asyncio.timeout(timeout):
                 await connection.connect()
@@ -83,8 +83,7 @@ class Connection(MessageBus):
             connection._finalize(None)
             if not isinstance(error, Exception):
                 raise
-            reason = "no answer" if isinstance(error, TimeoutError) else str(error) or type(error).__name__
-            raise BusUnavailable(f"cannot connect to the message bus: {reason}") from error
+            raise cannot_connect(address, error) from error
         return connection
 
     def _setup_socket(self) -> None:
