@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 import asyncio
+import errno
+import gc
 import os
 import socket
 
@@ -25,6 +27,22 @@ async def test_threads_that_hang_are_counted_until_they_end() -> None:
     os.eventfd_write(event, 1)
     await asyncio.wait(reads)
     os.close(event)
+
+
+async def test_error_that_comes_when_nobody_waits_any_more() -> None:
+    said: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: said.append(context))
+
+    def fail() -> None:
+        raise OSError(errno.EIO, "late")
+
+    running = [run_alone(fail) for _ in range(2)]
+    await asyncio.wait(running)
+    with pytest.raises(OSError, match="late"):
+        await running[0]
+    running.clear()
+    gc.collect()
+    assert said == []
 
 
 def test_read_now_does_not_wait() -> None:

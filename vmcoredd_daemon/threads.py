@@ -73,6 +73,8 @@ def run_alone(function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -
             return
         if error is not None:
             future.set_exception(error)
+            # Whoever has waited may have gone, with a deadline; that is no fault for the log.
+            future.exception()
         else:
             future.set_result(result)  # type: ignore[arg-type]
 
@@ -155,13 +157,7 @@ class HangingThreads:
         """Count a thread until what it does is done."""
         if running is not None:
             self._running.add(running)
-            running.add_done_callback(self._ended)
-
-    def _ended(self, running: "asyncio.Future[Any]") -> None:
-        self._running.discard(running)
-        # Nobody else asks what became of it.
-        if not running.cancelled():
-            running.exception()
+            running.add_done_callback(self._running.discard)
 
     def check(self) -> None:
         """Raise Busy when there are too many: each has a stack, and descriptors."""
