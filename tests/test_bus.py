@@ -187,7 +187,7 @@ async def test_no_bus() -> None:
     before = open_fds()
     with pytest.raises(BusUnavailable) as caught:
         await Connection.open("unix:path=/nonexistent/bus", 1)
-    where = "cannot connect to the message bus: 'unix:path=/nonexistent/bus': "
+    where = "cannot connect to the message bus: unix:path=/nonexistent/bus: "
     assert str(caught.value) == where + "No such file or directory"
     assert open_fds() == before
 
@@ -203,7 +203,9 @@ async def test_address_of_no_bus(monkeypatch: pytest.MonkeyPatch) -> None:
     ):
         monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", address)
         for given in (address, None):
-            with pytest.raises(BusUnavailable, match=f"^cannot connect to the message bus: '{address}': [^\n]+$"):
+            with pytest.raises(
+                BusUnavailable, match=f"^cannot connect to the message bus: {address[:160]}: [^\n]+$"
+            ):
                 await Connection.open(given, 1)
     assert open_fds() == before
 

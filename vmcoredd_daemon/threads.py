@@ -73,8 +73,6 @@ def run_alone(function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -
             return
         if error is not None:
             future.set_exception(error)
-            # Whoever has waited may have gone, with a deadline; that is no fault for the log.
-            future.exception()
         else:
             future.set_result(result)  # type: ignore[arg-type]
 
@@ -118,6 +116,16 @@ def run_with_duplicate(
         return run_alone(work)
     except OSError:
         os.close(duplicate)
+        raise
+
+
+async def outlived(work: "asyncio.Future[_T]") -> _T:
+    """Wait for *work* that goes on when nobody waits for it any more; what it fails with then is nobody's."""
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        # Since Python 3.8, shield() itself does not look at it, and asyncio would log it with a traceback.
+        work.add_done_callback(lambda done: done.cancelled() or done.exception())
         raise
 
 

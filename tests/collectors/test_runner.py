@@ -201,6 +201,11 @@ def test_command_line_without_a_service(directory: Path, tmp_path: Path) -> None
     assert "Good" not in listed
     assert listed["off"]["reason"] == "Enabled=no"
     assert listed["each"]["device_dumps"] == [{"name": f"dev/{name}", "size": 65536} for name in ("a", "b")]
+    chosen = json.loads(run("run", "--list", "off", "each", "--json", *config).stdout)
+    assert sorted(entry["name"] for entry in chosen) == ["each", "off"]
+    unknown = run("run", "--list", *config, "each", "nothing")
+    assert (unknown.returncode, unknown.stdout) == (1, "")
+    assert unknown.stderr == "vmcoredd: there is no collector 'nothing'\n"
     out = tmp_path / "out"
     assert run("run", "-o", out, *config, "each").returncode == 0
     assert {file: (out / file).read_text() for file in os.listdir(out)} == {

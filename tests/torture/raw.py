@@ -13,6 +13,8 @@ from dbus_next._private.marshaller import Marshaller
 
 from vmcoredd_daemon.bus.incoming import Incoming
 
+CALL_FIELDS = [(1, "o", "/x"), (2, "s", "x.y"), (3, "s", "Z"), (7, "s", ":1.1")]
+"""Header fields of a call as a bus forwards it."""
 BUS = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus")
 
 

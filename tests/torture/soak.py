@@ -30,6 +30,8 @@ from vmcoredd_daemon.errors import Busy, CallFailed, CollectorFailed
 
 SAMPLE = 2.0
 """Seconds."""
+KIB_A_MINUTE_ALLOWED = 100
+"""Of anonymous memory, in a run of twenty minutes; in a short one it has not grown to its size."""
 
 COLLECTORS = {
     "good": "Exec=echo %n\nName=by-collector",
@@ -212,11 +214,35 @@ def unexplained(log: str) -> list[str]:
     return [line for line in lines if not EXPECTED.match(line.partition("WARNING: ")[2])]
 
 
-def main() -> None:
-    """Run, and say what came of it."""
-    seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 1200
-    with tempfile.TemporaryDirectory() as name, private_bus(Path(name)) as address:
-        directory = Path(name)
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of a run."""
+
+    soak: Soak
+    before: Usage
+    after: Usage
+    status: int
+    strange: Sequence[str]
+    """Lines of the log that nothing explains."""
+
+    @property
+    def left(self) -> bool:
+        """Whether tasks or descriptors are left of it."""
+        return self.after.tasks > self.before.tasks or self.after.fds > self.before.fds
+
+    def __str__(self) -> str:
+        samples = self.soak.samples
+        lines = [str(dict(self.soak.done))]
+        lines += [f"{at:6.0f} s: {usage}" for at, usage in samples[:: max(len(samples) // 12, 1)]]
+        lines += [f"before: {self.before}", f"after:  {self.after}"]
+        lines += [f"slope: {self.soak.slope():+.1f} KiB of RssAnon a minute"]
+        lines += [f"exit status {self.status}; lines of the log that nothing explains: {len(self.strange)}"]
+        return "\n".join([*lines, *self.strange[:20]])
+
+
+def run(directory: Path, seconds: float) -> Outcome:
+    """Start a bus and a daemon, and soak them."""
+    with private_bus(directory) as address:
         service = WatchedService(address, small_source(directory), directory, "MaxDumps=200", dev_mode=False)
         with service.start():
             soak = Soak(service, directory)
@@ -224,15 +250,17 @@ def main() -> None:
             run_coroutine(soak.run(seconds))
             time.sleep(2)
             after = service.settled(before.tasks, before.fds)
-            status = service.stop()
-            strange = unexplained(service.log())
-    print(f"{seconds:.0f} s: {dict(soak.done)}")
-    for at, usage in soak.samples[:: max(len(soak.samples) // 12, 1)]:
-        print(f"{at:6.0f} s: {usage}")
-    print(f"before: {before}\nafter:  {after}\nslope: {soak.slope():+.1f} KiB of RssAnon a minute")
-    print(f"exit status {status}; warnings that nothing explains: {len(strange)}", *strange[:20], sep="\n")
-    left = after.tasks > before.tasks or after.fds > before.fds
-    sys.exit(bool(strange) or left or status != 0)
+            return Outcome(soak, before, after, service.stop(), unexplained(service.log()))
+
+
+def main() -> None:
+    """Run, and say what came of it."""
+    seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 1200
+    with tempfile.TemporaryDirectory() as directory:
+        outcome = run(Path(directory), seconds)
+    print(f"{seconds:.0f} s: {outcome}")
+    grown = outcome.soak.slope() > KIB_A_MINUTE_ALLOWED
+    sys.exit(bool(outcome.strange) or outcome.left or grown or outcome.status != 0)
 
 
 if __name__ == "__main__":

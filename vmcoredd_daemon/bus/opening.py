@@ -5,11 +5,7 @@ import asyncio
 import socket
 from collections.abc import Iterable, Mapping
 
-from dbus_next import BusType
-from dbus_next._private.address import get_bus_address
 from dbus_next.errors import InvalidAddressError
-
-from ..errors import BusUnavailable
 
 MAX_AUTH_LINE = 1024
 
@@ -25,25 +21,13 @@ def connect_socket(addresses: Iterable[tuple[str, Mapping[str, str]]]) -> socket
             connected.connect(options["path"] if "path" in options else f"\0{options['abstract']}")
         except KeyError:
             connected.close()
-            problem = InvalidAddressError("a unix address without path and abstract")
+            problem = InvalidAddressError("a unix address needs a path, or an abstract one")
         except (OSError, ValueError) as error:
             connected.close()
             problem = error
         else:
             return connected
     raise problem
-
-
-def cannot_connect(address: str | None, error: Exception) -> BusUnavailable:
-    """Return what to raise for *error* while connecting to *address*, by default the system bus."""
-    if isinstance(error, TimeoutError):
-        reason = "no answer"
-    elif isinstance(error, OSError) and error.strerror:
-        reason = error.strerror
-    else:
-        reason = str(error) or type(error).__name__
-    where = address or get_bus_address(BusType.SYSTEM)
-    return BusUnavailable(f"cannot connect to the message bus: {where!a}: {reason}")
 
 
 async def read_auth_line(connected: socket.socket) -> str:

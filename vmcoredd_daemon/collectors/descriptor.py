@@ -8,7 +8,7 @@ import os
 from ..buffer import Buffer
 from ..closing import Closing, close_fds
 from ..errors import CollectorFailed
-from ..threads import HangingThreads, read_now, run_with_duplicate
+from ..threads import HangingThreads, outlived, read_now, run_with_duplicate
 from . import Collected
 
 EOF_GRACE = 1.0
@@ -73,7 +73,8 @@ class DescriptorCollector:
             async with asyncio.timeout(EOF_GRACE):
                 await self._wait()
                 reading = run_with_duplicate(read_now, self._fd, 1)
-                return bool(await asyncio.shield(reading))
+                data = await outlived(reading)
+                return data != b""
         except (TimeoutError, BlockingIOError):
             # A writer that sends just what it said and keeps the pipe open.
             return False

@@ -3,7 +3,7 @@
 
 import asyncio
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from ..dumps import DumpList
@@ -106,8 +106,13 @@ async def plan(collector: Registered, timeout: float | None, default_timeout: fl
         raise CollectorFailed(reason) from error
 
 
-def _choose(known: dict[str, Registered], names: Collection[str]) -> list[Registered]:
+def check_known(known: Collection[str], names: Iterable[str]) -> None:
+    """Raise InvalidArgs for one of *names* that is no *known* collector's."""
     for name in names:
         if name not in known:
             raise InvalidArgs(f"there is no collector {name[:80]!a}")
+
+
+def _choose(known: dict[str, Registered], names: Collection[str]) -> list[Registered]:
+    check_known(known, names)
     return [collector for name, collector in known.items() if (name in names if names else collector.enabled)]
