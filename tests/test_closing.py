@@ -83,7 +83,7 @@ async def test_one_that_hangs_is_passed_by(source: Source) -> None:
     taken.close([other := null()])
     await eventually(lambda: not is_open(other))
     taken.check()
-    assert threads() == running + 1
+    assert await settled(threads, running + 1) == running + 1
     source.answer_late(b"")
     assert await settled(threads, running) == running
 
