@@ -11,7 +11,6 @@ from copy import copy
 from typing import Any
 
 from dbus_next import BusType, Message, MessageType, NameFlag, RequestNameReply
-from dbus_next._private.address import get_bus_address
 from dbus_next.aio import MessageBus
 from dbus_next.service import ServiceInterface
 
@@ -19,7 +18,7 @@ from ..calls import CallLimits, CallsInFlight
 from ..closing import Closing
 from ..errors import BusUnavailable, CallFailed
 from .incoming import Incoming
-from .opening import connect_socket, read_auth_line
+from .opening import connect_socket, read_auth_line, unavailable
 from .outgoing import Writer
 from .reply import Reply, answer, check_fds
 
@@ -32,8 +31,6 @@ TURN = 0.01
 """Seconds."""
 PAUSE = 0.1
 """Seconds until it is seen whether there is room again for descriptors."""
-MAX_SHOWN = 160
-"""Characters of an address that are shown: the path of a socket has 107 at most."""
 SEND_BUFFER = 1 << 20
 """SO_SNDBUF in bytes, so that a burst of signals rarely has to wait."""
 
@@ -43,15 +40,6 @@ def take_fds(message: Message) -> list[int]:
     fds = list(message.unix_fds)
     message.unix_fds.clear()
     return fds
-
-
-def _unavailable(address: str | None, error: Exception) -> BusUnavailable:
-    """Return the error of a bus to which there is no way; *address* is None for the system bus."""
-    reason = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
-    if isinstance(error, TimeoutError):
-        reason = "no answer"
-    where = address or get_bus_address(BusType.SYSTEM)
-    return BusUnavailable(f"cannot connect to the message bus: {where[:MAX_SHOWN]}: {reason[:MAX_SHOWN]}")
 
 
 class Connection(MessageBus):
@@ -84,7 +72,7 @@ class Connection(MessageBus):
         try:
             connection = cls(address, object_manager, limits)
         except Exception as error:
-            raise _unavailable(address, error) from error
+            raise unavailable(address, error) from error
         try:
             async with asyncio.timeout(timeout):
                 await connection.connect()
@@ -95,7 +83,7 @@ class Connection(MessageBus):
             connection._finalize(None)
             if not isinstance(error, Exception):
                 raise
-            raise _unavailable(address, error) from error
+            raise unavailable(address, error) from error
         return connection
 
     def _setup_socket(self) -> None:
