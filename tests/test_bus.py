@@ -14,7 +14,8 @@ from dbus_next import Message
 from dbus_next.service import ServiceInterface, method
 
 from tests.bus import private_bus
-from tests.resources import open_fds
+from tests.resources import open_fds, settled
+from vmcoredd_daemon import closing
 from vmcoredd_daemon.bus import SENDER, Connection, take_fds
 from vmcoredd_daemon.errors import BusUnavailable, CallFailed
 
@@ -109,8 +110,25 @@ async def test_descriptors_are_owned(bus: Connection, peer: Connection) -> None:
                 await ask(bus, peer, member, signature, [0] * len(signature), fds=(null,))
         (given,) = take_fds(await ask(bus, peer, "Give"))
         os.close(given)
-    assert open_fds() == before
+    assert await settled(open_fds, before) == before
     os.close(null)
+
+
+async def test_no_more_is_received_while_descriptors_cannot_be_closed(
+    bus: Connection, peer: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = open_fds()
+    monkeypatch.setattr(closing, "MAX_THREADS", 0)
+    monkeypatch.setattr(closing, "MAX_WAITING", 3)
+    calls = [asyncio.create_task(ask(bus, peer, "Echo", "h", [0], fds=(1,))) for _ in range(100)]
+    done, waiting = await asyncio.wait(calls, timeout=0.5)
+    assert len(done) < 100
+    assert open_fds() < before + 100
+    monkeypatch.setattr(closing, "MAX_THREADS", 1)
+    await asyncio.wait(waiting)
+    assert await settled(open_fds, before) == before
+    answers = await asyncio.gather(*calls, return_exceptions=True)
+    assert all(isinstance(answer, CallFailed) for answer in answers)
 
 
 async def test_descriptor_may_be_closed_as_soon_as_it_is_sent(bus: Connection, peer: Connection) -> None:
@@ -131,7 +149,7 @@ async def test_call_that_is_given_up_leaves_nothing(bus: Connection, peer: Conne
         call.cancel()
     await asyncio.wait(calls)
     await ask(bus, peer, "Echo", "ay", [b""])
-    assert open_fds() == before
+    assert await settled(open_fds, before) == before
     assert not bus._method_return_handlers
 
 
@@ -167,8 +185,28 @@ async def test_lost_connection(bus_address: str) -> None:
 
 async def test_no_bus() -> None:
     before = open_fds()
-    with pytest.raises(BusUnavailable, match="No such file"):
+    with pytest.raises(BusUnavailable) as caught:
         await Connection.open("unix:path=/nonexistent/bus", 1)
+    where = "cannot connect to the message bus: unix:path=/nonexistent/bus: "
+    assert str(caught.value) == where + "No such file or directory"
+    assert open_fds() == before
+
+
+async def test_address_of_no_bus(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = open_fds()
+    for address in (
+        "nonsense",
+        "tcp:host=localhost",
+        "unix:tmpdir=/tmp",
+        "unix:path=/%00",
+        "unix:path=" + "x" * 200,
+    ):
+        monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", address)
+        for given in (address, None):
+            with pytest.raises(
+                BusUnavailable, match=f"^cannot connect to the message bus: {address[:160]}: [^\n]+$"
+            ):
+                await Connection.open(given, 1)
     assert open_fds() == before
 
 

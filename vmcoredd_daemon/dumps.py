@@ -269,8 +269,8 @@ class DumpList:
         return failed
 
     def _finished(self, number: int, collector: Collector, task: asyncio.Task[DeviceDump]) -> None:
-        collector.close()
         del self._tasks[number]
+        collector.close()
         # The failure is in the list; the task's copy of it may have nobody who waits.
         if not task.cancelled():
             task.exception()

@@ -90,11 +90,14 @@ class RawConnection:
 
     def call(self, message: Message, fds: Sequence[int] = ()) -> Message:
         """Call a method and return its answer, of whatever kind; what else comes is dropped."""
-        serial = self.send(message, fds)
+        return self.answer(self.send(message, fds))
+
+    def answer(self, serial: int) -> Message:
+        """Return the answer to a call; what else comes is dropped."""
         while True:
             answer = self.receive()
             if answer is None:
-                raise TimeoutError(f"no answer to {message.member}")
+                raise TimeoutError(f"no answer to call {serial}")
             close_all(answer.unix_fds if answer.reply_serial != serial else [])
             if answer.reply_serial == serial:
                 return answer
