@@ -217,6 +217,23 @@ def runner_of(directory: Path, limits: Limits | None = None) -> Iterator[tuple[C
     dumps.close()
 
 
+async def test_second_run_makes_what_is_not_there(tmp_path: Path) -> None:
+    with runner_of(tmp_path / "collectors.d") as (runner, dumps):
+        write(tmp_path / "collectors.d", "on", "echo data")
+        write(tmp_path / "collectors.d", "fails", "false")
+        await runner.run()
+        (again,) = await runner.run()
+        assert sorted((dump.name, dump.state) for dump in dumps) == [
+            ("fails", "failed"),
+            ("fails", "failed"),
+            ("on", "complete"),
+        ]
+        assert again == 3
+        # Who names it wants to know that it was not made.
+        await runner.run(["on"])
+        assert str(list(dumps)[-1].error) == "device dump on: the name is in use"
+
+
 async def test_collector_with_nothing_to_collect(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     with runner_of(tmp_path / "collectors.d") as (runner, _):

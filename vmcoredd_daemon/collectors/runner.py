@@ -6,6 +6,7 @@ import logging
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+from ..device_dump import State
 from ..dumps import DumpList
 from ..errors import CollectorFailed, InvalidArgs, TimedOut, VmcoreddError
 from ..threads import HangingThreads, run_alone
@@ -41,14 +42,17 @@ class CollectorRunner:
         """Run the collectors *names*, or all that are enabled; return the numbers of their device dumps.
 
         Failed ones are among them. Returns when all have finished or, with *wait* false, when all have begun.
-        Device dumps that are *present* are not made again. Raises InvalidArgs for an unknown name, Busy, Disabled
-        or TimedOut.
+        Device dumps that are *present* are not made again, and without *names* none that is in the list. They are
+        the service's own: no limit of a caller holds for them. Raises InvalidArgs for an unknown name, Busy,
+        Disabled or TimedOut.
         """
         self._dumps.check_accepting()
         self._dumps.hanging.check()
         async with self._runs:
             known = await registered(self._directories, self._timeout, self._dumps.hanging)
             chosen = _choose(known, names)
+            if not names:
+                present = {*present, *(dump.name for dump in self._dumps if dump.state is not State.FAILED)}
             begun = await asyncio.gather(*(self._begin(collector, timeout, present) for collector in chosen))
         numbers = [number for group in begun for number in group]
         if wait:
