@@ -34,8 +34,6 @@ def one_line(text: str) -> str:
 
 def give_up(running: "asyncio.Future[Any]", hanging: HangingThreads | None) -> None:
     """Wait no longer for what runs in a thread, and count that among those *hanging* until it ends."""
-    # Nobody else asks what became of it.
-    running.add_done_callback(lambda done: done.exception())
     if hanging is not None:
         hanging.add(running)
 
