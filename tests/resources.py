@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What a test takes from its machine and has to give back: file descriptors, file systems."""
 
+import _thread
 import asyncio
 import os
 import socket
@@ -8,8 +9,11 @@ import struct
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from tests.tools import require, skip_or_fail
 
@@ -39,6 +43,31 @@ def lingering_socket(seconds: int) -> tuple[socket.socket, socket.socket]:
             ours.send(bytes(65536))
     except BlockingIOError:
         return ours, peer
+
+
+def children(pid: int) -> str:
+    """Return the numbers of the child processes of *pid*, separated by spaces."""
+    found = ""
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        # Threads end at any time.
+        with suppress(FileNotFoundError, ProcessLookupError):
+            found += (task / "children").read_text()
+    return found
+
+
+@contextmanager
+def few_threads(number: int) -> Iterator[None]:
+    """Let *number* more threads start while the context lasts, as on a machine that has no memory for others."""
+    real, left = _thread.start_new_thread, iter(range(number))
+
+    def start(*arguments: Any) -> int:
+        if next(left, None) is None:
+            raise RuntimeError("can't start new thread")
+        return real(*arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_thread, "start_new_thread", start)
+        yield
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from dbus_next import Message
@@ -18,6 +19,7 @@ from tests.resources import open_fds, settled
 from vmcoredd_daemon import closing
 from vmcoredd_daemon.bus import SENDER, Connection, take_fds
 from vmcoredd_daemon.errors import BusUnavailable, CallFailed
+from vmcoredd_daemon.names import BUS_NAME
 
 INTERFACE = "org.vmcoredd1.Collector"
 """An interface that the policy lets root call at any connection."""
@@ -98,6 +100,29 @@ async def test_nothing_internal_leaves(bus: Connection, peer: Connection, member
     assert "secret" not in caught.value.text
     assert "Traceback" not in caught.value.text
     assert "File" not in caught.value.text
+
+
+@pytest.mark.parametrize(
+    ("path", "children"),
+    [
+        ("/", ["a", "peer"]),
+        ("/a", ["dump"]),
+        ("/a/dump", ["1", "10", "11"]),
+        ("/a/dump/1", ["memory"]),
+        ("/a/dump/10", []),
+        ("/dump", []),
+    ],
+)
+async def test_introspection_lists_children(
+    bus: Connection, peer: Connection, path: str, children: list[str]
+) -> None:
+    for exported in ("/", "/a/dump/1", "/a/dump/10", "/a/dump/11", "/a/dump/1/memory"):
+        peer.export(exported, Peer())
+    # The policy lets root introspect nobody else.
+    await peer.own(BUS_NAME, 5)
+    answer = await bus.method_call(BUS_NAME, path, "org.freedesktop.DBus.Introspectable", "Introspect")
+    root = ElementTree.fromstring(answer.body[0])
+    assert [node.get("name") for node in root.findall("node")] == children
 
 
 async def test_descriptors_are_owned(bus: Connection, peer: Connection) -> None:

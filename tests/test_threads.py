@@ -17,7 +17,7 @@ async def test_threads_that_hang_are_counted_until_they_end() -> None:
     hanging.add(reads[0])
     hanging.check()
     hanging.add(reads[1])
-    with pytest.raises(Busy, match="2 reads of descriptors hang"):
+    with pytest.raises(Busy, match="2 threads hang"):
         hanging.check()
     os.eventfd_write(event, 1)
     await asyncio.wait(reads, return_when=asyncio.FIRST_COMPLETED)

@@ -165,9 +165,15 @@ class HangingThreads:
         """Count a thread until what it does is done."""
         if running is not None:
             self._running.add(running)
-            running.add_done_callback(self._running.discard)
+            running.add_done_callback(self._ended)
+
+    def _ended(self, running: "asyncio.Future[Any]") -> None:
+        self._running.discard(running)
+        # Nobody else asks what became of it, and asyncio would log that.
+        if not running.cancelled():
+            running.exception()
 
     def check(self) -> None:
         """Raise Busy when there are too many: each has a stack, and descriptors."""
         if len(self._running) >= self._limit:
-            raise Busy(f"{len(self._running)} reads of descriptors hang")
+            raise Busy(f"{len(self._running)} threads hang")

@@ -17,6 +17,7 @@ here:
 - a flood of messages starves everything else; here so many are taken at a time;
 - whatever it does not know, or cannot parse, ends the connection; here only that message is refused;
 - messages are unpacked whatever their size, and every signature is kept for ever; here both are bounded;
+- introspection invents children, of objects whose paths begin alike; here it lists those below a path;
 - GLib is loaded where it is installed, 4 MB for an event loop that is not used; here it is not.
 
 So dbus-next is imported here, before anybody else can; others have its names from here.

@@ -11,13 +11,13 @@ from copy import copy
 from typing import Any
 
 from dbus_next import BusType, Message, MessageType, NameFlag, RequestNameReply
-from dbus_next.aio import MessageBus
 from dbus_next.service import ServiceInterface
 
 from ..calls import CallLimits, CallsInFlight
 from ..closing import Closing
 from ..errors import BusUnavailable, CallFailed
 from .incoming import Incoming
+from .introspection import IntrospectedBus
 from .opening import connect_socket, read_auth_line, unavailable
 from .outgoing import Writer
 from .reply import Reply, answer, check_fds
@@ -42,7 +42,7 @@ def take_fds(message: Message) -> list[int]:
     return fds
 
 
-class Connection(MessageBus):
+class Connection(IntrospectedBus):
     """A connection to a message bus; see the package's description for what differs from dbus-next's.
 
     *object_manager* is the path whose ObjectManager announces the exported objects; *limits* are for callers.
