@@ -9,7 +9,6 @@ import importlib
 import itertools
 import logging
 import resource
-import signal
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from .names import BUS_NAME, MANAGER_PATH
 from .note import system_byteorder, system_page_size
 from .recovery import SpooledDump, left_by_other_boots
 from .spool import Spool
+from .start import STOP_SIGNALS, take_stop_signals
 from .threads import started_executor
 from .writer import VmcoreWriter
 
@@ -79,8 +79,9 @@ class Daemon:
         Raises Busy when another daemon has the spool.
         """
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in STOP_SIGNALS:
             loop.add_signal_handler(number, self._stop.set)
+        take_stop_signals()
         loop.set_default_executor(started_executor())
         _raise_fd_limit()
         spool, recovered = await asyncio.to_thread(self._open_spool)
