@@ -85,7 +85,8 @@ def _notes(image: Image, headers: Headers) -> Iterator[Note]:
     try:
         yield from walk(image, headers)
     except InvalidVmcore as error:
-        record(Event.SOURCE_UNREADABLE, logging.ERROR, f"{error}; the notes behind it are lost")
+        message = f"{error}; the notes behind it are lost"
+        record(Event.SOURCE_UNREADABLE, logging.ERROR, message, source=image.path)
 
 
 def _warn_if_small(job: Job, layout: Layout) -> None:
@@ -100,7 +101,8 @@ def _report(job: Job, report: CopyReport) -> str:
     if report.unreadable_pages or report.missing_bytes:
         record(
             Event.SOURCE_UNREADABLE,
-            logging.WARNING,
+            # Pages that nobody may read are usual, an end that is missing is not.
+            logging.ERROR if report.missing_bytes else logging.WARNING,
             f"{job.source}: {report.unreadable_pages} pages could not be read and "
             f"{report.missing_bytes} bytes are missing at the end; zeros are in their place",
             source=job.source,
@@ -115,4 +117,4 @@ def _report(job: Job, report: CopyReport) -> str:
             source=job.source,
             blocked=job.reads.blocked,
         )
-    return report_altered(report.altered)
+    return report_altered(report.altered, report.unread)

@@ -106,12 +106,13 @@ class Written:
     """Why it is of another format than was asked for."""
 
 
-def report_altered(dumps: tuple[str, ...]) -> str:
-    """Log device dumps whose data is no longer what was acknowledged; return what a vmcore lacks then, or nothing.
+def report_altered(altered: tuple[str, ...], unread: tuple[str, ...] = ()) -> str:
+    """Log device dumps that are not as they were acknowledged; return what a vmcore lacks then, or nothing.
 
-    Such a vmcore is not whole: the spool may have the data still.
+    Of those that are *unread*, the spool does not give all. Such a vmcore is not whole: the spool may have the
+    data still.
     """
-    for dump in dumps:
-        message = f"Device dump {dump} was altered after it was taken"
-        record(Event.DUMP_DAMAGED, logging.WARNING, message, dump_name=dump)
-    return f"not as they were acknowledged: {', '.join(dumps)}" if dumps else ""
+    for dump in altered:
+        why = "is not all to be had from the spool" if dump in unread else "was altered after it was taken"
+        record(Event.DUMP_DAMAGED, logging.WARNING, f"Device dump {dump} {why}", dump_name=dump)
+    return f"not as they were acknowledged: {', '.join(altered)}" if altered else ""
