@@ -19,6 +19,7 @@ from vmcoredd_daemon.errors import Disabled, WriteFailed
 from vmcoredd_daemon.note import ByteOrder
 from vmcoredd_daemon.output import Format, Output
 from vmcoredd_daemon.spool import Spool
+from vmcoredd_daemon.vmcore import layout
 from vmcoredd_daemon.write_job import DEVICE_DUMPS_ONLY, VMCORE
 from vmcoredd_daemon.writer import VmcoreWriter
 
@@ -131,6 +132,22 @@ async def test_temporary_names_that_are_taken(
     for file in place.iterdir():
         assert stat.S_ISREG(file.lstat().st_mode)
         assert file.stat().st_nlink == 1
+
+
+async def test_device_dumps_alone_where_neither_fits_what_crash_reads(
+    dumps: DumpList, source_vmcore: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writes = writer(dumps, source_vmcore, tmp_path)
+    vmcore = (await writes.write()).path
+    vmcore.unlink()
+    vmcore.mkdir()
+    await dumps.add_device_dump("one", 10, Nothing(), timeout=1)
+    # Room for a header, the device dump and the manifest, and not for the notes of the source.
+    monkeypatch.setattr(layout, "MAX_NOTES_END", 3 * PAGE + 1)
+    written = await writes.write()
+    assert written.path.name == DEVICE_DUMPS_ONLY
+    assert "crash reads them below 0x3001 only" in written.error
+    assert written.error.endswith(f"{vmcore}: cannot write: Is a directory")
 
 
 async def test_kernel_log_lies_beside(dumps: DumpList, source_vmcore: Path, tmp_path: Path) -> None:

@@ -105,7 +105,8 @@ class VmcoreWriter:
                 self.written = await asyncio.to_thread(self._write, snapshot)
                 self._snapshot = snapshot
         except VmcoreddError as error:
-            record(Event.VMCORE_FAILED, logging.ERROR, f"No vmcore written: {error}")
+            message = f"No vmcore written: {error}"
+            record(Event.VMCORE_FAILED, logging.ERROR, message, source=self.source, target=self._target)
             raise
         finally:
             self.writing = False
@@ -173,20 +174,31 @@ def _is_ours(path: Path) -> bool:
 
 
 def _write_or_fall_back(job: Job) -> Written:
+    event = Event.VMCORE_FAILED
     try:
-        if job.output.format is Format.KDUMP:
-            return _filtered(job)
-        return _whole(job)
+        return _filtered(job) if job.output.format is Format.KDUMP else _whole(job)
     except QuotaExceeded as error:
         # All notes together are more than crash reads: the memory goes without ours.
-        reason = str(error)
-        write_elf(replace(job, snapshot=replace(job.snapshot, records=(), notes=())))
-    except (InvalidVmcore, WriteFailed) as error:
+        reason = _memory_alone(job, str(error))
+    except InvalidVmcore as error:
+        event, reason = Event.SOURCE_UNREADABLE, str(error)
+    except (NoSpace, WriteFailed) as error:
         reason = str(error)
     except MemoryError:
         reason = f"{job.source}: no memory is left to copy it"
-    record(Event.SOURCE_UNREADABLE, logging.ERROR, reason, source=job.source)
+    record(event, logging.ERROR, reason, source=job.source, target=job.directory)
     return write_device_dumps(job, reason)
+
+
+def _memory_alone(job: Job, reason: str) -> str:
+    """Write the memory without our device dumps, because of *reason*; return that, and why it failed, too."""
+    try:
+        write_elf(replace(job, snapshot=replace(job.snapshot, records=(), notes=())))
+    except VmcoreddError as error:
+        return f"{reason}; {error}"
+    except MemoryError:
+        return f"{reason}; no memory is left to copy the source"
+    return reason
 
 
 def _filtered(job: Job) -> Written:
