@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What is written when, and where; the vmcore itself is in test_daemon.py and vmcore/."""
 
+import asyncio
 import os
 import platform
 import re
@@ -19,6 +20,7 @@ from vmcoredd_daemon.errors import Disabled, WriteFailed
 from vmcoredd_daemon.note import ByteOrder
 from vmcoredd_daemon.output import Format, Output
 from vmcoredd_daemon.spool import Spool
+from vmcoredd_daemon.threads import EXECUTOR_THREADS, started_executor
 from vmcoredd_daemon.vmcore import layout
 from vmcoredd_daemon.write_job import DEVICE_DUMPS_ONLY, VMCORE
 from vmcoredd_daemon.writer import VmcoreWriter
@@ -148,6 +150,22 @@ async def test_device_dumps_alone_where_neither_fits_what_crash_reads(
     assert written.path.name == DEVICE_DUMPS_ONLY
     assert "crash reads them below 0x3001 only" in written.error
     assert written.error.endswith(f"{vmcore}: cannot write: Is a directory")
+
+
+async def test_write_while_all_threads_of_the_spool_hang(
+    dumps: DumpList, source_vmcore: Path, tmp_path: Path
+) -> None:
+    loop, event = asyncio.get_running_loop(), os.eventfd(0, os.EFD_SEMAPHORE)
+    loop.set_default_executor(started_executor())
+    hanging = [loop.run_in_executor(None, os.read, event, 8) for _ in range(EXECUTOR_THREADS)]
+    try:
+        async with asyncio.timeout(20):
+            written = await writer(dumps, source_vmcore, tmp_path).write()
+    finally:
+        os.eventfd_write(event, EXECUTOR_THREADS)
+        await asyncio.wait(hanging)
+        os.close(event)
+    assert (written.path.name, written.error) == (VMCORE, "")
 
 
 async def test_kernel_log_lies_beside(dumps: DumpList, source_vmcore: Path, tmp_path: Path) -> None:

@@ -7,30 +7,27 @@ cannot be read, or does not answer, the device dumps alone are written.
 """
 
 import asyncio
-import errno
-import itertools
 import logging
-import os
-import platform
-import stat
-import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from . import makedumpfile
+from .crash_directory import CrashDirectory
 from .device_dump import Snapshot
 from .dumps import DumpList
 from .errors import Busy, Disabled, InvalidVmcore, NoSpace, QuotaExceeded, VmcoreddError, WriteFailed
 from .journal import Event, record
 from .kernel_log import KERNEL_LOG, save_kernel_log
 from .output import Format, Output
-from .vmcore.copy import sync_directory
-from .vmcore.extents import NO_SPACE
+from .threads import started_executor
 from .vmcore.timed import TimedCalls
 from .write_elf import write_device_dumps, write_elf
 from .write_job import Job, Progress, Written, kept_free
+
+_T = TypeVar("_T")
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +38,10 @@ JOURNAL_ROOM = 1 << 20
 class VmcoreWriter:
     """Writes the vmcore, once at a time, and knows whether that is still to be done."""
 
-    def __init__(self, dumps: DumpList, source: Path, target: Path, output: Output) -> None:
+    def __init__(
+        self, dumps: DumpList, source: Path, target: Path, output: Output, spool: int | None = None
+    ) -> None:
+        """*spool* is the open directory of this boot, where there is one on a disk. Raises VmcoreddError."""
         self.source = source
         self.written: Written | None = None
         self.progress = Progress()
@@ -53,7 +53,14 @@ class VmcoreWriter:
         self._snapshot: Snapshot | None = None
         self._lock = asyncio.Lock()
         self._reads = TimedCalls()
-        self.directory: Path | None = None
+        # Of its own: those of the executor may all hang in a file system that is not the target's.
+        self._thread = started_executor(1)
+        self._directory = CrashDirectory(target, spool)
+
+    @property
+    def directory(self) -> Path | None:
+        """That of this crash, once there is one."""
+        return self._directory.path
 
     @property
     def wanted(self) -> bool:
@@ -94,6 +101,8 @@ class VmcoreWriter:
             # again: where the target has no room, it would have none again.
             if self._behind:
                 await self._write_snapshot()
+            if not self.outdated:
+                await self._in_thread(self._directory.forget)
         return not self.outdated
 
     async def _write_snapshot(self) -> Written:
@@ -102,7 +111,7 @@ class VmcoreWriter:
         try:
             with self._dumps.sealed("a vmcore is being written"):
                 snapshot = await self._dumps.snapshot()
-                self.written = await asyncio.to_thread(self._write, snapshot)
+                self.written = await self._in_thread(partial(self._write, snapshot))
                 self._snapshot = snapshot
         except VmcoreddError as error:
             message = f"No vmcore written: {error}"
@@ -114,13 +123,18 @@ class VmcoreWriter:
             listener(self.written)
         return self.written
 
+    def _in_thread(self, function: Callable[[], _T]) -> "asyncio.Future[_T]":
+        return asyncio.get_running_loop().run_in_executor(self._thread, function)
+
     def close(self) -> None:
-        """Let the thread that reads the source end."""
+        """Let the threads that read the source and write the vmcore end."""
         self._reads.stop()
+        self._thread.shutdown(wait=False)
+        self._directory.close()
 
     def _write(self, snapshot: Snapshot) -> Written:
         try:
-            directory = self._make_directory()
+            directory = self._directory.make()
             if problem := save_kernel_log(self.source, directory):
                 message = f"No {KERNEL_LOG}: {problem}"
                 record(Event.KERNEL_LOG_MISSING, logging.WARNING, message, source=self.source)
@@ -132,45 +146,6 @@ class VmcoreWriter:
             raise WriteFailed(f"{self._target}: {error.strerror}") from error
         except MemoryError as error:
             raise WriteFailed(f"{self._target}: no memory is left") from error
-
-    def _make_directory(self) -> Path:
-        """Make the directory of this crash, named as kdump-utils does: host and UTC time."""
-        # Not what another user has put into its place.
-        if self.directory is not None and _is_ours(self.directory):
-            return self.directory
-        name = f"{platform.node() or 'localhost'}-{time.strftime('%Y-%m-%d-%H:%M:%S', time.gmtime())}"
-        try:
-            try:
-                path = self._make_new(name)
-            except OSError as error:
-                if error.errno != errno.EINVAL:
-                    raise
-                # FAT, as of an EFI system partition, has no colons.
-                path = self._make_new(name.replace(":", "-"))
-            sync_directory(self._target)
-        except OSError as error:
-            kind = NoSpace if error.errno in NO_SPACE else WriteFailed
-            raise kind(f"{self._target}: cannot make a directory in the target: {error.strerror}") from error
-        self.directory = path
-        return path
-
-    def _make_new(self, name: str) -> Path:
-        # The clock of a capture kernel may be wrong; what an earlier crash has left stays.
-        names = itertools.chain([name], (f"{name}.{number}" for number in itertools.count(1)))
-        for path in (self._target / name for name in names):
-            # Made, and not looked for: a name may be taken by what leads nowhere, or be taken right now.
-            with suppress(FileExistsError):
-                path.mkdir(mode=0o700)
-                return path
-        raise AssertionError("names end")
-
-
-def _is_ours(path: Path) -> bool:
-    try:
-        state = path.lstat()
-    except OSError:
-        return False
-    return stat.S_ISDIR(state.st_mode) and state.st_uid == os.geteuid()
 
 
 def _write_or_fall_back(job: Job) -> Written:
