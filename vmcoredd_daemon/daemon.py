@@ -116,7 +116,7 @@ class Daemon:
             await asyncio.to_thread(dumps.close)
             spool.close()
             writer.close()
-            record(Event.STOPPED, logging.INFO, "Stopped")
+            record(Event.STOPPED, logging.INFO, "Stopped", path=writer.written.path if writer.written else "")
 
     def _open_spool(self) -> tuple[Spool, Recovered]:
         path, page_size, byteorder = self._configuration.spool_directory, system_page_size(), system_byteorder()
@@ -139,7 +139,7 @@ class Daemon:
                 message = f"{directory}: device dumps of another boot, that are in no vmcore, lie here"
                 record(Event.DUMP_LEFT_BEHIND, logging.WARNING, message, spool=directory)
         except WriteFailed as error:
-            record(Event.DUMP_LEFT_BEHIND, logging.WARNING, str(error), spool=path)
+            log.warning("%s", error)
         return spool, recovered
 
     def _without_spool(self, error: VmcoreddError) -> Spool:
@@ -196,7 +196,8 @@ class Daemon:
         for wait in waits:
             wait.cancel()
         if not done:
-            record(Event.BUS_UNAVAILABLE, logging.ERROR, "Going on without a message bus")
+            message, bus = "Going on without a message bus", self._bus_address or "system"
+            record(Event.BUS_UNAVAILABLE, logging.ERROR, message, bus=bus)
 
     async def _serve(self, dumps: DumpList, runner: CollectorRunner, writer: VmcoreWriter) -> None:
         """Be on the bus, and come back when it does."""
@@ -215,7 +216,7 @@ class Daemon:
                 log.exception("Unexpected error on the message bus")
                 problem = "The connection to the message bus failed"
             if problem != said:
-                record(Event.BUS_UNAVAILABLE, logging.ERROR, problem)
+                record(Event.BUS_UNAVAILABLE, logging.ERROR, problem, bus=self._bus_address or "system")
                 said = problem
             await asyncio.sleep(RECONNECT)
 
@@ -252,8 +253,8 @@ async def _write(dumps: DumpList, writer: VmcoreWriter) -> bool:
         whole = await service_manager.extended(writer.finish(), progress)
         if whole:
             await dumps.clear_spool()
-    except VmcoreddError as error:
-        log.error("%s", error)
+    except VmcoreddError:
+        # In the log already.
         return False
     return whole
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Structured log: to the journal through systemd-python, or to stderr where that is not the journal.
 
-Sending to journald can block, so records go through a queue to a thread of their own. Every event has a MESSAGE_ID
-and VMCOREDD_* fields; see systemd.journal-fields(7).
+Sending to journald can block, so entries go through a queue to a thread of their own; what the queue has no room
+for is counted. Every event has a MESSAGE_ID and VMCOREDD_* fields; see systemd.journal-fields(7).
 """
 
 import logging
@@ -10,8 +10,9 @@ import os
 import queue
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import Enum
 from logging.handlers import QueueHandler, QueueListener
 from pathlib import Path
@@ -22,6 +23,12 @@ log = logging.getLogger("vmcoredd")
 
 IDENTIFIER = "vmcoredd-daemon"
 """SYSLOG_IDENTIFIER= of every entry."""
+
+QUEUE_SIZE = 4096
+"""Entries that wait for journald."""
+
+STOP_TIMEOUT = 10.0
+"""Seconds that the last of them have at the end."""
 
 SAVED_JOURNAL = "vmcoredd-journal.json"
 SAVE_TIMEOUT = 20.0
@@ -50,19 +57,51 @@ class Event(Enum):
     BUS_UNAVAILABLE = "241b7486a02f47449babc98700c6e459"
 
 
+_DUMP = ("dump_name", "collector")
+_ADDED = (*_DUMP, "size", "note_size", "sha256")
+
+FIELDS: dict[Event, tuple[str, ...]] = {
+    Event.STARTED: ("source",),
+    Event.STOPPED: ("path",),
+    Event.DUMP_ADDED: _ADDED,
+    Event.DUMP_TRUNCATED: _ADDED,
+    Event.DUMP_FAILED: (*_DUMP, "error", "errno"),
+    Event.DUMP_REMOVED: _DUMP,
+    Event.DUMP_RECOVERED: ("dump_name",),
+    Event.DUMP_DAMAGED: ("dump_name",),
+    Event.DUMP_LEFT_BEHIND: ("spool",),
+    Event.VMCORE_WRITTEN: ("path", "size", "dumps", "fallback"),
+    Event.VMCORE_FAILED: ("source", "target"),
+    Event.FORMAT_CHANGED: ("source", "format"),
+    Event.SOURCE_UNREADABLE: ("source", "unreadable_pages", "missing_bytes", "blocked"),
+    Event.SPACE_SHORT: ("free", "size"),
+    Event.KERNEL_LOG_MISSING: ("source",),
+    Event.SPOOL_UNUSABLE: ("spool",),
+    Event.BUS_UNAVAILABLE: ("bus",),
+}
+"""The fields that each may have, without their prefix; the manual page lists them."""
+
+
 def record(event: Event, level: int, message: str, **fields: object) -> None:
     """Log *message*, one line, with the event's MESSAGE_ID and *fields*, whose names get the prefix VMCOREDD_."""
-    extra = {f"VMCOREDD_{name.upper()}": str(value) for name, value in fields.items()}
-    log.log(level, "%s", message, extra={"MESSAGE_ID": event.value, **extra})
+    log.log(level, "%s", message, extra={"MESSAGE_ID": event.value, **journal_fields(**fields)})
+
+
+def journal_fields(**fields: object) -> dict[str, str]:
+    """Return *fields* under their names in the journal, as ``extra`` of what is logged."""
+    return {f"VMCOREDD_{name.upper()}": str(value) for name, value in fields.items()}
 
 
 @contextmanager
 def logging_started() -> Iterator[None]:
-    """Log through a thread while the context lasts; at its end everything is out. Raises VmcoreddError."""
-    records: queue.SimpleQueue[logging.LogRecord] = queue.SimpleQueue()
-    listener = QueueListener(records, _journal_handler() if _stderr_is_journal() else _stderr_handler())
+    """Log through a thread while the context lasts; at its end everything is out, or journald takes nothing.
+
+    Raises VmcoreddError.
+    """
+    entries: queue.Queue[logging.LogRecord | None] = queue.Queue(QUEUE_SIZE)
+    listener = _Listener(entries, _journal_handler() if _stderr_is_journal() else _stderr_handler())
     root = logging.getLogger()
-    handler = QueueHandler(records)
+    handler = _Handler(entries)
     try:
         listener.start()
     except RuntimeError as error:
@@ -73,7 +112,51 @@ def logging_started() -> Iterator[None]:
         yield
     finally:
         root.removeHandler(handler)
-        listener.stop()
+        listener.end(handler.lost)
+
+
+class _Handler(QueueHandler):
+    """Puts entries into the queue, and counts those that it has no room for."""
+
+    def __init__(self, entries: "queue.Queue[logging.LogRecord | None]") -> None:
+        super().__init__(entries)
+        self.lost = 0
+
+    def enqueue(self, record: logging.LogRecord) -> None:
+        try:
+            if self.lost:
+                self.queue.put_nowait(_loss(self.lost))
+                self.lost = 0
+            self.queue.put_nowait(record)
+        except queue.Full:
+            self.lost += 1
+
+
+class _Listener(QueueListener):
+    """Takes entries from the queue; its thread is a daemon, so that nobody waits for it when the process ends."""
+
+    def __init__(self, entries: "queue.Queue[logging.LogRecord | None]", handler: logging.Handler) -> None:
+        super().__init__(entries, handler)
+        self._entries = entries
+
+    def handle(self, record: logging.LogRecord) -> None:
+        # Not by handle(): the interpreter would wait at its end for a lock that is held while journald hangs.
+        for handler in self.handlers:
+            handler.emit(record)
+
+    def end(self, lost: int) -> None:
+        """Let the thread end when all is out, and wait for that, but not for ever."""
+        deadline = time.monotonic() + STOP_TIMEOUT
+        with suppress(queue.Full):
+            if lost:
+                self._entries.put(_loss(lost), timeout=STOP_TIMEOUT)
+            self._entries.put(None, timeout=max(deadline - time.monotonic(), 0))
+        if self._thread is not None:
+            self._thread.join(max(deadline - time.monotonic(), 0))
+
+
+def _loss(lost: int) -> logging.LogRecord:
+    return log.makeRecord(log.name, logging.ERROR, __file__, 0, f"{lost} entries of this log are lost", (), None)
 
 
 def save_journal(directory: Path) -> None:
@@ -87,11 +170,21 @@ def save_journal(directory: Path) -> None:
     select = ["--boot", f"--identifier={IDENTIFIER}", "--output=json", "--no-pager"]
     try:
         subprocess.run(["journalctl", "--sync"], check=False, timeout=SAVE_TIMEOUT)
-        with (directory / SAVED_JOURNAL).open("wb") as file:
+        with open(_new_file(directory, SAVED_JOURNAL), "wb") as file:
             subprocess.run(["journalctl", *select], stdout=file, check=True, timeout=SAVE_TIMEOUT)
             os.fsync(file.fileno())
     except (OSError, subprocess.SubprocessError) as error:
         raise WriteFailed(f"{directory / SAVED_JOURNAL}: cannot save the journal: {error}") from error
+
+
+def _new_file(directory: Path, name: str) -> int:
+    from .vmcore.copy import open_directory, open_new
+
+    parent = open_directory(directory)
+    try:
+        return open_new(parent, name)
+    finally:
+        os.close(parent)
 
 
 def _stderr_is_journal() -> bool:

@@ -182,7 +182,7 @@ def _filtered(job: Job) -> Written:
         return _compress(job)
     except VmcoreddError as error:
         message = f"The vmcore is written in ELF format: {error}"
-        record(Event.FORMAT_CHANGED, logging.ERROR, message, source=job.source, format=Format.ELF)
+        record(Event.FORMAT_CHANGED, logging.WARNING, message, source=job.source, format=Format.ELF)
         return write_elf(job, str(error))
 
 
@@ -198,7 +198,8 @@ def _whole(job: Job) -> Written:
         try:
             return _compress(replace(job, output=output), reason)
         except VmcoreddError as error:
-            record(Event.FORMAT_CHANGED, logging.ERROR, f"Back to ELF format: {error}", format=Format.ELF)
+            message = f"Back to ELF format: {error}"
+            record(Event.FORMAT_CHANGED, logging.WARNING, message, source=job.source, format=Format.ELF)
     return write_elf(job)
 
 

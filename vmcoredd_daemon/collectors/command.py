@@ -16,6 +16,7 @@ from typing import Any
 
 from ..buffer import Buffer
 from ..errors import CollectorFailed, TimedOut, TooLarge, VmcoreddError
+from ..journal import journal_fields
 from . import Collected, one_line
 from .descriptor import DescriptorCollector, readable
 from .process import GRACE, Process, Starter
@@ -129,7 +130,8 @@ class CommandCollector:
 
     def _log(self, text: bytes) -> None:
         for line in text.splitlines()[:STDERR_LINES]:
-            log.info("Collector %s: %s", self._name, one_line(line.decode(errors="backslashreplace")))
+            shown, fields = one_line(line.decode(errors="backslashreplace")), journal_fields(collector=self._name)
+            log.info("Collector %s: %s", self._name, shown, extra=fields)
 
     def close(self) -> None:
         """Nothing is held."""

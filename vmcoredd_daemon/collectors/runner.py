@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..dumps import DumpList
 from ..errors import CollectorFailed, InvalidArgs, TimedOut, VmcoreddError
+from ..journal import journal_fields
 from ..threads import run_alone
 from . import one_line
 from .registry import Planned, Registered, find
@@ -62,7 +63,8 @@ class CollectorRunner:
         except VmcoreddError as error:
             return [self._fail(collector, error)]
         if not planned:
-            log.info("Collector %s has nothing to collect here", one_line(collector.name))
+            name = one_line(collector.name)
+            log.info("Collector %s has nothing to collect here", name, extra=journal_fields(collector=name))
         return [await self._add(dump) for dump in planned if dump.dump_name not in present]
 
     async def _add(self, planned: Planned) -> int:
