@@ -159,8 +159,8 @@ class Daemon:
             dumps.add_failed(name, "spool", error)
             what = "Left" if isinstance(error, WriteFailed) else "Set aside"
             record(Event.DUMP_DAMAGED, logging.ERROR, f"{what} in the spool: {name}: {error}", dump_name=name)
-        output, directory = configuration.output, spool.directory
-        writer = VmcoreWriter(dumps, configuration.source, configuration.target, output, directory)
+        files = (configuration.source, configuration.target, configuration.output, spool.directory)
+        writer = VmcoreWriter(dumps, *files, configuration.console_path)
         dumps.listeners.append(record_dump)
         writer.listeners.append(record_vmcore)
         return dumps, writer

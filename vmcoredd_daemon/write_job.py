@@ -5,12 +5,14 @@ import errno
 import logging
 import os
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from .device_dump import Snapshot
+from .how_far import how_far, human_size
 from .journal import Event, record
 from .note import system_page_size
 from .output import Output
@@ -29,6 +31,16 @@ class Progress:
     done: int = 0
     steps: int = 0
     """Grows with all that is done, also where nothing is copied yet."""
+    started: float = 0.0
+    """When the first of these bytes was done, on the monotonic clock."""
+
+    @property
+    def text(self) -> str:
+        """How far it is, in words."""
+        if self.done:
+            return f"Writing the vmcore: {how_far(self.done, self.total, time.monotonic() - self.started)}"
+        # The source is looked at: there is neither a rate yet nor an end.
+        return f"Writing the vmcore: 0% of {human_size(self.total)}" if self.total else "Writing the vmcore"
 
     def start(self, total: int) -> None:
         """Begin to count."""
@@ -41,6 +53,8 @@ class Progress:
 
     def reach(self, done: int) -> None:
         """Count *done* bytes in all."""
+        if not self.done:
+            self.started = time.monotonic()
         self.done = done
         self.steps += 1
 
@@ -104,6 +118,13 @@ class Written:
     """What is not in it."""
     fallback: str = ""
     """Why it is of another format than was asked for."""
+
+    @property
+    def summary(self) -> str:
+        """What there is, in one line."""
+        if self.error:
+            return f"{self.path} written with {self.device_dumps} device dumps, but incomplete: {self.error}"
+        return f"{self.path} written with {self.device_dumps} device dumps, {self.size} bytes"
 
 
 def report_altered(altered: tuple[str, ...], unread: tuple[str, ...] = ()) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from . import makedumpfile
+from .console_progress import ConsoleProgress
 from .crash_directory import CrashDirectory
 from .device_dump import Snapshot
 from .dumps import DumpList
@@ -39,9 +40,17 @@ class VmcoreWriter:
     """Writes the vmcore, once at a time, and knows whether that is still to be done."""
 
     def __init__(
-        self, dumps: DumpList, source: Path, target: Path, output: Output, spool: int | None = None
+        self,
+        dumps: DumpList,
+        source: Path,
+        target: Path,
+        output: Output,
+        spool: int | None = None,
+        console: Path | None = None,
     ) -> None:
-        """*spool* is the open directory of this boot, where there is one on a disk. Raises VmcoreddError."""
+        """*spool* is the open directory of this boot, where there is one on a disk; the terminal *console* is told
+        how far it is. Raises VmcoreddError.
+        """
         self.source = source
         self.written: Written | None = None
         self.progress = Progress()
@@ -56,6 +65,8 @@ class VmcoreWriter:
         # Of its own: those of the executor may all hang in a file system that is not the target's.
         self._thread = started_executor(1)
         self._directory = CrashDirectory(target, spool)
+        self._outcome = ""
+        self._console = ConsoleProgress(console, self._news) if console is not None else None
 
     @property
     def directory(self) -> Path | None:
@@ -116,9 +127,11 @@ class VmcoreWriter:
         except VmcoreddError as error:
             message = f"No vmcore written: {error}"
             record(Event.VMCORE_FAILED, logging.ERROR, message, source=self.source, target=self._target)
+            self._outcome = message
             raise
         finally:
             self.writing = False
+        self._outcome = self.written.summary
         for listener in self.listeners:
             listener(self.written)
         return self.written
@@ -126,8 +139,14 @@ class VmcoreWriter:
     def _in_thread(self, function: Callable[[], _T]) -> "asyncio.Future[_T]":
         return asyncio.get_running_loop().run_in_executor(self._thread, function)
 
+    def _news(self) -> str:
+        """Return what there is to see on the console."""
+        return self.progress.text if self.writing else self._outcome
+
     def close(self) -> None:
-        """Let the threads that read the source and write the vmcore end."""
+        """Let the threads end that read the source, write the vmcore, and tell how far it is."""
+        if self._console is not None:
+            self._console.stop()
         self._reads.stop()
         self._thread.shutdown(wait=False)
         self._directory.close()
