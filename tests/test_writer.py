@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.resources import tmpfs
 from vmcoredd_daemon.buffer import Buffer
 from vmcoredd_daemon.collectors import Collected
+from vmcoredd_daemon.crash_directory import CrashDirectory
 from vmcoredd_daemon.device_dump import Limits
 from vmcoredd_daemon.dumps import DumpList
 from vmcoredd_daemon.errors import Disabled, WriteFailed
@@ -150,6 +152,25 @@ async def test_device_dumps_alone_where_neither_fits_what_crash_reads(
     assert written.path.name == DEVICE_DUMPS_ONLY
     assert "crash reads them below 0x3001 only" in written.error
     assert written.error.endswith(f"{vmcore}: cannot write: Is a directory")
+
+
+async def test_what_a_killed_write_has_left_is_room_for_the_next(
+    dumps: DumpList, source_vmcore: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "spool").mkdir()
+    spool = os.open(tmp_path / "spool", os.O_RDONLY)
+    size = source_vmcore.stat().st_size
+    try:
+        with tmpfs(tmp_path / "target", size + (4 << 20)) as target:
+            left = CrashDirectory(target, spool)
+            unfinished = left.make() / "vmcore-incomplete"
+            left.close()
+            unfinished.write_bytes(b"x" * (size // 2))
+            written = await VmcoreWriter(dumps, source_vmcore, target, Output(), spool).write()
+            # Neither part of it, nor compressed.
+            assert (written.path, written.error, written.fallback) == (unfinished.with_name(VMCORE), "", "")
+    finally:
+        os.close(spool)
 
 
 async def test_write_while_all_threads_of_the_spool_hang(

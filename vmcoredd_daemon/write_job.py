@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from .how_far import how_far, human_size
 from .journal import Event, record
 from .note import system_page_size
 from .output import Output
+from .vmcore.copy import VMCORE_INCOMPLETE
 from .vmcore.timed import TimedCalls
 
 VMCORE = "vmcore"
@@ -80,12 +81,18 @@ class Job:
 
     @property
     def free(self) -> int:
-        """Bytes that the target has left; a great many where nobody knows, because then it is tried."""
+        """Bytes that the target has left; a great many where nobody knows, because then it is tried.
+
+        What an earlier write has not finished counts as free: it goes first.
+        """
         try:
             state = os.statvfs(self.directory)
         except OSError:
             return sys.maxsize
-        return state.f_bavail * state.f_frsize
+        unfinished = 0
+        with suppress(OSError):
+            unfinished = (self.directory / VMCORE_INCOMPLETE).lstat().st_blocks * 512
+        return state.f_bavail * state.f_frsize + unfinished
 
 
 @contextmanager
