@@ -72,6 +72,8 @@ class Job:
     progress: Progress
     reads: TimedCalls
     """Makes the calls for the source."""
+    spool_reads: TimedCalls
+    """Makes those for what is in the spool, which may be elsewhere than the target."""
     page_size: int = system_page_size()
 
     @property

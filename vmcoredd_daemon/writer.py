@@ -62,6 +62,7 @@ class VmcoreWriter:
         self._snapshot: Snapshot | None = None
         self._lock = asyncio.Lock()
         self._reads = TimedCalls()
+        self._spool_reads = TimedCalls()
         # Of its own: those of the executor may all hang in a file system that is not the target's.
         self._thread = started_executor(1)
         self._directory = CrashDirectory(target, spool)
@@ -144,10 +145,11 @@ class VmcoreWriter:
         return self.progress.text if self.writing else self._outcome
 
     def close(self) -> None:
-        """Let the threads end that read the source, write the vmcore, and tell how far it is."""
+        """Let the threads end that read, write the vmcore, and tell how far it is."""
         if self._console is not None:
             self._console.stop()
         self._reads.stop()
+        self._spool_reads.stop()
         self._thread.shutdown(wait=False)
         self._directory.close()
 
@@ -158,7 +160,8 @@ class VmcoreWriter:
                 message = f"No {KERNEL_LOG}: {problem}"
                 record(Event.KERNEL_LOG_MISSING, logging.WARNING, message, source=self.source)
             self._reads.restart()
-            job = Job(self.source, directory, snapshot, self._output, self.progress, self._reads)
+            reads = (self._reads, self._spool_reads)
+            job = Job(self.source, directory, snapshot, self._output, self.progress, *reads)
             with kept_free(directory, JOURNAL_ROOM, missing_ok=True):
                 return _write_or_fall_back(job)
         except OSError as error:
