@@ -175,7 +175,8 @@ def test_entries_that_are_lost_are_counted() -> None:
     program = """
 import logging, queue
 from vmcoredd_daemon import journal
-entries = queue.Queue(10)
+journal.QUEUE_SIZE = 10
+entries = queue.SimpleQueue()
 handler = journal._Handler(entries)
 log = logging.getLogger("test")
 log.addHandler(handler)

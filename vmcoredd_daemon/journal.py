@@ -10,12 +10,12 @@ import os
 import queue
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from enum import Enum
 from logging.handlers import QueueHandler, QueueListener
 from pathlib import Path
+from typing import TypeAlias
 
 from .errors import VmcoreddError, WriteFailed
 
@@ -33,6 +33,9 @@ STOP_TIMEOUT = 10.0
 SAVED_JOURNAL = "vmcoredd-journal.json"
 SAVE_TIMEOUT = 20.0
 """Seconds that journalctl may take."""
+
+
+_Entries: TypeAlias = "queue.SimpleQueue[logging.LogRecord | None]"
 
 
 class Event(Enum):
@@ -98,7 +101,7 @@ def logging_started() -> Iterator[None]:
 
     Raises VmcoreddError.
     """
-    entries: queue.Queue[logging.LogRecord | None] = queue.Queue(QUEUE_SIZE)
+    entries: _Entries = queue.SimpleQueue()
     listener = _Listener(entries, _journal_handler() if _stderr_is_journal() else _stderr_handler())
     root = logging.getLogger()
     handler = _Handler(entries)
@@ -116,26 +119,28 @@ def logging_started() -> Iterator[None]:
 
 
 class _Handler(QueueHandler):
-    """Puts entries into the queue, and counts those that it has no room for."""
+    """Puts entries into the queue, and counts those that are too many."""
 
-    def __init__(self, entries: "queue.Queue[logging.LogRecord | None]") -> None:
+    def __init__(self, entries: _Entries) -> None:
         super().__init__(entries)
+        # Not one with a limit of its own: what is collected as garbage while it is locked may log, too.
+        self._entries = entries
         self.lost = 0
 
     def enqueue(self, record: logging.LogRecord) -> None:
-        try:
-            if self.lost:
-                self.queue.put_nowait(_loss(self.lost))
-                self.lost = 0
-            self.queue.put_nowait(record)
-        except queue.Full:
+        if self._entries.qsize() >= QUEUE_SIZE:
             self.lost += 1
+            return
+        if self.lost:
+            self._entries.put(_loss(self.lost))
+            self.lost = 0
+        self._entries.put(record)
 
 
 class _Listener(QueueListener):
     """Takes entries from the queue; its thread is a daemon, so that nobody waits for it when the process ends."""
 
-    def __init__(self, entries: "queue.Queue[logging.LogRecord | None]", handler: logging.Handler) -> None:
+    def __init__(self, entries: _Entries, handler: logging.Handler) -> None:
         super().__init__(entries, handler)
         self._entries = entries
 
@@ -146,13 +151,11 @@ class _Listener(QueueListener):
 
     def end(self, lost: int) -> None:
         """Let the thread end when all is out, and wait for that, but not for ever."""
-        deadline = time.monotonic() + STOP_TIMEOUT
-        with suppress(queue.Full):
-            if lost:
-                self._entries.put(_loss(lost), timeout=STOP_TIMEOUT)
-            self._entries.put(None, timeout=max(deadline - time.monotonic(), 0))
+        if lost:
+            self._entries.put(_loss(lost))
+        self._entries.put(None)
         if self._thread is not None:
-            self._thread.join(max(deadline - time.monotonic(), 0))
+            self._thread.join(STOP_TIMEOUT)
 
 
 def _loss(lost: int) -> logging.LogRecord:
