@@ -20,7 +20,7 @@ from xml.etree import ElementTree
 
 from docs import programs
 from vmcoredd_daemon import __version__
-from vmcoredd_daemon.journal import Event
+from vmcoredd_daemon.journal import FIELDS, Event
 
 ROOT = Path(__file__).parent.parent
 SOURCES = Path(__file__).parent / "man"
@@ -179,7 +179,8 @@ def _events() -> Iterator[str]:
     subjects = dict(re.findall(r"^-- (\w+)\nSubject: (.*)$", CATALOG.read_text(), re.MULTILINE))
     for event in Event:
         subject = re.sub(r"@VMCOREDD_(\w+)@", r"*\1*", subjects[event.value])
-        yield from (f"``MESSAGE_ID={event.value}``", f"    {subject}.", "")
+        fields = ", ".join(f"``VMCOREDD_{name.upper()}``" for name in FIELDS[event])
+        yield from (f"``MESSAGE_ID={event.value}``", f"    {subject}. {fields}.", "")
 
 
 def _markup(comment: str) -> str:

@@ -4,6 +4,7 @@
 import _thread
 import asyncio
 import os
+import resource
 import socket
 import struct
 import subprocess
@@ -92,3 +93,14 @@ def remount_read_only(path: Path) -> None:
 def limit_files(path: Path, number: int) -> None:
     """Let a mounted tmpfs have that many files and directories, its own included."""
     subprocess.run(["mount", "-o", f"remount,nr_inodes={number}", str(path)], check=True)
+
+
+@contextmanager
+def file_size_limit(size: int) -> Iterator[None]:
+    """Let no file of this process grow beyond *size* bytes (EFBIG) while the context lasts."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

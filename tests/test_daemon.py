@@ -177,6 +177,10 @@ async def test_kill_while_writing_leaves_no_final_name(
     assert not [path for path in daemon.target.rglob("*") if path.name == "vmcore"]
     daemon.start()
     assert await names(bus) == {"one": "complete"}
+    # What was written takes no room of what is written now, and the spool has nothing more to say.
+    assert daemon.stop() == 0
+    assert set(daemon.target.glob("*/vmcore*")) == {daemon.vmcore("vmcore-dmesg.txt"), daemon.vmcore()}
+    assert list(daemon.target.glob(".vmcoredd-spool/*/*")) == []
 
 
 async def test_write_vmcore_then_shutdown(daemon: Service, bus: Connection) -> None:

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from tests.tools import require, skip_or_fail
-from vmcoredd_daemon.journal import Event, logging_started, record, save_journal
+from vmcoredd_daemon.journal import FIELDS, SAVED_JOURNAL, Event, logging_started, record, save_journal
 
 ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "vmcoredd_daemon"
 
 # Runs where nothing but the test listens at journald's socket: what is sent there is printed, field by field.
 JOURNALD = """
@@ -133,6 +134,92 @@ def test_message_ids_are_unique_and_valid() -> None:
     values = [event.value for event in Event]
     assert len(set(values)) == len(values)
     assert all(len(value) == 32 and int(value, 16) for value in values)
+
+
+def test_fields_are_those_that_the_manual_page_lists() -> None:
+    recorded: dict[Event, set[str]] = {event: set() for event in Event}
+    for file in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "record" and len(node.args) == 3:
+                names = [keyword.arg for keyword in node.keywords]
+                event = ast.unparse(node.args[0]).removeprefix("Event.")
+                if event in Event.__members__ and None not in names:
+                    assert names, f"{file}: {event} has no field"
+                    recorded[Event[event]] |= {name for name in names if name}
+    # What record_dump() and record_vmcore() pass is in test_events.py.
+    assert all(set(FIELDS[event]) >= fields for event, fields in recorded.items())
+    assert {event for event, fields in recorded.items() if set(FIELDS[event]) != fields} == {
+        *(Event.DUMP_ADDED, Event.DUMP_TRUNCATED, Event.DUMP_FAILED, Event.DUMP_REMOVED, Event.VMCORE_WRITTEN),
+    }
+
+
+def test_journald_that_takes_nothing_does_not_keep_the_process(tmp_path: Path) -> None:
+    program = """
+import logging, os, socket, sys
+from vmcoredd_daemon import journal
+class Journal(logging.Handler):
+    def emit(self, record):
+        ours.send(record.getMessage().encode())
+ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+journal.QUEUE_SIZE, journal.STOP_TIMEOUT = 1000, 0.1
+journal._stderr_is_journal = lambda: True
+journal._journal_handler = Journal
+with journal.logging_started():
+    for number in range(5000):
+        journal.record(journal.Event.STARTED, logging.INFO, f"number {number}")
+"""
+    assert logged(program) == []
+
+
+def test_entries_that_are_lost_are_counted() -> None:
+    program = """
+import logging, queue
+from vmcoredd_daemon import journal
+journal.QUEUE_SIZE = 10
+entries = queue.SimpleQueue()
+handler = journal._Handler(entries)
+log = logging.getLogger("test")
+log.addHandler(handler)
+log.setLevel(logging.INFO)
+log.propagate = False
+for number in range(15):
+    log.info("number %d", number)
+for number in range(5):
+    entries.get()
+log.info("later")
+shown = logging.StreamHandler()
+listener = journal._Listener(entries, shown)
+listener.start()
+listener.end(handler.lost)
+"""
+    assert logged(program) == [
+        *(f"number {number}" for number in range(5, 10)),
+        "5 entries of this log are lost",
+        "later",
+    ]
+
+
+def test_saved_journal_follows_no_link(tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    journalctl = tmp_path / "bin" / "journalctl"
+    journalctl.write_text("#!/bin/sh\n[ $1 = --sync ] || echo saved\n")
+    journalctl.chmod(0o755)
+    (tmp_path / "crash").mkdir()
+    (tmp_path / "precious").write_text("precious")
+    saved = tmp_path / "crash" / SAVED_JOURNAL
+    saved.symlink_to("../precious")
+    program = f"""
+import os, sys
+state = os.fstat(2)
+os.environ["JOURNAL_STREAM"] = f"{{state.st_dev}}:{{state.st_ino}}"
+os.environ["PATH"] = {str(journalctl.parent)!r} + ":" + os.environ["PATH"]
+from pathlib import Path
+from vmcoredd_daemon.journal import save_journal
+save_journal(Path({str(saved.parent)!r}))
+"""
+    assert logged(program) == []
+    assert (tmp_path / "precious").read_text() == "precious"
+    assert (saved.is_symlink(), saved.read_text(), saved.stat().st_mode & 0o777) == (False, "saved\n", 0o600)
 
 
 @pytest.mark.parametrize("stream", ["", "0:0", "garbage"])

@@ -19,6 +19,7 @@ from tests.resources import open_fds, remount_read_only, tmpfs
 from vmcoredd_daemon.errors import Busy, NoSpace, TooLarge, VmcoreddError, WriteFailed
 from vmcoredd_daemon.manifest import ManifestDump
 from vmcoredd_daemon.note import ByteOrder, note_size, pack_vmcoredd_header
+from vmcoredd_daemon.recovery import CRASH_DIRECTORY, left_by_other_boots
 from vmcoredd_daemon.spool import BOOT_ID, Spool, SpooledDump
 from vmcoredd_daemon.vmcore.layout import DeviceDumpNote
 
@@ -101,6 +102,18 @@ async def test_directory_is_for_root_and_for_this_boot(tmp_path: Path) -> None:
     assert recover(spool) == ([], [])
     assert spool.next_number() == 1
     spool.close()
+
+
+def test_directory_of_another_boot_that_tells_only_where_it_wrote(tmp_path: Path) -> None:
+    open_spool(tmp_path / "spool").close()
+    for boot in ("empty", "unfinished", "left"):
+        (tmp_path / "spool" / boot).mkdir()
+    for boot in ("unfinished", "left"):
+        (tmp_path / "spool" / boot / CRASH_DIRECTORY).symlink_to("host-time")
+    (tmp_path / "spool" / "left" / NAME).touch()
+    assert left_by_other_boots(tmp_path / "spool") == [tmp_path / "spool" / "left"]
+    assert {path.name for path in (tmp_path / "spool" / "left").iterdir()} == {CRASH_DIRECTORY, NAME}
+    assert len(list((tmp_path / "spool").iterdir())) == 2
 
 
 async def test_what_was_not_committed_is_not_there(tmp_path: Path) -> None:

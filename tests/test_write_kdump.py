@@ -208,6 +208,21 @@ async def test_unexpected_error_leaves_the_memory(
     assert own_names(written.path) == ["nic0", "nic1", MANIFEST_NAME]
 
 
+async def test_filtered_vmcore_that_cannot_get_its_name_stays(
+    dumps: DumpList, source_vmcore: Path, tmp_path: Path
+) -> None:
+    writer = VmcoreWriter(dumps, source_vmcore, tmp_path, KDUMP)
+    vmcore = (await writer.write()).path
+    vmcore.unlink()
+    vmcore.mkdir()
+    await dumps.add_device_dump("nic0", 9, Bytes(), timeout=5)
+    written = await writer.write()
+    assert (written.path.name, written.fallback) == ("vmcore-incomplete", "")
+    assert written.error == "it may not be on disk: Is a directory"
+    assert writer.outdated
+    assert names(written.path) == ["nic0", MANIFEST_NAME]
+
+
 async def test_source_that_cannot_be_read(dumps: DumpList, tmp_path: Path) -> None:
     written = await write(dumps, tmp_path / "nothing", tmp_path)
     assert written.path.name == DEVICE_DUMPS_ONLY

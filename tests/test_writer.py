@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What is written when, and where; the vmcore itself is in test_daemon.py and vmcore/."""
 
+import asyncio
 import os
 import platform
 import re
@@ -11,14 +12,18 @@ from pathlib import Path
 
 import pytest
 
+from tests.resources import tmpfs
 from vmcoredd_daemon.buffer import Buffer
 from vmcoredd_daemon.collectors import Collected
+from vmcoredd_daemon.crash_directory import CrashDirectory
 from vmcoredd_daemon.device_dump import Limits
 from vmcoredd_daemon.dumps import DumpList
 from vmcoredd_daemon.errors import Disabled, WriteFailed
 from vmcoredd_daemon.note import ByteOrder
 from vmcoredd_daemon.output import Format, Output
 from vmcoredd_daemon.spool import Spool
+from vmcoredd_daemon.threads import EXECUTOR_THREADS, started_executor
+from vmcoredd_daemon.vmcore import layout
 from vmcoredd_daemon.write_job import DEVICE_DUMPS_ONLY, VMCORE
 from vmcoredd_daemon.writer import VmcoreWriter
 
@@ -131,6 +136,57 @@ async def test_temporary_names_that_are_taken(
     for file in place.iterdir():
         assert stat.S_ISREG(file.lstat().st_mode)
         assert file.stat().st_nlink == 1
+
+
+async def test_device_dumps_alone_where_neither_fits_what_crash_reads(
+    dumps: DumpList, source_vmcore: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writes = writer(dumps, source_vmcore, tmp_path)
+    vmcore = (await writes.write()).path
+    vmcore.unlink()
+    vmcore.mkdir()
+    await dumps.add_device_dump("one", 10, Nothing(), timeout=1)
+    # Room for a header, the device dump and the manifest, and not for the notes of the source.
+    monkeypatch.setattr(layout, "MAX_NOTES_END", 3 * PAGE + 1)
+    written = await writes.write()
+    assert written.path.name == DEVICE_DUMPS_ONLY
+    assert "crash reads them below 0x3001 only" in written.error
+    assert written.error.endswith(f"{vmcore}: cannot write: Is a directory")
+
+
+async def test_what_a_killed_write_has_left_is_room_for_the_next(
+    dumps: DumpList, source_vmcore: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "spool").mkdir()
+    spool = os.open(tmp_path / "spool", os.O_RDONLY)
+    size = source_vmcore.stat().st_size
+    try:
+        with tmpfs(tmp_path / "target", size + (4 << 20)) as target:
+            left = CrashDirectory(target, spool)
+            unfinished = left.make() / "vmcore-incomplete"
+            left.close()
+            unfinished.write_bytes(b"x" * (size // 2))
+            written = await VmcoreWriter(dumps, source_vmcore, target, Output(), spool).write()
+            # Neither part of it, nor compressed.
+            assert (written.path, written.error, written.fallback) == (unfinished.with_name(VMCORE), "", "")
+    finally:
+        os.close(spool)
+
+
+async def test_write_while_all_threads_of_the_spool_hang(
+    dumps: DumpList, source_vmcore: Path, tmp_path: Path
+) -> None:
+    loop, event = asyncio.get_running_loop(), os.eventfd(0, os.EFD_SEMAPHORE)
+    loop.set_default_executor(started_executor())
+    hanging = [loop.run_in_executor(None, os.read, event, 8) for _ in range(EXECUTOR_THREADS)]
+    try:
+        async with asyncio.timeout(20):
+            written = await writer(dumps, source_vmcore, tmp_path).write()
+    finally:
+        os.eventfd_write(event, EXECUTOR_THREADS)
+        await asyncio.wait(hanging)
+        os.close(event)
+    assert (written.path.name, written.error) == (VMCORE, "")
 
 
 async def test_kernel_log_lies_beside(dumps: DumpList, source_vmcore: Path, tmp_path: Path) -> None:

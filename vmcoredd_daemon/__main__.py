@@ -1,6 +1,12 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The program ``vmcoredd-daemon``."""
 
+from .start import hold_stop_signals
+
+if __name__ == "__main__":
+    # Before what follows is imported, which takes its time.
+    hold_stop_signals()
+
 import argparse
 import asyncio
 import os

@@ -18,6 +18,9 @@ from .vmcore.layout import MAX_NOTES_END
 
 DEFAULT_FILE = Path("/etc/vmcoredd/vmcoredd.conf")
 SECTION = "Vmcoredd"
+PROC_VMCORE = Path("/proc/vmcore")
+"""Is there in a capture kernel only."""
+CONSOLE = Path("/dev/console")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +29,13 @@ class Configuration:
 
     enabled: bool = True
     """Whether device dumps are taken; a vmcore is written all the same."""
-    source: Path = Path("/proc/vmcore")
+    source: Path = PROC_VMCORE
     target: Path = Path("/var/crash")
     """Directory that gets a directory for this crash."""
     spool: Path | None = None
     """By default ``.vmcoredd-spool`` in the target."""
+    console: Path | None = None
+    """A terminal that is told how far the vmcore is; by default, in a capture kernel, its console."""
     keep_free: int = 0
     """Bytes that the spool leaves free on its file system."""
     collector_timeout: float = 30.0
@@ -49,6 +54,11 @@ class Configuration:
     def spool_directory(self) -> Path:
         """Where device dumps wait for the vmcore."""
         return self.spool or self.target / ".vmcoredd-spool"
+
+    @property
+    def console_path(self) -> Path | None:
+        """The terminal that is told how far the vmcore is, if there is one."""
+        return self.console or (CONSOLE if self.source == PROC_VMCORE else None)
 
 
 def load(path: Path | None) -> Configuration:
@@ -105,6 +115,7 @@ _KEYS: ini.Keys = {
     "Source": ("source", values.path),
     "Target": ("target", values.path),
     "Spool": ("spool", values.path),
+    "Console": ("console", values.path),
     "Format": ("format", values.choice(Format)),
     "DumpLevel": ("dump_level", _dump_level),
     "Compression": ("compression", values.choice(Compression)),

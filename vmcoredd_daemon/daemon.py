@@ -9,7 +9,6 @@ import importlib
 import itertools
 import logging
 import resource
-import signal
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from .names import BUS_NAME, MANAGER_PATH
 from .note import system_byteorder, system_page_size
 from .recovery import SpooledDump, left_by_other_boots
 from .spool import Spool
+from .start import STOP_SIGNALS, take_stop_signals
 from .threads import started_executor
 from .writer import VmcoreWriter
 
@@ -79,8 +79,9 @@ class Daemon:
         Raises Busy when another daemon has the spool.
         """
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in STOP_SIGNALS:
             loop.add_signal_handler(number, self._stop.set)
+        take_stop_signals()
         loop.set_default_executor(started_executor())
         _raise_fd_limit()
         spool, recovered = await asyncio.to_thread(self._open_spool)
@@ -115,7 +116,7 @@ class Daemon:
             await asyncio.to_thread(dumps.close)
             spool.close()
             writer.close()
-            record(Event.STOPPED, logging.INFO, "Stopped")
+            record(Event.STOPPED, logging.INFO, "Stopped", path=writer.written.path if writer.written else "")
 
     def _open_spool(self) -> tuple[Spool, Recovered]:
         path, page_size, byteorder = self._configuration.spool_directory, system_page_size(), system_byteorder()
@@ -138,7 +139,7 @@ class Daemon:
                 message = f"{directory}: device dumps of another boot, that are in no vmcore, lie here"
                 record(Event.DUMP_LEFT_BEHIND, logging.WARNING, message, spool=directory)
         except WriteFailed as error:
-            record(Event.DUMP_LEFT_BEHIND, logging.WARNING, str(error), spool=path)
+            log.warning("%s", error)
         return spool, recovered
 
     def _without_spool(self, error: VmcoreddError) -> Spool:
@@ -158,7 +159,8 @@ class Daemon:
             dumps.add_failed(name, "spool", error)
             what = "Left" if isinstance(error, WriteFailed) else "Set aside"
             record(Event.DUMP_DAMAGED, logging.ERROR, f"{what} in the spool: {name}: {error}", dump_name=name)
-        writer = VmcoreWriter(dumps, configuration.source, configuration.target, configuration.output)
+        files = (configuration.source, configuration.target, configuration.output, spool.directory)
+        writer = VmcoreWriter(dumps, *files, configuration.console_path)
         dumps.listeners.append(record_dump)
         writer.listeners.append(record_vmcore)
         return dumps, writer
@@ -194,7 +196,8 @@ class Daemon:
         for wait in waits:
             wait.cancel()
         if not done:
-            record(Event.BUS_UNAVAILABLE, logging.ERROR, "Going on without a message bus")
+            message, bus = "Going on without a message bus", self._bus_address or "system"
+            record(Event.BUS_UNAVAILABLE, logging.ERROR, message, bus=bus)
 
     async def _serve(self, dumps: DumpList, runner: CollectorRunner, writer: VmcoreWriter) -> None:
         """Be on the bus, and come back when it does."""
@@ -213,7 +216,7 @@ class Daemon:
                 log.exception("Unexpected error on the message bus")
                 problem = "The connection to the message bus failed"
             if problem != said:
-                record(Event.BUS_UNAVAILABLE, logging.ERROR, problem)
+                record(Event.BUS_UNAVAILABLE, logging.ERROR, problem, bus=self._bus_address or "system")
                 said = problem
             await asyncio.sleep(RECONNECT)
 
@@ -250,8 +253,8 @@ async def _write(dumps: DumpList, writer: VmcoreWriter) -> bool:
         whole = await service_manager.extended(writer.finish(), progress)
         if whole:
             await dumps.clear_spool()
-    except VmcoreddError as error:
-        log.error("%s", error)
+    except VmcoreddError:
+        # In the log already.
         return False
     return whole
 

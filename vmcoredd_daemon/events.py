@@ -32,11 +32,5 @@ def record_vmcore(written: Written) -> None:
     fields: dict[str, object] = {"path": written.path, "size": written.size, "dumps": written.device_dumps}
     if written.fallback:
         fields["fallback"] = written.fallback
-    if written.error:
-        message = (
-            f"{written.path} written with {written.device_dumps} device dumps, but incomplete: {written.error}"
-        )
-        record(Event.VMCORE_WRITTEN, logging.ERROR, message, **fields)
-    else:
-        message = f"{written.path} written with {written.device_dumps} device dumps, {written.size} bytes"
-        record(Event.VMCORE_WRITTEN, logging.INFO, message, **fields)
+    level = logging.ERROR if written.error else logging.INFO
+    record(Event.VMCORE_WRITTEN, level, written.summary, **fields)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Structured log: to the journal through systemd-python, or to stderr where that is not the journal.
 
-Sending to journald can block, so records go through a queue to a thread of their own. Every event has a MESSAGE_ID
-and VMCOREDD_* fields; see systemd.journal-fields(7).
+Sending to journald can block, so entries go through a queue to a thread of their own; what the queue has no room
+for is counted. Every event has a MESSAGE_ID and VMCOREDD_* fields; see systemd.journal-fields(7).
 """
 
 import logging
@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from enum import Enum
 from logging.handlers import QueueHandler, QueueListener
 from pathlib import Path
+from typing import TypeAlias
 
 from .errors import VmcoreddError, WriteFailed
 
@@ -23,9 +24,18 @@ log = logging.getLogger("vmcoredd")
 IDENTIFIER = "vmcoredd-daemon"
 """SYSLOG_IDENTIFIER= of every entry."""
 
+QUEUE_SIZE = 4096
+"""Entries that wait for journald."""
+
+STOP_TIMEOUT = 10.0
+"""Seconds that the last of them have at the end."""
+
 SAVED_JOURNAL = "vmcoredd-journal.json"
 SAVE_TIMEOUT = 20.0
 """Seconds that journalctl may take."""
+
+
+_Entries: TypeAlias = "queue.SimpleQueue[logging.LogRecord | None]"
 
 
 class Event(Enum):
@@ -50,19 +60,51 @@ class Event(Enum):
     BUS_UNAVAILABLE = "241b7486a02f47449babc98700c6e459"
 
 
+_DUMP = ("dump_name", "collector")
+_ADDED = (*_DUMP, "size", "note_size", "sha256")
+
+FIELDS: dict[Event, tuple[str, ...]] = {
+    Event.STARTED: ("source",),
+    Event.STOPPED: ("path",),
+    Event.DUMP_ADDED: _ADDED,
+    Event.DUMP_TRUNCATED: _ADDED,
+    Event.DUMP_FAILED: (*_DUMP, "error", "errno"),
+    Event.DUMP_REMOVED: _DUMP,
+    Event.DUMP_RECOVERED: ("dump_name",),
+    Event.DUMP_DAMAGED: ("dump_name",),
+    Event.DUMP_LEFT_BEHIND: ("spool",),
+    Event.VMCORE_WRITTEN: ("path", "size", "dumps", "fallback"),
+    Event.VMCORE_FAILED: ("source", "target"),
+    Event.FORMAT_CHANGED: ("source", "format"),
+    Event.SOURCE_UNREADABLE: ("source", "unreadable_pages", "missing_bytes", "blocked"),
+    Event.SPACE_SHORT: ("free", "size"),
+    Event.KERNEL_LOG_MISSING: ("source",),
+    Event.SPOOL_UNUSABLE: ("spool",),
+    Event.BUS_UNAVAILABLE: ("bus",),
+}
+"""The fields that each may have, without their prefix; the manual page lists them."""
+
+
 def record(event: Event, level: int, message: str, **fields: object) -> None:
     """Log *message*, one line, with the event's MESSAGE_ID and *fields*, whose names get the prefix VMCOREDD_."""
-    extra = {f"VMCOREDD_{name.upper()}": str(value) for name, value in fields.items()}
-    log.log(level, "%s", message, extra={"MESSAGE_ID": event.value, **extra})
+    log.log(level, "%s", message, extra={"MESSAGE_ID": event.value, **journal_fields(**fields)})
+
+
+def journal_fields(**fields: object) -> dict[str, str]:
+    """Return *fields* under their names in the journal, as ``extra`` of what is logged."""
+    return {f"VMCOREDD_{name.upper()}": str(value) for name, value in fields.items()}
 
 
 @contextmanager
 def logging_started() -> Iterator[None]:
-    """Log through a thread while the context lasts; at its end everything is out. Raises VmcoreddError."""
-    records: queue.SimpleQueue[logging.LogRecord] = queue.SimpleQueue()
-    listener = QueueListener(records, _journal_handler() if _stderr_is_journal() else _stderr_handler())
+    """Log through a thread while the context lasts; at its end everything is out, or journald takes nothing.
+
+    Raises VmcoreddError.
+    """
+    entries: _Entries = queue.SimpleQueue()
+    listener = _Listener(entries, _journal_handler() if _stderr_is_journal() else _stderr_handler())
     root = logging.getLogger()
-    handler = QueueHandler(records)
+    handler = _Handler(entries)
     try:
         listener.start()
     except RuntimeError as error:
@@ -73,7 +115,51 @@ def logging_started() -> Iterator[None]:
         yield
     finally:
         root.removeHandler(handler)
-        listener.stop()
+        listener.end(handler.lost)
+
+
+class _Handler(QueueHandler):
+    """Puts entries into the queue, and counts those that are too many."""
+
+    def __init__(self, entries: _Entries) -> None:
+        super().__init__(entries)
+        # Not one with a limit of its own: what is collected as garbage while it is locked may log, too.
+        self._entries = entries
+        self.lost = 0
+
+    def enqueue(self, record: logging.LogRecord) -> None:
+        if self._entries.qsize() >= QUEUE_SIZE:
+            self.lost += 1
+            return
+        if self.lost:
+            self._entries.put(_loss(self.lost))
+            self.lost = 0
+        self._entries.put(record)
+
+
+class _Listener(QueueListener):
+    """Takes entries from the queue; its thread is a daemon, so that nobody waits for it when the process ends."""
+
+    def __init__(self, entries: _Entries, handler: logging.Handler) -> None:
+        super().__init__(entries, handler)
+        self._entries = entries
+
+    def handle(self, record: logging.LogRecord) -> None:
+        # Not by handle(): the interpreter would wait at its end for a lock that is held while journald hangs.
+        for handler in self.handlers:
+            handler.emit(record)
+
+    def end(self, lost: int) -> None:
+        """Let the thread end when all is out, and wait for that, but not for ever."""
+        if lost:
+            self._entries.put(_loss(lost))
+        self._entries.put(None)
+        if self._thread is not None:
+            self._thread.join(STOP_TIMEOUT)
+
+
+def _loss(lost: int) -> logging.LogRecord:
+    return log.makeRecord(log.name, logging.ERROR, __file__, 0, f"{lost} entries of this log are lost", (), None)
 
 
 def save_journal(directory: Path) -> None:
@@ -87,11 +173,21 @@ def save_journal(directory: Path) -> None:
     select = ["--boot", f"--identifier={IDENTIFIER}", "--output=json", "--no-pager"]
     try:
         subprocess.run(["journalctl", "--sync"], check=False, timeout=SAVE_TIMEOUT)
-        with (directory / SAVED_JOURNAL).open("wb") as file:
+        with open(_new_file(directory, SAVED_JOURNAL), "wb") as file:
             subprocess.run(["journalctl", *select], stdout=file, check=True, timeout=SAVE_TIMEOUT)
             os.fsync(file.fileno())
     except (OSError, subprocess.SubprocessError) as error:
         raise WriteFailed(f"{directory / SAVED_JOURNAL}: cannot save the journal: {error}") from error
+
+
+def _new_file(directory: Path, name: str) -> int:
+    from .vmcore.copy import open_directory, open_new
+
+    parent = open_directory(directory)
+    try:
+        return open_new(parent, name)
+    finally:
+        os.close(parent)
 
 
 def _stderr_is_journal() -> bool:

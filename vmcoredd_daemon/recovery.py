@@ -29,6 +29,9 @@ from .vmcore.verify import sha256
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
+CRASH_DIRECTORY = "crash-directory"
+"""Name of the link whose text is where the vmcore of this boot is being written: see :mod:`.crash_directory`."""
+
 Report = Callable[[str, VmcoreddError], None]
 """Is told the name of a file, and why it is not taken."""
 
@@ -124,6 +127,8 @@ def left_by_other_boots(path: Path) -> list[Path]:
             if directory.name == boot or not directory.is_dir():
                 continue
             try:
+                if os.listdir(directory) == [CRASH_DIRECTORY]:
+                    (directory / CRASH_DIRECTORY).unlink()
                 directory.rmdir()
             except OSError:
                 left.append(directory)

@@ -37,8 +37,7 @@ def stopping() -> None:
 
 def writing(writer: VmcoreWriter) -> None:
     """Say how much of the vmcore is written."""
-    percent = 100 * writer.progress.done // max(writer.progress.total, 1)
-    notify(f"STATUS=Writing the vmcore: {percent} % of {writer.progress.total} bytes")
+    notify(f"STATUS={writer.progress.text}")
 
 
 async def follow(writer: VmcoreWriter) -> None:

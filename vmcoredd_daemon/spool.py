@@ -97,6 +97,11 @@ class Spool:
         """Return a spool that has no room for anything."""
         return cls(None, page_size, byteorder, 0, full=True)
 
+    @property
+    def directory(self) -> int | None:
+        """Descriptor of the directory of this boot, None where there is none."""
+        return self._directory
+
     def note_size(self, size: int) -> int:
         """Return the bytes that a device dump of at most *size* bytes takes. Raises TooLarge."""
         return note_size(size, self._page_size)

@@ -26,7 +26,7 @@ _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 EXECUTOR_THREADS = 8
-"""For calls that end: of the spool and the writer."""
+"""For calls that end: of the spool. The writer has its own."""
 
 POLL = 0.2
 """Seconds that a thread waits for data. One that nobody needs any more ends by then."""
@@ -42,16 +42,16 @@ class Loop(asyncio.SelectorEventLoop):
         """
 
 
-def started_executor() -> ThreadPoolExecutor:
-    """Return an executor whose threads run already. Blocks. Raises VmcoreddError when there can be none.
+def started_executor(threads: int = EXECUTOR_THREADS) -> ThreadPoolExecutor:
+    """Return an executor whose *threads* run already. Blocks. Raises VmcoreddError when there can be none.
 
     One that cannot start a thread says so, keeps the call in its queue, and makes it when another thread has time:
     by then its descriptors are closed, and their numbers those of other files.
     """
-    executor = ThreadPoolExecutor(EXECUTOR_THREADS)
-    running = threading.Barrier(EXECUTOR_THREADS)
+    executor = ThreadPoolExecutor(threads)
+    running = threading.Barrier(threads)
     try:
-        for _ in range(EXECUTOR_THREADS):
+        for _ in range(threads):
             executor.submit(running.wait)
     except RuntimeError as error:
         running.abort()

@@ -2,7 +2,6 @@
 """Write the vmcore as an ELF core file, as the kernel lays it out: with the memory of the source, or without."""
 
 import logging
-import os
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 
@@ -16,7 +15,7 @@ from .vmcore.elf import Headers, empty_headers, read_headers, walk
 from .vmcore.extents import CopyReport, Preadv
 from .vmcore.image import Image
 from .vmcore.layout import Layout, Source, plan
-from .vmcore.timed import TimedFile
+from .vmcore.timed import TimedFile, TimedNotes
 from .write_job import DEVICE_DUMPS_ONLY, VMCORE, Job, Written, report_altered
 
 
@@ -33,7 +32,7 @@ def write_elf(job: Job, fallback: str = "") -> Written:
     # Somebody waits to see that it goes on.
     job.progress.start(0)
     try:
-        reads = TimedFile(job.reads, fd)
+        reads = TimedFile(job.reads, fd, TimedNotes(job.spool_reads))
         image = reads.image(str(job.source))
         headers = read_headers(image)
         if headers.byteorder is not system_byteorder():
@@ -48,7 +47,8 @@ def write_elf(job: Job, fallback: str = "") -> Written:
 def write_device_dumps(job: Job, reason: str) -> Written:
     """Write the device dumps alone, because of *reason*. Blocks. Raises QuotaExceeded, NoSpace and WriteFailed."""
     described = ManifestSource(str(job.source), error=reason)
-    return _copy(job, DEVICE_DUMPS_ONLY, Source(-1, 0), empty_headers(), (), described)
+    preadv = TimedNotes(job.spool_reads).preadv
+    return _copy(job, DEVICE_DUMPS_ONLY, Source(-1, 0), empty_headers(), (), described, preadv)
 
 
 def _copy(
@@ -58,7 +58,7 @@ def _copy(
     headers: Headers,
     notes: Iterable[Note],
     described: ManifestSource,
-    preadv: Preadv = os.preadv,
+    preadv: Preadv,
 ) -> Written:
     with ExitStack() as stack:
         dumps, complete = [*job.snapshot.notes], None
@@ -85,7 +85,8 @@ def _notes(image: Image, headers: Headers) -> Iterator[Note]:
     try:
         yield from walk(image, headers)
     except InvalidVmcore as error:
-        record(Event.SOURCE_UNREADABLE, logging.ERROR, f"{error}; the notes behind it are lost")
+        message = f"{error}; the notes behind it are lost"
+        record(Event.SOURCE_UNREADABLE, logging.ERROR, message, source=image.path)
 
 
 def _warn_if_small(job: Job, layout: Layout) -> None:
@@ -100,7 +101,8 @@ def _report(job: Job, report: CopyReport) -> str:
     if report.unreadable_pages or report.missing_bytes:
         record(
             Event.SOURCE_UNREADABLE,
-            logging.WARNING,
+            # Pages that nobody may read are usual, an end that is missing is not.
+            logging.ERROR if report.missing_bytes else logging.WARNING,
             f"{job.source}: {report.unreadable_pages} pages could not be read and "
             f"{report.missing_bytes} bytes are missing at the end; zeros are in their place",
             source=job.source,
@@ -115,4 +117,4 @@ def _report(job: Job, report: CopyReport) -> str:
             source=job.source,
             blocked=job.reads.blocked,
         )
-    return report_altered(report.altered)
+    return report_altered(report.altered, report.unread)

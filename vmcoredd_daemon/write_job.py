@@ -5,15 +5,18 @@ import errno
 import logging
 import os
 import sys
+import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from .device_dump import Snapshot
+from .how_far import how_far, human_size
 from .journal import Event, record
 from .note import system_page_size
 from .output import Output
+from .vmcore.copy import VMCORE_INCOMPLETE
 from .vmcore.timed import TimedCalls
 
 VMCORE = "vmcore"
@@ -29,6 +32,16 @@ class Progress:
     done: int = 0
     steps: int = 0
     """Grows with all that is done, also where nothing is copied yet."""
+    started: float = 0.0
+    """When the first of these bytes was done, on the monotonic clock."""
+
+    @property
+    def text(self) -> str:
+        """How far it is, in words."""
+        if self.done:
+            return f"Writing the vmcore: {how_far(self.done, self.total, time.monotonic() - self.started)}"
+        # The source is looked at: there is neither a rate yet nor an end.
+        return f"Writing the vmcore: 0% of {human_size(self.total)}" if self.total else "Writing the vmcore"
 
     def start(self, total: int) -> None:
         """Begin to count."""
@@ -41,6 +54,8 @@ class Progress:
 
     def reach(self, done: int) -> None:
         """Count *done* bytes in all."""
+        if not self.done:
+            self.started = time.monotonic()
         self.done = done
         self.steps += 1
 
@@ -57,6 +72,8 @@ class Job:
     progress: Progress
     reads: TimedCalls
     """Makes the calls for the source."""
+    spool_reads: TimedCalls
+    """Makes those for what is in the spool, which may be elsewhere than the target."""
     page_size: int = system_page_size()
 
     @property
@@ -66,12 +83,18 @@ class Job:
 
     @property
     def free(self) -> int:
-        """Bytes that the target has left; a great many where nobody knows, because then it is tried."""
+        """Bytes that the target has left; a great many where nobody knows, because then it is tried.
+
+        What an earlier write has not finished counts as free: it goes first.
+        """
         try:
             state = os.statvfs(self.directory)
         except OSError:
             return sys.maxsize
-        return state.f_bavail * state.f_frsize
+        unfinished = 0
+        with suppress(OSError):
+            unfinished = (self.directory / VMCORE_INCOMPLETE).lstat().st_blocks * 512
+        return state.f_bavail * state.f_frsize + unfinished
 
 
 @contextmanager
@@ -105,13 +128,21 @@ class Written:
     fallback: str = ""
     """Why it is of another format than was asked for."""
 
+    @property
+    def summary(self) -> str:
+        """What there is, in one line."""
+        if self.error:
+            return f"{self.path} written with {self.device_dumps} device dumps, but incomplete: {self.error}"
+        return f"{self.path} written with {self.device_dumps} device dumps, {self.size} bytes"
 
-def report_altered(dumps: tuple[str, ...]) -> str:
-    """Log device dumps whose data is no longer what was acknowledged; return what a vmcore lacks then, or nothing.
 
-    Such a vmcore is not whole: the spool may have the data still.
+def report_altered(altered: tuple[str, ...], unread: tuple[str, ...] = ()) -> str:
+    """Log device dumps that are not as they were acknowledged; return what a vmcore lacks then, or nothing.
+
+    Of those that are *unread*, the spool does not give all. Such a vmcore is not whole: the spool may have the
+    data still.
     """
-    for dump in dumps:
-        message = f"Device dump {dump} was altered after it was taken"
-        record(Event.DUMP_DAMAGED, logging.WARNING, message, dump_name=dump)
-    return f"not as they were acknowledged: {', '.join(dumps)}" if dumps else ""
+    for dump in altered:
+        why = "is not all to be had from the spool" if dump in unread else "was altered after it was taken"
+        record(Event.DUMP_DAMAGED, logging.WARNING, f"Device dump {dump} {why}", dump_name=dump)
+    return f"not as they were acknowledged: {', '.join(altered)}" if altered else ""

@@ -18,7 +18,7 @@ from .manifest import ManifestSource
 from .manifest_note import manifest_note
 from .note import system_byteorder
 from .vmcore.attach import attach
-from .vmcore.copy import VMCORE_INCOMPLETE, sync_directory
+from .vmcore.copy import VMCORE_INCOMPLETE, sync, sync_directory
 from .vmcore.extents import NO_SPACE
 from .vmcore.formats import recognise
 from .vmcore.image import file_image
@@ -50,13 +50,10 @@ def write_kdump(job: Job, fallback: str = "") -> Written:
         error = _left_out(job, finished)
         described = ManifestSource(str(job.source), error=error, fallback=fallback)
         problem, altered = _attach(job, incomplete, described)
-        if finished.status == 0:
-            incomplete.rename(job.directory / VMCORE)
-            sync_directory(job.directory)
-            incomplete = job.directory / VMCORE
+        path, doubt = _keep(incomplete, whole=finished.status == 0)
         apart = _write_apart(job, problem) if problem else ""
-        error = "; ".join(filter(None, (error, apart, altered)))
-        return Written(incomplete, incomplete.stat().st_size, len(job.snapshot.notes), error, fallback)
+        error = "; ".join(filter(None, (error, doubt, apart, altered)))
+        return Written(path, path.stat().st_size, len(job.snapshot.notes), error, fallback)
     except OSError as error:
         kind = NoSpace if error.errno in NO_SPACE else WriteFailed
         reason = os.strerror(error.errno or errno.EIO)
@@ -122,6 +119,25 @@ def _analyzable(path: Path, *, whole: bool) -> bool:
     return False
 
 
+def _keep(incomplete: Path, *, whole: bool) -> tuple[Path, str]:
+    """Make the file durable, and give it its name when it is *whole*; return its path, and what of that failed.
+
+    It is there all the same: to write another would cost it. Raises OSError when there was no room for all of it.
+    """
+    path = incomplete
+    try:
+        with incomplete.open("rb") as file:
+            sync(file.fileno())
+        if whole:
+            path = incomplete.rename(incomplete.with_name(VMCORE))
+        sync_directory(path.parent)
+    except OSError as error:
+        if error.errno in NO_SPACE:
+            raise
+        return path, f"it may not be on disk: {error.strerror}"
+    return path, ""
+
+
 def _write_apart(job: Job, problem: str) -> str:
     try:
         alone = write_device_dumps(job, problem)
@@ -141,10 +157,7 @@ def _left_out(job: Job, finished: makedumpfile.Finished) -> str:
 
 
 def _attach(job: Job, path: Path, described: ManifestSource) -> tuple[str, str]:
-    """Attach the device dumps; return why that failed, or an empty string, and what of them is altered.
-
-    *path* is on disk then.
-    """
+    """Attach the device dumps; return why that failed, or an empty string, and what of them is altered."""
     with ExitStack() as stack:
         dumps: Sequence[DeviceDumpNote] = job.snapshot.notes
         if job.output.manifest:
@@ -155,6 +168,3 @@ def _attach(job: Job, path: Path, described: ManifestSource) -> tuple[str, str]:
             return "", report_altered(attach(str(path), dumps).altered)
         except VmcoreddError as error:
             return str(error), ""
-        finally:
-            with path.open("rb") as file:
-                os.fsync(file.fileno())

@@ -7,30 +7,28 @@ cannot be read, or does not answer, the device dumps alone are written.
 """
 
 import asyncio
-import errno
-import itertools
 import logging
-import os
-import platform
-import stat
-import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from . import makedumpfile
+from .console_progress import ConsoleProgress
+from .crash_directory import CrashDirectory
 from .device_dump import Snapshot
 from .dumps import DumpList
 from .errors import Busy, Disabled, InvalidVmcore, NoSpace, QuotaExceeded, VmcoreddError, WriteFailed
 from .journal import Event, record
 from .kernel_log import KERNEL_LOG, save_kernel_log
 from .output import Format, Output
-from .vmcore.copy import sync_directory
-from .vmcore.extents import NO_SPACE
+from .threads import started_executor
 from .vmcore.timed import TimedCalls
 from .write_elf import write_device_dumps, write_elf
 from .write_job import Job, Progress, Written, kept_free
+
+_T = TypeVar("_T")
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +39,18 @@ JOURNAL_ROOM = 1 << 20
 class VmcoreWriter:
     """Writes the vmcore, once at a time, and knows whether that is still to be done."""
 
-    def __init__(self, dumps: DumpList, source: Path, target: Path, output: Output) -> None:
+    def __init__(
+        self,
+        dumps: DumpList,
+        source: Path,
+        target: Path,
+        output: Output,
+        spool: int | None = None,
+        console: Path | None = None,
+    ) -> None:
+        """*spool* is the open directory of this boot, where there is one on a disk; the terminal *console* is told
+        how far it is. Raises VmcoreddError.
+        """
         self.source = source
         self.written: Written | None = None
         self.progress = Progress()
@@ -53,7 +62,17 @@ class VmcoreWriter:
         self._snapshot: Snapshot | None = None
         self._lock = asyncio.Lock()
         self._reads = TimedCalls()
-        self.directory: Path | None = None
+        self._spool_reads = TimedCalls()
+        # Of its own: those of the executor may all hang in a file system that is not the target's.
+        self._thread = started_executor(1)
+        self._directory = CrashDirectory(target, spool)
+        self._outcome = ""
+        self._console = ConsoleProgress(console, self._news) if console is not None else None
+
+    @property
+    def directory(self) -> Path | None:
+        """That of this crash, once there is one."""
+        return self._directory.path
 
     @property
     def wanted(self) -> bool:
@@ -94,6 +113,8 @@ class VmcoreWriter:
             # again: where the target has no room, it would have none again.
             if self._behind:
                 await self._write_snapshot()
+            if not self.outdated:
+                await self._in_thread(self._directory.forget)
         return not self.outdated
 
     async def _write_snapshot(self) -> Written:
@@ -102,29 +123,45 @@ class VmcoreWriter:
         try:
             with self._dumps.sealed("a vmcore is being written"):
                 snapshot = await self._dumps.snapshot()
-                self.written = await asyncio.to_thread(self._write, snapshot)
+                self.written = await self._in_thread(partial(self._write, snapshot))
                 self._snapshot = snapshot
         except VmcoreddError as error:
-            record(Event.VMCORE_FAILED, logging.ERROR, f"No vmcore written: {error}")
+            message = f"No vmcore written: {error}"
+            record(Event.VMCORE_FAILED, logging.ERROR, message, source=self.source, target=self._target)
+            self._outcome = message
             raise
         finally:
             self.writing = False
+        self._outcome = self.written.summary
         for listener in self.listeners:
             listener(self.written)
         return self.written
 
+    def _in_thread(self, function: Callable[[], _T]) -> "asyncio.Future[_T]":
+        return asyncio.get_running_loop().run_in_executor(self._thread, function)
+
+    def _news(self) -> str:
+        """Return what there is to see on the console."""
+        return self.progress.text if self.writing else self._outcome
+
     def close(self) -> None:
-        """Let the thread that reads the source end."""
+        """Let the threads end that read, write the vmcore, and tell how far it is."""
+        if self._console is not None:
+            self._console.stop()
         self._reads.stop()
+        self._spool_reads.stop()
+        self._thread.shutdown(wait=False)
+        self._directory.close()
 
     def _write(self, snapshot: Snapshot) -> Written:
         try:
-            directory = self._make_directory()
+            directory = self._directory.make()
             if problem := save_kernel_log(self.source, directory):
                 message = f"No {KERNEL_LOG}: {problem}"
                 record(Event.KERNEL_LOG_MISSING, logging.WARNING, message, source=self.source)
             self._reads.restart()
-            job = Job(self.source, directory, snapshot, self._output, self.progress, self._reads)
+            reads = (self._reads, self._spool_reads)
+            job = Job(self.source, directory, snapshot, self._output, self.progress, *reads)
             with kept_free(directory, JOURNAL_ROOM, missing_ok=True):
                 return _write_or_fall_back(job)
         except OSError as error:
@@ -132,61 +169,33 @@ class VmcoreWriter:
         except MemoryError as error:
             raise WriteFailed(f"{self._target}: no memory is left") from error
 
-    def _make_directory(self) -> Path:
-        """Make the directory of this crash, named as kdump-utils does: host and UTC time."""
-        # Not what another user has put into its place.
-        if self.directory is not None and _is_ours(self.directory):
-            return self.directory
-        name = f"{platform.node() or 'localhost'}-{time.strftime('%Y-%m-%d-%H:%M:%S', time.gmtime())}"
-        try:
-            try:
-                path = self._make_new(name)
-            except OSError as error:
-                if error.errno != errno.EINVAL:
-                    raise
-                # FAT, as of an EFI system partition, has no colons.
-                path = self._make_new(name.replace(":", "-"))
-            sync_directory(self._target)
-        except OSError as error:
-            kind = NoSpace if error.errno in NO_SPACE else WriteFailed
-            raise kind(f"{self._target}: cannot make a directory in the target: {error.strerror}") from error
-        self.directory = path
-        return path
-
-    def _make_new(self, name: str) -> Path:
-        # The clock of a capture kernel may be wrong; what an earlier crash has left stays.
-        names = itertools.chain([name], (f"{name}.{number}" for number in itertools.count(1)))
-        for path in (self._target / name for name in names):
-            # Made, and not looked for: a name may be taken by what leads nowhere, or be taken right now.
-            with suppress(FileExistsError):
-                path.mkdir(mode=0o700)
-                return path
-        raise AssertionError("names end")
-
-
-def _is_ours(path: Path) -> bool:
-    try:
-        state = path.lstat()
-    except OSError:
-        return False
-    return stat.S_ISDIR(state.st_mode) and state.st_uid == os.geteuid()
-
 
 def _write_or_fall_back(job: Job) -> Written:
+    event = Event.VMCORE_FAILED
     try:
-        if job.output.format is Format.KDUMP:
-            return _filtered(job)
-        return _whole(job)
+        return _filtered(job) if job.output.format is Format.KDUMP else _whole(job)
     except QuotaExceeded as error:
         # All notes together are more than crash reads: the memory goes without ours.
-        reason = str(error)
-        write_elf(replace(job, snapshot=replace(job.snapshot, records=(), notes=())))
-    except (InvalidVmcore, WriteFailed) as error:
+        reason = _memory_alone(job, str(error))
+    except InvalidVmcore as error:
+        event, reason = Event.SOURCE_UNREADABLE, str(error)
+    except (NoSpace, WriteFailed) as error:
         reason = str(error)
     except MemoryError:
         reason = f"{job.source}: no memory is left to copy it"
-    record(Event.SOURCE_UNREADABLE, logging.ERROR, reason, source=job.source)
+    record(event, logging.ERROR, reason, source=job.source, target=job.directory)
     return write_device_dumps(job, reason)
+
+
+def _memory_alone(job: Job, reason: str) -> str:
+    """Write the memory without our device dumps, because of *reason*; return that, and why it failed, too."""
+    try:
+        write_elf(replace(job, snapshot=replace(job.snapshot, records=(), notes=())))
+    except VmcoreddError as error:
+        return f"{reason}; {error}"
+    except MemoryError:
+        return f"{reason}; no memory is left to copy the source"
+    return reason
 
 
 def _filtered(job: Job) -> Written:
@@ -195,7 +204,7 @@ def _filtered(job: Job) -> Written:
         return _compress(job)
     except VmcoreddError as error:
         message = f"The vmcore is written in ELF format: {error}"
-        record(Event.FORMAT_CHANGED, logging.ERROR, message, source=job.source, format=Format.ELF)
+        record(Event.FORMAT_CHANGED, logging.WARNING, message, source=job.source, format=Format.ELF)
         return write_elf(job, str(error))
 
 
@@ -211,7 +220,8 @@ def _whole(job: Job) -> Written:
         try:
             return _compress(replace(job, output=output), reason)
         except VmcoreddError as error:
-            record(Event.FORMAT_CHANGED, logging.ERROR, f"Back to ELF format: {error}", format=Format.ELF)
+            message = f"Back to ELF format: {error}"
+            record(Event.FORMAT_CHANGED, logging.WARNING, message, source=job.source, format=Format.ELF)
     return write_elf(job)
 
 

@@ -79,6 +79,9 @@ def test_helpers_dumps_are_in_the_vmcore_on_the_disk(run: Run, machine: dict[str
     # Nothing is left in the spool.
     assert not list(captured.target.glob(".vmcoredd-spool/*/*"))
     assert_explained(captured)
+    # Who watches the serial line sees it.
+    last = rf"vmcoredd: {capture.TARGET}/\S+/vmcore written with 2 device dumps, {written['VMCOREDD_SIZE']} bytes"
+    assert re.search(rf"^vmcoredd: Writing the vmcore.*(?s:.*)^{last}\r?$", captured.console, re.MULTILINE)
 
 
 @MATRIX

@@ -355,7 +355,9 @@ class Run:
         log = self._service.log()
         counted = "could not be read" in log or "no room for" in log
         self._spooled = disk.check_spool(self._service.target)
-        altered = re.findall("Device dump (\\S+) was altered after it was taken", log)
+        altered = re.findall(
+            r"Device dump (\S+) (?:was altered after it was taken|is not all to be had from the spool)", log
+        )
         self._written = disk.check_vmcores(self._service.target, None if counted else self._source, altered)
         held = self._acknowledged - self._doubtful
         if missing := held - self._spooled - self._written:

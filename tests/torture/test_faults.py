@@ -3,7 +3,7 @@
 
 import itertools
 import re
-from errno import EAGAIN, EINVAL, EIO, EMFILE
+from errno import EAGAIN, EINVAL, EIO, EMFILE, ENOSPC
 
 import pytest
 
@@ -31,6 +31,7 @@ WRITE: list[Chosen] = [
     (f"read {NOTE}", Mode.FAIL, EIO, "done"),
     (r"mkdir /target/[^./]+$", Mode.FAIL, EINVAL, "done vmcore"),
     (r"statvfs /target/[^./]+$", Mode.FAIL, EIO, "done vmcore"),
+    (r"fsync .*/vmcore-incomplete$", Mode.FAIL, ENOSPC, "done vmcore-incomplete"),
     ("rename .*/vmcore$", Mode.KILL, 0, "killed"),
 ]
 REMOVE: list[Chosen] = [(r"fsync SPOOL/\S+$", Mode.FAIL, EIO, "done")]

@@ -15,9 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.elf_writer import NT_PRSTATUS, PAGE, Core, Load, device_dump, note
-from tests.resources import open_fds, remount_read_only, tmpfs
+from tests.resources import file_size_limit, open_fds, remount_read_only, tmpfs
 from tests.vmcore.rig import VMCORE, VMCORE_INCOMPLETE, Rig, load_bytes
 from vmcoredd_daemon.errors import InvalidVmcore, NoSpace, VmcoreddError, WriteFailed
+from vmcoredd_daemon.note import VMCOREDD_HEADER_SIZE
 from vmcoredd_daemon.vmcore.copy import sync_directory
 from vmcoredd_daemon.vmcore.extents import BLOCK_SIZE, CopyReport, pwrite
 from vmcoredd_daemon.vmcore.layout import Layout
@@ -296,7 +297,8 @@ def test_device_dump_that_was_cut(rig: Rig, source: Path) -> None:
     layout = rig.plan(source, dumps)
     os.ftruncate(dumps[0].fd, 100)
     report = rig.write(layout, dumps)
-    assert report.altered == ("a",)
+    # Nothing of it is missing in the source.
+    assert report == CopyReport(altered=("a",), unread=("a",))
     assert rig.names() == [b"a", b"b"]
     assert rig.data(0, 8000) == (b"data" * 9).ljust(8000, b"\0")
 
@@ -362,6 +364,40 @@ def test_last_dump_grows_on_a_full_target(rig: Rig, tmp_path: Path) -> None:
         assert rig.data(0, 6000) == b"longer" * 1000
 
 
+def test_target_without_room_for_the_zeros_at_the_end(rig: Rig, tmp_path: Path) -> None:
+    # A limit for the size of files has the kernel refuse what a file system without holes refuses.
+    data = os.urandom(3 * BLOCK_SIZE)
+    loads = (Load(0x1000, data), Load(0x1000000, b"", 64 << 20))
+    dumps = [rig.dump("ours", b"data"), replace(rig.dump("last", b"before" * 10), sha256="")]
+    layout = rig.plan(Core(OTHERS, loads).write(tmp_path / "source"), dumps)
+    end = layout.loads[0].offset + len(data)
+    with file_size_limit(end):
+        report = rig.write(layout, dumps, lambda report: f"{report.left_out} left out".encode())
+    assert report == CopyReport(left_out=64 << 20)
+    incomplete = rig.target / VMCORE_INCOMPLETE
+    assert os.listdir(rig.target) == [VMCORE_INCOMPLETE]
+    assert incomplete.stat().st_size == end
+    assert incomplete.read_bytes()[layout.loads[0].offset :] == data
+    incomplete.rename(rig.vmcore)
+    assert rig.names() == [b"ours", b"last"]
+    assert rig.data(1, 17) == b"67108864 left out"
+
+
+def test_page_of_the_spool_that_cannot_be_read(rig: Rig, source: Path) -> None:
+    data = os.urandom(3 * PAGE - VMCOREDD_HEADER_SIZE)
+    dumps = [rig.dump("a", data), rig.dump("b", b"data")]
+    layout = rig.plan(source, dumps)
+    with bad_memory(3, [1]) as (fd, address):
+        notes = [
+            replace(note, fd=fd, source_offset=address) if note.fd == dumps[0].fd else note
+            for note in layout.notes
+        ]
+        dumps[0] = replace(dumps[0], fd=fd)
+        report = rig.write(replace(layout, notes=tuple(notes)), dumps)
+    assert report == CopyReport(altered=("a",), unread=("a",))
+    assert rig.names() == [b"a", b"b"]
+
+
 def test_read_only_target(rig: Rig, source: Path, tmp_path: Path) -> None:
     with tmpfs(tmp_path / "small", 1 << 20) as rig.target:
         rig.vmcore.write_text("earlier")
@@ -371,11 +407,13 @@ def test_read_only_target(rig: Rig, source: Path, tmp_path: Path) -> None:
         assert rig.vmcore.read_text() == "earlier"
 
 
-@pytest.mark.parametrize("kind", ["missing", "file"])
+@pytest.mark.parametrize("kind", ["missing", "file", "link"])
 def test_target_that_is_no_directory(rig: Rig, source: Path, tmp_path: Path, kind: str) -> None:
     rig.target = tmp_path / "other"
     if kind == "file":
         rig.target.touch()
+    if kind == "link":
+        rig.target.symlink_to(tmp_path)
     with pytest.raises(WriteFailed, match=rf"^{re.escape(str(rig.target))}: cannot open the target: "):
         rig.convert(source)
 

@@ -20,7 +20,7 @@ from vmcoredd_daemon.vmcore import timed
 from vmcoredd_daemon.vmcore.copy import write_vmcore
 from vmcoredd_daemon.vmcore.elf import read_headers
 from vmcoredd_daemon.vmcore.extents import BLOCK_SIZE, CopyReport
-from vmcoredd_daemon.vmcore.timed import BlockedCall, BlockedSource, TimedCalls, TimedFile
+from vmcoredd_daemon.vmcore.timed import BlockedCall, BlockedSource, TimedCalls, TimedFile, TimedNotes
 
 BLOCK_PAGES = BLOCK_SIZE // PAGE
 PAGES = 3 * BLOCK_PAGES
@@ -146,6 +146,32 @@ def test_pages_that_fail_and_pages_that_block(rig: Rig, source: Source, calls: T
     assert report == CopyReport(2, (first + 5) * PAGE)
     ((_, written),) = load_bytes(rig.vmcore)
     assert [page for page in range(PAGES) if not any(written[page * PAGE : (page + 1) * PAGE])] == [5, 7]
+
+
+def test_device_dumps_that_block_cost_themselves(rig: Rig, calls: TimedCalls, tmp_path: Path) -> None:
+    dumps = [rig.dump(name, b"data" * 3 * PAGE) for name in ("a", "b", "c")]
+    source = Core(note(NT_PRSTATUS, b"registers"), (Load(0x1000, MEMORY),)).write(tmp_path / "original")
+    layout = rig.plan(source, dumps)
+    (tmp_path / "note").write_bytes(os.pread(dumps[0].fd, dumps[0].note_size, 0))
+    with fuse_source(tmp_path / "note", tmp_path / "fuse") as spool:
+        # The first one has a part that can be read; another file of the same disk hangs from its start.
+        spool.read = lambda offset, size: None if spool.reads > 1 else 0
+        spool.limit = 2 * PAGE
+        files = {dump.fd: os.open(spool.path, os.O_RDONLY) for dump in dumps[:2]}
+        notes = tuple(replace(extent, fd=files.get(extent.fd, extent.fd)) for extent in layout.notes)
+        dumps = [replace(dump, fd=files.get(dump.fd, dump.fd)) for dump in dumps]
+        layout, preadv = replace(layout, notes=notes), TimedNotes(calls).preadv
+        try:
+            report = write_vmcore(layout, dumps, rig.target, VMCORE, PAGE, lambda size: None, preadv=preadv)
+        finally:
+            for fd in files.values():
+                os.close(fd)
+        assert len(spool.hanging) == 2
+    assert report == CopyReport(altered=("a", "b"), unread=("a", "b"))
+    assert rig.names() == [b"a", b"b", b"c"]
+    assert rig.data(2, 12) == b"data" * 3
+    ((_, written),) = load_bytes(rig.vmcore)
+    assert written == MEMORY
 
 
 def test_headers_that_block(source: Source, calls: TimedCalls) -> None:

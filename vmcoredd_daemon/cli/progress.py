@@ -15,9 +15,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Protocol
 
+from ..how_far import how_far
 from ..vmcore.step import Step
 from .console import complain, printable
-from .view import human_size, is_dumb
+from .view import is_dumb
 
 DELAY = 0.5
 """Seconds until anything is shown."""
@@ -134,22 +135,12 @@ class Text(_Silent):
         if now >= self._next:
             self._next = now + self._interval
             self._said = True
-            self._say(self._text(now - self._started))
+            self._say(f"{self._what}: {how_far(done, total, now - self._started)}")
 
     def close(self) -> None:
         """Clear a line that renews itself."""
         if self._said and self._say is _rewrite:
             _rewrite("")
-
-    def _text(self, seconds: float) -> str:
-        rate = int(self._done / seconds) if seconds > 0 else 0
-        parts = [f"{human_size(self._done)}", f"{human_size(rate)}/s"]
-        if self._total:
-            parts[0] += f" of {human_size(self._total)}"
-            parts.insert(0, f"{min(100, 100 * self._done // self._total)}%")
-            if rate:
-                parts.append(f"{_duration(max(0, self._total - self._done) // rate)} left")
-        return f"{self._what}: {', '.join(parts)}"
 
 
 class _Bar(_Silent):
@@ -187,11 +178,3 @@ def _rewrite(text: str) -> None:
     with suppress(OSError, ValueError):
         sys.stderr.write(f"\r{text[:_WIDTH]}\033[K")
         sys.stderr.flush()
-
-
-def _duration(seconds: int) -> str:
-    minutes, seconds = divmod(seconds, 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours}h {minutes}min"
-    return f"{minutes}min {seconds}s" if minutes else f"{seconds}s"

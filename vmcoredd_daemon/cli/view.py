@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from ..how_far import human_size
 from .console import printable, show
 
 _ENOUGH = {"ERROR": 24, "MESSAGE": 24}
@@ -157,17 +158,6 @@ def is_dumb() -> bool:
 def colours() -> bool:
     """Tell whether output may have colours: on a terminal that is not dumb, unless NO_COLOR is set."""
     return is_terminal() and not os.environ.get("NO_COLOR") and not is_dumb()
-
-
-def human_size(size: int) -> str:
-    """Return *size* in bytes as systemd shows it (``format_bytes()``), cut off behind one decimal."""
-    if size < 1024:
-        return f"{size}B"
-    units = iter("KMGTPE")
-    unit = next(units)
-    while size >= 1 << 20 and unit != "E":
-        size, unit = size >> 10, next(units)
-    return f"{size >> 10}.{size % 1024 * 10 >> 10}{unit}"
 
 
 def utc(usec: int) -> str | None:

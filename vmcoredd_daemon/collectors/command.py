@@ -16,6 +16,7 @@ from typing import Any
 
 from ..buffer import Buffer
 from ..errors import CollectorFailed, TimedOut, TooLarge, VmcoreddError
+from ..journal import journal_fields
 from . import Collected, one_line
 from .descriptor import DescriptorCollector, readable
 from .process import GRACE, Process, Starter
@@ -131,7 +132,7 @@ class CommandCollector:
         return TimedOut(f"device dump {dump_name}: the command did not finish within {self._timeout:g} s")
 
     def _log(self, dump_name: str, text: bytes) -> None:
-        fields = {"VMCOREDD_COLLECTOR": self.description, "VMCOREDD_DUMP_NAME": dump_name}
+        fields = journal_fields(collector=self.description, dump_name=dump_name)
         for line in text.splitlines()[:STDERR_LINES]:
             shown = one_line(line.decode(errors="backslashreplace"))
             log.info("Collector %s: %s", one_line(self._name), shown, extra=fields)

@@ -9,6 +9,7 @@ from pathlib import Path
 from ..device_dump import State
 from ..dumps import DumpList
 from ..errors import CollectorFailed, InvalidArgs, TimedOut, VmcoreddError
+from ..journal import journal_fields
 from ..threads import HangingThreads, run_alone
 from . import one_line, within
 from .registry import Planned, Registered, find
@@ -69,7 +70,7 @@ class CollectorRunner:
         except VmcoreddError as error:
             return [self._fail(collector, error)]
         if not planned:
-            log.info("Collector %s has nothing to collect here", name, extra={"VMCOREDD_COLLECTOR": name})
+            log.info("Collector %s has nothing to collect here", name, extra=journal_fields(collector=name))
         return [await self._add(dump) for dump in planned if dump.dump_name not in present]
 
     async def _add(self, planned: Planned) -> int:

@@ -36,18 +36,32 @@ def write_vmcore(
     complete: Complete | None = None,
     preadv: Preadv = os.preadv,
 ) -> CopyReport:
-    """Write the vmcore *name* into *directory*; on an error nothing of that name is there, or what was there
-    before. Where there is room for part of the memory only, that part stays under the name *name*-incomplete.
+    """Write the vmcore *name* into *directory*. Where there is room for part of the memory only, that part stays
+    under the name *name*-incomplete.
 
-    Blocks for as long as the copy takes: call it in a thread. Raises NoSpace when not even the notes fit, and
-    WriteFailed for any other error, or when what was written does not read back.
+    On an error nothing of that name is there, or what was there before; where only the directory could not be
+    synced, the new one. Blocks for as long as the copy takes: call it in a thread. Raises NoSpace when not even
+    the notes fit, and WriteFailed for any other error, or when what was written does not read back.
     """
     try:
-        parent = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+        parent = open_directory(directory)
     except OSError as error:
         raise WriteFailed(f"{directory}: cannot open the target: {error.strerror}") from error
     try:
-        return _write(layout, dumps, parent, name, page_size, progress, complete, preadv)
+        # Of its own name: device dumps that are written apart must not cost the part of the memory that there is.
+        incomplete = f"{name}-incomplete"
+        fd = open_new(parent, incomplete)
+        try:
+            report = _NewFile(fd, layout, dumps, complete, page_size, progress, preadv).write()
+            if not report.left_out:
+                os.rename(incomplete, name, src_dir_fd=parent, dst_dir_fd=parent)
+            sync(parent)
+        except BaseException:
+            with suppress(FileNotFoundError):
+                os.unlink(incomplete, dir_fd=parent)
+            raise
+        finally:
+            os.close(fd)
     except OSError as error:
         kind = NoSpace if error.errno in NO_SPACE else WriteFailed
         raise kind(f"{directory / name}: cannot write: {error.strerror}") from error
@@ -55,50 +69,89 @@ def write_vmcore(
         raise WriteFailed(f"{directory / name}: {error}") from error
     finally:
         os.close(parent)
+    return report
 
 
-def _write(
-    layout: Layout,
-    dumps: Sequence[DeviceDumpNote],
-    parent: int,
-    name: str,
-    page_size: int,
-    progress: Progress,
-    complete: Complete | None,
-    preadv: Preadv,
-) -> CopyReport:
-    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    # Of its own name: device dumps that are written apart must not cost the part of the memory that there is.
-    incomplete = f"{name}-incomplete"
-    with suppress(FileNotFoundError):
-        os.unlink(incomplete, dir_fd=parent)
-    fd = os.open(incomplete, flags, 0o600, dir_fd=parent)
-    try:
-        copy = ExtentCopy(fd, page_size, progress, preadv=preadv)
-        pwrite(fd, layout.headers.pack(), 0)
-        for extent in layout.notes:
-            copy.extent(extent)
-        if complete is not None and layout.last_dump is not None:
+class _NewFile:
+    """A vmcore that is written to the new file *fd*."""
+
+    def __init__(
+        self,
+        fd: int,
+        layout: Layout,
+        dumps: Sequence[DeviceDumpNote],
+        complete: Complete | None,
+        page_size: int,
+        progress: Progress,
+        preadv: Preadv,
+    ) -> None:
+        self._fd = fd
+        self._layout = layout
+        self._own = own_offsets(layout.notes, dumps)
+        self._complete = complete
+        self._source = ExtentCopy(fd, page_size, progress, preadv=preadv)
+        # What the spool does not give is not missing in the source.
+        self._spool = ExtentCopy(fd, page_size, progress, preadv=preadv)
+
+    def write(self) -> CopyReport:
+        """Write it, as far as there is room; return when it is on disk, and reads back. Raises OSError and
+        WriteFailed.
+        """
+        self._write_notes()
+        self._cut(self._source.loads(self._layout.loads, self._layout.size))
+        try:
+            self._finish()
+        except OSError as error:
+            if error.errno not in NO_SPACE or not self._layout.loads:
+                raise
+            # A file system that allocates late, and does not say for which bytes it found no room.
+            self._leave_out_memory()
+        report = self._source.report
+        report.altered = _verify(self._fd, self._layout, self._own)
+        return report
+
+    def _write_notes(self) -> None:
+        pwrite(self._fd, self._layout.headers.pack(), 0)
+        unread = []
+        for extent in self._layout.notes:
+            dump = self._own.get(extent.offset)
+            if dump is None:
+                self._source.extent(extent)
+                continue
+            before = self._spool.report.zeroed
+            self._spool.extent(extent)
+            if self._spool.report.zeroed != before:
+                unread.append(dump.dump_name)
+        self._source.report.unread = tuple(unread)
+        last = self._layout.last_dump
+        if self._complete is not None and last is not None:
             # Room for what comes last, before the memory takes it all.
-            os.posix_fallocate(fd, layout.last_dump.offset, layout.last_dump.size)
-        end = copy.loads(layout.loads, layout.size)
-        own = own_offsets(layout.notes, dumps)
-        write_headers(fd, own, layout.headers.byteorder)
-        if complete is not None and layout.last_dump is not None:
-            pwrite(fd, complete(copy.report), layout.last_dump.offset + VMCOREDD_HEADER_SIZE)
-        os.ftruncate(fd, end)
-        sync(fd)
-        copy.report.altered = _verify(fd, layout, own)
-        if not copy.report.left_out:
-            os.rename(incomplete, name, src_dir_fd=parent, dst_dir_fd=parent)
-        sync(parent)
-    except BaseException:
-        with suppress(FileNotFoundError):
-            os.unlink(incomplete, dir_fd=parent)
-        raise
-    finally:
-        os.close(fd)
-    return copy.report
+            os.posix_fallocate(self._fd, last.offset, last.size)
+
+    def _cut(self, end: int) -> None:
+        """Let the file end at *end*, or where what is in it ends."""
+        try:
+            os.ftruncate(self._fd, end)
+        except OSError as error:
+            if error.errno not in NO_SPACE:
+                raise
+            # A file system without holes, as FAT, has no room for the zeros at the end.
+            self._source.report.left_out += end - os.fstat(self._fd).st_size
+
+    def _finish(self) -> None:
+        write_headers(self._fd, self._own, self._layout.headers.byteorder)
+        last = self._layout.last_dump
+        if self._complete is not None and last is not None:
+            pwrite(self._fd, self._complete(self._source.report), last.offset + VMCOREDD_HEADER_SIZE)
+        sync(self._fd)
+
+    def _leave_out_memory(self) -> None:
+        os.ftruncate(self._fd, self._layout.loads[0].offset)
+        report = self._source.report
+        report.left_out, report.blocked = sum(extent.size for extent in self._layout.loads), False
+        # What could not be written may have been of the notes, and is not tried again by itself.
+        self._write_notes()
+        self._finish()
 
 
 def write_headers(fd: int, own: Mapping[int, DeviceDumpNote], byteorder: ByteOrder) -> None:
@@ -121,6 +174,19 @@ def _verify(fd: int, layout: Layout, own: Mapping[int, DeviceDumpNote]) -> tuple
         raise WriteFailed("the program headers do not read back as written")
     start = headers.notes[0].p_offset
     return verify_notes(image, walk(image, headers), start, start + headers.notes[0].p_filesz, own)
+
+
+def open_directory(path: Path) -> int:
+    """Open a directory that is no symbolic link; return its descriptor. Raises OSError."""
+    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+
+
+def open_new(parent: int, name: str) -> int:
+    """Open a new file *name* in the directory *parent*, in the place of what is there. Raises OSError."""
+    with suppress(FileNotFoundError):
+        os.unlink(name, dir_fd=parent)
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    return os.open(name, flags, 0o600, dir_fd=parent)
 
 
 def sync_directory(path: Path) -> None:

@@ -39,6 +39,13 @@ class CopyReport:
     """They are left out because the source does not answer, not for want of room."""
     altered: tuple[str, ...] = ()
     """Device dumps of ours whose data is no longer what was acknowledged."""
+    unread: tuple[str, ...] = ()
+    """Those of ours that could not be read as a whole; zeros are in the place of the rest."""
+
+    @property
+    def zeroed(self) -> tuple[int, int]:
+        """Counts what is zeros because it could not be read."""
+        return self.unreadable_pages, self.missing_bytes
 
 
 Preadv = Callable[[int, Sequence[memoryview], int], int]

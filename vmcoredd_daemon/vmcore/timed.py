@@ -128,12 +128,35 @@ class TimedCalls:
             self._thread = None
 
 
-class TimedFile:
-    """Reads of the source, open at *fd*; what is read of other files is read as ever."""
+class TimedNotes:
+    """Reads of files in the spool: one that does not answer is given up as a whole, and not waited for again."""
 
-    def __init__(self, calls: TimedCalls, fd: int) -> None:
+    def __init__(self, calls: TimedCalls) -> None:
+        self._calls = calls
+        self._given_up: set[int] = set()
+
+    def preadv(self, fd: int, buffers: Sequence[memoryview], offset: int) -> int:
+        """Do as :func:`os.preadv`. Raises BlockedCall, too; then *buffers* may yet change."""
+        if fd in self._given_up:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        # Where one hangs, the next one may, too.
+        timeout = RETRY_TIMEOUT if self._given_up else TIMEOUT
+        try:
+            return self._calls.call(timeout, os.preadv, fd, buffers, offset)
+        except BlockedSource as error:
+            raise OSError(errno.EIO, error.strerror) from error
+        except BlockedCall:
+            self._given_up.add(fd)
+            raise
+
+
+class TimedFile:
+    """Reads of the source, open at *fd*; what is read of *others* has deadlines of its own."""
+
+    def __init__(self, calls: TimedCalls, fd: int, others: TimedNotes | None = None) -> None:
         self._calls = calls
         self._fd = fd
+        self._others = os.preadv if others is None else others.preadv
         self._doubtful = range(0)
 
     def image(self, path: str) -> Image:
@@ -147,7 +170,7 @@ class TimedFile:
     def preadv(self, fd: int, buffers: Sequence[memoryview], offset: int) -> int:
         """Do as :func:`os.preadv`. Raises BlockedCall and BlockedSource, too; then *buffers* may yet change."""
         if fd != self._fd:
-            return os.preadv(fd, buffers, offset)
+            return self._others(fd, buffers, offset)
         timeout = RETRY_TIMEOUT if offset in self._doubtful else TIMEOUT
         try:
             return self._calls.call(timeout, os.preadv, fd, buffers, offset)
