@@ -9,13 +9,12 @@ end: once sealed, nothing comes in any more.
 import asyncio
 import logging
 import os
-import time
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 
 from .buffer import Buffer, close_removed
 from .collectors import Collected, Collector
-from .device_dump import Change, DeviceDump, Limits, Listeners, Snapshot, State
+from .device_dump import Change, DeviceDump, Limits, Listeners, Snapshot, State, now_usec
 from .errors import (
     Busy,
     CollectorFailed,
@@ -195,7 +194,7 @@ class DumpList(Sealable):
         return self._begin(name, size, note_size, collector, caller)
 
     def _begin(self, name: str, limit: int, note_size: int, collector: str, caller: str = "") -> DeviceDump:
-        dump = DeviceDump(self._next, name, limit, note_size, collector, _now(), caller=caller)
+        dump = DeviceDump(self._next, name, limit, note_size, collector, now_usec(), caller=caller)
         self._next += 1
         self._dumps[dump.number] = dump
         self.listeners.notify(Change.RESERVED, dump)
@@ -243,7 +242,7 @@ class DumpList(Sealable):
                 state=State.TRUNCATED if collected.truncated else State.COMPLETE,
                 size=collected.size,
                 sha256=await buffer.sha256(collected.size),
-                finished_usec=_now(),
+                finished_usec=now_usec(),
                 error=collected.error,
             )
             dump = replace(dump, note=await buffer.commit(dump.record()))
@@ -260,7 +259,7 @@ class DumpList(Sealable):
         self.generation += 1
 
     def _fail(self, dump: DeviceDump, error: VmcoreddError) -> DeviceDump:
-        failed = replace(dump, state=State.FAILED, error=error, finished_usec=_now())
+        failed = replace(dump, state=State.FAILED, error=error, finished_usec=now_usec())
         self._dumps[dump.number] = failed
         self.listeners.notify(Change.FAILED, failed)
         old = [number for number, dump in self._dumps.items() if dump.state is State.FAILED]
@@ -275,7 +274,3 @@ class DumpList(Sealable):
         # The failure is in the list; the task's copy of it may have nobody who waits.
         if not task.cancelled():
             task.exception()
-
-
-def _now() -> int:
-    return time.time_ns() // 1000
