@@ -17,6 +17,7 @@ from .manifest import ManifestDump
 from .note import VMCOREDD_HEADER_SIZE
 from .threads import read_now, run_with_duplicate
 from .vmcore.extents import pwrite
+from .vmcore.image import close
 from .vmcore.layout import DeviceDumpNote
 from .vmcore.verify import sha256
 
@@ -163,8 +164,7 @@ def _close_freed(fd: int) -> None:
         # One that could not be made durable, and has kept its name, is whole.
         if state.st_nlink == 0:
             _free(fd, state.st_size)
-    with suppress(OSError):
-        os.close(fd)
+    close(fd)
 
 
 def close_removed(fd: int) -> None:
@@ -175,8 +175,7 @@ def close_removed(fd: int) -> None:
     with suppress(OSError):
         if os.fstat(fd).st_nlink == 0:
             os.ftruncate(fd, 0)
-    with suppress(OSError):
-        os.close(fd)
+    close(fd)
 
 
 def _free(fd: int, size: int) -> None:

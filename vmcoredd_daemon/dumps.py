@@ -8,7 +8,6 @@ end: once sealed, nothing comes in any more.
 
 import asyncio
 import logging
-import os
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 
@@ -32,6 +31,7 @@ from .recovery import SpooledDump
 from .seal import Sealable
 from .spool import Spool
 from .threads import HangingThreads
+from .vmcore.image import close
 
 log = logging.getLogger(__name__)
 
@@ -174,7 +174,7 @@ class DumpList(Sealable):
         self._order.clear()
         for dump in dumps:
             if dump.note is not None:
-                os.close(dump.note.fd)
+                close(dump.note.fd)
 
     async def clear_spool(self, numbers: Collection[int]) -> None:
         """Remove complete device dumps from the spool, because a vmcore holds them. Raises WriteFailed."""

@@ -23,7 +23,7 @@ from .note import (
     pack_vmcoredd_header,
     walk_notes,
 )
-from .vmcore.image import pread
+from .vmcore.image import close, pread
 from .vmcore.layout import DeviceDumpNote
 from .vmcore.verify import sha256
 
@@ -113,7 +113,7 @@ def _open_note(
         return spooled
     except BaseException as error:
         if fd >= 0:
-            os.close(fd)
+            close(fd)
         if isinstance(error, OSError):
             kind = InvalidVmcore if error.errno in _NO_FILE else WriteFailed
             raise kind(f"cannot be {'opened' if fd < 0 else 'read'}: {error.strerror}") from error

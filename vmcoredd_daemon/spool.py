@@ -27,6 +27,7 @@ from .recovery import BOOT_ID, Progress, Report, SpooledDump, boot_id, last_numb
 from .spool_directory import open_private, sync_parents
 from .vmcore.copy import sync
 from .vmcore.extents import NO_SPACE, pwrite
+from .vmcore.image import close
 from .vmcore.layout import DeviceDumpNote
 
 __all__ = ["BOOT_ID", "Spool", "SpooledDump"]
@@ -93,10 +94,10 @@ class Spool:
             fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
             last = last_number(directory)
         except BlockingIOError as error:
-            os.close(directory)
+            close(directory)
             raise Busy(f"{path}: another daemon uses this spool directory") from error
         except OSError as error:
-            os.close(directory)
+            close(directory)
             raise _error(error, f"{path}: cannot read the spool directory") from error
         return cls(directory, page_size, byteorder, keep_free, last)
 
@@ -110,7 +111,7 @@ class Spool:
             return
         try:
             sync_parents(self._directory)
-            os.close(_open_unnamed(self._directory))
+            close(_open_unnamed(self._directory))
         except OSError as error:
             raise _error(error, "cannot write to the spool directory") from error
 
@@ -157,7 +158,7 @@ class Spool:
             try:
                 os.posix_fallocate(fd, 0, size)
             except OSError:
-                os.close(fd)
+                close(fd)
                 raise
         return fd
 
@@ -225,7 +226,7 @@ class Spool:
     def close(self) -> None:
         """Unlock the directory; not while a device dump is being committed."""
         if self._directory is not None:
-            os.close(self._directory)
+            close(self._directory)
             self._directory = None
 
 
@@ -235,7 +236,7 @@ async def _owned(function: Callable[_P, int], *args: _P.args, **kwargs: _P.kwarg
     try:
         return await asyncio.shield(future)
     except asyncio.CancelledError:
-        future.add_done_callback(lambda done: None if done.exception() else os.close(done.result()))
+        future.add_done_callback(lambda done: None if done.exception() else close(done.result()))
         raise
 
 

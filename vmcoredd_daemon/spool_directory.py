@@ -7,6 +7,7 @@ from pathlib import Path
 
 from .errors import WriteFailed
 from .vmcore.copy import sync
+from .vmcore.image import close
 
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -22,11 +23,11 @@ def open_private(path: Path) -> int:
         _make_private(outer, path.parent)
         directory = _open_or_make(path.name, outer)
     finally:
-        os.close(outer)
+        close(outer)
     try:
         _make_private(directory, path)
     except BaseException:
-        os.close(directory)
+        close(directory)
         raise
     return directory
 
@@ -55,4 +56,4 @@ def sync_parents(directory: int) -> None:
         try:
             sync(parent)
         finally:
-            os.close(parent)
+            close(parent)
