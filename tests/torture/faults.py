@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Every system call of an add, a removal, a write, a start and a stop fails in turn, and is where SIGKILL comes.
 
+In "restart" a killed daemon starts with a failure, and stops with it. Exit status 0 must mean that everything is
+in a vmcore.
+
     python -m tests.torture.faults --jobs 2 --table /tmp/outcomes.txt
 
 A first run of each scenario counts its steps; then each step gets every error that it can have, alone or with all
@@ -10,6 +13,7 @@ acknowledged must be there, bit for bit, and at last in a vmcore.
 
 import argparse
 import asyncio
+import os
 import random
 import re
 import shutil
@@ -23,12 +27,31 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from errno import EAGAIN, EDQUOT, EINTR, EINVAL, EIO, EMFILE, ENOLCK, ENOMEM, ENOSPC, EOPNOTSUPP, EROFS, errorcode
+from errno import (
+    EAGAIN,
+    EDQUOT,
+    EFBIG,
+    EINTR,
+    EINVAL,
+    EIO,
+    EMFILE,
+    EMLINK,
+    ENFILE,
+    ENOLCK,
+    ENOMEM,
+    ENOSPC,
+    EOPNOTSUPP,
+    EROFS,
+    ESTALE,
+    ETIMEDOUT,
+    errorcode,
+)
 from pathlib import Path
 
 from tests.bus import private_bus
 from tests.caller import call
 from tests.loops import run_coroutine
+from tests.sample import unpack
 from tests.torture import disk
 from tests.torture.disk import Lost, data_of
 from tests.torture.load import WAYS
@@ -38,30 +61,32 @@ from vmcoredd_daemon.errors import CallFailed
 
 SOURCE_SIZE = 1 << 20
 ERRORS: dict[str, tuple[int, ...]] = {
-    "open": (EMFILE, ENOMEM, EIO, EROFS, ENOSPC, EINTR),
-    "write": (ENOSPC, EIO, EDQUOT, EINTR),
-    "read": (EIO, EINTR, ENOMEM),
-    "fsync": (EIO, ENOSPC, EDQUOT, EROFS, EINVAL, EINTR),
-    "link": (ENOSPC, EIO, EROFS, ENOMEM),
-    "rename": (ENOSPC, EIO, EROFS),
-    "unlink": (EIO, EROFS),
+    "open": (EMFILE, ENFILE, ENOMEM, EIO, EROFS, ENOSPC, EDQUOT, ESTALE, EINTR),
+    "write": (ENOSPC, EIO, EDQUOT, EFBIG, ETIMEDOUT, EINTR),
+    "read": (EIO, ESTALE, EINTR, ENOMEM),
+    "fsync": (EIO, ENOSPC, EDQUOT, EROFS, ETIMEDOUT, EINVAL, EINTR),
+    "link": (ENOSPC, EIO, EROFS, EDQUOT, EMLINK, ESTALE, ENOMEM),
+    "rename": (ENOSPC, EIO, EROFS, ESTALE),
+    "unlink": (EIO, EROFS, ESTALE),
     "ftruncate": (EIO, ENOSPC, EINTR, EROFS),
-    "fallocate": (ENOSPC, EIO, EINTR, EOPNOTSUPP, EROFS),
+    "fallocate": (ENOSPC, EIO, EDQUOT, EINTR, EOPNOTSUPP, EROFS),
     "memfd_create": (EMFILE, ENOMEM),
     "fcntl": (EMFILE,),
     "flock": (EINTR, ENOLCK),
-    "mkdir": (ENOSPC, EIO, EROFS, ENOMEM, EINVAL),
-    "statvfs": (EIO, EINTR),
-    "stat": (EIO, ENOMEM),
-    "readdir": (EIO, EMFILE, ENOMEM),
+    "mkdir": (ENOSPC, EIO, EROFS, EDQUOT, ENOMEM, EINVAL),
+    "statvfs": (EIO, ESTALE, EINTR),
+    "stat": (EIO, ESTALE, ENOMEM),
+    "readdir": (EIO, ESTALE, EMFILE, ENOMEM),
     "pthread_create": (EAGAIN,),
     "fork": (EAGAIN, ENOMEM),
     "pipe": (EMFILE,),
     "mmap": (ENOMEM,),
     "copy": (EIO, ENOSPC, EINTR),
     "malloc": (ENOMEM,),
+    "close": (EIO,),
+    "lseek": (EIO,),
 }
-LASTING = (ENOSPC, EIO, EROFS, EMFILE, ENOMEM)
+LASTING = (ENOSPC, EDQUOT, EIO, EROFS, EMFILE, ENOMEM)
 """What a machine may have for good: a full or broken disk, no descriptors, no memory."""
 SHORTENED = ("write", "read", "copy")
 MEMORY = ("malloc", "mmap")
@@ -129,6 +154,9 @@ def cases(scenario: str, steps: Sequence[str]) -> Iterator[Case]:
             yield Case(scenario, number, call_, Mode.FAIL, error)
             if error in LASTING:
                 yield Case(scenario, number, call_, Mode.FAIL, error, lasting=True)
+        if scenario == "restart":
+            # Where it starts, and where it stops, is where it was killed and given less.
+            continue
         if kind in SHORTENED:
             yield Case(scenario, number, call_, Mode.SHORT)
         yield from (Case(scenario, number, call_, mode) for mode in KILLS)
@@ -149,6 +177,7 @@ class Bench:
         self._bus = bus
         self._library = build(directory)
         self._number = 0
+        self._sample = directory / "sample"
 
     async def count(self, scenario: str, *, memory: bool = False) -> list[str]:
         """Return the steps of a scenario in which nothing fails."""
@@ -168,7 +197,13 @@ class Bench:
     def _next(self, case: Case) -> "Run":
         self._number += 1
         directory = self._directory / str(self._number)
-        directory.mkdir()
+        (directory / "disk").mkdir(parents=True)
+        source = directory / "disk" / "source"
+        if case.scenario.endswith("kdump"):
+            # The only one that makedumpfile takes; nobody writes to it.
+            os.link(self._sample if self._sample.exists() else unpack(self._sample), source)
+        else:
+            disk.write_source(source, SOURCE_SIZE)
         return Run(directory, self._address, self._bus, self._library, case)
 
 
@@ -182,19 +217,20 @@ class Run:
         self._bus = bus
         self._outcome = Outcome(case)
         self._disk = directory / "disk"
-        self._disk.mkdir()
-        self._source = disk.write_source(self._disk / "source", SOURCE_SIZE)
+        self._source = self._disk / "source"
         self._page = directory / "page"
         self._control = Control(self._page, self._disk)
         self._library = library
         spool = "\nSpool=/nonexistent/spool" if self._in_memory else ""
-        configuration = f"Format=elf\nCollectorTimeoutSec=4{spool}"
+        output = "kdump" if case.scenario.endswith("kdump") else "elf"
+        configuration = f"Format={output}\nCollectorTimeoutSec=4{spool}"
         self._service = FaultyService(address, self._source, directory, configuration, dev_mode=False)
         self._service.target.rmdir()
         self._service.target = self._disk / "target"
         self._service.target.mkdir()
         self._acknowledged: set[str] = set()
         self._doubtful: set[str] = set()
+        self._status: int | None = None
 
     @property
     def _in_memory(self) -> bool:
@@ -216,7 +252,7 @@ class Run:
 
     async def _fail(self) -> None:
         """Take two device dumps without a failure, then do what the scenario says, with it."""
-        starting = self._case.scenario == "start"
+        starting = self._case.scenario in ("start", "restart")
         self._start(faulty=not starting)
         for name in HELD:
             await self._add("file", name)
@@ -225,6 +261,8 @@ class Run:
             self._arm()
             self._start(faulty=True, wait=False)
             self._outcome.answer = await asyncio.to_thread(self._started)
+            if self._case.scenario == "restart" and self._outcome.answer == "starts":
+                self._outcome.answer = await self._stop()
         else:
             self._arm()
             self._outcome.answer = await self._act(self._case.scenario)
@@ -267,8 +305,7 @@ class Run:
 
     async def _act(self, scenario: str) -> str:
         if scenario == "stop":
-            status = await asyncio.to_thread(self._service.stop)
-            return f"exit status {status}"
+            return await self._stop()
         if scenario.startswith("add "):
             return await self._add(scenario.split()[1], "new-1-c9000")
         try:
@@ -289,6 +326,10 @@ class Run:
                 self._doubtful.discard(HELD[0])
             return f"refused: {error.name}: {error.text}"
         return "done"
+
+    async def _stop(self) -> str:
+        self._status = await asyncio.to_thread(self._service.stop)
+        return f"exit status {self._status}"
 
     async def _list(self) -> list[tuple[str, str, int, str]]:
         return list((await call(self._bus, "ListDeviceDumps")).body[0])
@@ -337,7 +378,7 @@ class Run:
         if answer != "done":
             self._outcome.problems.append(f"does not go on: {answer}")
         if "kept in memory" in log:
-            await asyncio.to_thread(self._service.stop)
+            await self._stop()
         else:
             self._service.kill()
 
@@ -360,6 +401,8 @@ class Run:
         held = self._acknowledged - self._doubtful
         if missing := held - self._spooled - self._written:
             raise Lost(f"neither in the spool nor in a vmcore: {missing}")
+        if self._status == 0 and (missing := held - self._written):
+            raise Lost(f"exit status 0, and in no vmcore: {missing}")
         gone = set(HELD) - self._acknowledged
         if back := gone & self._spooled:
             raise Lost(f"removed and back: {back}")
@@ -378,7 +421,10 @@ class Run:
             raise Lost(f"in no vmcore: {missing}")
 
 
-SCENARIOS = (*(f"add {way}" for way in WAYS), "add file to memory", "open", "remove", "write", "stop", "start")
+SCENARIOS = (
+    *(f"add {way}" for way in WAYS),
+    *("add file to memory", "open", "remove", "write", "write kdump", "stop", "start", "restart"),
+)
 
 
 @asynccontextmanager
@@ -400,7 +446,7 @@ async def count(scenario: str) -> list[Case]:
     async with bench() as one:
         found = list(cases(scenario, await one.count(scenario)))
         # At the start it is the interpreter that takes memory.
-        if scenario != "start":
+        if scenario not in ("start", "restart"):
             found += memory_cases(scenario, await one.count(scenario, memory=True))
         return found
 
