@@ -454,8 +454,9 @@ async def test_spool_that_cannot_be_written_is_read(tmp_path: Path) -> None:
         with pytest.raises(WriteFailed, match="Read-only file system"):
             await spool.remove([1])
         spool.refuse()
-        with pytest.raises(NoSpace):
-            await spool.create(3, "nic2", 100)
+        for _ in range(2):
+            with pytest.raises(NoSpace):
+                await spool.create(3, "nic2", 100)
         spool.close()
         assert open_fds() == before
 

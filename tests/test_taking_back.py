@@ -71,8 +71,10 @@ async def test_full_target_that_has_room_again(
         with pytest.raises(CallFailed, match="NoSpace"):
             await add(bus, "new", 100, fill)
         limit_files(target, 100)
+        await add(bus, "new", 100, fill)
+        assert len(list(target.rglob("*.note"))) == 4
         assert daemon.stop() == 0
-        assert in_vmcore(daemon) == [*NAMES, MANIFEST_NAME]
+        assert in_vmcore(daemon) == [*NAMES, "new", MANIFEST_NAME]
         assert not list(target.rglob("*.note"))
 
 

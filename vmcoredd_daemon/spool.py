@@ -120,8 +120,16 @@ class Spool:
         self._memory = True
 
     def refuse(self) -> None:
-        """Take no new device dump, as if there were no room; those that are in the directory stay there."""
+        """Take no new device dump until there is room in the directory; those that are there stay."""
         self._full = True
+
+    def _has_room_again(self) -> bool:
+        try:
+            self.check_writable()
+        except (NoSpace, WriteFailed):
+            return False
+        self._full = self._directory is None
+        return not self._full
 
     @classmethod
     def in_memory(cls, page_size: int, byteorder: ByteOrder) -> "Spool":
@@ -163,7 +171,7 @@ class Spool:
         return fd
 
     def _has_room(self, size: int) -> bool:
-        if self._full:
+        if self._full and not self._has_room_again():
             return False
         if self._memory or self._directory is None:
             return _available_memory() - size >= MEMORY_RESERVE
