@@ -101,6 +101,8 @@ class Daemon:
             late = writer.wanted and writer.outdated
             await _close(dumps, spool, writer)
             record(Event.STOPPED, logging.INFO, "Stopped")
+        if written and late:
+            log.error("A device dump that became durable at the very end is in the spool, and in no vmcore")
         return Outcome(written and not late and recovered.whole, writer.directory)
 
     def _start(self, spool: Spool, recovered: Recovered) -> tuple[DumpList, VmcoreWriter]:
