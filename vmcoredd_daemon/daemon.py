@@ -39,7 +39,8 @@ class Outcome:
     """What a run of the service leaves behind."""
 
     whole: bool
-    """A vmcore with everything in it is on disk, in the format that was asked for; or none was to be written."""
+    """A vmcore with everything in it is on disk, in the format that was asked for; or none was to be written, and
+    the spool has everything."""
     directory: Path | None
     """The directory of this crash, if there is one."""
 
