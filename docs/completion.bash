@@ -76,6 +76,7 @@ _vmcoredd() {
         _vmcoredd_complete "$kind"
     elif [[ $cur == -* ]]; then
         mapfile -t COMPREPLY < <(compgen -W "${_vmcoredd_options["$command:"]-}" -- "$cur")
+        [[ ${COMPREPLY-} != *= ]] || compopt -o nospace
     elif [[ ! $command ]]; then
         mapfile -t COMPREPLY < <(compgen -W "$_vmcoredd_commands" -- "$cur")
     else

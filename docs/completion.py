@@ -73,11 +73,13 @@ def bash() -> Iterator[str]:
         kinds = [_kind(name, action) for action in programs.arguments(parser)]
         yield f"_vmcoredd_arguments[{shlex.quote(f'{name}:')}]={shlex.quote(' '.join(kinds))}"
         for action in programs.options(parser):
-            # A value that may be left out is joined to its option, and the next word is none.
+            # A value that may be left out is joined to its option, as that of an option with "=" in its name: the
+            # next word is none.
             if action.nargs != 0:
-                kind = _kind(name, action) + ("?" if action.nargs == "?" else "")
                 for option in action.option_strings:
-                    yield f"_vmcoredd_values[{shlex.quote(f'{name}:{option}')}]={shlex.quote(kind)}"
+                    kind = _kind(name, action) + ("?" if action.nargs == "?" or option.endswith("=") else "")
+                    place = shlex.quote(f"{name}:{option.rstrip('=')}")
+                    yield f"_vmcoredd_values[{place}]={shlex.quote(kind)}"
 
 
 def zsh() -> Iterator[str]:
@@ -91,7 +93,7 @@ def zsh() -> Iterator[str]:
         if name:
             specifications = [*_zsh_options(name, parser), *_zsh_arguments(name, parser)]
             yield f"_vmcoredd_of_{name.replace('-', '_')}() {{"
-            yield f"    _arguments -S {' '.join(specifications) or ':'}"
+            yield f'    _arguments -S {" ".join(specifications) or ":"} "$@"'
             yield "}"
 
 
@@ -104,7 +106,9 @@ def _zsh_options(name: str, parser: argparse.ArgumentParser) -> Iterator[str]:
             if action.nargs != 0:
                 optional = ":" if action.nargs == "?" else ""
                 value = f":{optional}{programs.value(action)}:_vmcoredd_{_kind(name, action)}"
-            join = {"": "", "?": "=-"}.get(str(action.nargs), "=") if option.startswith("--") and value else ""
+            join = ""
+            if option.startswith("--") and value:
+                join = "-" if option.endswith("=") else "=-" if action.nargs == "?" else "="
             yield f"{excluded}{shlex.quote(f'{option}{join}[{text}]{value}')}"
 
 

@@ -49,7 +49,8 @@ case $state in
     command) _describe command _vmcoredd_commands ;;
     argument)
         case $words[1] in
-            core-collector) _files ;;
+            # What is no option of ours may be one of makedumpfile's.
+            core-collector) _vmcoredd_of_core_collector '*:FILE:_files' ;;
             *) (( ! $+functions[_vmcoredd_of_$words[1]] )) || _vmcoredd_of_$words[1] ;;
         esac ;;
 esac

@@ -59,6 +59,8 @@ def page(source: Path) -> str:
         },
     )
     roff = re.sub(r"(?m)^\.TH .*$", lambda match: _title(match[0], section), made.decode(), count=1)
+    # docutils writes this one heading in small letters.
+    roff = roff.replace("\n.SH Name\n", "\n.SH NAME\n", 1)
     # mandoc knows no such font, and wants no empty line under a heading.
     return re.sub(r"(?m)^(\.S[HS] .*\n)\.sp\n", r"\1", re.sub(r"(?m)^\.ft .*\n", "", roff))
 
@@ -118,11 +120,17 @@ def _other_commands() -> Iterator[str]:
 def _options(parser: argparse.ArgumentParser) -> Iterator[str]:
     for action in programs.options(parser):
         if action.help and action.dest != "help":
-            value = _escape(programs.value(action))
-            if value:
-                value = f"[=\\ *{value}*]" if action.nargs == "?" else f" *{value}*"
-            yield ", ".join(f"``{option}``\\ {value}" for option in action.option_strings)
+            yield ", ".join(f"``{option}``\\ {_value(action, option)}" for option in action.option_strings)
             yield from (f"    {_sentence(action.help)}", "")
+
+
+def _value(action: argparse.Action, option: str) -> str:
+    value = _escape(programs.value(action))
+    if not value:
+        return ""
+    if action.nargs == "?":
+        return f"[=\\ *{value}*]"
+    return f"*{value}*" if option.endswith("=") else f" *{value}*"
 
 
 def _keys() -> Iterator[str]:

@@ -5,6 +5,7 @@ import asyncio
 import itertools
 import os
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from dbus_next import Message, Variant
@@ -70,13 +71,13 @@ async def add(bus: Connection, name: str, size: int, behaviour: Behaviour, **giv
 async def add_bytes(bus: Connection, name: str, data: bytes, size: int | None = None, **given: Any) -> str:
     """Add a device dump through a pipe; return its object path."""
     reader, writer = os.pipe()
-    try:
-        body = [name, len(data) if size is None else size, 0, options(**given)]
-        answer = asyncio.create_task(call(bus, "AddDeviceDumpFd", "suha{sv}", body, [reader]))
+    body = [name, len(data) if size is None else size, 0, options(**given)]
+    answer = asyncio.create_task(call(bus, "AddDeviceDumpFd", "suha{sv}", body, [reader]))
+    # Where the call is refused, nobody else would end the writing.
+    answer.add_done_callback(lambda _: os.close(reader))
+    with suppress(BrokenPipeError):
         await asyncio.to_thread(_write_and_close, writer, data)
-        return str((await answer).body[0])
-    finally:
-        os.close(reader)
+    return str((await answer).body[0])
 
 
 def _write_and_close(fd: int, data: bytes) -> None:

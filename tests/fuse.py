@@ -53,6 +53,10 @@ class Source:
     """What a read of (offset, size) does: an errno, 0, or None: it is not answered."""
     open: Callable[[], bool] = lambda: True
     """Whether an open is answered."""
+    poll: Callable[[], int | None] = lambda: errno.ENOSYS
+    """What a poll does: an errno, or None: it is not answered. The kernel asks no more after ENOSYS."""
+    flush: Callable[[], int | None] = lambda: 0
+    """What a close of a descriptor does, as *poll*."""
     reads: int = 0
     """How many there were."""
     hanging: list[tuple[int, int]] = field(default_factory=list)
@@ -125,8 +129,12 @@ class Server:
             case 15:  # READ
                 _, offset, size = struct.unpack_from("=QQI", body)
                 return self._read(offset, size)
-            case 18 | 25:  # RELEASE, FLUSH
+            case 25:  # FLUSH
+                return source.flush()
+            case 18:  # RELEASE
                 return b""
+            case 40:  # POLL
+                return source.poll()
             case _:
                 return errno.ENOSYS
 

@@ -8,15 +8,18 @@ import subprocess
 import sys
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from dbus_next import Message
 from dbus_next.service import ServiceInterface, method
 
 from tests.bus import private_bus
-from tests.resources import open_fds
+from tests.resources import open_fds, settled
+from vmcoredd_daemon import closing
 from vmcoredd_daemon.bus import SENDER, Connection, take_fds
 from vmcoredd_daemon.errors import BusUnavailable, CallFailed
+from vmcoredd_daemon.names import BUS_NAME
 
 INTERFACE = "org.vmcoredd1.Collector"
 """An interface that the policy lets root call at any connection."""
@@ -99,6 +102,29 @@ async def test_nothing_internal_leaves(bus: Connection, peer: Connection, member
     assert "File" not in caught.value.text
 
 
+@pytest.mark.parametrize(
+    ("path", "children"),
+    [
+        ("/", ["a", "peer"]),
+        ("/a", ["dump"]),
+        ("/a/dump", ["1", "10", "11"]),
+        ("/a/dump/1", ["memory"]),
+        ("/a/dump/10", []),
+        ("/dump", []),
+    ],
+)
+async def test_introspection_lists_children(
+    bus: Connection, peer: Connection, path: str, children: list[str]
+) -> None:
+    for exported in ("/", "/a/dump/1", "/a/dump/10", "/a/dump/11", "/a/dump/1/memory"):
+        peer.export(exported, Peer())
+    # The policy lets root introspect nobody else.
+    await peer.own(BUS_NAME, 5)
+    answer = await bus.method_call(BUS_NAME, path, "org.freedesktop.DBus.Introspectable", "Introspect")
+    root = ElementTree.fromstring(answer.body[0])
+    assert [node.get("name") for node in root.findall("node")] == children
+
+
 async def test_descriptors_are_owned(bus: Connection, peer: Connection) -> None:
     null = os.open("/dev/null", os.O_RDONLY)
     before = open_fds()
@@ -109,8 +135,25 @@ async def test_descriptors_are_owned(bus: Connection, peer: Connection) -> None:
                 await ask(bus, peer, member, signature, [0] * len(signature), fds=(null,))
         (given,) = take_fds(await ask(bus, peer, "Give"))
         os.close(given)
-    assert open_fds() == before
+    assert await settled(open_fds, before) == before
     os.close(null)
+
+
+async def test_no_more_is_received_while_descriptors_cannot_be_closed(
+    bus: Connection, peer: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = open_fds()
+    monkeypatch.setattr(closing, "MAX_THREADS", 0)
+    monkeypatch.setattr(closing, "MAX_WAITING", 3)
+    calls = [asyncio.create_task(ask(bus, peer, "Echo", "h", [0], fds=(1,))) for _ in range(100)]
+    done, waiting = await asyncio.wait(calls, timeout=0.5)
+    assert len(done) < 100
+    assert open_fds() < before + 100
+    monkeypatch.setattr(closing, "MAX_THREADS", 1)
+    await asyncio.wait(waiting)
+    assert await settled(open_fds, before) == before
+    answers = await asyncio.gather(*calls, return_exceptions=True)
+    assert all(isinstance(answer, CallFailed) for answer in answers)
 
 
 async def test_descriptor_may_be_closed_as_soon_as_it_is_sent(bus: Connection, peer: Connection) -> None:
@@ -131,7 +174,7 @@ async def test_call_that_is_given_up_leaves_nothing(bus: Connection, peer: Conne
         call.cancel()
     await asyncio.wait(calls)
     await ask(bus, peer, "Echo", "ay", [b""])
-    assert open_fds() == before
+    assert await settled(open_fds, before) == before
     assert not bus._method_return_handlers
 
 
@@ -167,8 +210,28 @@ async def test_lost_connection(bus_address: str) -> None:
 
 async def test_no_bus() -> None:
     before = open_fds()
-    with pytest.raises(BusUnavailable, match="No such file"):
+    with pytest.raises(BusUnavailable) as caught:
         await Connection.open("unix:path=/nonexistent/bus", 1)
+    where = "cannot connect to the message bus: unix:path=/nonexistent/bus: "
+    assert str(caught.value) == where + "No such file or directory"
+    assert open_fds() == before
+
+
+async def test_address_of_no_bus(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = open_fds()
+    for address in (
+        "nonsense",
+        "tcp:host=localhost",
+        "unix:tmpdir=/tmp",
+        "unix:path=/%00",
+        "unix:path=" + "x" * 200,
+    ):
+        monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", address)
+        for given in (address, None):
+            with pytest.raises(
+                BusUnavailable, match=f"^cannot connect to the message bus: {address[:160]}: [^\n]+$"
+            ):
+                await Connection.open(given, 1)
     assert open_fds() == before
 
 

@@ -94,6 +94,7 @@ def test_files_and_directories_in_bash(complete: Complete, tmp_path: Path) -> No
     assert complete("vmcoredd attach a\\ c")[2:] == ["a core"]
     assert complete("vmcoredd attach vmcore nic_0000:00:01.0=a\\ c")[3:] == ["nic_0000:00:01.0=a core"]
     assert complete("vmcoredd-daemon --target=a")[1:] == ["--target=a directory"]
+    assert complete("vmcoredd core-collector --vmcoredd-config=a\\ c")[2:] == ["--vmcoredd-config=a core"]
     # A new name, and no more arguments than there are.
     assert complete("vmcoredd add ")[2:] == []
     assert complete("vmcoredd add name a\\ c")[3:] == ["a core"]

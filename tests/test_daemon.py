@@ -2,9 +2,11 @@
 """The main job, with real parts: a device dump enters over D-Bus and comes out as a note that others read."""
 
 import asyncio
+import errno
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -35,6 +37,8 @@ from vmcoredd_daemon.vmcore.formats import recognise
 from vmcoredd_daemon.vmcore.image import file_image
 from vmcoredd_daemon.writer import VmcoreWriter
 
+PROGRAM = [sys.executable, "-m", "vmcoredd_daemon"]
+
 
 async def fill(name: str, buffer: int, offset: int, size: int) -> int:
     """Collect as a good helper does."""
@@ -47,6 +51,39 @@ def manifest(vmcore: Path) -> Manifest:
         notes = list(recognise(file_image(file.fileno(), str(vmcore))).device_dumps())
         assert notes[-1].dump_name == MANIFEST_NAME.encode()
         return load(os.pread(file.fileno(), notes[-1].data_size, notes[-1].data_offset))
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["--nonsense"], "unrecognized arguments: --nonsense"),
+        (["vmcore\x1b"], r"unrecognized arguments: vmcore\x1b"),
+        (["--target"], "argument --target: expected one argument"),
+        (["--target", ""], "argument --target: the path is empty"),
+    ],
+)
+def test_wrong_usage(words: list[str], reason: str) -> None:
+    result = subprocess.run([*PROGRAM, *words], capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr == f"vmcoredd-daemon: {reason} (see vmcoredd-daemon --help)\n"
+
+
+@pytest.mark.parametrize("option", ["--help", "--version"])
+def test_what_it_prints(option: str) -> None:
+    result = subprocess.run([*PROGRAM, option], capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "vmcoredd-daemon" in result.stdout
+    with open("/dev/full", "w") as full:
+        result = subprocess.run([*PROGRAM, option], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (result.returncode, result.stderr) == (
+        1,
+        f"vmcoredd-daemon: standard output: {os.strerror(errno.ENOSPC)}\n",
+    )
+    reader, writer = os.pipe()
+    os.close(reader)
+    result = subprocess.run([*PROGRAM, option], stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writer)
+    assert (result.returncode, result.stderr) == (-signal.SIGPIPE, "")
 
 
 async def test_device_dumps_reach_the_vmcore(

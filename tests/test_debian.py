@@ -4,6 +4,7 @@
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -49,6 +50,19 @@ def test_make_installs_what_the_package_is_built_with() -> None:
     provided = {"debhelper-compat": "debhelper", "dh-sequence-python3": "dh-python", "systemd-dev": "systemd"}
     # dpkg-checkbuilddeps wants one package more, which need not be named.
     assert {provided.get(name, name) for name in needed} | {"build-essential"} <= set(installed)
+
+
+def test_tests_of_the_build_find_their_files(tmp_path: Path) -> None:
+    """pybuild runs them in a directory that has what pybuild.testfiles names, and the package."""
+    for name in [*(ROOT / "debian/pybuild.testfiles").read_text().split(), "vmcoredd_daemon", "pyproject.toml"]:
+        (tmp_path / name).symlink_to(ROOT / name)
+    rules = (ROOT / "debian/rules").read_text().replace("\\\n", " ")
+    (arguments,) = re.findall(r"^export PYBUILD_TEST_ARGS = (.*)", rules, re.MULTILINE)
+    # Which files a test needs shows only when it runs.
+    files = [name for name in arguments.split() if name.startswith("tests/") and "/vmcore/" not in name]
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *files]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-2000:]
 
 
 @pytest.fixture(scope="module")

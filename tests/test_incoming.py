@@ -11,13 +11,13 @@ from dbus_next import Message, MessageType
 from dbus_next.signature import SignatureTree
 
 from tests.bus import private_bus
+from tests.fuzz import dbus as fuzz
 from tests.torture.messages import Fuzzer, Member, malformed, oversized
-from tests.torture.raw import RawConnection, pack, packed_body
+from tests.torture.raw import CALL_FIELDS, RawConnection, pack, packed_body
 from vmcoredd_daemon.bus.incoming import MAX_SIGNATURES, Incoming
 from vmcoredd_daemon.errors import InvalidArgs, LimitsExceeded
 
-CALL = [(1, "o", "/x"), (2, "s", "x.y"), (3, "s", "Z"), (7, "s", ":1.1")]
-NEXT = pack(CALL, "s", packed_body("s", ["next"]))
+NEXT = pack(CALL_FIELDS, "s", packed_body("s", ["next"]))
 LIMIT = 1000
 
 
@@ -47,16 +47,16 @@ def received(sockets: tuple[socket.socket, socket.socket], data: bytes, limit: i
 
 
 def test_what_a_later_version_may_bring_is_ignored(sockets: tuple[socket.socket, socket.socket]) -> None:
-    incoming = received(sockets, pack([*CALL, (200, "s", "later")], flags=0xFF))
+    incoming = received(sockets, pack([*CALL_FIELDS, (200, "s", "later")], flags=0xFF))
     assert incoming.message is not None
     assert incoming.message.member == "Z"
-    assert received(sockets, pack(CALL, kind=5)).message is None
+    assert received(sockets, pack(CALL_FIELDS, kind=5)).message is None
 
 
 @pytest.mark.parametrize("size", [LIMIT - 8, LIMIT + 4, 100_000, 3_000_000])
 def test_size_of_a_body(sockets: tuple[socket.socket, socket.socket], size: int) -> None:
     body = packed_body("s", ["x" * (size - 5)])
-    incoming = received(sockets, pack(CALL, "s", body, serial=7))
+    incoming = received(sockets, pack(CALL_FIELDS, "s", body, serial=7))
     assert incoming.message is not None
     assert (incoming.message.serial, incoming.message.sender) == (7, ":1.1")
     if size <= LIMIT:
@@ -65,18 +65,18 @@ def test_size_of_a_body(sockets: tuple[socket.socket, socket.socket], size: int)
     else:
         assert incoming.message.body == []
         assert isinstance(incoming.problem, LimitsExceeded)
-    incoming = received(sockets, pack(CALL, "s", body), limit=None)
+    incoming = received(sockets, pack(CALL_FIELDS, "s", body), limit=None)
     assert incoming.message is not None
     assert incoming.message.body == ["x" * (size - 5)]
 
 
 def test_size_of_a_header(sockets: tuple[socket.socket, socket.socket]) -> None:
-    assert received(sockets, pack([(1, "o", "/" + "x" * 500_000), *CALL[1:]])).message is None
+    assert received(sockets, pack([(1, "o", "/" + "x" * 500_000), *CALL_FIELDS[1:]])).message is None
 
 
 def test_body_that_cannot_be_read(sockets: tuple[socket.socket, socket.socket]) -> None:
     for signature, body in (("s", b"\xff\xff\xff\x7f"), ("{sv}", bytes(8)), ("s", b"\1\0\0\0\xff\0"), ("su", b"")):
-        incoming = received(sockets, pack(CALL, signature, body))
+        incoming = received(sockets, pack(CALL_FIELDS, signature, body))
         assert incoming.message is not None
         assert isinstance(incoming.problem, InvalidArgs)
         assert "\n" not in str(incoming.problem)
@@ -90,12 +90,17 @@ def test_malformed_messages_end_with_themselves(sockets: tuple[socket.socket, so
                 received(sockets, data)
 
 
+def test_fuzz() -> None:
+    figures = fuzz.run(2000, seed=1)
+    assert min(figures.read, figures.refused, figures.left_out, figures.unfinished) > 50
+
+
 def test_signatures_are_not_kept_for_ever(sockets: tuple[socket.socket, socket.socket]) -> None:
     fuzzer = Fuzzer(1, [Member("/x", "x.y", "Z", "")])
     for number in range(2 * MAX_SIGNATURES):
         signature = (f"{number:b}".replace("0", "y").replace("1", "u"))[:200]
         body = [fuzzer.value(type_) for type_ in SignatureTree(signature).types]
-        received(sockets, pack(CALL, signature, packed_body(signature, body)))
+        received(sockets, pack(CALL_FIELDS, signature, packed_body(signature, body)))
     assert len(SignatureTree._cache) <= MAX_SIGNATURES + 1
 
 
@@ -103,7 +108,7 @@ def test_descriptors_of_what_cannot_be_read_are_kept_for_whoever_closes_them(
     sockets: tuple[socket.socket, socket.socket],
 ) -> None:
     ours, theirs = sockets
-    socket.send_fds(theirs, [pack(CALL, kind=5)], [0, 0])
+    socket.send_fds(theirs, [pack(CALL_FIELDS, kind=5)], [0, 0])
     incoming = Incoming(ours, LIMIT)
     assert incoming.unmarshall()
     assert incoming.message is None

@@ -16,6 +16,7 @@ from dbus_next import DBusError, Message, MessageFlag, MessageType, Variant
 
 from tests.bus import private_bus
 from tests.caller import MANAGER, NAME, PATH, Collector, add, add_bytes, call, names, options
+from tests.resources import settled
 from tests.service import Service
 from vmcoredd_daemon.bus import Connection, take_fds
 from vmcoredd_daemon.errors import CallFailed
@@ -109,7 +110,7 @@ async def test_messages_with_descriptors_that_nobody_takes(daemon: Service, bus:
         assert all(isinstance(answer, CallFailed) for answer in answers), batch
     os.close(fd)
     assert await names(bus) == {}
-    assert daemon.fd_count() == before
+    assert await settled(daemon.fd_count, before) == before
 
 
 async def test_signals_with_descriptors_are_closed(daemon: Service, bus: Connection) -> None:
@@ -122,7 +123,7 @@ async def test_signals_with_descriptors_are_closed(daemon: Service, bus: Connect
         await bus.send(message)
     os.close(fd)
     await call(bus, "ListDeviceDumps")
-    assert daemon.fd_count() == before
+    assert await settled(daemon.fd_count, before) == before
 
 
 @pytest.mark.parametrize(

@@ -2,15 +2,20 @@
 """Limits for callers, on a real bus: what is refused costs nothing, and others are served."""
 
 import asyncio
+import errno
 import fcntl
 import itertools
 import os
+import signal
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from dbus_next import Message, MessageFlag, MessageType
 
 from tests.caller import MANAGER, NAME, PATH, Collector, add, add_bytes, call, names, options
+from tests.fuse import fuse_source
+from tests.resources import lingering_socket, settled
 from tests.service import Service
 from tests.test_interface import ERROR, INVALID_ARGS, fill, hang
 from tests.torture.messages import deep, oversized
@@ -101,15 +106,18 @@ async def test_unfinished_device_dumps_of_one_caller(
 
 async def test_refused_calls_cost_nothing(start_daemon: Callable[..., Service], bus: Connection) -> None:
     daemon = start_daemon("MaxDumps=1\nMaxDumpSize=8K")
-    await add_bytes(bus, "one", b"data")
     await call(bus, "ListDeviceDumps")
-    before, log, files = daemon.fd_count(), daemon.log(), sorted(daemon.target.rglob("*"))
+    # The device dump has one, too.
+    before = daemon.fd_count() + 1
+    await add_bytes(bus, "one", b"data")
+    log, files = daemon.log(), sorted(daemon.target.rglob("*"))
     for number in range(300):
         assert await refused(bus, f"nic{number}") == f"{ERROR}.QuotaExceeded"
     with pytest.raises(CallFailed):
         await add(bus, "large", 1 << 20, fill)
     assert await names(bus) == {"one": "complete"}
-    assert (daemon.fd_count(), daemon.log(), sorted(daemon.target.rglob("*"))) == (before, log, files)
+    assert await settled(daemon.fd_count, before) == before
+    assert (daemon.log(), sorted(daemon.target.rglob("*"))) == (log, files)
 
 
 async def test_descriptors_that_no_argument_names(daemon: Service, bus: Connection) -> None:
@@ -125,7 +133,7 @@ async def test_descriptors_that_no_argument_names(daemon: Service, bus: Connecti
         assert caught.value.name == INVALID_ARGS
     os.close(null)
     await call(bus, "ListDeviceDumps")
-    assert daemon.fd_count() == before
+    assert await settled(daemon.fd_count, before) == before
 
 
 def test_messages_that_are_larger_than_any_call(daemon: Service, bus_address: str) -> None:
@@ -225,3 +233,69 @@ async def test_reads_that_hang(start_daemon: Callable[..., Service], bus: Connec
             except CallFailed:
                 await asyncio.sleep(0.01)
     os.close(event)
+
+
+async def collecting(bus: Connection, fd: int) -> "asyncio.Task[Message]":
+    """Begin to read a descriptor, for a second at most."""
+    task = asyncio.create_task(call(bus, "AddDeviceDumpFd", "suha{sv}", ["odd", 100, 0, options(timeout=1)], [fd]))
+    while (await names(bus)).get("odd") != "collecting":
+        await asyncio.sleep(0.01)
+    return task
+
+
+async def test_file_whose_poll_is_never_answered(daemon: Service, bus: Connection, tmp_path: Path) -> None:
+    (tmp_path / "data").write_bytes(b"data")
+    with fuse_source(tmp_path / "data", tmp_path / "dead") as source:
+        source.poll = lambda: None
+        fd = os.open(source.path, os.O_RDONLY)
+        async with asyncio.timeout(10):
+            task = await collecting(bus, fd)
+            await add_bytes(bus, "other", b"data")
+            with pytest.raises(CallFailed) as caught:
+                await task
+        assert caught.value.name == f"{ERROR}.TimedOut"
+        daemon.process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(30):
+            while "Stopped" not in daemon.log():
+                await asyncio.sleep(0.01)
+        # With a thread in the kernel no process ends.
+        source.answer_late(b"")
+        os.close(fd)
+        assert await asyncio.to_thread(daemon.process.wait, 30) == 0
+    assert "written with 1 device dumps" in daemon.log()
+
+
+async def test_socket_whose_close_waits(daemon: Service, bus: Connection) -> None:
+    await call(bus, "ListDeviceDumps")
+    before = daemon.fd_count()
+    ours, peer = lingering_socket(300)
+    async with asyncio.timeout(30):
+        task = await collecting(bus, ours.fileno())
+        ours.close()
+        with pytest.raises(CallFailed):
+            await task
+        await add_bytes(bus, "other", b"data")
+        # It is not in the way of others that are to be closed.
+        with pytest.raises(CallFailed):
+            await call(bus, "Nothing", "h", [0], [0])
+        assert await settled(daemon.fd_count, before + 1) == before + 1
+    peer.close()
+
+
+async def test_file_whose_close_fails(daemon: Service, bus: Connection, tmp_path: Path) -> None:
+    await call(bus, "ListDeviceDumps")
+    before = daemon.fd_count()
+    (tmp_path / "data").write_bytes(b"data")
+    with fuse_source(tmp_path / "data", tmp_path / "broken") as source:
+        source.flush = lambda: errno.EIO
+        with source.path.open("rb") as file:
+            for attempt in range(3):
+                body = [f"odd-{attempt}", 100, 0, options(timeout=10)]
+                await call(bus, "AddDeviceDumpFd", "suha{sv}", body, [file.fileno()])
+                with pytest.raises(CallFailed) as caught:
+                    await call(bus, "Nothing", "h", [0], [file.fileno()])
+                assert caught.value.name == "org.freedesktop.DBus.Error.UnknownMethod"
+            source.flush = lambda: 0
+    assert await names(bus) == {f"odd-{attempt}": "complete" for attempt in range(3)}
+    assert await settled(daemon.fd_count, before + 3) == before + 3
+    assert "lost" not in daemon.log()

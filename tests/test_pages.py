@@ -10,7 +10,11 @@ from pathlib import Path
 import pytest
 
 from docs import programs
+from tests.cli import run
+from tests.cli.dumps import GOLDEN
 from tests.tools import require
+from vmcoredd_daemon.cli import inspect
+from vmcoredd_daemon.cli import map as map_of
 from vmcoredd_daemon.config import _KEYS
 from vmcoredd_daemon.journal import Event
 
@@ -56,7 +60,7 @@ def test_man_and_mandoc_are_content(pages: Path, name: str) -> None:
     text = rendered(pages / name)
     stem, section = name.rsplit(".", 1)
     assert text.lower().startswith(f"{stem}({section})".lower())
-    assert f"\n       {stem} - " in text
+    assert f"\nNAME\n       {stem} - " in text
     # Ours that it refers to.
     for other, number in re.findall(r"\b((?:org\.)?vmcoredd[\w.-]*)\((\d)\)", text):
         assert f"{other}.{number}" in NAMES
@@ -67,9 +71,45 @@ def test_man_and_mandoc_are_content(pages: Path, name: str) -> None:
     assert (lint.returncode, lint.stdout) == (0, "")
 
 
-def test_every_command_and_option_is_described(pages: Path) -> None:
+def sections_of_commands(pages: Path) -> dict[str, str]:
     text = rendered(pages / "vmcoredd.1")
-    sections = dict(re.findall(r"^   vmcoredd (\S+)\n((?:       .*\n|\n)+)", text, re.MULTILINE))
+    return dict(re.findall(r"^   vmcoredd (\S+)\n((?:       .*\n|\n)+)", text, re.MULTILINE))
+
+
+def terms(section: str) -> list[str]:
+    """Return what the source of vmcoredd(1) explains in a section, besides what is generated."""
+    text = (ROOT / "docs/man/vmcoredd.1.rst").read_text()
+    heading = rf"^{section}\n[~=]+\n(.*?)(?=^[^\n]+\n[~=]+\n|\Z)"
+    (found,) = re.findall(heading, text, re.MULTILINE | re.DOTALL)
+    explained = re.findall(r"^(\S.*)\n    \S", found, re.MULTILINE)
+    return [term.strip("`") for line in explained for term in line.split(", ")]
+
+
+def test_what_inspect_shows_is_explained_and_nothing_else() -> None:
+    of_map = [*map_of.SIGNS.values(), map_of.HOLE, "blank", *map_of.COLUMNS]
+    assert terms("vmcoredd inspect") == [
+        *(*inspect.FIELDS, *inspect.COLUMNS, *inspect.FAILED_COLUMNS),
+        *of_map,
+    ]
+
+
+def test_what_verify_shows_is_explained_and_nothing_else() -> None:
+    shown = re.findall(r"^ {0,12}(\w[\w ]*): ", run("verify", GOLDEN).stdout, re.MULTILINE)
+    assert terms("vmcoredd verify") == shown
+
+
+def test_environment_is_explained() -> None:
+    # Where Debian tests its package, the code is not beside the tests.
+    text = "".join(file.read_text() for file in Path(inspect.__file__).parent.glob("*.py"))
+    read = set(re.findall(r"environ(?:\.get\(|\[)\"(\w+)\"", text))
+    # Others are read in other ways, and by libraries.
+    others = {"PAGER", "SYSTEMD_PAGER", "COLUMNS", "LINES", "DBUS_SYSTEM_BUS_ADDRESS"}
+    assert {"TERM", "NO_COLOR", "LC_ALL"} < read
+    assert sorted(terms("ENVIRONMENT")) == sorted(read | others)
+
+
+def test_every_command_and_option_is_described(pages: Path) -> None:
+    sections = sections_of_commands(pages)
     commands = programs.commands()
     assert sorted(sections) == sorted(commands)
     for name, parser in commands.items():

@@ -31,6 +31,12 @@ def test_sessions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         check_session(command, output, demo)
 
 
+def test_every_key_is_in_the_table() -> None:
+    columns = re.findall(r"^\| ([A-Za-z]+=.*?) \|", README, re.MULTILINE)
+    keys = re.findall(r"^#(\w+=)", (ROOT / "systemd/vmcoredd.conf").read_text(), re.MULTILINE)
+    assert sorted(", ".join(columns).split(", ")) == sorted(keys)
+
+
 def test_every_command_is_named() -> None:
     for command in ("add", "run", "list", "write", "inspect", "verify", "extract", "attach", "core-collector"):
         assert f"vmcoredd {command}" in README

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 import asyncio
+import gc
 import os
 import socket
 
 import pytest
 
 from vmcoredd_daemon.errors import Busy
-from vmcoredd_daemon.threads import HangingThreads, read_now, run_alone
+from vmcoredd_daemon.threads import HangingThreads, outlived, read_now, run_alone
 
 
 async def test_threads_that_hang_are_counted_until_they_end() -> None:
@@ -16,7 +17,7 @@ async def test_threads_that_hang_are_counted_until_they_end() -> None:
     hanging.add(reads[0])
     hanging.check()
     hanging.add(reads[1])
-    with pytest.raises(Busy, match="2 reads of descriptors hang"):
+    with pytest.raises(Busy, match="2 threads hang"):
         hanging.check()
     os.eventfd_write(event, 1)
     await asyncio.wait(reads, return_when=asyncio.FIRST_COMPLETED)
@@ -25,6 +26,27 @@ async def test_threads_that_hang_are_counted_until_they_end() -> None:
     os.eventfd_write(event, 1)
     await asyncio.wait(reads)
     os.close(event)
+
+
+async def test_error_of_work_that_was_given_up_is_not_logged() -> None:
+    logged: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: logged.append(context))
+    reading, writing = os.pipe()
+
+    def fail() -> bytes:
+        os.read(reading, 1)
+        return os.read(-1, 1)
+
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(outlived(work := run_alone(fail)), 0.01)
+    os.write(writing, b"x")
+    await asyncio.wait([work])
+    assert isinstance(work._exception, OSError)
+    del work
+    gc.collect()
+    for fd in (reading, writing):
+        os.close(fd)
+    assert logged == []
 
 
 def test_read_now_does_not_wait() -> None:

@@ -4,20 +4,30 @@
 import argparse
 import asyncio
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
-from . import __version__
+from .cli import FAILURE, SUCCESS, USAGE, UsageError, leave
+from .cli.console import complain
+from .cli.parser import Parser, Version, path
 from .config import Configuration, load
 from .errors import VmcoreddError
 from .journal import logging_started, save_journal
 
+_PROGRAM = "vmcoredd-daemon"
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the daemon; return its exit status: 0 when a whole vmcore is on disk, 1 when not, 2 for wrong usage."""
-    options = _parser().parse_args(arguments)
+    try:
+        options = _parser().parse_args(arguments)
+    except (UsageError, VmcoreddError) as error:
+        complain(error, _PROGRAM)
+        return USAGE if isinstance(error, UsageError) else FAILURE
+    except BrokenPipeError:
+        return leave(-signal.SIGPIPE)
     # Memory and registers are for root only, also where makedumpfile makes the file, and no unit sets UMask=.
     os.umask(0o077)
     try:
@@ -37,10 +47,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 outcome = runner.run(daemon.run())
         if outcome.directory is not None:
             save_journal(outcome.directory)
-        return 0 if outcome.whole else 1
+        return SUCCESS if outcome.whole else FAILURE
     except VmcoreddError as error:
-        print(f"vmcoredd-daemon: {error}", file=sys.stderr)
-        return 1
+        complain(error, _PROGRAM)
+        return FAILURE
 
 
 def _configuration(options: argparse.Namespace) -> Configuration:
@@ -49,20 +59,21 @@ def _configuration(options: argparse.Namespace) -> Configuration:
     return replace(configuration, **{name: value for name, value in given.items() if value is not None})
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="vmcoredd-daemon",
+def _parser() -> Parser:
+    parser = Parser(
+        prog=_PROGRAM,
+        usage=f"{_PROGRAM} [OPTIONS]",
         description="Take device dumps over D-Bus, and write a vmcore with them on SIGTERM.",
     )
-    parser.add_argument("--config", type=Path, metavar="FILE", help="configuration file")
-    parser.add_argument("--source", type=Path, metavar="FILE", help="vmcore to read, usually /proc/vmcore")
+    parser.add_argument("--config", type=path, metavar="FILE", help="configuration file")
+    parser.add_argument("--source", type=path, metavar="FILE", help="vmcore to read, usually /proc/vmcore")
     parser.add_argument(
-        "--target", type=Path, metavar="DIR", help="directory that gets a directory for this crash"
+        "--target", type=path, metavar="DIR", help="directory that gets a directory for this crash"
     )
-    parser.add_argument("--spool", type=Path, metavar="DIR", help="directory that keeps device dumps until then")
+    parser.add_argument("--spool", type=path, metavar="DIR", help="directory that keeps device dumps until then")
     parser.add_argument("--bus-address", metavar="ADDRESS", help="message bus, by default the system bus")
     parser.add_argument("--no-bus", action="store_true", help="do not use a message bus")
-    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    parser.add_argument("--version", action=Version, nargs=0, help="print the version")
     return parser
 
 

@@ -15,7 +15,7 @@ from typing import Any, ParamSpec, TypeVar
 from .errors import CollectorFailed, NoSpace, VmcoreddError, WriteFailed
 from .manifest import ManifestDump
 from .note import VMCOREDD_HEADER_SIZE
-from .threads import read_now, run_with_duplicate
+from .threads import outlived, read_now, run_with_duplicate
 from .vmcore.extents import pwrite
 from .vmcore.image import close
 from .vmcore.layout import DeviceDumpNote
@@ -63,7 +63,7 @@ class Buffer:
         Raises OSError when *fd* cannot be read, NoSpace or WriteFailed when the buffer cannot be written.
         """
         self._running = run_with_duplicate(_transfer, fd, self.fd, self.offset + position, self.size - position)
-        return await asyncio.shield(self._running)
+        return await outlived(self._running)
 
     async def check(self, written: int) -> None:
         """Raise CollectorFailed when a collector says that it has *written* more bytes than there is room for, or
@@ -129,7 +129,7 @@ class Buffer:
         self._running = future
         try:
             # A cancelled wait must not cancel the thread's work half-way, and cannot stop it either.
-            return await asyncio.shield(future)
+            return await outlived(future)
         except OSError as error:
             raise storage_error(error, self._dump_name) from error
 

@@ -120,6 +120,11 @@ class Client:
         *timeout*, in seconds, is for each of them; None leaves that to the service. Those that failed are among
         the device dumps. Raises InvalidArgs, Busy, Disabled or TimedOut.
         """
+        for name in names:
+            try:
+                name.encode()
+            except UnicodeEncodeError:
+                raise InvalidArgs(f"collector {name[:80]!a}: the name is not UTF-8") from None
         options = {} if timeout is None else {"timeout": Variant("t", round(timeout * 1e6))}
         reply = await self._call_long("RunCollectors", "asa{sv}", (list(names), options))
         return list(reply[0])
@@ -184,7 +189,7 @@ class Client:
         named = [dump for dump in await self.list_dumps() if dump.name == name]
         kept = [dump for dump in named if dump.state != State.FAILED]
         if not named:
-            raise UnknownDump(f"there is no device dump {name!a}")
+            raise UnknownDump(f"there is no device dump {name[:80]!a}")
         for dump in kept or named:
             await self._call(MANAGER_PATH, MANAGER, "RemoveDeviceDump", "o", (dump.path,))
 

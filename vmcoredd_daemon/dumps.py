@@ -2,8 +2,7 @@
 """The list of device dumps, its lock, and the one way into it.
 
 Mirrors ``vmcore_add_device_dump()`` in Linux ``fs/proc/vmcore.c``, step by step: validate, allocate, collect
-outside of the lock, write the header, then take the lock and append. Added to it are limits, deadlines and an
-end: once sealed, nothing comes in any more.
+outside of the lock, write the header, then take the lock and append. Added are limits, deadlines, and a seal.
 """
 
 import asyncio
@@ -187,8 +186,9 @@ class DumpList(Sealable):
             raise InvalidArgs(f"device dump {name}: size is {size}")
         note_size = self._spool.note_size(size)
         active = [dump for dump in self._dumps.values() if dump.state is not State.FAILED]
-        if name == MANIFEST_NAME or any(dump.name == name for dump in active):
-            raise NameInUse(f"device dump {name}: the name is in use")
+        taken = {MANIFEST_NAME: "reserved for the manifest"} | {dump.name: "in use" for dump in active}
+        if name in taken:
+            raise NameInUse(f"device dump {name}: the name is {taken[name]}")
         begun = sum(dump.caller == caller != "" and dump.state is State.COLLECTING for dump in active)
         self._limits.check(name, note_size, [dump.note_size for dump in active], begun)
         return self._begin(name, size, note_size, collector, caller)
@@ -269,8 +269,8 @@ class DumpList(Sealable):
         return failed
 
     def _finished(self, number: int, collector: Collector, task: asyncio.Task[DeviceDump]) -> None:
-        collector.close()
         del self._tasks[number]
+        collector.close()
         # The failure is in the list; the task's copy of it may have nobody who waits.
         if not task.cancelled():
             task.exception()

@@ -152,7 +152,9 @@ class ManagerInterface(ServiceInterface):
         if data is None:
             raise InvalidArgs("data is not a file descriptor of this message")
         self._dumps.hanging.check()
-        reads = DescriptorCollector.duplicating(data, f"descriptor from {SENDER.get()}")
+        self._bus.closing.check()
+        description = f"descriptor from {SENDER.get()}"
+        reads = DescriptorCollector.duplicating(data, description, self._bus.closing, self._dumps.hanging)
         return await self._add(dump_name, size, reads, chosen)
 
     @method()

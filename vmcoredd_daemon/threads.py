@@ -11,6 +11,7 @@ import asyncio
 import errno
 import fcntl
 import os
+import select
 import socket
 import stat
 import threading
@@ -26,6 +27,9 @@ _T = TypeVar("_T")
 
 EXECUTOR_THREADS = 8
 """For calls that end: of the spool and the writer."""
+
+POLL = 0.2
+"""Seconds that a thread waits for data. One that nobody needs any more ends by then."""
 
 
 class Loop(asyncio.SelectorEventLoop):
@@ -104,7 +108,9 @@ def run_with_duplicate(
         try:
             return function(duplicate, *args, **kwargs)
         finally:
-            os.close(duplicate)
+            # What was read is read, whatever a file system says at the end.
+            with suppress(OSError):
+                os.close(duplicate)
 
     try:
         return run_alone(work)
@@ -113,18 +119,33 @@ def run_with_duplicate(
         raise
 
 
-def read_now(fd: int, size: int) -> bytes:
-    """Read as read(2) does, but from a pipe or a socket only what is there. Raises BlockingIOError or OSError.
+async def outlived(work: "asyncio.Future[_T]") -> _T:
+    """Wait for *work* that goes on when nobody waits for it any more; what it fails with then is nobody's."""
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        # Since Python 3.8, shield() itself does not look at it, and asyncio would log it with a traceback.
+        work.add_done_callback(lambda done: done.cancelled() or done.exception())
+        raise
 
-    Somebody else may have taken what poll(2) has announced, and then a thread would wait for as long as the writer
-    likes. The file description is not ours to be made non-blocking.
+
+def read_now(fd: int, size: int) -> bytes:
+    """Read as read(2) does, what is there now or soon. Raises BlockingIOError or OSError.
+
+    Somebody else may take what poll(2) has announced, and then a thread would wait for as long as the writer
+    likes: pipes and sockets are read without waiting. The file description is not ours to be made non-blocking.
     """
+    writes_only = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_WRONLY
+    polled = select.poll()
+    polled.register(fd, select.POLLIN)
+    if not writes_only and not polled.poll(POLL * 1000):
+        raise BlockingIOError
     mode = os.fstat(fd).st_mode
     if stat.S_ISSOCK(mode):
         with socket.socket(fileno=os.dup(fd)) as source:
             return source.recv(size, socket.MSG_DONTWAIT)
     # Opened again, what is for writing only could be read.
-    if stat.S_ISFIFO(mode) and fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE != os.O_WRONLY:
+    if stat.S_ISFIFO(mode) and not writes_only:
         source_of_ours = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             return os.read(source_of_ours, size)
@@ -144,9 +165,15 @@ class HangingThreads:
         """Count a thread until what it does is done."""
         if running is not None:
             self._running.add(running)
-            running.add_done_callback(self._running.discard)
+            running.add_done_callback(self._ended)
+
+    def _ended(self, running: "asyncio.Future[Any]") -> None:
+        self._running.discard(running)
+        # Nobody else asks what became of it, and asyncio would log that.
+        if not running.cancelled():
+            running.exception()
 
     def check(self) -> None:
         """Raise Busy when there are too many: each has a stack, and descriptors."""
         if len(self._running) >= self._limit:
-            raise Busy(f"{len(self._running)} reads of descriptors hang")
+            raise Busy(f"{len(self._running)} threads hang")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.dumps import DATA, MANIFEST
+from tests.cli.dumps import DATA, MANIFEST, truncated_manifest
 from tests.elf_writer import Core, device_dump
 from vmcoredd_daemon.manifest import MANIFEST_NAME
 
@@ -19,6 +19,13 @@ def vmcore(tmp_path: Path) -> Path:
         device_dump(MANIFEST_NAME.encode(), MANIFEST),
     ]
     return Core(b"".join(notes)).write(tmp_path / "vmcore")
+
+
+@pytest.fixture
+def truncated(tmp_path: Path) -> Path:
+    """A device dump that is not whole, of memory that is not whole either."""
+    notes = device_dump(b"nic", DATA) + device_dump(MANIFEST_NAME.encode(), truncated_manifest().dump())
+    return Core(notes).write(tmp_path / "vmcore")
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import struct
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -185,11 +186,10 @@ BAD_USAGE = [
 @pytest.mark.parametrize("name", [*ON_FILES, *WITH_SERVICE, *ALONE])
 def test_wrong_usage(name: str, words: list[str]) -> None:
     before = there()
-    # Words that are no option are names of collectors to run, and --list takes any.
+    # Words that are no option are names of collectors to run.
     collectors = name.startswith("run") and not str(words[0]).startswith("-")
-    if not (collectors and name == "run --list"):
-        outcome = call([*{**ON_FILES, **WITH_SERVICE, **ALONE}[name], *words])
-        check_refused(outcome, 1 if collectors else 2)
+    outcome = call([*{**ON_FILES, **WITH_SERVICE, **ALONE}[name], *words])
+    check_refused(outcome, 1 if collectors else 2)
     assert there() == before
 
 
@@ -205,6 +205,9 @@ def test_wrong_usage(name: str, words: list[str]) -> None:
         (["extract", "vmcore", "nic", "-o", "x" * 5000], 1),
         (["extract", "vmcore", "nic", "-o", "/dev/full"], 1),
         (["extract", "vmcore", "nic", "-o", "vmcore"], 2),
+        (["extract", "vmcore", "-o", "", "nic"], 2),
+        (["extract", "vmcore", "--all", ""], 2),
+        (["extract", "--all=", "vmcore"], 2),
         (["extract", "vmcore", "--all", "data"], 1),
         (["extract", "vmcore", "--all", "data/below"], 1),
         (["extract", "vmcore", "--all", "/proc/nowhere"], 1),
@@ -224,8 +227,15 @@ def test_wrong_usage(name: str, words: list[str]) -> None:
         (["add", "nic", "nothing"], 1),
         (["add", "nic", "collectors.d"], 1),
         (["add", "nic", "/dev/null"], 2),
+        (["add", "nic", "--size", "1M", ""], 1),
+        (["add", "nic", "--size", "1M", "data", "data"], 2),
         (["remove", ""], 1),
         (["remove", b"\xff\x1b"], 1),
+        (["run", "-o", ""], 2),
+        (["run", "pci", "-o", "data", "nvme"], 1),
+        (["run", "--list", "pci", "--config", ""], 2),
+        (["run", "--list", "nothing"], 1),
+        (["run", "-o", "collected", b"\xff\n"], 1),
         (["run", "-o", "data"], 1),
         (["run", "-o", "/proc/nowhere"], 1),
         (["run", "-o", "collected", "--config", "nothing"], 1),
@@ -241,6 +251,44 @@ def test_bad_arguments(words: list[str], status: int) -> None:
     assert there() == before
 
 
+BAD_NAMES: list[bytes | str] = ["", b"\xff\n", b"\xff\xfe\x1b", "\x1b[2J\n", "a/b", "x" * 100_000, "\u202e", "-"]
+
+
+@pytest.mark.parametrize("name", BAD_NAMES)
+@pytest.mark.parametrize("words", [["run"], ["add", "--size", "1K"], ["remove"]])
+def test_bad_names_where_the_service_runs(daemon: Service, words: list[str], name: bytes | str) -> None:
+    before = there()
+    given = [*words, "--bus-address", str(daemon.address), name]
+    outcome = call(given)  # type: ignore[arg-type]
+    check_refused(outcome, 1)
+    assert len(outcome[2]) < 600
+    assert {**there(), "daemon.log": None} == {**before, "daemon.log": None}
+
+
+CLOSED = {
+    "add": ["add", "nic", "--size", "1K"],
+    "attach": ["attach", VMCORE, "new=-"],
+    "attach --stream": ["attach", "--stream", "new=data"],
+}
+
+
+@pytest.mark.parametrize("name", CLOSED)
+def test_closed_input(name: str) -> None:
+    words = ("vmcore" if word == VMCORE else word for word in CLOSED[name])
+    before = there()
+    command = ["bash", "-c", 'exec "$@" <&-', "-", *VMCOREDD, *words]
+    result = subprocess.run(command, capture_output=True, check=False)
+    assert (result.returncode, result.stderr) == (1, b"vmcoredd: standard input is closed\n")
+    assert there() == before
+
+
+def test_empty_input() -> None:
+    before = there()
+    outcome = call(["attach", "vmcore", "new=-"])
+    assert outcome == (1, b"", b"vmcoredd: device dump new: standard input has no bytes\n")
+    assert there() == before
+
+
 @pytest.mark.parametrize("name", PRINTING)
 def test_full_output(name: str) -> None:
     with open("/dev/full", "wb") as full:
@@ -253,7 +301,7 @@ def test_output_that_nobody_reads(name: str) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     try:
-        assert call({**ON_FILES, **ALONE}[name], stdout=writer) == (128 + signal.SIGPIPE, b"", b"")
+        assert call({**ON_FILES, **ALONE}[name], stdout=writer) == (-signal.SIGPIPE, b"", b"")
     finally:
         os.close(writer)
 
@@ -311,13 +359,33 @@ def test_interrupted(name: str) -> None:
             assert process.poll() is None
             assert time.monotonic() < deadline
         process.send_signal(signal.SIGINT)
-        assert process.wait(60) == 130
+        assert process.wait(60) == -signal.SIGINT
         assert process.stdout is not None
         assert process.stderr is not None
         assert (process.stdout.read(), process.stderr.read()) == (b"", b"")
         if name == "attach":
             os.close(writer)
     assert set(map(str, Path().rglob("*"))) - before <= {"started", "collected"}
+
+
+def test_interrupted_in_a_loop_of_a_shell() -> None:
+    """A shell ends its loop only where SIGINT has ended the program."""
+    pipe()
+    loop = 'for number in 1 2; do "$@"; echo next; done'
+    command = ["env", "--default-signal=INT", "bash", "-c", loop, "-", *VMCOREDD, "attach", "vmcore", "new=pipe"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+    ) as shell:
+        writer = os.open("pipe", os.O_WRONLY)
+        os.killpg(shell.pid, signal.SIGINT)
+        try:
+            # Another iteration would wait for another end of the pipe.
+            assert shell.communicate(timeout=20) == (b"", b"")
+        finally:
+            os.close(writer)
+            with suppress(ProcessLookupError):
+                os.killpg(shell.pid, signal.SIGKILL)
+    assert shell.returncode == -signal.SIGINT
 
 
 def make_large(path: Path) -> None:

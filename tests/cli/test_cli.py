@@ -44,7 +44,7 @@ def test_hostile_names_never_reach_the_terminal(tmp_path: Path) -> None:
         (lambda path: path.touch(), "the file is empty"),
         (lambda path: path.mkdir(), "is a directory, not a vmcore"),
         (os.mkfifo, "is neither a regular file nor a block device"),
-        (lambda path: path.write_text("hello"), "not an ELF vmcore: Magic number does not match"),
+        (lambda path: path.write_text("hello"), "is neither ELF, kdump-compressed nor flattened"),
         (lambda path: path.write_bytes(GOLDEN.read_bytes()[:100]), "the file ends at offset 0x64, inside the"),
         (lambda path: path.write_bytes(GOLDEN.read_bytes()[:0x2000]), "PT_NOTE ends at"),
         (lambda path: path.symlink_to(path), os.strerror(errno.ELOOP)),
@@ -86,7 +86,7 @@ def test_standard_output_that_nobody_reads(command: list[object]) -> None:
         result = run(*command, stdout=writer)
     finally:
         os.close(writer)
-    assert (result.returncode, result.stderr) == (128 + signal.SIGPIPE, "")
+    assert (result.returncode, result.stderr) == (-signal.SIGPIPE, "")
 
 
 @pytest.mark.parametrize("command", ["inspect", "extract"])
@@ -109,8 +109,8 @@ def test_message_that_the_locale_has_no_characters_for(vmcore: Path) -> None:
     [
         ([], "the following arguments are required: COMMAND (see vmcoredd --help)"),
         (["inspect"], "the following arguments are required: VMCORE (see vmcoredd inspect --help)"),
-        (["inspect", "x", "--jso"], "unrecognized arguments: --jso (see vmcoredd --help)"),
-        (["inspect", "x", "\x1b"], r"unrecognized arguments: \x1b (see vmcoredd --help)"),
+        (["inspect", "x", "--jso"], "unrecognized arguments: --jso (see vmcoredd inspect --help)"),
+        (["inspect", "x", "\x1b"], r"unrecognized arguments: \x1b (see vmcoredd inspect --help)"),
     ],
 )
 def test_wrong_usage(arguments: list[str], reason: str) -> None:

@@ -18,12 +18,13 @@ from tests.cli import VMCOREDD, run
 from tests.resources import tmpfs
 from tests.service import Service, mask_built_in
 from tests.tools import require
+from vmcoredd_daemon.cli.makedumpfile_options import OWN_OPTIONS
 from vmcoredd_daemon.manifest import MANIFEST_NAME
 
 OPTIONS = ("-l", "--message-level", "0", "-d", "31")
 NOWHERE = "unix:path=/nowhere"
 WITHOUT = "vmcoredd: device dumps are taken without the service: "
-NO_BUS = f"{WITHOUT}cannot connect to the message bus: [Errno 2] No such file or directory\n"
+NO_BUS = f"{WITHOUT}cannot connect to the message bus: {NOWHERE}: No such file or directory\n"
 
 Collect = Callable[..., "subprocess.CompletedProcess[Any]"]
 
@@ -289,9 +290,19 @@ def test_bad_options_of_ours_cost_no_vmcore(
     assert "1 device dump attached" in result.stderr
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["-v"], [], ["--check-params", "-l", "a", "b"], ["-l", "a"]])
+@pytest.mark.parametrize("arguments", [["-v"], [], ["--check-params", "-l", "a", "b"], ["-l", "a"]])
 def test_calls_that_write_no_dump(collect: Collect, arguments: list[str]) -> None:
     assert_same(collect(*arguments), makedumpfile(*arguments))
+
+
+@pytest.mark.parametrize("option", ["--help", "-h"])
+def test_help_is_ours_and_that_of_makedumpfile(collect: Collect, option: str) -> None:
+    shown, theirs = collect(option), makedumpfile(option)
+    assert shown.stdout.endswith(theirs.stdout)
+    ours = shown.stdout.removesuffix(theirs.stdout)
+    assert ours.startswith("usage: vmcoredd core-collector ")
+    assert all(f"--vmcoredd-{name}=" in ours for name in OWN_OPTIONS)
+    assert (shown.returncode, shown.stderr) == (theirs.returncode, theirs.stderr)
 
 
 def test_dump_dmesg(collect: Collect, source_vmcore: Path, tmp_path: Path) -> None:
@@ -305,7 +316,7 @@ def test_no_makedumpfile(collect: Collect, tmp_path: Path) -> None:
     environment = {**os.environ, "PATH": str(tmp_path)}
     for arguments in (["-l", "a", "b"], ["--help"], ["-F", "a"]):
         result = collect(*arguments, env=environment)
-        assert (result.returncode, result.stdout) == (127, "")
+        assert (result.returncode, "--vmcoredd-config" in result.stdout) == (127, arguments == ["--help"])
         assert result.stderr.splitlines()[-1] == "vmcoredd: makedumpfile: No such file or directory"
 
 
@@ -322,12 +333,13 @@ def program(tmp_path: Path) -> Callable[[str], Path]:
     return program
 
 
+@pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGKILL])
 @pytest.mark.parametrize("options", [("-l", "a", "b"), ("-F", "a")])
 def test_signal_that_ends_makedumpfile_ends_us(
-    collect: Collect, program: Callable[[str], Path], tmp_path: Path, options: tuple[str, ...]
+    collect: Collect, program: Callable[[str], Path], tmp_path: Path, options: tuple[str, ...], number: int
 ) -> None:
-    killed = collect(program("touch b; kill -SEGV $$"), *options, cwd=tmp_path)
-    assert killed.returncode == -signal.SIGSEGV
+    killed = collect(program(f"touch b; kill -{int(number)} $$"), *options, cwd=tmp_path)
+    assert killed.returncode == -number
     # With what it may have left of a file nobody goes on.
     assert options[0] == "-F" or killed.stderr == ""
     assert collect(program("exit 3"), *options).returncode == 3

@@ -80,7 +80,7 @@ def test_bus_that_never_answers(collect: Collect, source_vmcore: Path, tmp_path:
         address = f"unix:path={tmp_path}/socket"
         result = collect(own, *FLATTENED, source_vmcore, bus=address, text=False)
     assert result.returncode == 0
-    assert result.stderr.decode().startswith(f"{WITHOUT}cannot connect to the message bus: no answer\n")
+    assert result.stderr.decode().startswith(f"{WITHOUT}cannot connect to the message bus: {address}: no answer\n")
     assert judges.osrelease(rearranged(result.stdout, tmp_path)) == judges.osrelease(source_vmcore)
 
 

@@ -163,6 +163,25 @@ def test_extract_one_or_all(vmcore: Path, arguments: list[str], reason: str) -> 
     assert (result.returncode, result.stdout, result.stderr) == (2, "", f"vmcoredd: {reason}\n")
 
 
+def test_extract_all_without_room_leaves_no_directory(vmcore: Path, tmp_path: Path) -> None:
+    # Files may have 1024 bytes at most: the first device dump has more.
+    limited = ["bash", "-c", 'ulimit -f 1; trap "" XFSZ; exec "$@"', "-", *VMCOREDD]
+    command = [*limited, "extract", vmcore, "--all", tmp_path / "out"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stderr) == (
+        1,
+        f"vmcoredd: {tmp_path}/out/kernel: {os.strerror(errno.EFBIG)}\n",
+    )
+    assert os.listdir(tmp_path) == ["vmcore"]
+    (tmp_path / "out").mkdir()
+    assert subprocess.run(command, capture_output=True, check=False).returncode == 1
+    assert os.listdir(tmp_path / "out") == []
+
+
+def test_long_name_that_is_not_there(vmcore: Path) -> None:
+    assert run("extract", vmcore, "x" * 3000).stderr == f"vmcoredd: {vmcore}: has no device dump {'x' * 80}\n"
+
+
 def test_extract_all_into_a_file(vmcore: Path) -> None:
     result = run("extract", vmcore, "--all", vmcore)
     assert (result.returncode, result.stderr) == (1, f"vmcoredd: {vmcore}: {os.strerror(errno.EEXIST)}\n")
@@ -184,7 +203,7 @@ def test_stopped_in_the_middle_it_leaves_nothing(tmp_path: Path, number: signal.
         while not os.listdir(output.parent):
             assert process.poll() is None
         process.send_signal(number)
-        assert process.wait(60) == 128 + number
+        assert process.wait(60) == -number
         assert process.stderr is not None
         assert process.stderr.read() == b""
     assert os.listdir(output.parent) == []

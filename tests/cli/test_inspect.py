@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli import run
-from tests.cli.dumps import DATA, DUMP, GOLDEN, MANIFEST, SHA256
+from tests.cli import run, run_in_terminal
+from tests.cli.dumps import DATA, DUMP, GOLDEN, MANIFEST, SHA256, truncated_manifest
 from tests.elf_writer import Core, device_dump
 from tests.judges import makedumpfile
 from tests.tools import require
@@ -136,7 +136,77 @@ def test_inspect_kdump_compressed(source_vmcore: Path, tmp_path: Path, option: s
 def test_inspect_truncated_vmcore(source_vmcore: Path, tmp_path: Path) -> None:
     vmcore = Path(shutil.copy(source_vmcore, tmp_path / "vmcore"))
     os.truncate(vmcore, 80 << 20)
-    assert "    Complete: no, memory is missing\n" in run("inspect", vmcore).stdout
+    assert " In the file: 50.1M\n    Complete: no, memory is missing\n" in run("inspect", vmcore).stdout
+    # Of the memory nothing is left.
+    os.truncate(vmcore, 0x135C)
+    found = json.loads(run("inspect", "--json", vmcore).stdout)
+    assert (found["memory"], found["memory_in_file"]) == (200784896, 0)
+
+
+def test_device_dump_and_memory_that_are_not_whole(truncated: Path) -> None:
+    result, size = run("inspect", truncated), len(truncated_manifest().dump())
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.splitlines()[2:] == [
+        "     Written: 1970-01-01 00:00:00 UTC by vmcoredd 0",
+        "   Not whole: the source blocks",
+        "  Unreadable: 3 pages, zeros are in their place",
+        "     Missing: 8.0K of memory",
+        "    Fallback: it did not fit",
+        "Device dumps: 2",
+        "",
+        "INDEX  NAME               SIZE  STATE      CHECKSUM  COLLECTOR             TIME",
+        "    0  nic                5.0K  truncated  ok        descriptor from :1.5  1970-01-01 00:00:00",
+        f"    1  vmcoredd_manifest  {size}B  -          -         -                     -",
+    ]
+
+
+def test_one_page_that_could_not_be_read(tmp_path: Path) -> None:
+    manifest = truncated_manifest(unreadable_pages=1, missing_bytes=0).dump()
+    text = run("inspect", Core(device_dump(MANIFEST_NAME.encode(), manifest)).write(tmp_path / "vmcore")).stdout
+    assert "  Unreadable: 1 page, zeros are in their place\n" in text
+    assert "Missing" not in text
+
+
+@pytest.mark.parametrize(
+    ("columns", "shown"),
+    [
+        (120, "INDEX NAME SIZE STATE CHECKSUM COLLECTOR TIME"),
+        (80, "INDEX NAME SIZE STATE CHECKSUM COLLECTOR"),
+        (60, "INDEX NAME SIZE STATE CHECKSUM COLLECTOR"),
+        (40, "NAME SIZE STATE CHECKSUM"),
+    ],
+)
+def test_tables_fit_the_terminal(truncated: Path, columns: int, shown: str) -> None:
+    lines = run_in_terminal(columns, "inspect", truncated)
+    table = lines[lines.index("") + 1 :]
+    assert table[0].split() == shown.split()
+    assert max(map(len, table)) <= columns
+    # What says whether it can be trusted is never cut.
+    assert "  truncated  ok" in table[1]
+    full = run_in_terminal(columns, "inspect", "--full", truncated)
+    assert full == run("inspect", truncated).stdout.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("columns", "shown"),
+    [
+        (120, "INDEX NAME SIZE CHECKSUM COLLECTOR TIME, FAILED COLLECTOR MESSAGE TIME"),
+        (80, "INDEX NAME SIZE CHECKSUM COLLECTOR TIME, FAILED COLLECTOR MESSAGE TIME"),
+        (60, "INDEX NAME SIZE CHECKSUM COLLECTOR, FAILED COLLECTOR MESSAGE TIME"),
+        (40, "INDEX NAME SIZE CHECKSUM, FAILED COLLECTOR MESSAGE"),
+    ],
+)
+def test_short_tables_keep_their_columns(vmcore: Path, columns: int, shown: str) -> None:
+    lines = run_in_terminal(columns, "inspect", vmcore)
+    first, second = (lines.index(line) for line in lines if line.startswith(("INDEX", "FAILED")))
+    assert [lines[first].split(), lines[second].split()] == [names.split() for names in shown.split(", ")]
+    assert max(map(len, lines[first:])) <= columns
+
+
+@pytest.mark.parametrize("environment", [{"LC_ALL": "C"}, {"LANG": "POSIX"}])
+def test_locale_without_an_ellipsis(truncated: Path, environment: dict[str, str]) -> None:
+    assert any("..." in line for line in run_in_terminal(40, "inspect", truncated, **environment))
+    assert any("…" in line for line in run_in_terminal(40, "inspect", truncated, LC_ALL="C.UTF-8"))
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,14 @@
 
 import json
 import os
+import re
+import shutil
+import subprocess
 from pathlib import Path
 
-from tests.cli import run
+import pytest
+
+from tests.cli import run, run_in_terminal
 from tests.elf_writer import Core, Load, device_dump, note
 from tests.flat import makedumpfile_flat
 from tests.judges import makedumpfile
@@ -35,19 +40,77 @@ def test_drawing_and_table(tmp_path: Path) -> None:
     assert cells[:1] == "h"
     assert cells[1:18].strip() == ""
     assert cells[19:54] == "D" * 35
+    # Where both are, the few bytes of the note are shown.
+    assert cells[54:58] == "nnn "
     assert cells[75:292] == "#" * 217
     assert set(cells[293:]) == {"."}
     assert rows[1].startswith("0x03800 |")
-    assert legend == "# memory   n note   h header   D device dump   . hole"
+    assert legend == "# memory  n note  h header  D device dump  . hole  blank unused  224B a cell"
     assert table.splitlines() == [
-        "OFFSET  END       SIZE  HOLES  KIND         WHAT",
-        "0x0     0xb0      176B      -  header       ELF header, 2 program headers",
-        "0xb0    0x1000    3.8K      -  unused",
-        "0x1000  0x3000    8.0K      -  device dump  0 nic",
-        "0x3000  0x3164    356B      -  note         CORE, type 0x1",
-        "0x3164  0x4000    3.6K      -  unused",
-        "0x4000  0x1c000  96.0K  48.0K  memory       physical 0x1000 to 0x1f000",
+        "OFFSET   SIZE  HOLES  KIND         WHAT",
+        "0x0      176B      -  header       ELF header, 2 program headers",
+        "0xb0     3.8K      -  unused",
+        "0x1000   8.0K      -  device dump  0 nic",
+        "0x3000   356B      -  note         CORE, type 0x1",
+        "0x3164   3.6K      -  unused",
+        "0x4000  96.0K  48.0K  memory       physical 0x1000 to 0x1f000",
     ]
+
+
+def test_headers_and_notes_are_seen_beside_device_dumps(source_vmcore: Path, tmp_path: Path) -> None:
+    """In a vmcore of usual size they lie in the same cells."""
+    path = Path(shutil.copy(source_vmcore, tmp_path / "vmcore"))
+    (tmp_path / "nic").write_bytes(b"r" * 600_000)
+    assert run("attach", path, f"nic={tmp_path / 'nic'}").returncode == 0
+    drawing, table = run("inspect", "--map", path).stdout.split("\n\n")
+    assert drawing.startswith("0x0000000 |hDDn#####")
+    assert drawing.endswith("# memory  n note  h header  D device dump  178.0K a cell")
+    assert "HOLES" not in table
+
+
+def test_what_is_too_small_for_a_cell_of_its_own_is_not_promised(source_vmcore: Path) -> None:
+    drawing = run("inspect", "--map", source_vmcore).stdout.split("\n\n")[0]
+    assert drawing.endswith("|\n# memory  h header  176.8K a cell")
+
+
+def test_small_device_dump_is_seen(source_vmcore: Path, tmp_path: Path) -> None:
+    """It is what one looks for, even where headers and notes in the same cell are smaller."""
+    path = Path(shutil.copy(source_vmcore, tmp_path / "vmcore"))
+    (tmp_path / "nic").write_bytes(b"r" * 90_000)
+    assert run("attach", path, f"nic={tmp_path / 'nic'}").returncode == 0
+    drawing = run("inspect", "--map", path).stdout.split("\n\n")[0]
+    assert drawing.startswith("0x0000000 |D#####")
+    assert drawing.endswith("# memory  D device dump  177.0K a cell")
+
+
+def test_hole_in_a_device_dump(tmp_path: Path) -> None:
+    path = Core(device_dump(b"nic", bytes(4096 * 8)), (Load(0x1000, b"m" * 4096),)).write(tmp_path / "vmcore")
+    with path.open("r+b") as file:
+        # What a copy with --sparse=always leaves.
+        subprocess.run(["fallocate", "--dig-holes", path], check=True)
+        holes = os.lseek(file.fileno(), 0x1000, os.SEEK_HOLE)
+    assert holes < path.stat().st_size
+    drawing, table = run("inspect", "--map", path).stdout.split("\n\n")
+    assert "D.........." in drawing.replace("|\n", "")
+    assert ". hole" in drawing
+    assert re.search(r"^0x1000 +36\.0K +32\.0K +device dump +0 nic$", table, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("columns", "cells", "shown"),
+    [
+        (120, 64, "OFFSET SIZE KIND WHAT"),
+        (80, 64, "OFFSET SIZE KIND WHAT"),
+        (60, 51, "OFFSET SIZE KIND WHAT"),
+        (40, 31, "OFFSET SIZE KIND WHAT"),
+        (30, 21, "OFFSET KIND WHAT"),
+    ],
+)
+def test_it_fits_the_terminal(vmcore: Path, columns: int, cells: int, shown: str) -> None:
+    lines = run_in_terminal(columns, "inspect", "--map", vmcore)
+    assert max(map(len, lines)) <= columns
+    assert len(lines[0]) == len("0x0000 ||") + cells
+    assert lines[lines.index("") + 1].split() == shown.split()
 
 
 def test_nothing_of_a_file_is_left_out(source_vmcore: Path, tmp_path: Path) -> None:

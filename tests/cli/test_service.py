@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """vmcoredd add, list, status, write and remove, with a real daemon on a real bus."""
 
+import errno
 import hashlib
 import json
 import os
@@ -106,6 +107,25 @@ def test_add_from_a_pipe_needs_a_size(vmcoredd: Vmcoredd, file: list[str]) -> No
     assert listed(vmcoredd) == []
 
 
+@pytest.mark.parametrize("file", [None, "/dev/null"])
+def test_add_of_nothing_is_a_failure(vmcoredd: Vmcoredd, file: str | None) -> None:
+    """So a pipe looks behind a program that has failed."""
+    result = vmcoredd("add", "nic0", *([file] if file else []), "--size", "1M", input="")
+    assert failed(result) == f"device dump nic0: {file or 'standard input'} has no bytes"
+    # The next try has the name.
+    ok(vmcoredd("add", "nic0", "--size", "1M", input="second"))
+    assert [(dump["name"], dump["size"]) for dump in listed(vmcoredd)] == [("nic0", 6)]
+
+
+def test_add_of_standard_input_that_is_closed(daemon: Service, vmcoredd: Vmcoredd) -> None:
+    words = ["add", "nic0", "--size", "1M", "--bus-address", str(daemon.address)]
+    closed = ["bash", "-c", 'exec "$@" <&-', "-", *VMCOREDD, *words]
+    assert failed(subprocess.run(closed, capture_output=True, text=True, check=False)) == (
+        "standard input is closed"
+    )
+    assert listed(vmcoredd) == []
+
+
 def test_add_more_than_fits_warns(vmcoredd: Vmcoredd, data: Path) -> None:
     result = vmcoredd("add", "nic0", data, "--size", "9")
     assert (result.returncode, result.stdout) == (0, "")
@@ -115,7 +135,7 @@ def test_add_more_than_fits_warns(vmcoredd: Vmcoredd, data: Path) -> None:
 
 @pytest.mark.parametrize(("size", "limit"), [("1", 1), ("4K", 4096), ("2M", 2 << 20)])
 def test_sizes(vmcoredd: Vmcoredd, size: str, limit: int) -> None:
-    assert ok(vmcoredd("add", "nic0", "--size", size, input="")) == ""
+    assert ok(vmcoredd("add", "nic0", "--size", size, input="x")) == ""
     assert [dump["limit"] for dump in listed(vmcoredd)] == [limit]
 
 
@@ -144,7 +164,7 @@ def test_bad_timeouts(timeout: str) -> None:
             "device dump nic: 5368709120 bytes do not fit the 32 bits that a note has for its size",
         ),
         ("nic", ["--size", "1G"], "device dump nic: 1073745920 bytes, at most 268435456 are allowed"),
-        ("vmcoredd_manifest", [], "device dump vmcoredd_manifest: the name is in use"),
+        ("vmcoredd_manifest", [], "device dump vmcoredd_manifest: the name is reserved for the manifest"),
     ],
 )
 def test_what_is_refused(vmcoredd: Vmcoredd, data: Path, name: str, options: list[str], reason: str) -> None:
@@ -261,7 +281,8 @@ def test_bus_without_the_service(bus_address: str, command: list[str]) -> None:
 @pytest.mark.parametrize("address", ["unix:path=/nowhere", "nonsense"])
 def test_no_bus(address: str, command: list[str]) -> None:
     result = run(command[0], "--bus-address", address, *command[1:])
-    assert failed(result).startswith("cannot connect to the message bus: ")
+    reasons = {"nonsense": "address did not contain a transport", "unix:path=/nowhere": os.strerror(errno.ENOENT)}
+    assert failed(result) == f"cannot connect to the message bus: {address}: {reasons[address]}"
 
 
 @pytest.mark.parametrize("command", ["list", "status"])
@@ -294,7 +315,7 @@ def _end(process: "subprocess.Popen[str]") -> tuple[int, str, str]:
 def test_interrupted(daemon: Service, vmcoredd: Vmcoredd) -> None:
     process = _adding_from_an_open_pipe(daemon, vmcoredd)
     process.send_signal(signal.SIGINT)
-    assert _end(process) == (130, "", "")
+    assert _end(process) == (-signal.SIGINT, "", "")
 
 
 def test_service_that_dies_meanwhile(daemon: Service, vmcoredd: Vmcoredd) -> None:

@@ -97,4 +97,4 @@ def test_standard_output_that_nobody_reads(flat: bytes) -> None:
         result = run("attach", "--stream", "nic=/proc/version", input=flat, text=False, stdout=writer)
     finally:
         os.close(writer)
-    assert (result.returncode, result.stderr) == (128 + signal.SIGPIPE, b"")
+    assert (result.returncode, result.stderr) == (-signal.SIGPIPE, b"")

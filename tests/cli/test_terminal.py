@@ -24,10 +24,10 @@ PROMPT = "ready>"
 class Terminal:
     """One tmux of its own, with one shell in it."""
 
-    def __init__(self, directory: Path, environment: dict[str, str]) -> None:
+    def __init__(self, directory: Path, environment: dict[str, str], columns: int) -> None:
         self._tmux = ["tmux", "-S", str(directory / "tmux"), "-f", "/dev/null"]
         shell = ["env", *(f"{name}={value}" for name, value in environment.items()), "sh"]
-        size = ["-x", str(COLUMNS), "-y", str(ROWS)]
+        size = ["-x", str(columns), "-y", str(ROWS)]
         subprocess.run(
             [*self._tmux, "new-session", "-d", *size, "-c", str(directory), shlex.join(shell)], check=True
         )
@@ -65,11 +65,17 @@ class Terminal:
 
 
 @pytest.fixture
-def terminal(daemon: Service, source_vmcore: Path, tmp_path: Path) -> Iterator[Terminal]:
+def columns() -> int:
+    """How wide the terminal is."""
+    return COLUMNS
+
+
+@pytest.fixture
+def terminal(daemon: Service, source_vmcore: Path, tmp_path: Path, columns: int) -> Iterator[Terminal]:
     require("tmux", "makedumpfile", "less")
     shutil.copy(source_vmcore, tmp_path / "vmcore")
     (tmp_path / "data").write_bytes(b"r" * 90_000)
-    kept = {name: os.environ[name] for name in ("HOME", "LANG") if name in os.environ}
+    kept = {name: os.environ[name] for name in ("HOME", "LANG", "PYTHONPATH") if name in os.environ}
     environment = {
         "PATH": f"{sysconfig.get_path('scripts')}:/usr/bin:/bin:/usr/sbin:/sbin",
         "DBUS_SYSTEM_BUS_ADDRESS": str(daemon.address),
@@ -77,8 +83,8 @@ def terminal(daemon: Service, source_vmcore: Path, tmp_path: Path) -> Iterator[T
         "LC_ALL": "C.UTF-8",
     }
     # Whatever the machine of the tests has set.
-    unset = dict.fromkeys(("NO_COLOR",), "")
-    terminal = Terminal(tmp_path, kept | unset | environment)
+    unset = dict.fromkeys(("NO_COLOR", "COLUMNS", "LINES"), "")
+    terminal = Terminal(tmp_path, kept | unset | environment, columns)
     try:
         terminal.wait(f"^{PROMPT}$")
         yield terminal
@@ -105,9 +111,8 @@ def test_session(terminal: Terminal, daemon: Service) -> None:
     assert "1  vmcoredd_manifest" in terminal.run("vmcoredd inspect --bytes --no-legend written")
     assert '"good":true' in terminal.run("vmcoredd verify --json=short written")
     assert "crash: lists 2 device dumps\n" in terminal.run("vmcoredd verify written")
-    assert "# memory   n note   h header   D device dump   . hole" in terminal.run(
-        "vmcoredd inspect --map written | head -n 12"
-    )
+    screen = terminal.run("vmcoredd inspect --map written | head -n 12")
+    assert re.search(r"^# memory  D device dump  \. hole  \d+\.\dK a cell$", screen, re.MULTILINE)
     assert "status=0" in terminal.run("vmcoredd extract written --all out && cmp out/nic_0000:02:00.4 data")
     assert "status=0" in terminal.run("vmcoredd attach vmcore disk=data")
     assert "status=0" in terminal.run("vmcoredd extract vmcore disk | cmp - data")
@@ -153,6 +158,20 @@ def test_colours(terminal: Terminal) -> None:
         "vmcoredd inspect vmcore | cat",
     ):
         assert "\x1b[3" not in terminal.run(command, escapes=True)
+
+
+@pytest.mark.parametrize("columns", [40])
+def test_narrow_terminal(terminal: Terminal, columns: int) -> None:
+    """What would be too long for a line would be on two of them."""
+    terminal.run("vmcoredd add nic_0000:02:00.4 data; vmcoredd attach vmcore disk=data")
+    screen = terminal.run("vmcoredd list")
+    assert "\nNAME              STATE      SIZE\nnic_0000:02:00.4  complete  87.8K\n" in screen
+    screen = terminal.run("vmcoredd inspect vmcore | cat; vmcoredd inspect --no-pager vmcore")
+    assert re.search(r"^INDEX  NAME +SIZE  CHECKSUM\n    0  disk +87\.8K  ok\n", screen, re.MULTILINE)
+    screen = terminal.run("vmcoredd inspect --map --no-pager vmcore")
+    assert re.search(r"^0x\w+ +note +VMCOREINFO, typ…\n0x\w+ +unused$", screen, re.MULTILINE)
+    # Longer than the screen, but no pager can show it there.
+    assert terminal.run("TERM=dumb vmcoredd inspect --map vmcore") == screen
 
 
 def test_narrow_terminal_ellipsizes_messages(terminal: Terminal) -> None:

@@ -23,7 +23,7 @@ def test_good_vmcore(real: Path) -> None:
     result = run("verify", real)
     assert (result.returncode, result.stderr) == (0, "")
     assert result.stdout == (
-        f"      Vmcore: {real}\n"
+        f"      Vmcore: {real} (88.4M)\n"
         "      Format: elf\n"
         "Device dumps: 2\n"
         "   Checksums: 1 ok, 1 none\n"
@@ -33,15 +33,29 @@ def test_good_vmcore(real: Path) -> None:
     )
 
 
+def test_exact_size(real: Path) -> None:
+    first = run("verify", "--bytes", real).stdout.splitlines()[0]
+    assert first == f"      Vmcore: {real} ({real.stat().st_size} bytes)"
+
+
+def test_truncated_device_dump(truncated: Path) -> None:
+    result = run("verify", truncated)
+    assert "Device dumps: 2\n              device dump nic is truncated: late\n   Checksums: " in result.stdout
+    remarks = json.loads(run("verify", "--json", truncated).stdout)["remarks"]
+    assert remarks == ["device dump nic is truncated: late"]
+
+
 def test_json_of_a_good_vmcore(real: Path) -> None:
     reader = {"reads": True, "vmcoreinfo": True, "device_dumps": 2, "problems": [], "remarks": []}
     assert json.loads(run("verify", "--json", real).stdout) == {
         "path": str(real),
+        "size": real.stat().st_size,
         "good": True,
         "format": "elf",
         "device_dumps": 2,
         "checksums": {"ok": 1, "altered": 0, "none": 1},
         "problems": [],
+        "remarks": [],
         "crash": reader,
         "makedumpfile": reader,
     }
@@ -75,8 +89,8 @@ def test_what_is_no_vmcore(tmp_path: Path) -> None:
     result = run("verify", path)
     assert result.returncode == 1
     assert result.stdout == (
-        f"      Vmcore: {path}\n"
-        "   Structure: not an ELF vmcore: Magic number does not match\n"
-        "       crash: refuses it: has no room for an ELF header and two program headers\n"
-        "makedumpfile: refuses it: has no ELF header of either class, or is too small\n"
+        f"      Vmcore: {path} (5B)\n"
+        "   Structure: is neither ELF, kdump-compressed nor flattened\n"
+        "       crash: refuses it: is neither ELF nor kdump-compressed\n"
+        "makedumpfile: refuses it: is neither ELF nor kdump-compressed\n"
     )

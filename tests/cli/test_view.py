@@ -1,7 +1,11 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
+from pathlib import Path
+
 import pytest
 
+from tests.cli import run_in_terminal
+from tests.cli.dumps import GOLDEN
 from vmcoredd_daemon.cli.console import printable
 from vmcoredd_daemon.cli.view import Mark, Size, View, human_size, utc
 
@@ -71,3 +75,13 @@ def test_what_is_not_printable_is_escaped(text: str, shown: str) -> None:
     assert VIEW.table(["NAME"], [[text]]) == f"NAME\n{shown}\n"
     assert VIEW.table(["NAME"], [[Mark(text, good=True)]]) == f"NAME\n{shown}\n"
     assert VIEW.fields([("Name", text)]) == f"Name: {shown}\n"
+
+
+def test_pager_where_the_terminal_can_do_more_than_print(tmp_path: Path) -> None:
+    pager = tmp_path / "pager"
+    pager.write_text("#!/bin/sh\necho paged; exec cat >/dev/null\n")
+    pager.chmod(0o755)
+    for term, paged in (("linux", True), ("dumb", False), ("", False)):
+        lines = run_in_terminal(80, "inspect", GOLDEN, rows=4, TERM=term, SYSTEMD_PAGER=str(pager))
+        assert (lines == ["paged"]) == paged
+        assert len(lines) > 4 or paged

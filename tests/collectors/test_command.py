@@ -232,6 +232,32 @@ async def test_cancelled_command_keeps_what_it_wrote(buffer: Buffer, tmp_path: P
         await gone(pid)
 
 
+async def test_cancelled_again_while_it_is_cut_off(buffer: Buffer) -> None:
+    """As when the service stops, and then the deadline passes."""
+    task = asyncio.create_task(collect(buffer, "trap '' TERM; echo so far; while :; do sleep 1; done"))
+    async with asyncio.timeout(10):
+        while written(buffer, 7) != b"so far\n":
+            await asyncio.sleep(0.01)
+    for _ in range(3):
+        task.cancel()
+        await asyncio.sleep(0.01)
+    assert (await task).size == 7
+
+
+async def test_standard_error_is_logged_line_by_line(buffer: Buffer, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    command = ["/bin/sh", "-c", "echo data; printf 'one\\ntwo\\033[1m\\n' >&2"]
+    await CommandCollector("x\nError: y", command, 20).collect("nic0", buffer)
+    assert [entry.getMessage() for entry in caplog.records] == [
+        r"Collector x\nError: y: one",
+        r"Collector x\nError: y: two\x1b[1m",
+    ]
+    for entry in caplog.records:
+        fields = {name: value for name, value in vars(entry).items() if name.startswith("VMCOREDD_")}
+        description = CommandCollector("x\nError: y", command, 20).description
+        assert fields == {"VMCOREDD_COLLECTOR": description, "VMCOREDD_DUMP_NAME": "nic0"}
+
+
 async def test_many_at_once() -> None:
     spool = Spool.in_memory(4096, ByteOrder.LITTLE)
     buffers = [await spool.create(i, f"d{i}", 3 << 20) for i in range(16)]

@@ -5,19 +5,23 @@ import os
 import socket
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
-from tests.resources import open_fds
+from tests.fuse import Source, answers, fuse_source
+from tests.resources import open_fds, settled
 from vmcoredd_daemon.buffer import Buffer
+from vmcoredd_daemon.closing import Closing
 from vmcoredd_daemon.collectors import Collected, descriptor
 from vmcoredd_daemon.collectors.descriptor import DescriptorCollector
-from vmcoredd_daemon.errors import CollectorFailed
+from vmcoredd_daemon.errors import Busy, CollectorFailed
 from vmcoredd_daemon.note import ByteOrder
 from vmcoredd_daemon.spool import Spool
+from vmcoredd_daemon.threads import HangingThreads
 
 SIZE = 5000
 
@@ -216,15 +220,89 @@ async def test_pipe_that_another_process_has_emptied_does_not_block(buffer: Buff
     theirs.close()
 
 
-async def test_reads_that_block_take_no_place_from_others(buffer: Buffer) -> None:
-    # Each sees the one event come, and all but one then wait for it.
-    event = os.eventfd(1)
-    tasks = [asyncio.create_task(buffer.read_from(event, 0)) for _ in range(40)]
+async def test_reads_that_block_take_no_place_from_others(buffer: Buffer, tmp_path: Path) -> None:
+    with fuse_file(tmp_path, SIZE) as source:
+        source.read = lambda offset, size: None
+        fd = os.open(source.path, os.O_RDONLY)
+        tasks = [asyncio.create_task(buffer.read_from(fd, 0)) for _ in range(40)]
+        async with asyncio.timeout(5):
+            await asyncio.to_thread(lambda: None)
+            assert not any(task.done() for task in tasks)
+        source.read = answers
+        source.answer_late(b"x")
+        # What several descriptors share is their position, too.
+        assert sorted(await asyncio.gather(*tasks)) == [0] * 39 + [SIZE]
+        os.close(fd)
+
+
+@contextmanager
+def fuse_file(directory: Path, size: int) -> Iterator[Source]:
+    (directory / "data").write_bytes(b"d" * size)
+    with fuse_source(directory / "data", directory / "mounted") as source:
+        yield source
+
+
+async def test_poll_and_close_that_are_never_answered(buffer: Buffer, tmp_path: Path) -> None:
+    closing, hanging = Closing(), HangingThreads(1)
+    with fuse_file(tmp_path, SIZE) as source:
+        source.poll = source.flush = lambda: None
+        with source.path.open("rb", buffering=0) as file:
+            collector = DescriptorCollector.duplicating(file.fileno(), "test", closing, hanging)
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(collector.collect("nic0", buffer), 0.1)
+            collector.close()
+            async with asyncio.timeout(5):
+                while len(source.late) < 2:
+                    await asyncio.sleep(0.01)
+            source.flush = lambda: 0
+            source.answer_late(b"")
+            await buffer.idle()
+
+
+async def test_close_that_fails(buffer: Buffer, tmp_path: Path) -> None:
+    with fuse_file(tmp_path, 100) as source:
+        source.flush = lambda: errno.EIO
+        assert await collect(os.open(source.path, os.O_RDONLY), buffer) == Collected(100)
+    assert written(buffer).startswith(b"d" * 100 + b"\0")
+
+
+async def test_read_that_hangs_behind_the_last_byte_is_counted(buffer: Buffer, tmp_path: Path) -> None:
+    hanging = HangingThreads(1)
+    with fuse_file(tmp_path, SIZE + 1) as source:
+        source.read = lambda offset, size: 0 if offset < SIZE else None
+        with source.path.open("rb", buffering=0) as file:
+            collector = DescriptorCollector.duplicating(file.fileno(), "test", Closing(), hanging)
+            assert await collector.collect("nic0", buffer) == Collected(SIZE)
+            with pytest.raises(Busy):
+                hanging.check()
+            source.answer_late(b"x")
+            collector.close()
     async with asyncio.timeout(5):
-        await asyncio.to_thread(lambda: None)
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    while not all(task.done() for task in tasks):
-        os.eventfd_write(event, 1)
-        await asyncio.sleep(0.01)
-    assert await asyncio.gather(*tasks) == [8] * 40
-    os.close(event)
+        while True:
+            try:
+                hanging.check()
+                break
+            except Busy:
+                await asyncio.sleep(0.01)
+
+
+async def test_silent_source_leaves_no_thread(buffer: Buffer) -> None:
+    before = len(os.listdir("/proc/self/task"))
+    master, slave = os.openpty()
+    fds = [os.eventfd(0), master]
+    for fd in fds:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(collect(fd, buffer), 0.1)
+    assert await settled(lambda: len(os.listdir("/proc/self/task")), before) == before
+    os.close(slave)
+
+
+async def test_fifo_of_a_file_system(buffer: Buffer, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    reading = os.open(tmp_path / "fifo", os.O_RDONLY | os.O_NONBLOCK)
+    writing = os.open(tmp_path / "fifo", os.O_WRONLY)
+    collecting = asyncio.create_task(collect(reading, buffer))
+    await asyncio.sleep(0.05)
+    os.write(writing, b"data")
+    os.close(writing)
+    assert await collecting == Collected(4)

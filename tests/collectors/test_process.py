@@ -5,8 +5,12 @@ import os
 import signal
 from pathlib import Path
 
-from tests.resources import open_fds
+import pytest
+
+from tests.resources import children, few_threads, open_fds
 from vmcoredd_daemon.collectors.process import Starter
+from vmcoredd_daemon.errors import Busy
+from vmcoredd_daemon.threads import HangingThreads
 
 
 async def test_program_in_a_file_system_that_hangs(tmp_path: Path) -> None:
@@ -42,3 +46,65 @@ async def test_program_in_a_file_system_that_hangs(tmp_path: Path) -> None:
     process.close()
     assert process.returncode == 0
     assert open_fds() == before - 1
+
+
+async def test_no_thread_no_process() -> None:
+    before = open_fds(), children(os.getpid())
+    with few_threads(0), pytest.raises(OSError, match="no thread can be started"):
+        await Starter().start(["sleep", "1000"], {})
+    assert (open_fds(), children(os.getpid())) == before
+
+
+async def test_one_thread_is_enough_for_a_process() -> None:
+    before = open_fds(), children(os.getpid())
+    with few_threads(1):
+        process = await Starter().start(["sleep", "1000"], {})
+        await process.stop()
+    process.close()
+    assert process.returncode == -signal.SIGTERM
+    assert (open_fds(), children(os.getpid())) == before
+
+
+async def test_process_that_is_left_alone_is_counted_until_it_ends() -> None:
+    hanging = HangingThreads(1)
+    process = await Starter(hanging).start(["sleep", "1000"], {})
+    process.close()
+    # Nobody has had time to see it end: it could be in D state.
+    assert counted(hanging)
+    await process.exited
+    await asyncio.sleep(0)
+    assert not counted(hanging)
+    assert process.returncode == -signal.SIGKILL
+
+
+async def test_start_that_hangs_is_counted_until_it_ends(tmp_path: Path) -> None:
+    program = tmp_path / "program"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    lease = os.open(program, os.O_RDONLY | os.O_CLOEXEC)
+    broken = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGIO, broken.set)
+    hanging = HangingThreads(1)
+    before = open_fds()
+    fcntl.fcntl(lease, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+    starting = asyncio.create_task(Starter(hanging).start([str(program)], {}))
+    await broken.wait()
+    starting.cancel()
+    await asyncio.wait([starting])
+    assert starting.cancelled()
+    assert counted(hanging)
+    os.close(lease)
+    asyncio.get_running_loop().remove_signal_handler(signal.SIGIO)
+    async with asyncio.timeout(10):
+        while counted(hanging):
+            await asyncio.sleep(0.01)
+    assert open_fds() == before - 1
+
+
+def counted(hanging: HangingThreads) -> bool:
+    """Return whether as many threads hang as may."""
+    try:
+        hanging.check()
+    except Busy:
+        return True
+    return False

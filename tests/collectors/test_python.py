@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 import asyncio
+import errno
 import os
+import resource
 import sys
 import threading
 import zipfile
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import BinaryIO
@@ -13,14 +16,15 @@ import pytest
 import pytest_asyncio
 
 from tests.collectors import vendor_collectors
-from tests.resources import open_fds
+from tests.resources import few_threads, open_fds
 from tests.service import Service
 from vmcoredd_daemon.buffer import Buffer
 from vmcoredd_daemon.collectors import Collected
 from vmcoredd_daemon.collectors.python import GROUP, MAX_DUMPS, PythonCollector, plan, registered
-from vmcoredd_daemon.errors import CollectorFailed, TimedOut, TooLarge, VmcoreddError
+from vmcoredd_daemon.errors import Busy, CollectorFailed, TimedOut, TooLarge, VmcoreddError
 from vmcoredd_daemon.note import ByteOrder
 from vmcoredd_daemon.spool import Spool
+from vmcoredd_daemon.threads import HangingThreads, started_executor
 
 SIZE = 5000
 ENTRY_POINTS = f"[{GROUP}]\nnic = tests.collectors.vendor_collectors:Good\n"
@@ -47,6 +51,12 @@ async def buffer() -> AsyncIterator[Buffer]:
     yield buffer
     assert open_fds() == before
     buffer.close()
+
+
+@pytest_asyncio.fixture
+async def executor() -> None:
+    """Let the executor's threads run from the beginning, as the service does."""
+    asyncio.get_running_loop().set_default_executor(started_executor())
 
 
 async def collect(buffer: Buffer, function: Callable[[BinaryIO], object], timeout: float = 20) -> Collected:
@@ -242,3 +252,47 @@ async def test_one_that_hangs_is_cut_off(buffer: Buffer, cancel: bool, data_befo
     await asyncio.to_thread(ended.wait)
     assert [str(error) for error in errors] == ["device dump nic0: it is too late"]
     assert written(buffer, 20) == data_before.ljust(20, b"\0")
+
+
+async def test_no_thread_to_collect_in(executor: None, buffer: Buffer) -> None:
+    with few_threads(0), pytest.raises(CollectorFailed) as raised:
+        await collect(buffer, lambda data: data.write(b"data"))
+    assert str(raised.value) == "device dump nic0: cannot run the collector: no thread can be started"
+
+
+async def test_no_thread_to_end_it_in(executor: None, buffer: Buffer) -> None:
+    with few_threads(1):
+        assert await collect(buffer, lambda data: data.write(b"data")) == Collected(4)
+
+
+async def test_no_descriptor_for_it(buffer: Buffer) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (buffer.fd, limits[1]))
+    try:
+        with pytest.raises(CollectorFailed) as raised:
+            await collect(buffer, lambda data: data.write(b"data"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert str(raised.value) == "device dump nic0: cannot run the collector: Too many open files"
+    assert raised.value.errno == errno.EMFILE
+
+
+async def test_thread_of_one_that_hangs_is_counted_until_it_ends(buffer: Buffer) -> None:
+    hanging, go_on = HangingThreads(1), threading.Event()
+
+    def function(data: BinaryIO) -> None:
+        data.write(b"so far")
+        go_on.wait()
+        data.write(b"too late")
+
+    collector = PythonCollector("test", Writes(function), 0.2, hanging)
+    assert (await collector.collect("nic0", buffer)).size == 6
+    with pytest.raises(Busy):
+        hanging.check()
+    go_on.set()
+    async with asyncio.timeout(10):
+        while True:
+            await asyncio.sleep(0.01)
+            with suppress(Busy):
+                hanging.check()
+                break

@@ -5,21 +5,31 @@ import asyncio
 import contextlib
 import hashlib
 import json
+import logging
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
 from tests.caller import MANAGER, PROPERTIES, add_bytes, call, options
 from tests.cli import run
 from tests.collectors import vendor_collectors
+from tests.resources import children
 from tests.service import Service, mask_built_in
 from tests.test_daemon import manifest
 from vmcoredd_daemon.bus import Connection
-from vmcoredd_daemon.collectors.runner import MARGIN
-from vmcoredd_daemon.errors import CallFailed
+from vmcoredd_daemon.collectors.registry import Registered
+from vmcoredd_daemon.collectors.runner import MARGIN, CollectorRunner, plan
+from vmcoredd_daemon.device_dump import Limits
+from vmcoredd_daemon.dumps import DumpList
+from vmcoredd_daemon.errors import Busy, CallFailed, TimedOut
+from vmcoredd_daemon.note import ByteOrder
+from vmcoredd_daemon.spool import Spool
+from vmcoredd_daemon.threads import HangingThreads
 
 BAD = {
     "hangs": ("sh -c 'echo so far; exec sleep 1000'", "truncated", "did not finish within 2 s"),
@@ -161,15 +171,6 @@ async def test_torture_leaves_nothing(
     assert daemon.stop() == 0
 
 
-def children(pid: int) -> str:
-    found = ""
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        # Threads end at any time.
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            found += (task / "children").read_text()
-    return found
-
-
 async def test_run_by_name(directory: Path, start_daemon: Callable[..., Service], bus: Connection) -> None:
     write(directory, "off", "echo data", "Enabled=no")
     write(directory, "on", "echo data")
@@ -188,6 +189,98 @@ async def test_run_by_name(directory: Path, start_daemon: Callable[..., Service]
     assert "device dump off: the name is in use" in result.stdout
 
 
+class Waits:
+    """A collector that waits at one of its methods."""
+
+    go_on = threading.Event()
+
+    def device_dumps(self) -> list[tuple[str, int]]:
+        return [("waits", 100)]
+
+    def collect(self, dump_name: str, data: BinaryIO) -> None:
+        data.write(b"so far")
+        self.go_on.wait()
+
+
+class WaitsAtOnce(Waits):
+    def device_dumps(self) -> list[tuple[str, int]]:
+        self.go_on.wait()
+        return []
+
+
+@contextlib.contextmanager
+def runner_of(directory: Path, limits: Limits | None = None) -> Iterator[tuple[CollectorRunner, DumpList]]:
+    """Provide a runner of the collectors in *directory*, none of ours among them, and what they fill."""
+    mask_built_in(directory)
+    dumps = DumpList(Spool.in_memory(4096, ByteOrder.LITTLE), limits or Limits())
+    yield CollectorRunner(dumps, [directory], 20), dumps
+    dumps.close()
+
+
+async def test_second_run_makes_what_is_not_there(tmp_path: Path) -> None:
+    with runner_of(tmp_path / "collectors.d") as (runner, dumps):
+        write(tmp_path / "collectors.d", "on", "echo data")
+        write(tmp_path / "collectors.d", "fails", "false")
+        await runner.run()
+        (again,) = await runner.run()
+        assert sorted((dump.name, dump.state) for dump in dumps) == [
+            ("fails", "failed"),
+            ("fails", "failed"),
+            ("on", "complete"),
+        ]
+        assert again == 3
+        # Who names it wants to know that it was not made.
+        await runner.run(["on"])
+        assert str(list(dumps)[-1].error) == "device dump on: the name is in use"
+
+
+async def test_collector_with_nothing_to_collect(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    with runner_of(tmp_path / "collectors.d") as (runner, _):
+        write(tmp_path / "collectors.d", "else\nwhere", "echo data", "Name=elsewhere\nConditionPathExists=!/proc")
+        assert await runner.run() == []
+    (entry,) = caplog.records
+    assert entry.getMessage() == r"Collector else\nwhere has nothing to collect here"
+    assert vars(entry)["VMCOREDD_COLLECTOR"] == r"else\nwhere"
+
+
+async def test_threads_that_hang_are_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "vendor-1.dist-info"
+    package.mkdir()
+    (package / "METADATA").write_text("Metadata-Version: 2.1\nName: vendor\nVersion: 1\n")
+    (package / "entry_points.txt").write_text(f"[vmcoredd.collectors]\nwaits = {__name__}:Waits\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with runner_of(tmp_path / "collectors.d", Limits(max_collecting=1)) as (runner, dumps):
+        await runner.run(timeout=0.2)
+        assert [dump.size for dump in dumps] == [6]
+        with pytest.raises(Busy):
+            await runner.run()
+        Waits.go_on.set()
+        await not_counted(dumps.hanging)
+        await runner.run()
+    Waits.go_on.clear()
+
+
+async def test_plan_that_hangs_is_counted_until_it_ends() -> None:
+    hanging = HangingThreads(1)
+    with pytest.raises(TimedOut, match=r"did not say within 0\.2 s"):
+        await plan(Registered("waits", load=lambda: WaitsAtOnce, hanging=hanging), None, 0.2)
+    with pytest.raises(Busy):
+        hanging.check()
+    Waits.go_on.set()
+    await not_counted(hanging)
+    Waits.go_on.clear()
+
+
+async def not_counted(hanging: HangingThreads) -> None:
+    """Wait until fewer threads hang than may."""
+    async with asyncio.timeout(10):
+        while True:
+            with contextlib.suppress(Busy):
+                return hanging.check()
+            await asyncio.sleep(0.01)
+
+
 def test_command_line_without_a_service(directory: Path, tmp_path: Path) -> None:
     config = ["--config", tmp_path / "vmcoredd.conf"]
     (tmp_path / "vmcoredd.conf").touch()
@@ -201,6 +294,11 @@ def test_command_line_without_a_service(directory: Path, tmp_path: Path) -> None
     assert "Good" not in listed
     assert listed["off"]["reason"] == "Enabled=no"
     assert listed["each"]["device_dumps"] == [{"name": f"dev/{name}", "size": 65536} for name in ("a", "b")]
+    chosen = json.loads(run("run", "--list", "off", "each", "--json", *config).stdout)
+    assert sorted(entry["name"] for entry in chosen) == ["each", "off"]
+    unknown = run("run", "--list", *config, "each", "nothing")
+    assert (unknown.returncode, unknown.stdout) == (1, "")
+    assert unknown.stderr == "vmcoredd: there is no collector 'nothing'\n"
     out = tmp_path / "out"
     assert run("run", "-o", out, *config, "each").returncode == 0
     assert {file: (out / file).read_text() for file in os.listdir(out)} == {

@@ -89,7 +89,9 @@ ERRORS: dict[str, tuple[int, ...]] = {
 LASTING = (ENOSPC, EDQUOT, EIO, EROFS, EMFILE, ENOMEM)
 """What a machine may have for good: a full or broken disk, no descriptors, no memory."""
 SHORTENED = ("write", "read", "copy")
-MEMORY = ("malloc", "mmap")
+APART = {"memory": ("malloc", "mmap"), "close": ("close",)}
+"""Calls that do not come in the same order in two runs, and would shift what is counted: imports take memory, too,
+and descriptors are closed by threads that nobody waits for."""
 HELD = ("before-1-c5000", "before-2-t100")
 KILLS = (Mode.KILL, Mode.KILL_AFTER)
 NO_REPLY = "org.freedesktop.DBus.Error.NoReply"
@@ -106,9 +108,8 @@ class Case:
     mode: Mode
     error: int = 0
     lasting: bool = False
-    memory: bool = False
-    """Whether the steps are those that take memory. Imports do, too, and not the same in two runs, so that these
-    are counted apart."""
+    apart: str = ""
+    """Which calls are the steps, of :data:`APART`; otherwise all others."""
 
     def __str__(self) -> str:
         what = {Mode.SHORT: "short", Mode.KILL: "SIGKILL before", Mode.KILL_AFTER: "SIGKILL after"}
@@ -165,7 +166,13 @@ def cases(scenario: str, steps: Sequence[str]) -> Iterator[Case]:
 def memory_cases(scenario: str, steps: Sequence[str]) -> Iterator[Case]:
     """Yield that there is no memory, at each of the *steps* that take some."""
     for number, call_ in enumerate(steps):
-        yield Case(scenario, number, call_, Mode.FAIL, ENOMEM, memory=True)
+        yield Case(scenario, number, call_, Mode.FAIL, ENOMEM, apart="memory")
+
+
+def close_cases(scenario: str, steps: Sequence[str]) -> Iterator[Case]:
+    """Yield that a file cannot be closed without an error, at each of the *steps* that do."""
+    for number, call_ in enumerate(steps):
+        yield Case(scenario, number, call_, Mode.FAIL, EIO, apart="close")
 
 
 class Bench:
@@ -179,9 +186,9 @@ class Bench:
         self._number = 0
         self._sample = directory / "sample"
 
-    async def count(self, scenario: str, *, memory: bool = False) -> list[str]:
+    async def count(self, scenario: str, apart: str = "") -> list[str]:
         """Return the steps of a scenario in which nothing fails."""
-        run = self._next(Case(scenario, -1, "", Mode.COUNT, memory=memory))
+        run = self._next(Case(scenario, -1, "", Mode.COUNT, apart=apart))
         outcome = await run.run()
         if outcome.problems:
             raise Lost(f"{scenario}, without any failure: {outcome.problems}\n{outcome.log}")
@@ -278,7 +285,8 @@ class Run:
     def _arm(self) -> None:
         case = self._case
         kinds = [kind for kind, errors in ERRORS.items() if case.lasting and case.error in errors]
-        ignored = [kind for kind in KINDS if (kind in MEMORY) != case.memory]
+        apart = {kind: group for group, kinds in APART.items() for kind in kinds}
+        ignored = [kind for kind in KINDS if apart.get(kind, "") != case.apart]
         self._control.arm(case.mode, case.step, case.error, kinds, ignored)
 
     def _start(self, *, faulty: bool, wait: bool = True) -> None:
@@ -445,9 +453,10 @@ async def count(scenario: str) -> list[Case]:
     """Return the cases of a scenario."""
     async with bench() as one:
         found = list(cases(scenario, await one.count(scenario)))
+        found += close_cases(scenario, await one.count(scenario, "close"))
         # At the start it is the interpreter that takes memory.
         if scenario not in ("start", "restart"):
-            found += memory_cases(scenario, await one.count(scenario, memory=True))
+            found += memory_cases(scenario, await one.count(scenario, "memory"))
         return found
 
 

@@ -11,11 +11,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 from dbus_next import Message, MessageFlag, MessageType, Variant
 
+from tests.fuse import Source
 from tests.torture.messages import (
     INTROSPECTABLE,
     NAMES,
@@ -29,7 +30,7 @@ from tests.torture.messages import (
     malformed,
     oversized,
 )
-from tests.torture.odd_files import KINDS, odd_file
+from tests.torture.odd_files import KINDS, dead_server, odd_file
 from tests.torture.raw import Disconnected, RawConnection, close_all
 
 MANAGER = "org.vmcoredd1.Manager"
@@ -93,16 +94,56 @@ def storm(address: str, count: int, chance: random.Random) -> int:
 
 def files(address: str, count: int, chance: random.Random) -> int:
     """Descriptors of every kind but the one that makes sense."""
-    with RawConnection(address) as connection, tempfile.TemporaryDirectory() as directory:
-        kinds = sorted(KINDS)
+    with (
+        RawConnection(address) as connection,
+        tempfile.TemporaryDirectory() as directory,
+        dead_server(Path(directory, "dead")) as dead,
+    ):
+        odd = Path(directory, "odd")
+        odd.mkdir()
+        kinds = [*sorted(KINDS), *([dead] if dead else [])]
         for number in range(count):
             options = {"timeout": Variant("t", SHORT), "wait": Variant("b", chance.random() < 0.7)}
             body = [f"hostile-{number}", chance.choice([1, 4096, 100_000, 1 << 20]), 0, options]
-            with odd_file(kinds[number % len(kinds)], Path(directory)) as fd:
-                call = Message(SERVICE, ROOT, MANAGER, "AddDeviceDumpFd", signature="suha{sv}", body=body)
-                answer = connection.call(call, [fd])
+            call = Message(SERVICE, ROOT, MANAGER, "AddDeviceDumpFd", signature="suha{sv}", body=body)
+            kind = kinds[number % len(kinds)]
+            if isinstance(kind, Source):
+                answer = _dead(connection, call, kind)
+            else:
+                answer = _odd(connection, call, odd_file(kind, odd), early=chance.random() < 0.5)
             close_all(answer.unix_fds)
             _remove(connection, answer)
+    return count
+
+
+def _odd(connection: RawConnection, call: Message, file: AbstractContextManager[int], *, early: bool) -> Message:
+    """Pass a descriptor, and close it *early*: then the service has the last one; return the answer."""
+    with file as fd:
+        serial = connection.send(call, [fd])
+        if not early:
+            return connection.answer(serial)
+    return connection.answer(serial)
+
+
+def _dead(connection: RawConnection, call: Message, source: Source) -> Message:
+    fd = os.open(source.path, os.O_RDONLY)
+    serial = connection.send(call, [fd])
+    with suppress(OSError):
+        os.close(fd)
+    answer = connection.answer(serial)
+    # Each that hangs costs the service a thread: those of earlier calls, too, that were answered before the poll.
+    source.answer_late(b"")
+    return answer
+
+
+def brief(address: str, count: int, chance: random.Random) -> int:
+    """Connections one after the other, each for one call; half of them do not wait for its answer."""
+    for _ in range(count):
+        with RawConnection(address) as connection:
+            call = Message(SERVICE, ROOT, MANAGER, "ListDeviceDumps")
+            serial = connection.send(call)
+            if chance.random() < 0.5:
+                connection.answer(serial)
     return count
 
 
@@ -235,7 +276,8 @@ def _remove(connection: RawConnection, answer: Message) -> None:
 
 KINDS_OF_CALLERS: dict[str, tuple[Callable[[str, int, random.Random], int], float]] = {
     "fuzz": (fuzz, 0.5),
-    "storm": (storm, 0.315),
+    "storm": (storm, 0.265),
+    "brief": (brief, 0.05),
     "wrong": (wrong, 0.08),
     "files": (files, 0.03),
     "callbacks": (callbacks, 0.03),

@@ -2,6 +2,7 @@
 """File descriptors of every kind that nobody should pass as the data of a device dump."""
 
 import ctypes
+import errno
 import fcntl
 import os
 import select
@@ -12,6 +13,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import pytest
+
+from tests.fuse import Source, fuse_source
+from tests.resources import lingering_socket
+
+LINGER = 0.2
+"""Seconds."""
 F_SEAL_ALL = 0x000F
 F_ADD_SEALS = 1033
 SYS_USERFAULTFD = 323
@@ -35,17 +43,25 @@ def _sealed(_: Path) -> list[int]:
     return [fd]
 
 
-def _trickle(_: Path) -> list[int]:
+def _trickle(pause: float, count: int) -> list[int]:
+    """Return a socket into which *count* bytes drip, one in *pause* seconds."""
     ours, theirs = socket.socketpair()
 
     def drip() -> None:
         with suppress(OSError), ours:
-            for _ in range(20):
+            for _ in range(count):
                 ours.send(b".")
-                time.sleep(0.02)
+                time.sleep(pause)
 
     threading.Thread(target=drip, daemon=True).start()
     return [theirs.detach()]
+
+
+def _lingering(_: Path) -> list[int]:
+    ours, peer = lingering_socket(60)
+    # Until then whoever has it last waits in close(2).
+    threading.Timer(LINGER, peer.close).start()
+    return [ours.detach()]
 
 
 def _endless_pipe(_: Path) -> list[int]:
@@ -117,7 +133,9 @@ KINDS: dict[str, Callable[[Path], list[int]]] = {
     "full": lambda _: [os.open("/dev/full", os.O_RDONLY)],
     "memory": lambda _: [os.open("/proc/self/mem", os.O_RDONLY)],
     "sealed": _sealed,
-    "trickle": _trickle,
+    "trickle": lambda _: _trickle(0.02, 20),
+    "slow-trickle": lambda _: _trickle(1, 3),
+    "lingering": _lingering,
     "endless-pipe": _endless_pipe,
     "silent-pipe": lambda _: list(os.pipe()),
     "write-end": lambda _: list(reversed(os.pipe())),
@@ -134,6 +152,22 @@ KINDS: dict[str, Callable[[Path], list[int]]] = {
     "proc-directory": lambda _: [os.open("/proc/self/fd", os.O_RDONLY)],
 }
 """What each makes: the first is to be passed, all are to be closed."""
+
+
+@contextmanager
+def dead_server(directory: Path) -> Iterator[Source | None]:
+    """Mount a file system whose server answers no poll, and fails each close; yield None where that is impossible.
+
+    A close that is not answered would stop the bus, which closes its own descriptors.
+    """
+    directory.mkdir()
+    (directory / "data").write_bytes(b"data")
+    try:
+        with fuse_source(directory / "data", directory / "mounted") as source:
+            source.poll, source.flush = lambda: None, lambda: errno.EIO
+            yield source
+    except pytest.skip.Exception:
+        yield None
 
 
 @contextmanager

@@ -13,6 +13,8 @@ from dbus_next._private.marshaller import Marshaller
 
 from vmcoredd_daemon.bus.incoming import Incoming
 
+CALL_FIELDS = [(1, "o", "/x"), (2, "s", "x.y"), (3, "s", "Z"), (7, "s", ":1.1")]
+"""Header fields of a call as a bus forwards it."""
 BUS = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus")
 
 
@@ -88,11 +90,14 @@ class RawConnection:
 
     def call(self, message: Message, fds: Sequence[int] = ()) -> Message:
         """Call a method and return its answer, of whatever kind; what else comes is dropped."""
-        serial = self.send(message, fds)
+        return self.answer(self.send(message, fds))
+
+    def answer(self, serial: int) -> Message:
+        """Return the answer to a call; what else comes is dropped."""
         while True:
             answer = self.receive()
             if answer is None:
-                raise TimeoutError(f"no answer to {message.member}")
+                raise TimeoutError(f"no answer to call {serial}")
             close_all(answer.unix_fds if answer.reply_serial != serial else [])
             if answer.reply_serial == serial:
                 return answer

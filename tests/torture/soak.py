@@ -30,6 +30,10 @@ from vmcoredd_daemon.errors import Busy, CallFailed, CollectorFailed
 
 SAMPLE = 2.0
 """Seconds."""
+PATIENCE = 60.0
+"""Seconds that each part of the load has to end."""
+KIB_A_MINUTE_ALLOWED = 100
+"""Of anonymous memory, in a run of twenty minutes; in a short one it has not grown to its size."""
 
 COLLECTORS = {
     "good": "Exec=echo %n\nName=by-collector",
@@ -40,7 +44,7 @@ COLLECTORS = {
 }
 EXPECTED = re.compile(
     r"(Collecting failed: (device dump (fails|hangs|nobody|gone)|broken.conf: Exec= is missing"
-    r"|device dump callback-\d+: collector )"
+    r"|device dump callback-\d+: collector |a vmcore is being written)"
     r"|Device dump (floods|truncated) truncated to "
     r"|No vmcore-dmesg.txt: makedumpfile failed .*log_buf)"
 )
@@ -64,13 +68,17 @@ class Soak:
         until = time.monotonic() + seconds
         parts = [self._callback, self._pipe, self._files, self._refused, self._look, self._collectors]
         parts += [self._write, self._command_line, self._leave]
+        running: set[str] = {part.__name__ for part in parts}
         try:
-            async with asyncio.TaskGroup() as group:
+            async with asyncio.timeout(seconds + PATIENCE), asyncio.TaskGroup() as group:
                 for part in parts:
-                    group.create_task(self._again(part, bus, until))
+                    task = group.create_task(self._again(part, bus, until), name=part.__name__)
+                    task.add_done_callback(lambda done: done.cancelled() or running.discard(done.get_name()))
                 group.create_task(self._sample(until))
             for path, *_ in (await call(bus, "ListDeviceDumps")).body[0]:
                 await remove(bus, path)
+        except TimeoutError as error:
+            raise RuntimeError(f"what does not end: {running}") from error
         finally:
             await bus.close()
 
@@ -173,7 +181,8 @@ class Soak:
         answer = asyncio.create_task(call(own, "AddDeviceDumpFd", "suha{sv}", body, [reading]))
         await asyncio.sleep(0.01 * (number % 3))
         answer.cancel()
-        await asyncio.wait([answer])
+        # It may have been refused before.
+        await asyncio.gather(answer, return_exceptions=True)
         await own.close()
         os.close(reading)
         os.close(writing)
@@ -212,11 +221,35 @@ def unexplained(log: str) -> list[str]:
     return [line for line in lines if not EXPECTED.match(line.partition("WARNING: ")[2])]
 
 
-def main() -> None:
-    """Run, and say what came of it."""
-    seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 1200
-    with tempfile.TemporaryDirectory() as name, private_bus(Path(name)) as address:
-        directory = Path(name)
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of a run."""
+
+    soak: Soak
+    before: Usage
+    after: Usage
+    status: int
+    strange: Sequence[str]
+    """Lines of the log that nothing explains."""
+
+    @property
+    def left(self) -> bool:
+        """Whether tasks or descriptors are left of it."""
+        return self.after.tasks > self.before.tasks or self.after.fds > self.before.fds
+
+    def __str__(self) -> str:
+        samples = self.soak.samples
+        lines = [str(dict(self.soak.done))]
+        lines += [f"{at:6.0f} s: {usage}" for at, usage in samples[:: max(len(samples) // 12, 1)]]
+        lines += [f"before: {self.before}", f"after:  {self.after}"]
+        lines += [f"slope: {self.soak.slope():+.1f} KiB of RssAnon a minute"]
+        lines += [f"exit status {self.status}; lines of the log that nothing explains: {len(self.strange)}"]
+        return "\n".join([*lines, *self.strange[:20]])
+
+
+def run(directory: Path, seconds: float) -> Outcome:
+    """Start a bus and a daemon, and soak them."""
+    with private_bus(directory) as address:
         service = WatchedService(address, small_source(directory), directory, "MaxDumps=200", dev_mode=False)
         with service.start():
             soak = Soak(service, directory)
@@ -224,15 +257,17 @@ def main() -> None:
             run_coroutine(soak.run(seconds))
             time.sleep(2)
             after = service.settled(before.tasks, before.fds)
-            status = service.stop()
-            strange = unexplained(service.log())
-    print(f"{seconds:.0f} s: {dict(soak.done)}")
-    for at, usage in soak.samples[:: max(len(soak.samples) // 12, 1)]:
-        print(f"{at:6.0f} s: {usage}")
-    print(f"before: {before}\nafter:  {after}\nslope: {soak.slope():+.1f} KiB of RssAnon a minute")
-    print(f"exit status {status}; warnings that nothing explains: {len(strange)}", *strange[:20], sep="\n")
-    left = after.tasks > before.tasks or after.fds > before.fds
-    sys.exit(bool(strange) or left or status != 0)
+            return Outcome(soak, before, after, service.stop(), unexplained(service.log()))
+
+
+def main() -> None:
+    """Run, and say what came of it."""
+    seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 1200
+    with tempfile.TemporaryDirectory() as directory:
+        outcome = run(Path(directory), seconds)
+    print(f"{seconds:.0f} s: {outcome}")
+    grown = outcome.soak.slope() > KIB_A_MINUTE_ALLOWED
+    sys.exit(bool(outcome.strange) or outcome.left or grown or outcome.status != 0)
 
 
 if __name__ == "__main__":

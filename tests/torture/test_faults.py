@@ -8,7 +8,7 @@ from errno import EAGAIN, EINTR, EINVAL, EIO, EMFILE, EROFS
 import pytest
 
 from tests.tools import require
-from tests.torture.faults import bench, cases
+from tests.torture.faults import bench, cases, close_cases
 from tests.torture.rig import Mode
 
 NOTE = r"SPOOL/\S+/#"
@@ -98,6 +98,7 @@ async def test_failures(scenario: str, chosen: list[Chosen]) -> None:
     require("dbus-daemon", "gcc", *(["makedumpfile"] if "kdump" in scenario else []))
     async with bench() as one:
         possible = list(cases(scenario, await one.count(scenario)))
+        possible += close_cases(scenario, await one.count(scenario, "close"))
         for call, mode, error, answer in chosen:
             pattern = call.replace("SPOOL", r"/target/\.vmcoredd-spool")
             case = next(

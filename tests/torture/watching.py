@@ -2,6 +2,7 @@
 """What a daemon takes of its machine: memory, descriptors, threads, asyncio tasks."""
 
 import os
+import re
 import signal
 import time
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from pathlib import Path
 from tests.service import Service
 
 PATIENCE = 30.0
+UNIT = Path(__file__).parents[2] / "systemd" / "vmcoredd.service"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +33,14 @@ class Usage:
 
 
 class WatchedService(Service):
-    """A daemon that counts its tasks."""
+    """A daemon that counts its tasks, in the environment that its unit gives it."""
 
     def _command(self) -> Sequence[str]:
         command = super()._command()
         where = list(command).index("vmcoredd_daemon")
         program = ["tests.torture.watched", *command[where + 1 :]]
-        return ["env", f"VMCOREDD_WATCHED={self._tasks}", *command[:where], *program]
+        (environment,) = re.findall(r"^Environment=(.*)", UNIT.read_text(), re.MULTILINE)
+        return ["env", *environment.split(), f"VMCOREDD_WATCHED={self._tasks}", *command[:where], *program]
 
     @property
     def _tasks(self) -> Path:

@@ -90,7 +90,7 @@ def piece(offset: int, size: int, data: bytes = b"") -> bytes:
         (HEADER + piece((1 << 63) - 2, 3, b"abc") + END, "the piece at offset 0x1000 has offset 0x7ffffffff"),
         (HEADER[:23] + b"\2" + HEADER[24:] + END, "type at offset 0x10 is 2, the flattened format has 1"),
         (flatten([(0, HEADER)]), "a flattened file inside a flattened file is not supported"),
-        (flatten([(0, b"neither")]), "not an ELF vmcore"),
+        (flatten([(0, b"neither")]), "what the flattened file holds is neither ELF nor kdump-compressed"),
     ],
 )  # fmt: skip
 def test_broken_files(data: bytes, message: str) -> None:

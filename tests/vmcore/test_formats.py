@@ -26,7 +26,7 @@ def test_elf() -> None:
 
 @pytest.mark.parametrize(
     ("data", "message"),
-    [(b"", "the file is empty"), (b"neither", "not an ELF vmcore: Magic number does not match")],
+    [(b"", "the file is empty"), (b"neither", "is neither ELF, kdump-compressed nor flattened")],
 )
 def test_other_files(data: bytes, message: str) -> None:
     image = Image(lambda size, offset: data[offset : offset + size], len(data), "FILE")

@@ -191,7 +191,7 @@ def test_device_dumps_are_counted_up_to_a_limit(vmcore: Vmcore, monkeypatch: pyt
     ("content", "reason"),
     [
         (b"", "the file is empty"),
-        (b"not an ELF file, but text", "not an ELF vmcore"),
+        (b"not an ELF file, but text", "is neither ELF, kdump-compressed nor flattened"),
         (GOLDEN.read_bytes()[:30], "not an ELF vmcore"),
         (GOLDEN.read_bytes()[:100], "the file ends at offset 0x64, inside the program headers"),
         (GOLDEN.read_bytes()[:0x5000], "PT_NOTE ends at 0x1ae04, but the file ends at 0x5000"),

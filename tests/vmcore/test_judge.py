@@ -117,15 +117,29 @@ def test_what_the_fault_is(bases: dict[str, Path], tmp_path: Path) -> None:
     assert re.fullmatch(r"\d+ of \d+ pages are beyond the end of the file, 0x[0-9a-f]+", problem)
 
 
-@pytest.mark.parametrize("count", [64, 65])
-def test_more_device_dumps_than_crash_lists(rig: Rig, source_vmcore: Path, count: int) -> None:
-    rig.convert(source_vmcore, *(rig.dump(f"dump{number}", b"x") for number in range(count)))
+@pytest.mark.parametrize(
+    ("count", "manifest", "problem", "remark"),
+    [
+        (64, False, [], []),
+        # What it drops is the manifest alone.
+        (64, True, [], ["drops 1 of 65 device dumps in silence"]),
+        (65, False, ["drops 1 of 65 device dumps in silence"], []),
+        (65, True, ["drops 2 of 66 device dumps in silence"], []),
+    ],
+)
+def test_more_device_dumps_than_crash_lists(
+    rig: Rig, source_vmcore: Path, count: int, manifest: bool, problem: list[str], remark: list[str]
+) -> None:
+    dumps = [rig.dump(f"dump{number}", b"x") for number in range(count)]
+    dumps += [rig.dump(MANIFEST_NAME, Manifest("test", 1, ()).dump())] if manifest else []
+    rig.convert(source_vmcore, *dumps)
     judgement = judged(rig.vmcore)
     # It walks all of them, and keeps 64.
-    assert crash(rig.vmcore) == (True, count)
+    assert crash(rig.vmcore) == (True, len(dumps))
     assert judgement.crash.device_dumps == 64
-    assert judgement.crash.remarks == ([] if count == 64 else ["drops 1 of 65 device dumps in silence"])
-    assert judgement.makedumpfile.device_dumps == count
+    assert (judgement.crash.problems, judgement.crash.remarks) == (problem, remark)
+    assert judgement.good == (not problem)
+    assert judgement.makedumpfile.device_dumps == len(dumps)
 
 
 def test_flattened(bases: dict[str, Path], tmp_path: Path) -> None:
@@ -156,6 +170,51 @@ def test_manifest_that_names_more_than_there_is(tmp_path: Path) -> None:
     text = Manifest("test", 1, (ManifestDump("nic", 1, 1, "", "", "complete", 1, 1),)).dump()
     path = Core(device_dump(MANIFEST_NAME.encode(), text)).write(tmp_path / "vmcore")
     assert "vmcoredd_manifest: names device dump nic, not in the file" in judged(path).problems
+
+
+@pytest.mark.parametrize(
+    ("content", "crash_says", "makedumpfile_says"),
+    [
+        (b"neither" * 20000, "is neither ELF nor kdump-compressed", "is neither ELF nor kdump-compressed"),
+        (b"hello", "is neither ELF nor kdump-compressed", "is neither ELF nor kdump-compressed"),
+        (b"\x7fELF", "the file ends inside the ELF header", "the file ends inside the ELF header"),
+        (b"\x7fELF\x02\x01\x01" + bytes(40), *["the file ends inside the ELF header"] * 2),
+        (b"\x7fELF\x09\x01\x01" + bytes(500), *["EI_CLASS is 9: an ELF file has 1 or 2"] * 2),
+        (
+            b"\x7fELF\x02\x01\x01" + bytes(100),
+            "is too small: it has 107 bytes, an ELF header and two program headers have 176",
+            "is too small: it has 107 bytes, 464 are read of any file",
+        ),
+        (b"\x7fELF\x02\x01\x00" + bytes(500), "EI_VERSION is 0: an ELF file has 1", "has no PT_LOAD"),
+        (b"NELF\x02\x01\x01" + bytes(500), "is neither ELF nor kdump-compressed", "has no PT_LOAD"),
+    ],
+    ids=["large", "text", "magic alone", "header cut", "EI_CLASS", "too small", "EI_VERSION", "magic"],
+)
+def test_what_is_no_elf_file_and_what_is_none_that_can_be_read(
+    tmp_path: Path, content: bytes, crash_says: str, makedumpfile_says: str
+) -> None:
+    path = tmp_path / "vmcore"
+    path.write_bytes(content)
+    judgement = judged(path)
+    assert judgement.crash.problems == [crash_says]
+    assert judgement.makedumpfile.problems[-1] == makedumpfile_says
+    assert crash(path) == (False, 0)
+    assert kept(path, tmp_path / "output") is None
+
+
+def test_device_dumps_that_are_not_whole(tmp_path: Path) -> None:
+    entries = (
+        ManifestDump("nic", 1, 1, "", "", "truncated", 1, 1),
+        ManifestDump("disk", 1, 1, "", "", "truncated", 1, 1, "it was killed"),
+        ManifestDump("gpu", 1, 1, "", "", "complete", 1, 1),
+    )
+    notes = [device_dump(entry.name.encode(), b"x") for entry in entries]
+    notes.append(device_dump(MANIFEST_NAME.encode(), Manifest("test", 1, entries).dump()))
+    path = Core(b"".join(notes)).write(tmp_path / "vmcore")
+    assert judged(path).remarks == (
+        "device dump nic is truncated",
+        "device dump disk is truncated: it was killed",
+    )
 
 
 @pytest.mark.parametrize(

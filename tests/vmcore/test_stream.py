@@ -89,6 +89,16 @@ def test_described_device_dumps_are_replaced(tmp_path: Path) -> None:
         assert [dump[0] for dump in dumps(path)] == ["disk", "nic", "wifi", MANIFEST_NAME]
 
 
+def test_kdump_that_has_been_here_before(source_vmcore: Path, tmp_path: Path) -> None:
+    data = makedumpfile_flat(source_vmcore, tmp_path / "flat", "-d", "0").read_bytes()
+    output, problems = run(data, "nic")
+    assert problems == []
+    again, error = run(output, "disk")
+    assert again == output
+    reason = "FILE: its sub header comes last: device dumps were attached to this stream before; save it, and use"
+    assert str(error).startswith(f"{reason} vmcoredd attach (after ")
+
+
 def test_damaged_manifest_is_kept(tmp_path: Path) -> None:
     whole = core(tmp_path, device_dump(MANIFEST_NAME.encode(), b"{") + VMCOREINFO)
     output, problems = run(flatten([(0, whole)]), "nic")

@@ -5,7 +5,8 @@ dbus-next 0.2.3 (2021) is the last release, so its internals, which this package
 here:
 
 - a full socket (EAGAIN) ends the connection in dbus-next; here the writer waits until it is writable;
-- received file descriptors leak unless a method takes them; here each is owned, not inheritable, and closed;
+- received file descriptors leak unless a method takes them; here each is owned, not inheritable, and closed,
+  in a thread because that may hang;
 - sent file descriptors must stay open until the message is out; here the writer has duplicates of its own;
 - an unexpected exception sends its traceback to the caller; here only the name of an internal error leaves;
 - a cancelled handler never replies, and handler tasks have no owner; here every call is answered by an owned task;
@@ -16,6 +17,7 @@ here:
 - a flood of messages starves everything else; here so many are taken at a time;
 - whatever it does not know, or cannot parse, ends the connection; here only that message is refused;
 - messages are unpacked whatever their size, and every signature is kept for ever; here both are bounded;
+- introspection invents children, of objects whose paths begin alike; here it lists those below a path;
 - GLib is loaded where it is installed, 4 MB for an event loop that is not used; here it is not.
 
 So dbus-next is imported here, before anybody else can; others have its names from here.
@@ -42,8 +44,8 @@ _import_without_glib()
 from dbus_next import PropertyAccess, Variant  # noqa: E402
 from dbus_next.service import ServiceInterface, dbus_property, method, signal  # noqa: E402
 
+from ..closing import close_fds  # noqa: E402
 from .connection import Connection, take_fds  # noqa: E402
-from .outgoing import close_fds  # noqa: E402
 from .reply import SENDER  # noqa: E402
 
 __all__ = [

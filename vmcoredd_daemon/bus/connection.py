@@ -11,14 +11,15 @@ from copy import copy
 from typing import Any
 
 from dbus_next import BusType, Message, MessageType, NameFlag, RequestNameReply
-from dbus_next.aio import MessageBus
 from dbus_next.service import ServiceInterface
 
 from ..calls import CallLimits, CallsInFlight
+from ..closing import Closing
 from ..errors import BusUnavailable, CallFailed
 from .incoming import Incoming
-from .opening import connect_socket, read_auth_line
-from .outgoing import Writer, close_fds
+from .introspection import IntrospectedBus
+from .opening import connect_socket, read_auth_line, unavailable
+from .outgoing import Writer
 from .reply import Reply, answer, check_fds
 
 log = logging.getLogger(__name__)
@@ -28,6 +29,8 @@ MESSAGES_AT_ONCE = 64
 """Messages that are taken before other work has its turn, if they do not take all of the TURN."""
 TURN = 0.01
 """Seconds."""
+PAUSE = 0.1
+"""Seconds until it is seen whether there is room again for descriptors."""
 SEND_BUFFER = 1 << 20
 """SO_SNDBUF in bytes, so that a burst of signals rarely has to wait."""
 
@@ -39,7 +42,7 @@ def take_fds(message: Message) -> list[int]:
     return fds
 
 
-class Connection(MessageBus):
+class Connection(IntrospectedBus):
     """A connection to a message bus; see the package's description for what differs from dbus-next's.
 
     *object_manager* is the path whose ObjectManager announces the exported objects; *limits* are for callers.
@@ -48,6 +51,8 @@ class Connection(MessageBus):
     def __init__(
         self, address: str | None = None, object_manager: str = "/", limits: CallLimits | None = None
     ) -> None:
+        self.closing = Closing()
+        """For descriptors that came over the bus."""
         self._limits = limits
         self._in_flight = CallsInFlight(limits) if limits else None
         super().__init__(bus_address=address, bus_type=BusType.SYSTEM, negotiate_unix_fd=True)
@@ -67,7 +72,7 @@ class Connection(MessageBus):
         try:
             connection = cls(address, object_manager, limits)
         except Exception as error:
-            raise BusUnavailable(f"cannot connect to the message bus: {error}") from error
+            raise unavailable(address, error) from error
         try:
             async with asyncio.timeout(timeout):
                 await connection.connect()
@@ -78,8 +83,7 @@ class Connection(MessageBus):
             connection._finalize(None)
             if not isinstance(error, Exception):
                 raise
-            reason = "no answer" if isinstance(error, TimeoutError) else str(error) or type(error).__name__
-            raise BusUnavailable(f"cannot connect to the message bus: {reason}") from error
+            raise unavailable(address, error) from error
         return connection
 
     def _setup_socket(self) -> None:
@@ -131,7 +135,7 @@ class Connection(MessageBus):
             return await future
         except asyncio.CancelledError:
             if future.done() and not future.cancelled() and future.exception() is None:
-                close_fds(take_fds(future.result()))
+                self.closing.close(take_fds(future.result()))
             raise
         finally:
             self._method_return_handlers.pop(message.serial, None)
@@ -158,7 +162,7 @@ class Connection(MessageBus):
         )
         reply = await self.call(message)
         if reply.message_type is MessageType.ERROR:
-            close_fds(take_fds(reply))
+            self.closing.close(take_fds(reply))
             raise CallFailed(str(reply.error_name), str(reply.body[0]) if reply.body else "")
         return reply
 
@@ -180,7 +184,7 @@ class Connection(MessageBus):
     def _finalize(self, err: Exception | None = None) -> None:
         if self._disconnected:
             return
-        close_fds(self._unmarshaller.unix_fds)
+        self.closing.close(self._unmarshaller.unix_fds)
         self._writer.close()
         self._loop.remove_reader(self._fd)
         self._loop.remove_writer(self._fd)
@@ -191,7 +195,16 @@ class Connection(MessageBus):
         self._stream.close()
         self._sock.close()
 
+    def _listen(self) -> None:
+        if not self._disconnected:
+            self._loop.add_reader(self._fd, self._message_reader)
+
     def _message_reader(self) -> None:
+        if self.closing.full:
+            # The bus keeps what comes now, and refuses more when it has enough.
+            self._loop.remove_reader(self._fd)
+            self._loop.call_later(PAUSE, self._listen)
+            return
         # dbus-next reads until nothing comes any more; whoever sends fast enough would stop everything else.
         until = self._loop.time() + TURN
         try:
@@ -208,9 +221,9 @@ class Connection(MessageBus):
     def _received(self, incoming: Incoming) -> None:
         message = incoming.message
         if message is None:
-            close_fds(incoming.unix_fds)
+            self.closing.close(incoming.unix_fds)
         elif incoming.problem is not None and message.message_type is MessageType.METHOD_CALL:
-            close_fds(take_fds(message))
+            self.closing.close(take_fds(message))
             Reply(self, message).send_error(incoming.problem)
         else:
             self._on_message(message)
@@ -225,7 +238,7 @@ class Connection(MessageBus):
         try:
             super()._on_message(msg)
         finally:
-            close_fds(take_fds(msg))
+            self.closing.close(take_fds(msg))
 
     def _send_reply(self, msg: Message) -> Reply:
         return Reply(self, msg)
@@ -238,7 +251,8 @@ class Connection(MessageBus):
                     stack.enter_context(self._in_flight.one_more(message.sender or ""))
                 check_fds(message)
                 args = ServiceInterface._msg_body_to_args(message)
-                answering = answer(interface, method, message, args, take_fds(message), reply, stack.pop_all())
+                fds, in_flight = take_fds(message), stack.pop_all()
+                answering = answer(interface, method, message, args, fds, reply, in_flight, self.closing)
                 task = self._loop.create_task(answering)
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)

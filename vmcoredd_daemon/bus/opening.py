@@ -5,9 +5,15 @@ import asyncio
 import socket
 from collections.abc import Iterable, Mapping
 
+from dbus_next import BusType
+from dbus_next._private.address import get_bus_address
 from dbus_next.errors import InvalidAddressError
 
+from ..errors import BusUnavailable
+
 MAX_AUTH_LINE = 1024
+MAX_SHOWN = 160
+"""Characters of an address that are shown: the path of a socket has 107 at most."""
 
 
 def connect_socket(addresses: Iterable[tuple[str, Mapping[str, str]]]) -> socket.socket:
@@ -19,12 +25,24 @@ def connect_socket(addresses: Iterable[tuple[str, Mapping[str, str]]]) -> socket
         connected = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         try:
             connected.connect(options["path"] if "path" in options else f"\0{options['abstract']}")
-        except (OSError, KeyError) as error:
+        except KeyError:
+            connected.close()
+            problem = InvalidAddressError("a unix address needs a path, or an abstract one")
+        except (OSError, ValueError) as error:
             connected.close()
             problem = error
         else:
             return connected
     raise problem
+
+
+def unavailable(address: str | None, error: Exception) -> BusUnavailable:
+    """Return the error of a bus to which there is no way; *address* is None for the system bus."""
+    reason = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
+    if isinstance(error, TimeoutError):
+        reason = "no answer"
+    where = address or get_bus_address(BusType.SYSTEM)
+    return BusUnavailable(f"cannot connect to the message bus: {where[:MAX_SHOWN]}: {reason[:MAX_SHOWN]}")
 
 
 async def read_auth_line(connected: socket.socket) -> str:

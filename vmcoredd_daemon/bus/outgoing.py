@@ -9,11 +9,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
-
-def close_fds(fds: list[int]) -> None:
-    """Close file descriptors that belong to the caller."""
-    for fd in fds:
-        os.close(fd)
+from ..closing import close_fds
 
 
 @dataclass(slots=True)
@@ -67,7 +63,6 @@ class Writer:
             ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", message.fds))]
         size = self._bus._sock.sendmsg([message.data], ancillary)
         close_fds(message.fds)
-        message.fds = []
         message.data = message.data[size:]
         if not message.data:
             self._queue.popleft()

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from dbus_next import DBusError, Message, MessageFlag
 from dbus_next.service import ServiceInterface
 
+from ..closing import Closing, close_fds
 from ..errors import BusUnavailable, InvalidArgs, VmcoreddError
-from .outgoing import close_fds
 
 if TYPE_CHECKING:
     from .connection import Connection
@@ -71,21 +71,23 @@ async def answer(
     fds: list[int],
     reply: Reply,
     in_flight: AbstractContextManager[object],
+    closing: Closing,
 ) -> None:
     """Run one method and answer it. Received *fds* are closed then: a method that keeps one duplicates it."""
+    out: list[int] = []
     SENDER.set(message.sender or "")
     with in_flight:
         try:
             with reply:
                 result = await method.fn(interface, *args)
                 body, out = ServiceInterface._fn_result_to_body(result, method.out_signature_tree)
-                fds.extend(out)
                 reply(Message.new_method_return(message, method.out_signature, body, out))
         except asyncio.CancelledError:
             reply.send_error(BusUnavailable("the service is stopping"))
             raise
         finally:
-            close_fds(fds)
+            close_fds(out)
+            closing.close(fds)
 
 
 def check_fds(message: Message) -> None:

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The program ``vmcoredd``. What a subcommand needs is imported when it runs: files need no bus."""
 
+import os
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from types import FrameType
 from typing import NoReturn
 
@@ -11,12 +13,11 @@ from ..errors import VmcoreddError
 from .console import complain, discard
 
 SUCCESS, FAILURE, USAGE = 0, 1, 2
-INTERRUPTED = 130
-"""What a shell reports for a program that SIGINT has ended."""
-NOBODY_READS = 141
-"""The same for SIGPIPE, which Python ignores."""
+"""Exit statuses; a negative one stands for the signal that the program is to die of."""
+
+CORE_COLLECTOR = "core-collector"
 _SIGNALLED = 128
-"""The same for a signal: that, and its number."""
+"""What a shell reports for a program that a signal has ended: that, and its number."""
 
 
 class UsageError(Exception):
@@ -24,8 +25,26 @@ class UsageError(Exception):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the program; return its exit status: 0, 1 when it failed, 2 for wrong usage. Says why in one line."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    """Run the program; return its exit status: 0, 1 when it failed, 2 for wrong usage. Says why in one line.
+
+    Does not return when a signal has ended what it did.
+    """
+    return leave(_outcome(list(sys.argv[1:] if arguments is None else arguments)))
+
+
+def leave(status: int) -> int:
+    """Return an exit status; where it is that of a signal, die of it: nothing else ends a shell's loop."""
+    if status >= 0:
+        return status
+    # What SIGKILL does cannot be set.
+    with suppress(OSError):
+        signal.signal(-status, signal.SIG_DFL)
+    os.kill(os.getpid(), -status)
+    # It is blocked.
+    return _SIGNALLED - status
+
+
+def _outcome(words: list[str]) -> int:
     try:
         return _run(words)
     except SystemExit as stop:
@@ -37,17 +56,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except VmcoreddError as error:
         complain(error)
     except KeyboardInterrupt:
-        return INTERRUPTED
+        return -signal.SIGINT
     except BrokenPipeError:
         discard(sys.stdout)
-        return NOBODY_READS
+        return -signal.SIGPIPE
     except Exception as error:
         complain(f"internal error: {type(error).__name__}: {error}")
     return FAILURE
 
 
 def _run(words: list[str]) -> int:
-    if words[:1] == ["core-collector"]:
+    if words[:1] == [CORE_COLLECTOR]:
         # Its options are those of makedumpfile, --help included. And it runs where memory is scarce.
         from . import core_collector
 
@@ -86,4 +105,4 @@ def _run(words: list[str]) -> int:
 
 
 def _stop(number: int, frame: FrameType | None) -> NoReturn:
-    raise SystemExit(_SIGNALLED + number)
+    raise SystemExit(-number)

@@ -5,9 +5,9 @@ import argparse
 import signal
 
 from .. import __version__
-from ..vmcore.attach_files import attach_files
+from ..vmcore.attach_files import STDIN, attach_files
 from . import SUCCESS, UsageError
-from .console import complain
+from .console import complain, standard_input
 from .named_files import named_files
 from .progress import steps
 
@@ -24,8 +24,11 @@ def run(options: argparse.Namespace) -> int:
             "the following arguments are required: NAME=FILE or SPOOL.note (see vmcoredd attach --help)"
         )
     files = named_files(dumps)
-    if sum(file.path == "-" for file in files) > 1:
+    from_stdin = sum(file.path == STDIN for file in files)
+    if from_stdin > 1:
         raise UsageError("standard input can be one device dump only")
+    if from_stdin:
+        standard_input()
     with steps() as step:
         attached = attach_files(vmcore, files, f"vmcoredd {__version__}", _ignore_interrupts, step)
     for warning in attached.warnings:

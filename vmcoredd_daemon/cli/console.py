@@ -9,7 +9,7 @@ import sys
 from contextlib import suppress
 from typing import TextIO
 
-from ..errors import WriteFailed
+from ..errors import InvalidArgs, WriteFailed
 
 
 def printable(text: str) -> str:
@@ -37,6 +37,20 @@ def show(text: str) -> None:
         raise WriteFailed(f"standard output: {error.strerror}") from error
 
 
+def standard_input() -> int:
+    """Return its descriptor. Raises InvalidArgs where it is closed: another file may have its number."""
+    if sys.stdin is None:
+        raise InvalidArgs("standard input is closed")
+    return sys.stdin.fileno()
+
+
+def standard_output() -> int:
+    """Return its descriptor. Raises WriteFailed where it is closed."""
+    if sys.stdout is None:
+        raise WriteFailed("standard output is closed")
+    return sys.stdout.fileno()
+
+
 def discard(stream: TextIO) -> None:
     """Give up a standard stream, so that the interpreter does not fail at its end to print what is left."""
     with suppress(OSError, ValueError):
@@ -45,12 +59,12 @@ def discard(stream: TextIO) -> None:
         os.close(nowhere)
 
 
-def complain(message: object) -> None:
+def complain(message: object, program: str = "vmcoredd") -> None:
     """Print one line on stderr."""
     # Where there is no stderr either, the exit status must do.
     if sys.stderr is None:
         return
     try:
-        print(f"vmcoredd: {printable(str(message))}", file=sys.stderr, flush=True)
+        print(f"{program}: {printable(str(message))}", file=sys.stderr, flush=True)
     except (OSError, ValueError):
         discard(sys.stderr)

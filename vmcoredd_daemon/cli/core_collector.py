@@ -16,7 +16,8 @@ from types import FrameType
 from typing import NoReturn
 
 from ..errors import VmcoreddError
-from .console import complain
+from . import CORE_COLLECTOR
+from .console import complain, show
 from .makedumpfile_options import OWN_PREFIX, Call, parse
 
 NOT_FOUND, NOT_EXECUTABLE = 127, 126
@@ -25,7 +26,7 @@ _IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run makedumpfile with *arguments*; return its exit status. May not return at all."""
+    """Run makedumpfile with *arguments*; return its exit status, negative for a signal. May not return at all."""
     try:
         call = parse(arguments)
     except Exception as error:
@@ -35,6 +36,8 @@ def run(arguments: Sequence[str]) -> int:
         complain(problem)
     if call.unknown:
         complain(f"option {call.unknown[:80]!a} is not known: device dumps are not attached")
+    if call.options & {"h", "help"}:
+        _help()
     # Without a standard output there is nothing to filter.
     if not call.writes_a_dump or (call.flattened and sys.stdout is None):
         _execute(call)
@@ -58,18 +61,18 @@ def finish(process: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
 
 
-def leave(status: int) -> int:
-    """Return an exit status; where it is that of a signal, die of the same."""
-    if status < 0:
-        signal.signal(-status, signal.SIG_DFL)
-        os.kill(os.getpid(), -status)
-    return status
-
-
 def missing(call: Call, error: OSError) -> int:
     """Say that there is no makedumpfile; return the exit status."""
     complain(f"{call.program}: {error.strerror}")
     return NOT_FOUND if error.errno == errno.ENOENT else NOT_EXECUTABLE
+
+
+def _help() -> None:
+    """Show our own options, before makedumpfile shows its own."""
+    from . import arguments
+
+    with suppress(VmcoreddError, BrokenPipeError):
+        show(f"{arguments.parser_of(CORE_COLLECTOR).format_help()}\n")
 
 
 def _execute(call: Call) -> NoReturn:
@@ -99,7 +102,7 @@ def _file(call: Call) -> int:
             core_collector_notes.attach_to_file(call, destination, status)
         except Exception as error:
             complain(f"no device dumps attached to {destination}: {reason(error)}")
-    return leave(status)
+    return status
 
 
 @contextmanager
@@ -131,7 +134,7 @@ def _stream(call: Call) -> int:
         complain("there are no device dumps to attach")
         _execute(call)
     try:
-        return leave(core_collector_stream.run(call, gathered))
+        return core_collector_stream.run(call, gathered)
     finally:
         gathered.close()
 

@@ -16,7 +16,7 @@ def dump_table(view: View, dumps: Sequence[Mapping[str, Any]]) -> str:
     # Without a failure the last column would be empty.
     columns = columns if any(dump["error"] for dump in dumps) else columns[:-1]
     rows = [_row(dump)[: len(columns)] for dump in dumps]
-    return view.table(columns, rows, shrink=("COLLECTOR", "ERROR", "NAME"))
+    return view.table(columns, rows, shrink=("COLLECTOR", "ERROR", "NAME"), drop=("COLLECTOR", "SIZE"))
 
 
 def _row(dump: Mapping[str, Any]) -> list[Cell]:

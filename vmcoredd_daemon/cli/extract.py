@@ -4,7 +4,6 @@
 import argparse
 import os
 import stat
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,7 +12,7 @@ from ..errors import InvalidVmcore, UnknownDump, WriteFailed
 from ..vmcore.image import Image
 from ..vmcore.inspect import FoundDump, Inspection, copy_data, find
 from . import FAILURE, SUCCESS, UsageError
-from .console import complain
+from .console import complain, standard_output
 from .named_files import file_name
 from .progress import progress
 from .vmcore_file import opened
@@ -27,18 +26,32 @@ def run(options: argparse.Namespace) -> int:
     with opened(options.vmcore) as fd:
         found = find(fd, options.vmcore)
         if options.all is not None:
-            return _extract_all(fd, found, options.vmcore, options.all)
-        dump, output = _choose(found, options.vmcore, options.dump), options.output or "-"
+            with _directory(options.all):
+                return _extract_all(fd, found, options.vmcore, options.all)
+        dump, output = _choose(found, options.vmcore, options.dump), options.output
         intact = _to_stdout(found.image, dump) if output == "-" else _to_file(fd, found.image, dump, output)
         return _report(options.vmcore, dump, intact)
 
 
-def _extract_all(fd: int, found: Inspection, path: str, directory: Path) -> int:
-    """Write a file for each device dump; one that cannot be read costs no other its file."""
+@contextmanager
+def _directory(directory: Path) -> Iterator[None]:
+    """Make *directory*, and remove it again where an error has left nothing in it. Raises WriteFailed."""
+    new = not directory.exists()
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise WriteFailed(f"{directory}: {error.strerror}") from error
+    try:
+        yield
+    except BaseException:
+        if new:
+            with suppress(OSError):
+                directory.rmdir()
+        raise
+
+
+def _extract_all(fd: int, found: Inspection, path: str, directory: Path) -> int:
+    """Write a file for each device dump; one that cannot be read costs no other its file."""
     statuses, taken = [SUCCESS], set[str]()
     for dump in found.device_dumps:
         name = file_name(dump.name)
@@ -67,7 +80,7 @@ def _choose(inspection: Inspection, path: str, wanted: str) -> FoundDump:
     else:
         found = [dump for dump in dumps if dump.name == wanted]
     if not found:
-        raise UnknownDump(f"{path}: has no device dump {wanted}")
+        raise UnknownDump(f"{path}: has no device dump {wanted[:80]}")
     if len(found) > 1:
         indices = ", ".join(str(dump.index) for dump in found)
         raise UnknownDump(f"{path}: several device dumps are called {wanted}, choose by index: {indices}")
@@ -75,9 +88,7 @@ def _choose(inspection: Inspection, path: str, wanted: str) -> FoundDump:
 
 
 def _to_stdout(image: Image, dump: FoundDump) -> bool | None:
-    if sys.stdout is None:
-        raise WriteFailed("standard output is closed")
-    stdout = sys.stdout.fileno()
+    stdout = standard_output()
     if os.isatty(stdout):
         raise UsageError("a device dump is not for a terminal: redirect the output, or use -o FILE")
     return _copy(image, dump, stdout, "standard output")

@@ -5,9 +5,10 @@ import argparse
 from dataclasses import asdict
 from typing import Any
 
+from ..manifest import Manifest
 from ..vmcore.formats import Vmcore, recognise
 from ..vmcore.image import file_image
-from ..vmcore.inspect import FoundDump, Inspection, check, find_in
+from ..vmcore.inspect import COMPLETE, FoundDump, Inspection, check, find_in
 from ..vmcore.summary import Summary, summarize
 from . import SUCCESS
 from .console import complain
@@ -15,6 +16,16 @@ from .kernel_panic import panic_line
 from .progress import progress
 from .view import Cell, Mark, Size, View, utc
 from .vmcore_file import opened
+
+FIELDS = (
+    *("Vmcore", "Format", "Kernel", "Crash time", "Panic", "Memory", "In the file", "Dump level", "Compression"),
+    *("Complete", "Written", "Not whole", "Unreadable", "Missing", "Fallback", "Device dumps"),
+)
+"""Above the tables, in this order; what the file does not say has no line."""
+COLUMNS = ("INDEX", "NAME", "SIZE", "STATE", "CHECKSUM", "COLLECTOR", "TIME")
+FAILED_COLUMNS = ("FAILED", "COLLECTOR", "MESSAGE", "TIME")
+_SHRINK = ("COLLECTOR", "MESSAGE", "NAME", "FAILED")
+_DROP = ("TIME", "COLLECTOR", "INDEX")
 
 _CHECKSUM: dict[bool | None, Cell] = {True: Mark("ok", True), False: Mark("altered", False), None: None}
 
@@ -85,60 +96,70 @@ def _json_dump(dump: FoundDump) -> dict[str, Any]:
 
 
 def _text(view: View, vmcore: Vmcore, found: Inspection, size: int, summary: Summary, panic: str | None) -> str:
-    return view.fields(_fields(view, vmcore, found, size, summary, panic).items()) + _tables(view, found)
-
-
-def _fields(
-    view: View, vmcore: Vmcore, found: Inspection, size: int, summary: Summary, panic: str | None
-) -> dict[str, Cell]:
-    """Return what is known; what the file does not say has no line."""
-    manifest, fields = found.manifest, dict[str, Cell]()
     bits = f"{vmcore.elfclass} bits, {vmcore.byteorder} endian, {vmcore.machine}"
-    fields["Vmcore"] = f"{vmcore.image.path} ({view.size(size)})"
-    fields["Format"] = f"{vmcore.format}, {bits}"
-    if summary.kernel_release:
-        fields["Kernel"] = summary.kernel_release
-    if crash_time := utc((summary.crash_time or 0) * 10**6):
-        fields["Crash time"] = f"{crash_time} UTC"
-    if panic:
-        fields["Panic"] = panic
-    if summary.memory is not None:
-        fields["Memory"] = view.size(summary.memory)
-    if summary.memory_in_file is not None and summary.memory_in_file != summary.memory:
-        fields["In the file"] = view.size(summary.memory_in_file)
-    if summary.dump_level is not None:
-        fields["Dump level"] = summary.dump_level
-    if summary.compression is not None:
-        fields["Compression"] = summary.compression
-    if summary.incomplete:
-        fields["Complete"] = Mark("no, memory is missing", False)
-    if manifest is not None:
-        written = utc(manifest.written_usec)
-        fields["Written"] = f"{written} UTC by {manifest.producer}" if written else f"by {manifest.producer}"
-        fields |= {"Not whole": manifest.source.error} if manifest.source.error else {}
-        fields |= {"Fallback": manifest.source.fallback} if manifest.source.fallback else {}
-    fields["Device dumps"] = len(found.device_dumps)
-    return fields
+    crash_time = utc((summary.crash_time or 0) * 10**6)
+    known: dict[str, Cell] = {
+        "Vmcore": f"{vmcore.image.path} ({view.size(size)})",
+        "Format": f"{vmcore.format}, {bits}",
+        "Kernel": summary.kernel_release,
+        "Crash time": f"{crash_time} UTC" if crash_time else None,
+        "Panic": panic,
+        **_memory(view, summary),
+        **(_manifest(view, found.manifest) if found.manifest is not None else {}),
+        "Device dumps": len(found.device_dumps),
+    }
+    fields = ((name, known[name]) for name in FIELDS if known.get(name) is not None)
+    return view.fields(fields) + _tables(view, found)
+
+
+def _memory(view: View, summary: Summary) -> dict[str, Cell]:
+    memory, stored = summary.memory, summary.memory_in_file
+    return {
+        "Memory": None if memory is None else view.size(memory),
+        "In the file": None if stored in {None, memory} else view.size(stored or 0),
+        "Dump level": summary.dump_level,
+        "Compression": summary.compression,
+        "Complete": Mark("no, memory is missing", False) if summary.incomplete else None,
+    }
+
+
+def _manifest(view: View, manifest: Manifest) -> dict[str, Cell]:
+    written, source = utc(manifest.written_usec), manifest.source
+    pages = f"{source.unreadable_pages} page{'' if source.unreadable_pages == 1 else 's'}"
+    return {
+        "Written": f"{written} UTC by {manifest.producer}" if written else f"by {manifest.producer}",
+        "Not whole": Mark(source.error, False) if source.error else None,
+        "Unreadable": Mark(f"{pages}, zeros are in their place", False) if source.unreadable_pages else None,
+        "Missing": Mark(f"{view.size(source.missing_bytes)} of memory", False) if source.missing_bytes else None,
+        "Fallback": source.fallback or None,
+    }
 
 
 def _tables(view: View, found: Inspection) -> str:
     text = ""
     if found.device_dumps:
-        header = ["INDEX", "NAME", "SIZE", "CHECKSUM", "COLLECTOR", "TIME"]
-        text += "\n" + view.table(header, map(_row, found.device_dumps), shrink=("COLLECTOR", "NAME"))
+        # Where all are whole, the column would not be worth its place.
+        whole = all(dump.entry is None or dump.entry.state == COMPLETE for dump in found.device_dumps)
+        columns = [name for name in COLUMNS if not whole or name != "STATE"]
+        cells = [[row[name] for name in columns] for row in map(_row, found.device_dumps)]
+        text += "\n" + view.table(columns, cells, _SHRINK, _DROP)
     if found.failures:
         failed: list[list[Cell]] = [
             [failure.name, failure.collector, failure.message, utc(failure.time_usec)]
             for failure in found.failures
         ]
-        header = ["FAILED", "COLLECTOR", "MESSAGE", "TIME"]
-        text += "\n" + view.table(header, failed, shrink=("COLLECTOR", "MESSAGE", "FAILED"))
+        text += "\n" + view.table(FAILED_COLUMNS, failed, _SHRINK, _DROP)
     return text
 
 
-def _row(dump: FoundDump) -> list[Cell]:
-    size = Size(dump.size if dump.true_size is None else dump.true_size)
+def _row(dump: FoundDump) -> dict[str, Cell]:
     entry = dump.entry
-    checksum = _CHECKSUM[dump.verified]
-    collector, time = (entry.collector, utc(entry.finished_usec)) if entry else (None, None)
-    return [dump.index, dump.name, size, checksum, collector, time]
+    return {
+        "INDEX": dump.index,
+        "NAME": dump.name,
+        "SIZE": Size(dump.size if dump.true_size is None else dump.true_size),
+        "STATE": None if entry is None else Mark(entry.state, entry.state == COMPLETE),
+        "CHECKSUM": _CHECKSUM[dump.verified],
+        "COLLECTOR": None if entry is None else entry.collector,
+        "TIME": None if entry is None else utc(entry.finished_usec),
+    }

@@ -8,16 +8,19 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from operator import itemgetter
+from textwrap import wrap
 
 from ..vmcore.formats import Vmcore
 from ..vmcore.regions import Kind, Region, regions
 from . import SUCCESS
 from .view import Cell, Size, View
 
-_ROWS, _COLUMNS = 8, 64
-_SIGNS = {Kind.GAP: " ", Kind.LOAD: "#", Kind.NOTE: "n", Kind.HEADER: "h", Kind.DEVICE_DUMP: "D"}
-"""In the order in which they cover each other where a cell of the drawing has several: what is small is on top."""
-_HOLE = "."
+COLUMNS = ("OFFSET", "SIZE", "HOLES", "KIND", "WHAT")
+"""The end of a region is the offset of the next."""
+SIGNS = {Kind.LOAD: "#", Kind.NOTE: "n", Kind.HEADER: "h", Kind.DEVICE_DUMP: "D"}
+HOLE, BLANK = ".", " "
+_ROWS, _CELLS = 8, 64
+"""Rows of the drawing, and cells of a row where the terminal has room for them."""
 _MAX_HOLES = 1 << 17
 """Holes of a file that are looked for."""
 _MAX_ROWS = 4096
@@ -49,12 +52,13 @@ def show_map(view: View, fd: int, vmcore: Vmcore) -> int:
     if view.as_json:
         view.show_json([_json(*entry) for entry in entries])
         return SUCCESS
-    legend = f"{'   '.join(f'{sign} {kind}' for kind, sign in _SIGNS.items() if sign.strip())}   {_HOLE} hole\n"
-    rows = [_row(*entry) for entry in entries]
-    table = view.table(["OFFSET", "END", "SIZE", "HOLES", "KIND", "WHAT"], rows, shrink=("WHAT",))
+    # Without a hole the column would be empty.
+    columns = [name for name in COLUMNS if name != "HOLES" or any(inside for _, inside in entries)]
+    rows = [[_row(*entry)[name] for name in columns] for entry in entries]
+    table = view.table(columns, rows, shrink=("WHAT",), drop=("HOLES", "SIZE"))
     left_out = len(found) - len(entries)
     more = f"{left_out} more are left out\n" if left_out else ""
-    view.show(f"{_drawing(found, holes, size)}{legend if view.legend else ''}\n{table}{more}")
+    view.show(f"{_drawing(view, found, holes, size)}\n{table}{more}")
     return SUCCESS
 
 
@@ -68,36 +72,59 @@ def _json(region: Region, holes: int) -> dict[str, object]:
     }
 
 
-def _row(region: Region, holes: int) -> list[Cell]:
-    end = f"{region.end:#x}"
-    return [
-        f"{region.offset:#x}",
-        end,
-        Size(region.size),
-        Size(holes) if holes else None,
-        region.kind,
-        region.name,
-    ]
+def _row(region: Region, holes: int) -> dict[str, Cell]:
+    return {
+        "OFFSET": f"{region.offset:#x}",
+        "SIZE": Size(region.size),
+        "HOLES": Size(holes) if holes else None,
+        "KIND": region.kind,
+        "WHAT": region.name,
+    }
 
 
-def _drawing(found: Sequence[Region], holes: Holes, size: int) -> str:
-    """Return rows of cells, each of as many bytes; a cell shows what is smallest of what lies in it."""
-    cell = max(1, -(-size // (_ROWS * _COLUMNS)))
-    cells = [" "] * -(-size // cell)
-    for kind, sign in _SIGNS.items():
+def _drawing(view: View, found: Sequence[Region], holes: Holes, size: int) -> str:
+    """Return rows of cells, each of as many bytes, and what they mean."""
+    digits = len(f"{size:#x}")
+    columns = _CELLS if view.width is None else max(1, min(_CELLS, view.width - digits - len(" ||")))
+    cell = max(1, -(-size // (_ROWS * columns)))
+    cells = _cells(found, holes, size, cell)
+    lines = (
+        f"{start * cell:#0{digits}x} |{''.join(cells[start : start + columns])}|\n"
+        for start in range(0, len(cells), columns)
+    )
+    return "".join(lines) + (_legend(view, cells, cell) if view.legend else "")
+
+
+def _cells(found: Sequence[Region], holes: Holes, size: int, cell: int) -> list[str]:
+    """Return the signs of the cells; where one has several, that of which the file has the fewest bytes.
+
+    A device dump is seen in any case, at the place of the first.
+    """
+    cells = [BLANK] * -(-size // cell)
+    total = {kind: sum(region.size for region in found if region.kind is kind) for kind in SIGNS}
+    for kind in sorted(SIGNS, key=total.__getitem__, reverse=True):
         for region in found:
             if region.kind is kind and region.size:
-                last = min((region.end - 1) // cell, len(cells) - 1)
-                for number in range(region.offset // cell, last + 1):
-                    cells[number] = sign
-    for number, sign in enumerate(cells):
-        end = min((number + 1) * cell, size)
-        if sign in {"#", " "} and holes.inside(number * cell, end) == end - number * cell:
-            cells[number] = _HOLE
-    starts = range(0, len(cells), _COLUMNS)
-    width = len(f"{size:#x}")
-    lines = (f"{start * cell:#0{width}x} |{''.join(cells[start : start + _COLUMNS])}|\n" for start in starts)
-    return "".join(lines)
+                first, last = region.offset // cell, min((region.end - 1) // cell, len(cells) - 1)
+                cells[first : last + 1] = SIGNS[kind] * (last - first + 1)
+    first_dump = next((region.offset for region in found if region.kind is Kind.DEVICE_DUMP), size)
+    if first_dump < size and SIGNS[Kind.DEVICE_DUMP] not in cells:
+        cells[first_dump // cell] = SIGNS[Kind.DEVICE_DUMP]
+    for number in range(len(cells)):
+        start, end = number * cell, min((number + 1) * cell, size)
+        if holes.inside(start, end) == end - start:
+            cells[number] = HOLE
+    return cells
+
+
+def _legend(view: View, cells: Sequence[str], cell: int) -> str:
+    signs = {**{sign: kind for kind, sign in SIGNS.items()}, HOLE: "hole", BLANK: Kind.GAP}
+    # What is too small to be seen beside something rarer is not promised.
+    meanings = [f"{sign.strip() or 'blank'} {meaning}" for sign, meaning in signs.items() if sign in cells]
+    # A line ends between two of them only.
+    words = "  ".join(text.replace(" ", "\xa0") for text in (*meanings, f"{view.size(cell)} a cell"))
+    lines = [words] if view.width is None else wrap(words, view.width)
+    return "".join(f"{line}\n" for line in lines).replace("\xa0", " ")
 
 
 def _holes(fd: int, size: int) -> Iterator[tuple[int, int]]:

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from ..vmcore.step import Step
 from .console import complain, printable
-from .view import human_size
+from .view import human_size, is_dumb
 
 DELAY = 0.5
 """Seconds until anything is shown."""
@@ -81,7 +81,7 @@ def _choose(what: str, total: int) -> "_Silent":
         console = os.ttyname(sys.stderr.fileno()) == "/dev/console"
     except OSError:
         console = False
-    if console or os.environ.get("TERM", "dumb") in {"", "dumb"}:
+    if console or is_dumb():
         return Text(what, total, complain, _LINE_INTERVAL)
     try:
         # Whatever a module of ours imports by its plain name gets into the initramfs, which needs no bar.

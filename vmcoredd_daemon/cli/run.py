@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..collectors.registry import Registered
-from ..collectors.runner import CollectorRunner, plan, registered
+from ..collectors.runner import CollectorRunner, check_known, plan, registered
 from ..collectors.settings import directories
 from ..config import load
 from ..device_dump import DeviceDump, State
@@ -37,9 +37,6 @@ Entry = dict[str, Any]
 
 RUNNING = "running collectors"
 
-TERMINATED = 143
-"""What a shell reports for a program that SIGTERM has ended."""
-
 
 def run(options: argparse.Namespace) -> int:
     """Run the subcommand; return the exit status."""
@@ -50,13 +47,15 @@ def run(options: argparse.Namespace) -> int:
     try:
         return asyncio.run(_to_directory(options))
     except asyncio.CancelledError:
-        return TERMINATED
+        return -signal.SIGTERM
 
 
 async def _list(options: argparse.Namespace) -> int:
     timeout = load(options.config).collector_timeout
     known = await registered(directories(options.config), timeout)
-    entries = await asyncio.gather(*(_entry(collector, timeout) for collector in known.values()))
+    check_known(known, options.collectors)
+    chosen = [known[name] for name in known if name in options.collectors or not options.collectors]
+    entries = await asyncio.gather(*(_entry(collector, timeout) for collector in chosen))
     view = View.of(options)
     if view.as_json:
         view.show_json(entries)

@@ -16,7 +16,7 @@ from ..client import Client, Status
 from ..device_dump import State
 from ..errors import InvalidArgs, VmcoreddError
 from . import FAILURE, SUCCESS, UsageError
-from .console import complain, show
+from .console import complain, show, standard_input
 
 if TYPE_CHECKING:
     from .view import View
@@ -56,7 +56,7 @@ async def _client(options: argparse.Namespace) -> AsyncIterator[Client]:
 @contextmanager
 def _data(file: str) -> Iterator[int]:
     if file == "-":
-        yield 0
+        yield standard_input()
         return
     try:
         fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
@@ -101,7 +101,7 @@ async def _add(options: argparse.Namespace, fd: int, size: int) -> int:
         path = await shown(f"adding {options.name}", added, state)
         # It is safe now; whoever stops the service at this moment does not make it a failure.
         with suppress(VmcoreddError):
-            await _warn_if_truncated(client, path, _name(options.file))
+            return await _judge(client, path, _name(options.file))
     return SUCCESS
 
 
@@ -132,10 +132,18 @@ async def shown(what: str, work: Coroutine[Any, Any, _T], state: Callable[[], Aw
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def _warn_if_truncated(client: Client, path: str, source: str) -> None:
+async def _judge(client: Client, path: str, source: str) -> int:
+    """Say what is not as it should be with the device dump at object path *path*; return an exit status."""
     for dump in await client.list_dumps():
         if dump.path == path and dump.state == State.TRUNCATED:
             complain(f"device dump {dump.name} is truncated to {dump.size} bytes: {source} has more")
+        if dump.path == path and dump.size == 0:
+            # A program that failed before it wrote anything looks like that; the next try needs the name.
+            complain(f"device dump {dump.name}: {source} has no bytes")
+            with suppress(VmcoreddError):
+                await client.remove(dump.name)
+            return FAILURE
+    return SUCCESS
 
 
 async def _list(options: argparse.Namespace) -> int:

@@ -8,7 +8,6 @@ import io
 import os
 import select
 import stat
-import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
@@ -24,7 +23,7 @@ from ..vmcore.named_file import COLLECTOR, NamedFile, OpenFile, check_files
 from ..vmcore.note_area import BLOCK_SIZE
 from ..vmcore.stream import attach_stream, pass_on
 from . import FAILURE, SUCCESS, UsageError
-from .console import complain
+from .console import complain, standard_input, standard_output
 from .named_files import named_files
 from .progress import Progress, progress
 
@@ -39,9 +38,7 @@ _TIMEOUT = 30.0
 
 def run(arguments: list[str]) -> int:
     """Add the files that *arguments* name, as for attach; return the exit status."""
-    if sys.stdin is None or sys.stdout is None:
-        raise WriteFailed(f"{_STDIN if sys.stdin is None else _STDOUT} is closed")
-    stdin, stdout = sys.stdin.fileno(), sys.stdout.fileno()
+    stdin, stdout = standard_input(), standard_output()
     if os.isatty(stdin) or os.isatty(stdout):
         raise UsageError("attach --stream is for pipes: its input and output are a flattened vmcore")
     with ExitStack() as stack:

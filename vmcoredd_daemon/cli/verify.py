@@ -21,14 +21,15 @@ def run(options: argparse.Namespace) -> int:
     """Verify; return the exit status: 0 where nothing is wrong."""
     view, path = View.of(options), options.vmcore
     with opened(path) as fd, progress("verifying") as shown:
+        image = file_image(fd, path)
         try:
-            judgement = judge(file_image(fd, path), shown.advance)
+            judgement = judge(image, shown.advance)
         except OSError as error:
             raise InvalidVmcore(f"{path}: cannot be read: {os.strerror(error.errno or 0)}") from error
     if view.as_json:
-        view.show_json(_json(path, judgement))
+        view.show_json(_json(path, image.size, judgement))
     else:
-        view.show(view.fields(_fields(path, judgement)))
+        view.show(view.fields(_fields(f"{path} ({view.size(image.size)})", judgement)))
     if judgement.good:
         return SUCCESS
     (first, *others) = _all_problems(judgement)
@@ -42,15 +43,17 @@ def _all_problems(judgement: Judgement) -> list[str]:
     return [*judgement.problems, *said]
 
 
-def _json(path: str, judgement: Judgement) -> dict[str, Any]:
+def _json(path: str, size: int, judgement: Judgement) -> dict[str, Any]:
     inspection = judgement.inspection
     return {
         "path": path,
+        "size": size,
         "good": judgement.good,
         "format": inspection and inspection.format,
         "device_dumps": inspection and len(inspection.device_dumps),
         "checksums": inspection and _checksums(inspection),
         "problems": judgement.problems,
+        "remarks": judgement.remarks,
         "crash": _json_verdict(judgement.crash),
         "makedumpfile": _json_verdict(judgement.makedumpfile),
     }
@@ -71,12 +74,12 @@ def _checksums(inspection: Inspection) -> dict[str, int]:
     return {"ok": states.count(True), "altered": states.count(False), "none": states.count(None)}
 
 
-def _fields(path: str, judgement: Judgement) -> list[tuple[str, Cell]]:
+def _fields(file: str, judgement: Judgement) -> list[tuple[str, Cell]]:
     inspection = judgement.inspection
-    fields: list[tuple[str, Cell]] = [("Vmcore", path)]
+    fields: list[tuple[str, Cell]] = [("Vmcore", file)]
     if inspection is not None:
         fields.append(("Format", inspection.format))
-        fields.append(("Device dumps", len(inspection.device_dumps)))
+        fields.extend(_lines("Device dumps", [len(inspection.device_dumps), *judgement.remarks]))
         counts = ", ".join(f"{count} {state}" for state, count in _checksums(inspection).items() if count)
         altered = any(dump.verified is False for dump in inspection.device_dumps)
         fields.append(("Checksums", Mark(counts, False) if altered else counts or None))

@@ -4,11 +4,15 @@
 The counterpart of ``vmcoredd_callback`` in ``struct vmcoredd_data``, Linux ``include/linux/crash_dump.h``.
 """
 
+import asyncio
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 from ..buffer import Buffer
 from ..errors import VmcoreddError
+from ..threads import HangingThreads, outlived
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +30,25 @@ class Collected:
 def one_line(text: str) -> str:
     """Return the beginning of *text* on one line, fit for the journal and a terminal."""
     return text[:200].encode("unicode_escape").decode("ascii")
+
+
+def give_up(running: "asyncio.Future[Any]", hanging: HangingThreads | None) -> None:
+    """Wait no longer for what runs in a thread, and count that among those *hanging* until it ends."""
+    if hanging is not None:
+        hanging.add(running)
+
+
+async def within(seconds: float | None, running: "asyncio.Future[_T]", hanging: HangingThreads | None) -> _T:
+    """Return what comes of a thread. After so many seconds, or cancelled, give it up.
+
+    Raises TimeoutError then, and whatever is raised in the thread.
+    """
+    try:
+        async with asyncio.timeout(seconds):
+            return await outlived(running)
+    finally:
+        if not running.done():
+            give_up(running, hanging)
 
 
 class Collector(Protocol):

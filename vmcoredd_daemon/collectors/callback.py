@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from types import MappingProxyType
 
 from ..buffer import Buffer
-from ..bus import Connection, close_fds, take_fds
+from ..bus import Connection, take_fds
 from ..errors import CallFailed, CollectorFailed
 from ..names import COLLECTOR
 from . import Collected, one_line
@@ -61,7 +61,7 @@ class CallbackCollector:
             what = f"device dump {dump_name}: collector {self.description}"
             reason = f"{what} cannot be given the buffer: {error.strerror}"
             raise CollectorFailed(reason, error.errno or errno.EIO) from error
-        close_fds(take_fds(reply))
+        self._bus.closing.close(take_fds(reply))
         if reply.signature != "u" or not reply.body:
             raise CollectorFailed(
                 f"device dump {dump_name}: collector {self.description} answered with signature "

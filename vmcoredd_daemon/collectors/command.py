@@ -52,11 +52,14 @@ class CommandCollector:
         Raises CollectorFailed or TimedOut when there is nothing to keep.
         """
         work = asyncio.create_task(self._collect(dump_name, buffer))
-        try:
-            return await asyncio.shield(work)
-        except asyncio.CancelledError:
-            self._stopping.set()
-            return await work
+        while True:
+            try:
+                return await asyncio.shield(work)
+            except asyncio.CancelledError:
+                # Again while it is cut off, that changes nothing: a shutdown, and then the deadline.
+                self._stopping.set()
+                if work.cancelled():
+                    raise
 
     async def _collect(self, dump_name: str, buffer: Buffer) -> Collected:
         deadline = asyncio.get_running_loop().time() + self._timeout
@@ -80,7 +83,7 @@ class CommandCollector:
             await _cancel(reading)
             await stderr.finish()
             process.close()
-        self._log(stderr.text)
+        self._log(dump_name, stderr.text)
         if not reading.cancelled() and (failure := reading.exception()) is not None:
             raise failure
         if problem is None and more:
@@ -127,9 +130,11 @@ class CommandCollector:
     def _late(self, dump_name: str) -> TimedOut:
         return TimedOut(f"device dump {dump_name}: the command did not finish within {self._timeout:g} s")
 
-    def _log(self, text: bytes) -> None:
+    def _log(self, dump_name: str, text: bytes) -> None:
+        fields = {"VMCOREDD_COLLECTOR": self.description, "VMCOREDD_DUMP_NAME": dump_name}
         for line in text.splitlines()[:STDERR_LINES]:
-            log.info("Collector %s: %s", self._name, one_line(line.decode(errors="backslashreplace")))
+            shown = one_line(line.decode(errors="backslashreplace"))
+            log.info("Collector %s: %s", one_line(self._name), shown, extra=fields)
 
     def close(self) -> None:
         """Nothing is held."""

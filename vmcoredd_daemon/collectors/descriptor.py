@@ -6,8 +6,9 @@ import errno
 import os
 
 from ..buffer import Buffer
+from ..closing import Closing, close_fds
 from ..errors import CollectorFailed
-from ..threads import read_now, run_with_duplicate
+from ..threads import HangingThreads, outlived, read_now, run_with_duplicate
 from . import Collected
 
 EOF_GRACE = 1.0
@@ -17,21 +18,32 @@ EOF_GRACE = 1.0
 class DescriptorCollector:
     """Reads *fd*, which it owns, from its current position to its end."""
 
-    def __init__(self, fd: int, description: str, problem: OSError | None = None) -> None:
-        """*problem* is why there is no *fd*."""
+    def __init__(
+        self,
+        fd: int,
+        description: str,
+        closing: Closing | None = None,
+        hanging: HangingThreads | None = None,
+        problem: OSError | None = None,
+    ) -> None:
+        """Another program's *fd* needs *closing*, and *hanging* for threads; *problem* is why there is none."""
         self.description = description
         self.position = 0
         """Bytes that are in the buffer so far."""
         self._fd = fd
+        self._closing = closing
+        self._hanging = hanging
         self._problem = problem
 
     @classmethod
-    def duplicating(cls, fd: int, description: str) -> "DescriptorCollector":
+    def duplicating(
+        cls, fd: int, description: str, closing: Closing, hanging: HangingThreads
+    ) -> "DescriptorCollector":
         """Return one with a descriptor of its own; where it cannot have one, collecting fails."""
         try:
-            return cls(os.dup(fd), description)
+            return cls(os.dup(fd), description, closing, hanging)
         except OSError as error:
-            return cls(-1, description, error)
+            return cls(-1, description, problem=error)
 
     async def collect(self, dump_name: str, buffer: Buffer) -> Collected:
         """Read until the end, or until the buffer is full; then see whether there is more."""
@@ -48,7 +60,7 @@ class DescriptorCollector:
 
     async def _fill(self, buffer: Buffer) -> int:
         while self.position < buffer.size:
-            await readable(self._fd)
+            await self._wait()
             size = await buffer.read_from(self._fd, self.position)
             if size == 0:
                 break
@@ -56,29 +68,50 @@ class DescriptorCollector:
         return self.position
 
     async def _has_more(self) -> bool:
+        reading = None
         try:
             async with asyncio.timeout(EOF_GRACE):
-                await readable(self._fd)
-                return bool(await run_with_duplicate(read_now, self._fd, 1))
+                await self._wait()
+                reading = run_with_duplicate(read_now, self._fd, 1)
+                data = await outlived(reading)
+                return data != b""
         except (TimeoutError, BlockingIOError):
             # A writer that sends just what it said and keeps the pipe open.
             return False
+        finally:
+            if self._hanging is not None and reading is not None and not reading.done():
+                self._hanging.add(reading)
+
+    async def _wait(self) -> None:
+        # All else is polled by the thread that reads it.
+        if _is_pipe_or_socket(self._fd):
+            await readable(self._fd)
 
     def close(self) -> None:
-        """Close the file descriptor."""
-        if self._fd >= 0:
-            os.close(self._fd)
+        """Close the file descriptor, or have it closed."""
+        fds = [self._fd] if self._fd >= 0 else []
+        if self._closing is None:
+            close_fds(fds)
+        else:
+            self._closing.close(fds)
+
+
+def _is_pipe_or_socket(fd: int) -> bool:
+    """Tell whether the kernel itself answers poll(2) of *fd*: a server of FUSE or CUSE may never do so.
+
+    To know that, its file system must not be asked either, as fstat(2) does. A path would begin with a slash.
+    """
+    try:
+        return os.readlink(f"/proc/self/fd/{fd}").startswith(("pipe:[", "socket:["))
+    except OSError:
+        return False
 
 
 async def readable(fd: int) -> None:
-    """Wait until *fd* can be read, or is at its end."""
+    """Wait until a pipe or a socket can be read, or is at its end."""
     loop = asyncio.get_running_loop()
     ready: asyncio.Future[None] = loop.create_future()
-    try:
-        loop.add_reader(fd, _resolve, ready)
-    except PermissionError:
-        # epoll refuses what never blocks, such as a regular file.
-        return
+    loop.add_reader(fd, _resolve, ready)
     try:
         await ready
     finally:

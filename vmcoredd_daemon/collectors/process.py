@@ -13,8 +13,10 @@ import subprocess
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from typing import Any
 
-from ..threads import run_alone
+from ..threads import HangingThreads, run_alone
+from . import give_up
 
 GRACE = 1.0
 """Seconds that a process has after SIGTERM, and again after SIGKILL."""
@@ -36,12 +38,20 @@ _Started = tuple["subprocess.Popen[bytes]", int, int]
 class Process:
     """A running program, and the ends of its pipes, which do not block."""
 
-    def __init__(self, process: "subprocess.Popen[bytes]", stdout: int, stderr: int) -> None:
+    def __init__(
+        self,
+        process: "subprocess.Popen[bytes]",
+        stdout: int,
+        stderr: int,
+        exited: "asyncio.Future[None]",
+        hanging: HangingThreads | None = None,
+    ) -> None:
         self.stdout = stdout
         self.stderr = stderr
-        self.exited = run_alone(_wait, process.pid)
+        self.exited = exited
         """Done when the process has ended; it is not reaped then, so that its number stays its own."""
         self._process = process
+        self._hanging = hanging
 
     @property
     def returncode(self) -> int | None:
@@ -72,6 +82,7 @@ class Process:
         else:
             process = self._process
             self.exited.add_done_callback(lambda _: process.wait())
+            give_up(self.exited, self._hanging)
 
     def _signal(self, number: signal.Signals) -> None:
         # EPERM: all that is left of the group has changed its user.
@@ -86,21 +97,37 @@ class Starter:
     to have that lock, and the loop the last: 24 of them have kept it waiting for 100 ms.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, hanging: HangingThreads | None = None) -> None:
+        """*hanging* counts the threads of what cannot be got rid of."""
         self._turn = threading.Semaphore()
+        self._hanging = hanging
 
     async def start(self, command: Sequence[str], environment: Mapping[str, str]) -> Process:
         """Run *command* with *environment* and PATH only. Raises OSError.
 
         Where nobody waits for it any more, what was started is killed.
         """
-        # In a thread, because exec() waits for the file system that the program lies in, and that may hang.
-        future = run_alone(self._start, command, {"PATH": os.environ.get("PATH", PATH), **environment})
+        loop = asyncio.get_running_loop()
+        started: asyncio.Future[_Started] = loop.create_future()
+
+        def run() -> None:
+            process = self._start(command, {"PATH": os.environ.get("PATH", PATH), **environment})
+            loop.call_soon_threadsafe(started.set_result, process)
+            _wait(process[0].pid)
+
+        # In a thread, because exec() waits for the file system that the program lies in, and that may hang. The
+        # same waits for the end: a second one might not start, and nobody would know of the process.
+        exited = run_alone(run)
+        either: list[asyncio.Future[Any]] = [started, exited]
         try:
-            return Process(*await asyncio.shield(future))
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
-            future.add_done_callback(lambda done: None if done.exception() else Process(*done.result()).close())
+            started.add_done_callback(lambda done: Process(*done.result(), exited, self._hanging).close())
+            give_up(exited, self._hanging)
             raise
+        if not started.done():
+            await exited
+        return Process(*started.result(), exited, self._hanging)
 
     def _start(self, command: Sequence[str], environment: Mapping[str, str]) -> _Started:
         # Whoever hangs is overtaken.

@@ -19,9 +19,9 @@ from typing import BinaryIO, Protocol, TypeVar
 
 from ..buffer import Buffer, storage_error
 from ..errors import CollectorFailed, TimedOut, TooLarge, VmcoreddError
-from ..threads import run_alone
+from ..threads import HangingThreads, run_alone
 from ..vmcore.extents import pwrite
-from . import Collected, one_line
+from . import Collected, one_line, within
 
 GROUP = "vmcoredd.collectors"
 
@@ -92,11 +92,15 @@ def _some_registered() -> bool:
 class PythonCollector:
     """A device dump of the registered collector *name*, which has *timeout* seconds."""
 
-    def __init__(self, name: str, collector: DeviceCollector, timeout: float) -> None:
+    def __init__(
+        self, name: str, collector: DeviceCollector, timeout: float, hanging: HangingThreads | None = None
+    ) -> None:
+        """*hanging* counts the threads of those that were cut off."""
         kind = type(collector)
         self.description = one_line(f"{name}: {kind.__module__}.{kind.__qualname__}")
         self._collector = collector
         self._timeout = timeout
+        self._hanging = hanging
 
     async def collect(self, dump_name: str, buffer: Buffer) -> Collected:
         """Run the collector. When this is cancelled, the collector is cut off; what it wrote so far is returned.
@@ -104,22 +108,39 @@ class PythonCollector:
         Raises CollectorFailed or TimedOut when there is nothing to keep.
         """
         what = f"device dump {dump_name}"
-        data = _Data(what, buffer)
-        problem: VmcoreddError | None = None
         try:
-            async with asyncio.timeout(self._timeout):
-                await run_alone(_guarded, what, lambda: self._collector.collect(dump_name, data))
-        except TimeoutError:
-            problem = TimedOut(f"{what}: the collector did not finish within {self._timeout:g} s")
-        except asyncio.CancelledError:
-            problem = TimedOut(f"{what}: the collector did not finish before the shutdown")
-        except VmcoreddError as error:
-            problem = error
-        size = await run_alone(data.cut_off)
+            data = _Data(what, buffer)
+        except OSError as error:
+            raise _cannot_run(what, error) from error
+        problem = await self._run(what, dump_name, data)
+        size = await self._cut_off(data)
         problem = data.problem or problem
         if size == 0:
             raise problem or CollectorFailed(f"{what}: the collector wrote nothing")
         return Collected(size, truncated=problem is not None, error=problem)
+
+    async def _run(self, what: str, dump_name: str, data: "_Data") -> VmcoreddError | None:
+        """Return why it did not finish by itself."""
+        try:
+            collecting = run_alone(_guarded, what, lambda: self._collector.collect(dump_name, data))
+            await within(self._timeout, collecting, self._hanging)
+        except TimeoutError:
+            return TimedOut(f"{what}: the collector did not finish within {self._timeout:g} s")
+        except asyncio.CancelledError:
+            return TimedOut(f"{what}: the collector did not finish before the shutdown")
+        except VmcoreddError as error:
+            return error
+        except OSError as error:
+            return _cannot_run(what, error)
+        return None
+
+    async def _cut_off(self, data: "_Data") -> int:
+        try:
+            cutting = run_alone(data.cut_off)
+        except OSError:
+            # Those of the executor run already; but what is written may be mapped from a device that hangs.
+            cutting = asyncio.get_running_loop().run_in_executor(None, data.cut_off)
+        return await within(None, cutting, self._hanging)
 
     def close(self) -> None:
         """Nothing is held: a thread that hangs keeps what it has."""
@@ -171,6 +192,11 @@ class _Data(io.RawIOBase, BinaryIO):
                 self._open = False
                 os.close(self._buffer)
             return self._position
+
+
+def _cannot_run(what: str, error: OSError) -> CollectorFailed:
+    code = error.errno or errno.EIO
+    return CollectorFailed(f"{what}: cannot run the collector: {error.strerror}", code)
 
 
 def _guarded(what: str, function: Callable[[], _T]) -> _T:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from .. import ini
 from ..errors import InvalidConfiguration, VmcoreddError
+from ..threads import HangingThreads
 from . import Collector, builtin, python, settings
 from .command import CommandCollector
 from .process import Starter
@@ -41,6 +42,8 @@ class Registered:
     starter: Starter | None = None
     """For a command: what starts its processes, and those of other collectors."""
     error: VmcoreddError | None = None
+    hanging: HangingThreads | None = None
+    """Counts its threads that do not come back."""
 
     @property
     def enabled(self) -> bool:
@@ -61,8 +64,8 @@ class Registered:
         if self.load is not None:
             collector, dumps = python.plan(self.name, self.load)
             return [
-                Planned(dump_name, size, seconds, python.PythonCollector(self.name, collector, seconds))
-                for dump_name, size in dumps
+                Planned(name, size, seconds, python.PythonCollector(self.name, collector, seconds, self.hanging))
+                for name, size in dumps
             ]
         return [
             Planned(
@@ -72,20 +75,23 @@ class Registered:
         ]
 
 
-def find(directories: Sequence[Path]) -> dict[str, Registered]:
-    """Return the collectors of *directories*, of all installed packages, and our own, by name. Blocks."""
-    starter = Starter()
+def find(directories: Sequence[Path], hanging: HangingThreads | None = None) -> dict[str, Registered]:
+    """Return the collectors of *directories*, of all installed packages, and our own, by name. Blocks.
+
+    *hanging* counts those of their threads that do not come back.
+    """
+    starter = Starter(hanging)
     classes = builtin.registered() | python.registered()
-    found = {name: Registered(name, load=classes[name]) for name in classes}
+    found = {name: Registered(name, load=classes[name], hanging=hanging) for name in classes}
     for name, loaded in settings.load(directories).items():
         if loaded is None:
             found.pop(name, None)
         elif isinstance(loaded, VmcoreddError):
             found[name] = Registered(name, error=loaded)
         elif loaded.command:
-            found[name] = Registered(name, loaded, starter=starter)
+            found[name] = Registered(name, loaded, starter=starter, hanging=hanging)
         elif name in classes:
-            found[name] = Registered(name, loaded, classes[name])
+            found[name] = Registered(name, loaded, classes[name], hanging=hanging)
         else:
             error = InvalidConfiguration(f"{ini.shown(Path(f'{name}.conf'))}: Exec= is missing")
             found[name] = Registered(name, loaded, error=error)

@@ -3,13 +3,14 @@
 
 import asyncio
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
+from ..device_dump import State
 from ..dumps import DumpList
 from ..errors import CollectorFailed, InvalidArgs, TimedOut, VmcoreddError
-from ..threads import run_alone
-from . import one_line
+from ..threads import HangingThreads, run_alone
+from . import one_line, within
 from .registry import Planned, Registered, find
 
 MARGIN = 15.0
@@ -42,14 +43,19 @@ class CollectorRunner:
         """Run the collectors *names*, or all that are enabled; return the numbers of their device dumps.
 
         Failed ones are among them. Returns when all have finished or, with *wait* false, when all have begun.
-        Device dumps that are *present* are not made again. *starting* is for the start of the service, which goes
-        on when it is told to stop. Raises InvalidArgs for an unknown name, Busy, Disabled or TimedOut.
+        Device dumps that are *present* are not made again, and without *names* none that is in the list. They are
+        the service's own: no limit of a caller holds for them. *starting* is for the start of the service, which
+        goes on when it is told to stop. Raises InvalidArgs for an unknown name, Busy, Disabled or TimedOut.
         """
         self._dumps.check_enabled()
         if not starting:
             self._dumps.check_open()
+        self._dumps.hanging.check()
         async with self._runs:
-            chosen = _choose(await registered(self._directories, self._timeout), names)
+            known = await registered(self._directories, self._timeout, self._dumps.hanging)
+            chosen = _choose(known, names)
+            if not names:
+                present = {*present, *(dump.name for dump in self._dumps if dump.state is not State.FAILED)}
             begun = await asyncio.gather(
                 *(self._begin(collector, timeout, present, starting) for collector in chosen)
             )
@@ -61,15 +67,16 @@ class CollectorRunner:
     async def _begin(
         self, collector: Registered, timeout: float | None, present: Collection[str], starting: bool
     ) -> list[int]:
+        name = one_line(collector.name)
         try:
             planned = await plan(collector, timeout, self._timeout)
         except asyncio.CancelledError:
-            self._fail(collector, TimedOut(f"collector {collector.name}: did not begin before the shutdown"))
+            self._fail(collector, TimedOut(f"collector {name}: did not begin before the shutdown"))
             raise
         except VmcoreddError as error:
             return [self._fail(collector, error)]
         if not planned:
-            log.info("Collector %s has nothing to collect here", one_line(collector.name))
+            log.info("Collector %s has nothing to collect here", name, extra={"VMCOREDD_COLLECTOR": name})
         return [await self._add(dump, starting) for dump in planned if dump.dump_name not in present]
 
     async def _add(self, planned: Planned, starting: bool) -> int:
@@ -91,11 +98,15 @@ class CollectorRunner:
         return self._dumps.add_failed(name, name, error).number
 
 
-async def registered(directories: Sequence[Path], timeout: float) -> dict[str, Registered]:
-    """Return the registered collectors by name. Raises CollectorFailed, or TimedOut after *timeout* seconds."""
+async def registered(
+    directories: Sequence[Path], timeout: float, hanging: HangingThreads | None = None
+) -> dict[str, Registered]:
+    """Return the registered collectors by name; *hanging* counts threads that do not come back.
+
+    Raises CollectorFailed, or TimedOut after *timeout* seconds.
+    """
     try:
-        async with asyncio.timeout(timeout):
-            return await run_alone(find, directories)
+        return await within(timeout, run_alone(find, directories, hanging), hanging)
     except TimeoutError:
         raise TimedOut(f"the collectors could not be read within {timeout:g} s") from None
     except OSError as error:
@@ -108,8 +119,8 @@ async def plan(collector: Registered, timeout: float | None, default_timeout: fl
     Raises as :meth:`Registered.plan`, TimedOut or CollectorFailed.
     """
     try:
-        async with asyncio.timeout(default_timeout):
-            return await run_alone(collector.plan, timeout, default_timeout)
+        planning = run_alone(collector.plan, timeout, default_timeout)
+        return await within(default_timeout, planning, collector.hanging)
     except TimeoutError:
         problem = f"did not say within {default_timeout:g} s which device dumps it would make"
         raise TimedOut(f"collector {one_line(collector.name)}: {problem}") from None
@@ -118,8 +129,13 @@ async def plan(collector: Registered, timeout: float | None, default_timeout: fl
         raise CollectorFailed(reason) from error
 
 
-def _choose(known: dict[str, Registered], names: Collection[str]) -> list[Registered]:
+def check_known(known: Collection[str], names: Iterable[str]) -> None:
+    """Raise InvalidArgs for one of *names* that is no *known* collector's."""
     for name in names:
         if name not in known:
             raise InvalidArgs(f"there is no collector {name[:80]!a}")
+
+
+def _choose(known: dict[str, Registered], names: Collection[str]) -> list[Registered]:
+    check_known(known, names)
     return [collector for name, collector in known.items() if (name in names if names else collector.enabled)]

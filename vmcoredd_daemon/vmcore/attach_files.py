@@ -20,6 +20,8 @@ from .layout import MAX_NOTES_END, DeviceDumpNote
 from .named_file import COLLECTOR, NamedFile, check_files
 from .step import Step, ignore_steps
 
+STDIN = "-"
+"""The path that stands for standard input."""
 BLOCK_SIZE = 256 * 1024
 """Bytes of a file that are in memory at a time."""
 
@@ -46,7 +48,7 @@ def attach_files(
         existing = find_existing(vmcore.image, vmcore.notes(), names)
         for file, source in zip(files, sources, strict=True):
             if os.path.samestat(os.fstat(source), os.fstat(target.fd)):
-                raise InvalidArgs(f"{file.path}: is the vmcore itself")
+                raise InvalidArgs(f"{_name(file)}: is the vmcore itself")
         notes, entries = [], []
         for file, source in zip(files, sources, strict=True):
             note, entry = _read(target, file, source, stack, step)
@@ -61,12 +63,12 @@ def attach_files(
 @contextmanager
 def _opened(file: NamedFile) -> Iterator[int]:
     try:
-        fd = os.dup(0) if file.path == "-" else os.open(file.path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.dup(0) if file.path == STDIN else os.open(file.path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
-        raise InvalidArgs(f"{file.path}: {error.strerror}") from error
+        raise InvalidArgs(f"{_name(file)}: {error.strerror}") from error
     try:
         if stat.S_ISDIR(os.fstat(fd).st_mode):
-            raise InvalidArgs(f"{file.path}: is a directory")
+            raise InvalidArgs(f"{_name(file)}: is a directory")
         yield fd
     finally:
         os.close(fd)
@@ -91,7 +93,7 @@ def _read(
     while data := _read_block(file, source, BLOCK_SIZE if described is None else expected - size):
         if size + len(data) >= MAX_NOTES_END:
             raise TooLarge(
-                f"device dump {name}: {file.path} has more than the {MAX_NOTES_END} bytes that crash reads"
+                f"device dump {name}: {_name(file)} has more than the {MAX_NOTES_END} bytes that crash reads"
             )
         digest.update(data)
         try:
@@ -101,7 +103,7 @@ def _read(
         size += len(data)
         step(f"reading {name}", expected, len(data))
     if not size:
-        raise InvalidArgs(f"device dump {name}: {file.path} has no bytes")
+        raise InvalidArgs(f"device dump {name}: {_name(file)} has no bytes")
     room = note_size(size, target.page_size)
     os.ftruncate(fd, room)
     pwrite(fd, pack_vmcoredd_header(name.encode("ascii"), room, target.vmcore.byteorder), 0)
@@ -115,7 +117,11 @@ def _read_block(file: NamedFile, source: int, limit: int) -> bytes:
     try:
         return os.read(source, min(BLOCK_SIZE, limit))
     except OSError as error:
-        raise InvalidArgs(f"{file.path}: {error.strerror}") from error
+        raise InvalidArgs(f"{_name(file)}: {error.strerror}") from error
+
+
+def _name(file: NamedFile) -> str:
+    return "standard input" if file.path == STDIN else file.path
 
 
 def _storage_error(error: OSError, name: str, directory: str) -> Exception:

@@ -16,6 +16,7 @@ from ..errors import InvalidVmcore
 from ..note import ByteOrder, Note, system_byteorder
 from .image import Image
 
+MAGIC = b"\x7fELF"
 PT_LOAD = 1
 PT_NOTE = 4
 ET_CORE = 4
@@ -172,7 +173,7 @@ def empty_headers() -> Headers:
     crash takes no file with fewer than two segments (``is_netdump()``).
     """
     byteorder = system_byteorder()
-    ident = b"\x7fELF\x02" + (b"\x01" if byteorder is ByteOrder.LITTLE else b"\x02") + b"\x01" + bytes(9)
+    ident = MAGIC + (b"\x02\x01\x01" if byteorder is ByteOrder.LITTLE else b"\x02\x02\x01") + bytes(9)
     return Headers(64, byteorder, ident, _native_machine(), 0, (Segment(PT_LOAD, 0, 0, 0, 0, 0, 0, 0),))
 
 

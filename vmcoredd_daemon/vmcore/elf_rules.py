@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ..note import NT_VMCOREDD, ByteOrder
-from .elf import ET_CORE, FORMATS, MAX_SEGMENTS, PN_XNUM, PT_LOAD, PT_NOTE, Segment, machine_name, segment
+from .elf import ET_CORE, FORMATS, MAGIC, MAX_SEGMENTS, PN_XNUM, PT_LOAD, PT_NOTE, Segment, machine_name, segment
 from .image import Image
 from .layout import MAX_NOTES_END
 from .verdict import RawNote, Verdict, count_for_crash, is_vmcoreinfo, raw_notes
@@ -25,6 +25,8 @@ _MAX_NAME = 1500
 _MIN_PAGE = 4096
 _DISK_DUMP_HEADER = 464
 """Bytes that makedumpfile reads of any file, to see whether it is kdump-compressed."""
+_NO_ELF = "is neither ELF nor kdump-compressed"
+_NO_ROOM = "the file ends inside the ELF header"
 _NHDR_SIZE = 12
 _NAME_ROOM = 15
 """``VMCOREINFO_XEN_NOTE_NAME_BYTES``: bytes that makedumpfile reads of a name."""
@@ -63,9 +65,9 @@ def crash(image: Image) -> Verdict:
     """Foretell what crash does with the ELF file *image*. Raises InvalidVmcore and OSError of reading it."""
     verdict = Verdict()
     header = _header(image)
-    if header is None or image.size < _MIN_SIZE:
-        return verdict.refuse("has no room for an ELF header and two program headers")
-    if reason := _why_crash_refuses(header):
+    if isinstance(header, str):
+        return verdict.refuse(header)
+    if reason := _why_crash_refuses(header, image.size):
         return verdict.refuse(reason)
     segments = header.segments(image, header.e_phoff)
     if len(segments) < header.e_phnum:
@@ -89,9 +91,13 @@ def crash(image: Image) -> Verdict:
     return verdict
 
 
-def _why_crash_refuses(header: _Header) -> str:
-    if header.magic != b"\x7fELF" or header.ei_version != 1:
-        return "has not the magic number of ELF, version 1"
+def _why_crash_refuses(header: _Header, size: int) -> str:
+    if header.magic != MAGIC:
+        return _NO_ELF
+    if header.ei_version != 1:
+        return f"EI_VERSION is {header.ei_version}: an ELF file has 1"
+    if size < _MIN_SIZE:
+        return f"is too small: it has {size} bytes, an ELF header and two program headers have {_MIN_SIZE}"
     if header.e_type != ET_CORE or header.e_version != 1:
         return f"e_type is {header.e_type}, e_version {header.e_version}: a vmcore has {ET_CORE} and 1"
     if header.e_phnum < 2:
@@ -138,8 +144,10 @@ def makedumpfile(image: Image) -> Verdict:
     """Foretell what makedumpfile does with the ELF file *image*. Raises InvalidVmcore, OSError of reading it."""
     verdict = Verdict()
     header = _header(image)
-    if header is None or image.size < _DISK_DUMP_HEADER:
-        return verdict.refuse("has no ELF header of either class, or is too small")
+    if isinstance(header, str):
+        return verdict.refuse(header)
+    if image.size < _DISK_DUMP_HEADER:
+        return verdict.refuse(f"is too small: it has {image.size} bytes, {_DISK_DUMP_HEADER} are read of any file")
     # It does not look at e_phoff.
     segments = header.segments(image, header.size)
     loads = [load for load in segments if load.p_type == PT_LOAD]
@@ -170,18 +178,20 @@ def makedumpfile(image: Image) -> Verdict:
     return verdict
 
 
-def _header(image: Image) -> _Header | None:
-    """Return the ELF header, None where there is none of either class."""
+def _header(image: Image) -> _Header | str:
+    """Return the ELF header, or why there is none of either class."""
     ident = image.pread(16, 0)
     elfclass = {1: 32, 2: 64}.get(ident[4]) if len(ident) == 16 else None
     if elfclass is None:
-        return None
+        if not ident.startswith(MAGIC):
+            return _NO_ELF
+        return f"EI_CLASS is {ident[4]}: an ELF file has 1 or 2" if len(ident) == 16 else _NO_ROOM
     # Anything but 2 is for both programs what this machine is, which is little endian where it is not that.
     byteorder = ByteOrder.BIG if ident[5] == 2 else ByteOrder.LITTLE
     form = byteorder.prefix + FORMATS[elfclass][0]
     data = image.pread(struct.calcsize(form), 0)
     if len(data) < struct.calcsize(form):
-        return None
+        return _NO_ROOM
     _, e_type, e_machine, e_version, _, e_phoff, e_shoff, _, size, _, e_phnum, *_ = struct.unpack(form, data)
     size = struct.calcsize(form)
     if e_phnum == PN_XNUM:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from ..errors import InvalidVmcore
 from ..note import NT_VMCOREDD, ByteOrder, Note
 from . import flattened, kdump
-from .elf import machine, read_headers
+from .elf import MAGIC, machine, read_headers
 from .image import Image
 
 Notes = Callable[[], Iterator[Note]]
@@ -51,21 +51,29 @@ def recognise(image: Image) -> Vmcore:
         raise InvalidVmcore(f"{image.path}: cannot be read: {error.strerror}") from error
     if not start:
         raise InvalidVmcore(f"{image.path}: the file is empty")
-    if start.startswith((kdump.SIGNATURE, kdump.DISKDUMP_SIGNATURE)):
-        return _recognise_kdump(image)
     if start == flattened.SIGNATURE:
         return _recognise_flattened(image)
-    headers = read_headers(image)
-    ranges = tuple((segment.p_offset, segment.p_filesz) for segment in headers.notes)
-    return Vmcore("elf", headers.elfclass, headers.byteorder, machine(headers), image, ranges)
+    return _recognise(image, start, "is neither ELF, kdump-compressed nor flattened")
 
 
 def _recognise_flattened(image: Image) -> Vmcore:
     inner = flattened.unflatten(image)
+    start = inner.pread(len(flattened.SIGNATURE), 0)
     # Not one in the other without end.
-    if inner.pread(len(flattened.SIGNATURE), 0) == flattened.SIGNATURE:
+    if start == flattened.SIGNATURE:
         raise InvalidVmcore(f"{image.path}: a flattened file inside a flattened file is not supported")
-    return replace(recognise(inner), format="flattened")
+    found = _recognise(inner, start, "what the flattened file holds is neither ELF nor kdump-compressed")
+    return replace(found, format="flattened")
+
+
+def _recognise(image: Image, start: bytes, otherwise: str) -> Vmcore:
+    if start.startswith((kdump.SIGNATURE, kdump.DISKDUMP_SIGNATURE)):
+        return _recognise_kdump(image)
+    if not start.startswith(MAGIC):
+        raise InvalidVmcore(f"{image.path}: {otherwise}")
+    headers = read_headers(image)
+    ranges = tuple((segment.p_offset, segment.p_filesz) for segment in headers.notes)
+    return Vmcore("elf", headers.elfclass, headers.byteorder, machine(headers), image, ranges)
 
 
 def _recognise_kdump(image: Image) -> Vmcore:

@@ -22,6 +22,9 @@ BLOCK_SIZE = 1 << 20
 MAX_FOUND = 4096
 """Device dumps that a file may have; crash knows 64. A forged file must not take all memory."""
 
+COMPLETE = "complete"
+"""State of a device dump that holds all that there was."""
+
 MAX_FAILURES = 4096
 """Failures that all manifests of a file may name."""
 

@@ -8,7 +8,7 @@ from ..errors import InvalidVmcore
 from . import elf_rules, flattened, kdump, kdump_rules
 from .formats import Vmcore, recognise
 from .image import Image
-from .inspect import BLOCK_SIZE, Inspection, check, find_in
+from .inspect import BLOCK_SIZE, COMPLETE, Inspection, check, find_in
 from .summary import summarize
 from .verdict import Verdict
 
@@ -23,6 +23,8 @@ class Judgement:
     """The device dumps, their checksums checked; None where that could not be read."""
     crash: Verdict
     makedumpfile: Verdict
+    remarks: tuple[str, ...] = ()
+    """What else is to be known of its device dumps, each in one line."""
 
     @property
     def good(self) -> bool:
@@ -50,11 +52,13 @@ def judge(image: Image, progress: Callable[[int], None] = lambda size: None) -> 
     except InvalidVmcore as error:
         problems.append(str(error).removeprefix(f"{path}: "))
     problems[:0] = inspection.problems if inspection else ()
+    remarks = tuple(_not_whole(inspection)) if inspection else ()
     try:
         inner, flat = _inner(image)
     except InvalidVmcore as error:
         reason = str(error).removeprefix(f"{path}: ")
-        return Judgement(tuple(dict.fromkeys(problems)), inspection, *(Verdict().refuse(reason) for _ in range(2)))
+        crash, makedumpfile = Verdict().refuse(reason), Verdict().refuse(reason)
+        return Judgement(tuple(dict.fromkeys(problems)), inspection, crash, makedumpfile, remarks)
     rules = kdump_rules if inner.pread(len(kdump.SIGNATURE), 0) == kdump.SIGNATURE else elf_rules
     crash, makedumpfile = rules.crash(inner), rules.makedumpfile(inner)
     if rules is kdump_rules:
@@ -68,7 +72,15 @@ def judge(image: Image, progress: Callable[[int], None] = lambda size: None) -> 
             "its dev -v extracts wrong bytes of a flattened file, vmcoredd extract the right ones"
         )
         makedumpfile.remarks.append("reads a flattened file with -R only, which puts it in order")
-    return Judgement(tuple(dict.fromkeys(problems)), inspection, crash, makedumpfile)
+    return Judgement(tuple(dict.fromkeys(problems)), inspection, crash, makedumpfile, remarks)
+
+
+def _not_whole(inspection: Inspection) -> Iterator[str]:
+    """Yield which device dumps are not whole, as their manifest says."""
+    for dump in inspection.device_dumps:
+        if dump.entry is not None and dump.entry.state != COMPLETE:
+            why = f": {dump.entry.error}" if dump.entry.error else ""
+            yield f"device dump {dump.name} is {dump.entry.state}{why}"
 
 
 def _behind_notes(vmcore: Vmcore) -> Iterator[str]:

@@ -37,7 +37,7 @@ COMPRESSED_INCOMPLETE = 0x8
 MIN_BLOCK_SIZE, MAX_BLOCK_SIZE = 1 << 12, 1 << 18
 """Bytes; a block is a page of the machine that crashed. The bounds are libkdumpfile's."""
 
-_HEADER_SIZE = 464
+HEADER_SIZE = 464
 _MACHINE_OFFSET = 12 + 4 * 65
 _NARROW = re.compile(r"i[3-6]86|arm|(mips|ppc|s390|sparc|parisc|riscv32|sh4?|m68k)(le|el|eb)?$")
 """What uname(2) calls machines of 32 bits."""
@@ -133,7 +133,7 @@ def read_header(image: Image, *, strict: bool = True) -> KdumpHeader:
     Raises InvalidVmcore, with file, field, value and offset, when it is none, or when what the headers lead to is
     not in the file; that is not looked at unless *strict*. The bitmaps of an incomplete file may be missing.
     """
-    data = image.read(_HEADER_SIZE, 0, "the header")
+    data = image.read(HEADER_SIZE, 0, "the header")
     if data.startswith(DISKDUMP_SIGNATURE):
         raise InvalidVmcore(f"{image.path}: has signature DISKDUMP: files of diskdump are not supported")
     if not data.startswith(SIGNATURE):

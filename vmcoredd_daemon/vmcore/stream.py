@@ -20,7 +20,7 @@ from typing import BinaryIO
 
 from ..errors import InvalidVmcore, VmcoreddError, WriteFailed
 from . import kdump, stream_elf, stream_kdump
-from .elf import MAX_FILE_SIZE
+from .elf import MAGIC, MAX_FILE_SIZE
 from .flattened import END, HEADER_SIZE, PIECE, Index, check_header, check_piece, pieces
 from .image import Image
 from .note_area import Additions
@@ -188,7 +188,7 @@ class _Stream:
         start = index.pread(16, 0)
         if start.startswith(kdump.SIGNATURE):
             return stream_kdump.plan(image, index, self._additions)
-        if start.startswith(b"\x7fELF"):
+        if start.startswith(MAGIC):
             return stream_elf.plan(image, index, self._additions)
         raise InvalidVmcore(f"{self._path}: holds neither an ELF nor a kdump-compressed vmcore: {start[:8]!r}")
 

@@ -28,7 +28,11 @@ def plan(image: Image, index: Index, additions: Additions) -> "KdumpPlan":
     try:
         header = kdump.read_header(image)
     except InvalidVmcore as error:
-        raise NotYet(str(error)) from error
+        if index.known(0) < kdump.HEADER_SIZE:
+            raise NotYet(str(error)) from error
+        # makedumpfile writes it early; this filter has put it behind everything.
+        reason = "its sub header comes last: device dumps were attached to this stream before"
+        raise NotYet(f"{image.path}: {reason}; save it, and use vmcoredd attach") from error
     if header.header_version < kdump.NOTES_VERSION:
         raise InvalidVmcore(
             f"{image.path}: header_version is {header.header_version}, notes need {kdump.NOTES_VERSION}"

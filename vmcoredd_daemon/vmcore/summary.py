@@ -70,10 +70,11 @@ def _of_elf(image: Image, release: str | None, crash_time: int | None) -> Summar
     loads = read_headers(image).loads
     # The kernel's text is mapped twice, so that its memory is in two segments.
     memory = _union((load.p_paddr, load.p_paddr + load.p_memsz) for load in loads)
-    stored = _union((load.p_paddr, load.p_paddr + load.p_filesz) for load in loads)
+    there = ((load, min(load.p_filesz, max(0, image.size - load.p_offset))) for load in loads)
+    stored = _union((load.p_paddr, load.p_paddr + size) for load, size in there)
     end = max((load.p_offset + load.p_filesz for load in loads), default=0)
     # A file of device dumps alone has no memory, whatever the machine had.
-    return Summary(release, crash_time, memory or None, stored or None, None, None, end > image.size)
+    return Summary(release, crash_time, memory or None, stored if memory else None, None, None, end > image.size)
 
 
 def _union(ranges: Iterator[tuple[int, int]]) -> int:

@@ -8,6 +8,7 @@ import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+from ..manifest import MANIFEST_NAME
 from ..note import NT_VMCOREDD, VMCOREDD_MAX_NAME_BYTES, VMCOREDD_NOTE_NAME, ByteOrder, round_up
 from .image import Image
 from .layout import MAX_DEVICE_DUMPS
@@ -77,7 +78,7 @@ def raw_notes(image: Image, offset: int, size: int, byteorder: ByteOrder) -> Ite
 
 def count_for_crash(verdict: Verdict, notes: Iterable[RawNote]) -> None:
     """Count the device dumps that crash lists among *notes*, of which it stores ``NR_DEVICE_DUMPS``."""
-    count = 0
+    count, lost = 0, False
     for note in notes:
         if note.n_type == NT_VMCOREDD:
             count += 1
@@ -86,13 +87,15 @@ def count_for_crash(verdict: Verdict, notes: Iterable[RawNote]) -> None:
                 verdict.problems.append(f"takes n_namesz of device dump {count - 1} for {known}: {note.n_namesz}")
             if b"\0" not in note.dump_name:
                 verdict.remarks.append(f"device dump {count - 1} has no NUL in its name: it prints more than that")
+            # Of 64 of them and their manifest, it drops the manifest, which says nothing of a device.
+            lost |= count > MAX_DEVICE_DUMPS and note.dump_name.partition(b"\0")[0] != MANIFEST_NAME.encode()
         verdict.vmcoreinfo |= is_vmcoreinfo(note)
     # A forged file may have any number of them.
     del verdict.problems[_MAX_LINES:], verdict.remarks[_MAX_LINES:]
     verdict.device_dumps = min(count, MAX_DEVICE_DUMPS)
     if count > MAX_DEVICE_DUMPS:
-        # With 64 of them and their manifest, it is the manifest that it drops.
-        verdict.remarks.append(f"drops {count - MAX_DEVICE_DUMPS} of {count} device dumps in silence")
+        said = verdict.problems if lost else verdict.remarks
+        said.append(f"drops {count - MAX_DEVICE_DUMPS} of {count} device dumps in silence")
 
 
 def is_vmcoreinfo(note: RawNote) -> bool:
