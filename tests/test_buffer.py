@@ -2,7 +2,9 @@
 import asyncio
 import errno
 import hashlib
+import mmap
 import os
+import select
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -133,6 +135,39 @@ async def test_committed_buffer_is_not_closed(buffer: Buffer) -> None:
     os.close(note.fd)
 
 
+@pytest.mark.parametrize("durable", [False, True])
+async def test_closed_buffer_keeps_no_room(tmp_path: Path, durable: bool) -> None:
+    """A collector that has it open or mapped, and is late, writes to what nobody reads, and lives on."""
+    spool = Spool.in_memory(PAGE, ByteOrder.LITTLE)
+    if durable:
+        spool = Spool.open(tmp_path / "spool", PAGE, ByteOrder.LITTLE, 0)
+    buffer = await spool.create(1, "nic0", 50_000)
+    kept = os.dup(buffer.fd)
+    with mmap.mmap(kept, buffer.note_size) as mapped:
+        closing = buffer.close()
+        assert closing is not None
+        await closing
+        assert (os.fstat(kept).st_blocks, os.fstat(kept).st_size) == (0, buffer.note_size)
+        mapped[64:68] = b"late"
+    os.close(kept)
+    spool.close()
+
+
+async def test_closed_buffer_that_has_a_name_is_whole(tmp_path: Path) -> None:
+    """It could not be made durable, nor could its name be taken away."""
+    spool = Spool.open(tmp_path / "spool", PAGE, ByteOrder.LITTLE, 0)
+    buffer = await spool.create(1, "nic0", 4000)
+    os.pwrite(buffer.fd, b"data", 64)
+    directory = os.open(tmp_path, os.O_RDONLY)
+    os.link(f"/proc/self/fd/{buffer.fd}", "note", dst_dir_fd=directory, follow_symlinks=True)
+    os.close(directory)
+    closing = buffer.close()
+    assert closing is not None
+    await closing
+    assert (tmp_path / "note").read_bytes() == bytes(64) + b"data" + bytes(4028)
+    spool.close()
+
+
 async def test_thread_that_still_writes_finishes_first() -> None:
     before = open_fds()
     buffer = await Spool.in_memory(PAGE, ByteOrder.LITTLE).create(1, "nic0", 5000)
@@ -149,11 +184,14 @@ async def test_thread_that_still_writes_finishes_first() -> None:
     assert not running.done()
     os.close(event)
     os.eventfd_write(kept_event, int.from_bytes(b"late", "little"))
+    assert os.fstat(kept).st_blocks > 0
     for _ in range(100):
         await asyncio.sleep(0.01)
-        if os.pread(kept, 4, 64) == b"late" and open_fds() == before + 2:
+        if os.fstat(kept).st_blocks == 0 and open_fds() == before + 2:
             break
-    assert os.pread(kept, 4, 64) == b"late"
+    # What it wrote is freed with all the rest.
+    assert os.fstat(kept).st_blocks == 0
+    assert select.select([kept_event], [], [], 0) == ([], [], [])
     os.close(kept_event)
     os.close(kept)
     assert open_fds() == before

@@ -7,9 +7,10 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 import pytest
@@ -20,13 +21,21 @@ from tests.helper_process import pattern
 from tests.judges import Listed
 from tests.resources import limit_files, remount_read_only, tmpfs
 from tests.service import Service
+from tests.test_dumps import Fills
 from tests.tools import require
 from vmcoredd_daemon.bus import Connection
+from vmcoredd_daemon.daemon import write_and_clear
+from vmcoredd_daemon.device_dump import Limits
+from vmcoredd_daemon.dumps import DumpList
 from vmcoredd_daemon.errors import CallFailed
 from vmcoredd_daemon.manifest import MANIFEST_NAME, Manifest, load
+from vmcoredd_daemon.note import system_byteorder, system_page_size
+from vmcoredd_daemon.output import Output
+from vmcoredd_daemon.spool import Spool
 from vmcoredd_daemon.vmcore.elf import read_headers, walk
 from vmcoredd_daemon.vmcore.formats import recognise
 from vmcoredd_daemon.vmcore.image import file_image
+from vmcoredd_daemon.writer import VmcoreWriter
 
 PROGRAM = [sys.executable, "-m", "vmcoredd_daemon"]
 
@@ -355,6 +364,33 @@ def test_without_a_bus(source_vmcore: Path, tmp_path: Path) -> None:
         assert judges.same_memory(daemon.vmcore(), source_vmcore)
 
 
+def test_service_manager_is_asked_for_time_from_the_start(
+    source_vmcore: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What lies in the spool is read before the service is ready."""
+    with (
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager,
+        Service(None, source_vmcore, tmp_path) as one,
+    ):
+        manager.bind(str(tmp_path / "notify"))
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        one.start()
+        assert manager.recv(4096).startswith(b"EXTEND_TIMEOUT_USEC=")
+
+
+def test_bus_modules_that_are_missing(
+    source_vmcore: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "modules").mkdir()
+    (tmp_path / "modules" / "dbus_next.py").write_text("raise ImportError('not installed')")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}/modules:{os.environ.get('PYTHONPATH', '')}")
+    with Service("unix:path=/nonexistent/bus", source_vmcore, tmp_path, "BusTimeoutSec=3") as daemon:
+        daemon.start()
+        assert daemon.stop() == 0
+        assert daemon.log().count("No message bus without its modules: not installed") == 1
+        assert "Traceback" not in daemon.log()
+
+
 def test_bus_that_is_not_there(source_vmcore: Path, tmp_path: Path) -> None:
     with Service("unix:path=/nonexistent/bus", source_vmcore, tmp_path, "BusTimeoutSec=1") as daemon:
         daemon.start()
@@ -430,6 +466,31 @@ async def test_sigterm_during_write_vmcore(daemon: Service, bus: Connection) -> 
     assert [dump.name for dump in manifest(daemon.vmcore()).device_dumps] == ["early", "late"]
 
 
+class Late(DumpList):
+    """One in which a device dump becomes durable just before the spool is cleared."""
+
+    async def clear_spool(self, numbers: Collection[int]) -> None:
+        if len(self.complete) == 1:
+            await self.add_device_dump("late", 100, Fills(), timeout=5, despite_seal=True)
+        await super().clear_spool(numbers)
+
+
+async def test_device_dump_that_is_durable_when_the_vmcore_is_written(source_vmcore: Path, tmp_path: Path) -> None:
+    spool = Spool.open(tmp_path / "spool", system_page_size(), system_byteorder(), 0)
+    dumps = Late(spool, Limits())
+    await dumps.add_device_dump("early", 100, Fills(), timeout=5)
+    (tmp_path / "target").mkdir()
+    writer = VmcoreWriter(dumps, source_vmcore, tmp_path / "target", Output())
+    dumps.seal("the service is stopping")
+    assert await write_and_clear(dumps, writer)
+    (vmcore,) = tmp_path.glob("target/*/vmcore")
+    assert [dump.name for dump in manifest(vmcore).device_dumps] == ["early", "late"]
+    assert not list(tmp_path.rglob("*.note"))
+    dumps.close()
+    spool.close()
+    writer.close()
+
+
 async def test_crash_directory_that_disappears(daemon: Service, bus: Connection) -> None:
     await add(bus, "one", 100, fill)
     await call(bus, "WriteVmcore", "a{sv}", [{}])
@@ -448,7 +509,7 @@ async def test_damaged_device_dump_is_named_in_the_manifest(daemon: Service, bus
         file.seek(70)
         file.write(b"flipped")
     daemon.start()
-    assert daemon.stop() == 0
+    assert daemon.stop() == 1
     written = manifest(daemon.vmcore())
     assert [dump.name for dump in written.device_dumps] == ["two"]
     assert [(failure.name, failure.error) for failure in written.failures] == [

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from tests.resources import open_fds, remount_read_only, tmpfs
+from vmcoredd_daemon.buffer import Buffer
 from vmcoredd_daemon.errors import Busy, NoSpace, TooLarge, VmcoreddError, WriteFailed
 from vmcoredd_daemon.manifest import ManifestDump
 from vmcoredd_daemon.note import ByteOrder, note_size, pack_vmcoredd_header
@@ -122,8 +123,10 @@ async def test_what_was_not_committed_is_not_there(tmp_path: Path) -> None:
     buffer = await spool.create(1, "nic0", 5000)
     os.pwrite(buffer.fd, b"data", buffer.offset)
     assert os.listdir(directory(tmp_path / "spool")) == []
-    buffer.close()
-    buffer.close()
+    closing = buffer.close()
+    assert closing is not None
+    await closing
+    assert buffer.close() is None
     spool.close()
     assert open_fds() == before
     assert os.listdir(directory(tmp_path / "spool")) == []
@@ -225,8 +228,8 @@ async def test_what_is_damaged_is_set_aside(tmp_path: Path, damage: str) -> None
     assert reported.isprintable()
     assert not file.exists()
     assert file.with_name(f"{NAME}.damaged").lstat()
-    # Not a second time, and its number is not given again.
-    assert recover(spool)[1] == []
+    # Its number is not given again, and it is not forgotten by whoever comes next.
+    assert recover(spool)[1] == [f"{NAME}.damaged: was damaged, and set aside by an earlier daemon"]
     assert spool.next_number() == 3
     os.close((await add(spool, 3, "nic0", b"data")).fd)
     await spool.remove(dump.number for dump in recover(spool)[0])
@@ -266,7 +269,9 @@ async def test_of_two_with_one_name_the_later_is_taken(tmp_path: Path) -> None:
     dumps, problems = recover(spool)
     assert [(dump.number, dump.record.size) for dump in dumps] == [(2, 12)]
     assert problems == [f"{NAME}: there is a later device dump nic0"]
-    assert sorted(os.listdir(directory(tmp_path / "spool"))) == [f"{NAME}.damaged", "000002.note"]
+    assert sorted(os.listdir(directory(tmp_path / "spool"))) == [f"{NAME}.superseded", "000002.note"]
+    # It is no loss.
+    assert recover(spool)[1] == []
     spool.close()
 
 
@@ -352,8 +357,9 @@ async def test_remove_and_clear(tmp_path: Path) -> None:
         os.close((await add(spool, number, f"nic{number}", b"data")).fd)
     await spool.remove([2])
     assert [dump.record.name for dump in recover(spool)[0]] == ["nic1", "nic3"]
-    with pytest.raises(WriteFailed, match=r"cannot remove from the spool: No such file or directory"):
-        await spool.remove([2])
+    # Somebody else may have done it.
+    await spool.remove([2, 3])
+    assert [dump.record.name for dump in recover(spool)[0]] == ["nic1"]
     await spool.remove(dump.number for dump in recover(spool)[0])
     assert recover(spool) == ([], [])
     assert spool.next_number() == 1
@@ -404,10 +410,68 @@ async def test_no_space_for_the_description(tmp_path: Path) -> None:
 async def test_free_space_is_kept(tmp_path: Path) -> None:
     with tmpfs(tmp_path / "mount", 1 << 20) as mount:
         spool = open_spool(mount / "spool", keep_free=512 << 10)
-        (await spool.create(1, "nic0", 400 << 10)).close()
+        closing = (await spool.create(1, "nic0", 400 << 10)).close()
+        assert closing is not None
+        await closing
         with pytest.raises(NoSpace):
             await spool.create(1, "nic0", 600 << 10)
         spool.close()
+
+
+async def test_room_is_not_taken_twice(tmp_path: Path) -> None:
+    with tmpfs(tmp_path / "mount", 64 << 20) as mount:
+        spool = open_spool(mount / "spool", keep_free=40 << 20)
+        for _ in range(20):
+            tries = (spool.create(number, f"nic{number}", 20 << 20) for number in range(8))
+            made = await asyncio.gather(*tries, return_exceptions=True)
+            assert sorted(type(one).__name__ for one in made) == ["Buffer", *["NoSpace"] * 7]
+            for buffer in made:
+                if isinstance(buffer, Buffer) and (closing := buffer.close()):
+                    await closing
+        spool.close()
+
+
+async def test_order_beyond_six_digits(tmp_path: Path) -> None:
+    spool = open_spool(tmp_path / "spool")
+    for number in (1_000_000, 999_999, 2):
+        os.close((await add(spool, number, f"nic{number}", b"data")).fd)
+    os.close((await add(spool, 1_000_001, "nic999999", b"again")).fd)
+    dumps, problems = recover(spool)
+    assert [dump.number for dump in dumps] == [2, 1_000_000, 1_000_001]
+    assert problems == ["999999.note: there is a later device dump nic999999"]
+    spool.close()
+    spool = open_spool(tmp_path / "spool")
+    assert spool.next_number() == 1_000_002
+    spool.close()
+
+
+async def test_spool_that_cannot_be_written_is_read(tmp_path: Path) -> None:
+    with tmpfs(tmp_path / "mount", 1 << 20) as mount:
+        spool = open_spool(mount / "spool")
+        os.close((await add(spool, 1, "nic0", b"data")).fd)
+        spool.close()
+        remount_read_only(mount)
+        before = open_fds()
+        spool = Spool.lock(mount / "spool", PAGE, LITTLE, 0)
+        assert [dump.record.name for dump in recover(spool)[0]] == ["nic0"]
+        with pytest.raises(WriteFailed, match=r"^cannot write to the spool directory: Read-only file system$"):
+            spool.check_writable()
+        with pytest.raises(Busy):
+            Spool.lock(mount / "spool", PAGE, LITTLE, 0)
+        spool.keep_in_memory()
+        note = await add(spool, 2, "nic1", b"data")
+        assert fcntl.fcntl(note.fd, fcntl.F_GET_SEALS)
+        os.close(note.fd)
+        # The one is in memory, the other cannot be removed.
+        await spool.remove([2])
+        with pytest.raises(WriteFailed, match="Read-only file system"):
+            await spool.remove([1])
+        spool.refuse()
+        for _ in range(2):
+            with pytest.raises(NoSpace):
+                await spool.create(3, "nic2", 100)
+        spool.close()
+        assert open_fds() == before
 
 
 async def test_too_large_for_a_note(tmp_path: Path) -> None:

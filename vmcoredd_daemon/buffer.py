@@ -3,9 +3,12 @@
 
 import asyncio
 import errno
+import fcntl
 import os
 import stat
+import struct
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
@@ -14,6 +17,7 @@ from .manifest import ManifestDump
 from .note import VMCOREDD_HEADER_SIZE
 from .threads import outlived, read_now, run_with_duplicate
 from .vmcore.extents import pwrite
+from .vmcore.image import close
 from .vmcore.layout import DeviceDumpNote
 from .vmcore.verify import sha256
 
@@ -28,6 +32,13 @@ TRANSFER_SIZE = 1 << 20
 
 PIECE = 1 << 16
 """Bytes in memory at a time, for each collector: as many as a pipe holds."""
+
+
+# linux/falloc.h: _IOW('X', 43, struct space_resv): l_type, l_whence, l_start, l_len, l_sysid, l_pid, l_pad. As
+# fallocate(2) with FALLOC_FL_PUNCH_HOLE and FALLOC_FL_KEEP_SIZE, that Python does not have.
+_SPACE_RESV = struct.Struct("@hhqqiI4i")
+_IOC_WRITE = (2 if os.uname().machine.startswith("ppc") else 1) << 30
+FS_IOC_UNRESVSP64 = _IOC_WRITE | _SPACE_RESV.size << 16 | ord("X") << 8 | 43
 
 
 class Buffer:
@@ -94,19 +105,24 @@ class Buffer:
         if self._running is not None:
             await asyncio.wait([self._running])
 
-    def close(self) -> "asyncio.Future[Any] | None":
-        """Give up the buffer, unless it was committed; a thread that still writes to it finishes first.
+    @property
+    def busy(self) -> bool:
+        """Whether a thread reads or writes, as one may that nobody waits for any more."""
+        return self._running is not None and not self._running.done()
 
-        Returns what that thread does.
+    def close(self) -> "asyncio.Future[Any] | None":
+        """Give up the buffer, unless it was committed, and free its room, whoever else has it open or mapped.
+
+        A thread that still writes to it finishes first. Returns what that thread does, or the one that frees.
         """
         fd, self.fd = self.fd, -1
         if fd < 0:
             return None
-        if self._running is not None and not self._running.done():
-            self._running.add_done_callback(lambda _: os.close(fd))
-            return self._running
-        os.close(fd)
-        return None
+        free = partial(asyncio.get_running_loop().run_in_executor, None, _close_freed, fd)
+        if self._running is None or self._running.done():
+            return free()
+        self._running.add_done_callback(lambda _: free())
+        return self._running
 
     async def _in_thread(self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
         future = asyncio.get_running_loop().run_in_executor(None, partial(function, *args, **kwargs))
@@ -140,6 +156,34 @@ def _write(fd: int, data: bytes, offset: int) -> None:
         pwrite(fd, data, offset)
     except OSError as error:
         raise storage_error(error, "device dump") from error
+
+
+def _close_freed(fd: int) -> None:
+    with suppress(OSError):
+        state = os.fstat(fd)
+        # One that could not be made durable, and has kept its name, is whole.
+        if state.st_nlink == 0:
+            _free(fd, state.st_size)
+    close(fd)
+
+
+def close_removed(fd: int) -> None:
+    """Close the file of a device dump that was removed, and free its room. Blocks.
+
+    Whoever has it open reads its end. Where somebody has given it another name, it stays.
+    """
+    with suppress(OSError):
+        if os.fstat(fd).st_nlink == 0:
+            os.ftruncate(fd, 0)
+    close(fd)
+
+
+def _free(fd: int, size: int) -> None:
+    try:
+        # Its size stays: a collector that is late may be writing to its mapping, and would be killed by SIGBUS.
+        fcntl.ioctl(fd, FS_IOC_UNRESVSP64, _SPACE_RESV.pack(0, os.SEEK_SET, 0, size, 0, 0, 0, 0, 0, 0))
+    except OSError:
+        os.ftruncate(fd, 0)
 
 
 def storage_error(error: OSError, what: str) -> VmcoreddError:

@@ -17,15 +17,14 @@ from pathlib import Path
 from . import service_manager
 from .collectors.runner import CollectorRunner
 from .config import Configuration
-from .dumps import DumpList
-from .errors import BusUnavailable, NoSpace, VmcoreddError, WriteFailed
+from .dumps import CUT_OFF_TIMEOUT, DumpList
+from .errors import BusUnavailable, VmcoreddError, WriteFailed
 from .events import record_dump, record_vmcore
 from .journal import Event, record
 from .names import BUS_NAME, MANAGER_PATH
-from .note import system_byteorder, system_page_size
-from .recovery import SpooledDump, left_by_other_boots
 from .spool import Spool
 from .start import STOP_SIGNALS, take_stop_signals
+from .taking_back import Recovered, open_spool
 from .threads import started_executor
 from .writer import VmcoreWriter
 
@@ -40,18 +39,10 @@ class Outcome:
     """What a run of the service leaves behind."""
 
     whole: bool
-    """A vmcore with everything in it is on disk, in the format that was asked for; or none was to be written."""
+    """A vmcore with everything in it is on disk, in the format that was asked for; or none was to be written, and
+    the spool has everything."""
     directory: Path | None
     """The directory of this crash, if there is one."""
-
-
-@dataclass(frozen=True, slots=True)
-class Recovered:
-    """What an earlier daemon has left in the spool."""
-
-    dumps: list[SpooledDump]
-    problems: list[tuple[str, VmcoreddError]]
-    """File names, and why they were not taken."""
 
 
 class Daemon:
@@ -84,68 +75,37 @@ class Daemon:
         take_stop_signals()
         loop.set_default_executor(started_executor())
         _raise_fd_limit()
-        spool, recovered = await asyncio.to_thread(self._open_spool)
+        recovered = Recovered()
+        opening = asyncio.to_thread(open_spool, self._configuration, recovered)
+        # All of it is read, and its SHA-256 computed: a minute and more, on a slow disk.
+        spool = await service_manager.extended(opening, lambda: recovered.steps)
         dumps, writer = self._start(spool, recovered)
         runner = CollectorRunner(dumps, self._collectors, self._configuration.collector_timeout)
         serving = asyncio.create_task(self._serve(dumps, runner, writer))
         collecting = asyncio.create_task(self._collect(dumps, runner))
         following = asyncio.create_task(service_manager.follow(writer))
         try:
-            await self._wait_for_bus()
+            # Its deadline is its own, so it is given time as long as it takes.
+            await service_manager.extended(self._wait_for_bus(), itertools.count().__next__)
             record(Event.STARTED, logging.INFO, "Taking device dumps", source=writer.source)
             service_manager.ready()
             await self._stop.wait()
             following.cancel()
             service_manager.stopping()
-            # Its deadline is its own, so it is given time as long as it takes.
             await service_manager.extended(self._drain(dumps, collecting), itertools.count().__next__)
-            if not writer.wanted:
-                # Whoever writes the vmcore may still ask for them: they stay in the spool.
-                log.info("No vmcore is to be written, %d device dumps stay in the spool", len(dumps.complete))
-                return Outcome(True, None)
-            whole = await _write(dumps, writer)
-            # Whoever asked for another format wants to know.
-            as_asked = whole and writer.written is not None and not writer.written.fallback
-            return Outcome(as_asked, writer.directory)
+            written = await _write(dumps, writer)
         finally:
             tasks = [serving, collecting, following]
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
-            # The file system frees there what no vmcore needs any more.
-            await asyncio.to_thread(dumps.close)
-            spool.close()
-            writer.close()
+            # Nobody is answered any more: whatever becomes durable from here on, nobody was told of.
+            late = writer.wanted and writer.outdated
+            await _close(dumps, spool, writer)
             record(Event.STOPPED, logging.INFO, "Stopped", path=writer.written.path if writer.written else "")
-
-    def _open_spool(self) -> tuple[Spool, Recovered]:
-        path, page_size, byteorder = self._configuration.spool_directory, system_page_size(), system_byteorder()
-        spool = None
-        try:
-            spool = Spool.open(path, page_size, byteorder, self._configuration.keep_free)
-            recovered = _recover(spool)
-        except NoSpace as error:
-            # Kept in memory, they would be acknowledged, and then have no place in the same file system.
-            if not _same_file_system(path, self._configuration.target):
-                return self._without_spool(error), Recovered([], [])
-            record(Event.SPOOL_UNUSABLE, logging.ERROR, f"{error}; device dumps are refused", spool=path)
-            return Spool.full(page_size, byteorder), Recovered([], [])
-        except WriteFailed as error:
-            if spool is not None:
-                spool.close()
-            return self._without_spool(error), Recovered([], [])
-        try:
-            for directory in left_by_other_boots(path):
-                message = f"{directory}: device dumps of another boot, that are in no vmcore, lie here"
-                record(Event.DUMP_LEFT_BEHIND, logging.WARNING, message, spool=directory)
-        except WriteFailed as error:
-            log.warning("%s", error)
-        return spool, recovered
-
-    def _without_spool(self, error: VmcoreddError) -> Spool:
-        message, path = f"{error}; device dumps are kept in memory", self._configuration.spool_directory
-        record(Event.SPOOL_UNUSABLE, logging.WARNING, message, spool=path)
-        return Spool.in_memory(system_page_size(), system_byteorder())
+        if written and late:
+            log.error("A device dump that became durable at the very end is in the spool, and in no vmcore")
+        return Outcome(written and not late and recovered.whole, writer.directory)
 
     def _start(self, spool: Spool, recovered: Recovered) -> tuple[DumpList, VmcoreWriter]:
         configuration = self._configuration
@@ -171,7 +131,8 @@ class Daemon:
             return
         try:
             # An earlier daemon of this boot may have run some of them.
-            await runner.run(wait=False, present={dump.name for dump in dumps.complete})
+            present = {dump.name for dump in dumps.complete}
+            await runner.run(wait=False, present=present, starting=True)
         except VmcoreddError as error:
             dumps.add_failed("collectors", "collectors", error)
         except Exception:
@@ -179,12 +140,12 @@ class Daemon:
             log.exception("Unexpected error of the registered collectors")
 
     async def _drain(self, dumps: DumpList, collecting: "asyncio.Task[None]") -> None:
-        """Let collectors begin, and then finish, within one deadline for all."""
+        """Refuse callers; let collectors begin, and then finish, within one deadline for all."""
+        dumps.seal("the service is stopping")
         deadline = time.monotonic() + self._configuration.drain_timeout
         await asyncio.wait([collecting], timeout=self._configuration.drain_timeout)
         collecting.cancel()
         await asyncio.wait([collecting])
-        dumps.seal("the service is stopping")
         await dumps.drain(max(deadline - time.monotonic(), 0))
 
     async def _wait_for_bus(self) -> None:
@@ -211,10 +172,13 @@ class Daemon:
                 problem = "The connection to the message bus is lost"
             except BusUnavailable as error:
                 problem = str(error)
-            except Exception:
+            except ImportError as error:
+                problem = f"No message bus without its modules: {error}"
+            except Exception as error:
                 # A bug, or a bus that answers nonsense: device dumps that are held must still get into a vmcore.
-                log.exception("Unexpected error on the message bus")
-                problem = "The connection to the message bus failed"
+                problem = f"The connection to the message bus failed: {type(error).__name__}"
+                if problem != said:
+                    log.exception("Unexpected error on the message bus")
             if problem != said:
                 record(Event.BUS_UNAVAILABLE, logging.ERROR, problem, bus=self._bus_address or "system")
                 said = problem
@@ -242,7 +206,11 @@ class Daemon:
 
 
 async def _write(dumps: DumpList, writer: VmcoreWriter) -> bool:
-    """Write the vmcore unless that is done; return whether it is whole."""
+    """Write the vmcore unless that is done; return whether it is whole, and in the format that was asked for."""
+    if not writer.wanted:
+        # Whoever writes the vmcore may still ask for them: they stay in the spool.
+        log.info("No vmcore is to be written, %d device dumps stay in the spool", len(dumps.complete))
+        return True
 
     def progress() -> int:
         service_manager.writing(writer)
@@ -250,27 +218,33 @@ async def _write(dumps: DumpList, writer: VmcoreWriter) -> bool:
         return writer.progress.steps
 
     try:
-        whole = await service_manager.extended(writer.finish(), progress)
-        if whole:
-            await dumps.clear_spool()
+        whole = await service_manager.extended(write_and_clear(dumps, writer), progress)
     except VmcoreddError:
         # In the log already.
         return False
-    return whole
+    return whole and writer.written is not None and not writer.written.fallback
 
 
-def _same_file_system(path: Path, target: Path) -> bool:
-    """Tell whether *path*, which need not be there, would be in the file system of *target*; True if in doubt."""
-    existing = next((parent for parent in (path, *path.absolute().parents) if parent.exists()), target)
-    try:
-        return existing.stat().st_dev == target.stat().st_dev
-    except OSError:
-        return True
+async def write_and_clear(dumps: DumpList, writer: VmcoreWriter) -> bool:
+    """Write a vmcore with all device dumps, and clear the spool of them; return whether that was done.
+
+    Raises NoSpace or WriteFailed.
+    """
+    while await writer.finish():
+        # Those that are in the vmcore, and none that becomes durable while they are cleared.
+        await dumps.clear_spool([dump.number for dump in dumps.complete])
+        if not writer.outdated:
+            return True
+    return False
 
 
-def _recover(spool: Spool) -> Recovered:
-    problems: list[tuple[str, VmcoreddError]] = []
-    return Recovered(list(spool.recover(lambda name, error: problems.append((name, error)))), problems)
+async def _close(dumps: DumpList, spool: Spool, writer: VmcoreWriter) -> None:
+    settled = await service_manager.extended(dumps.settle(CUT_OFF_TIMEOUT), itertools.count().__next__)
+    # The file system frees there what no vmcore needs any more.
+    await asyncio.to_thread(dumps.close)
+    if settled:
+        spool.close()
+    writer.close()
 
 
 def _raise_fd_limit() -> None:

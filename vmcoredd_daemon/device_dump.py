@@ -2,6 +2,7 @@
 """One device dump, its states, and the limits that the kernel's facility lacks."""
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -150,3 +151,8 @@ class Snapshot:
     """In the order in which they were appended."""
     failures: tuple[Failure, ...]
     failures_forgotten: int
+
+
+def now_usec() -> int:
+    """Return the time of device dumps: microseconds since 1970, by the clock of this kernel."""
+    return time.time_ns() // 1000

@@ -7,15 +7,12 @@ outside of the lock, write the header, then take the lock and append. Added are 
 
 import asyncio
 import logging
-import os
-import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 
-from .buffer import Buffer
+from .buffer import Buffer, close_removed
 from .collectors import Collected, Collector
-from .device_dump import Change, DeviceDump, Limits, Listeners, Snapshot, State
+from .device_dump import Change, DeviceDump, Limits, Listeners, Snapshot, State, now_usec
 from .errors import (
     Busy,
     CollectorFailed,
@@ -30,8 +27,10 @@ from .errors import (
 from .manifest import MANIFEST_NAME
 from .note import check_dump_name
 from .recovery import SpooledDump
+from .seal import Sealable
 from .spool import Spool
 from .threads import HangingThreads
+from .vmcore.image import close
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +38,7 @@ CUT_OFF_TIMEOUT = 10.0
 """Seconds, at least, for collectors that are cut off to hand over what they have."""
 
 
-class DumpList:
+class DumpList(Sealable):
     """All device dumps of this capture kernel."""
 
     def __init__(self, spool: Spool, limits: Limits, *, enabled: bool = True) -> None:
@@ -50,7 +49,6 @@ class DumpList:
         self._spool = spool
         self._limits = limits
         self._enabled = enabled
-        self._sealed = ""
         self._lock = asyncio.Lock()
         self._collecting = asyncio.Semaphore(limits.max_collecting)
         self._dumps: dict[int, DeviceDump] = {}
@@ -65,25 +63,33 @@ class DumpList:
         return iter(list(self._dumps.values()))
 
     @property
-    def accepting(self) -> bool:
-        """False while the list is sealed."""
-        return not self._sealed
-
-    @property
     def complete(self) -> tuple[DeviceDump, ...]:
         """The device dumps that a vmcore would hold, in the order in which they were appended."""
         return tuple(self._dumps[number] for number in self._order)
 
     async def add_device_dump(
-        self, name: str, size: int, collector: Collector, *, timeout: float, wait: bool = True, caller: str = ""
+        self,
+        name: str,
+        size: int,
+        collector: Collector,
+        *,
+        timeout: float,
+        wait: bool = True,
+        caller: str = "",
+        despite_seal: bool = False,
     ) -> DeviceDump:
         """Add a device dump of at most *size* bytes that *collector* fills within *timeout* seconds.
 
-        Returns when it is durable or, with *wait* false, as soon as its name and bytes are reserved. Raises
-        InvalidArgs, NameInUse, TooLarge, QuotaExceeded, NoSpace, CollectorFailed, TimedOut, Busy or Disabled; then
-        nothing was added. Whatever happens, *collector* is closed once it is no longer needed.
+        The seconds are counted from when it has its turn, see ``Limits.max_collecting``. Returns when it is
+        durable or, with *wait* false, as soon as its name and bytes are reserved. *despite_seal* is for what the
+        service itself has begun before it was told to stop. Raises InvalidArgs, NameInUse, TooLarge,
+        QuotaExceeded, NoSpace, CollectorFailed, TimedOut, Busy or Disabled; then nothing was added. Whatever
+        happens, *collector* is closed once it is no longer needed.
         """
         try:
+            self.check_enabled()
+            if not despite_seal:
+                self.check_open()
             dump = self._reserve(name, size, collector.description, caller)
         except BaseException:
             collector.close()
@@ -134,61 +140,47 @@ class DumpList:
                 await self._spool.remove([number])
                 self._order.remove(number)
                 self.generation += 1
-                os.close(dump.note.fd)
             del self._dumps[number]
-        self.listeners.notify(Change.REMOVED, dump)
+            # Whoever would open it must know before its descriptor is another's.
+            self.listeners.notify(Change.REMOVED, dump)
+            if dump.note is not None:
+                await asyncio.to_thread(close_removed, dump.note.fd)
 
-    def check_open(self) -> None:
-        """Raise Busy when the list is sealed."""
-        if self._sealed:
-            raise Busy(self._sealed)
-
-    def check_accepting(self) -> None:
-        """Raise Disabled or Busy when no device dump is taken."""
+    def check_enabled(self) -> None:
+        """Raise Disabled when no device dump is ever taken."""
         if not self._enabled:
             raise Disabled("device dumps are switched off by the configuration")
-        self.check_open()
-
-    def seal(self, reason: str) -> None:
-        """Refuse every addition and removal from now on, with Busy and this reason."""
-        self._sealed = reason
-
-    @contextmanager
-    def sealed(self, reason: str) -> Iterator[None]:
-        """Seal the list for a while."""
-        before, self._sealed = self._sealed, self._sealed or reason
-        try:
-            yield
-        finally:
-            # A seal that was put on meanwhile, because the service stops, stays.
-            self._sealed = before if self._sealed == reason else self._sealed
 
     async def drain(self, timeout: float) -> None:
         """Wait up to *timeout* seconds for what is being collected, then record the rest as failed."""
-        if self._tasks:
-            await asyncio.wait(self._tasks.values(), timeout=timeout)
+        await self.settle(timeout)
         for number, task in self._tasks.items():
             # What is being made durable has its data already: a moment more, and nothing of it is lost.
             if number not in self._committing:
                 task.cancel()
+        await self.settle(max(timeout, CUT_OFF_TIMEOUT))
+
+    async def settle(self, timeout: float) -> bool:
+        """Wait up to *timeout* seconds for what was begun; return whether all of it has come to its end."""
         if self._tasks:
-            await asyncio.wait(self._tasks.values(), timeout=max(timeout, CUT_OFF_TIMEOUT))
+            await asyncio.wait(self._tasks.values(), timeout=timeout)
+        return not self._tasks
 
     def close(self) -> None:
-        """Give up the notes; in the spool they stay."""
-        for dump in self._dumps.values():
-            if dump.note is not None:
-                os.close(dump.note.fd)
+        """Give up the notes; in the spool they stay. Blocks for a moment: what was removed is freed there."""
+        dumps = list(self._dumps.values())
         self._dumps.clear()
         self._order.clear()
+        for dump in dumps:
+            if dump.note is not None:
+                close(dump.note.fd)
 
-    async def clear_spool(self) -> None:
-        """Remove the complete device dumps from the spool, because a vmcore holds them. Raises WriteFailed."""
+    async def clear_spool(self, numbers: Collection[int]) -> None:
+        """Remove complete device dumps from the spool, because a vmcore holds them. Raises WriteFailed."""
         async with self._lock:
-            await self._spool.remove(self._order)
+            await self._spool.remove(numbers)
 
     def _reserve(self, name: str, size: int, collector: str, caller: str) -> DeviceDump:
-        self.check_accepting()
         check_dump_name(name)
         if size < 1:
             raise InvalidArgs(f"device dump {name}: size is {size}")
@@ -202,7 +194,7 @@ class DumpList:
         return self._begin(name, size, note_size, collector, caller)
 
     def _begin(self, name: str, limit: int, note_size: int, collector: str, caller: str = "") -> DeviceDump:
-        dump = DeviceDump(self._next, name, limit, note_size, collector, _now(), caller=caller)
+        dump = DeviceDump(self._next, name, limit, note_size, collector, now_usec(), caller=caller)
         self._next += 1
         self._dumps[dump.number] = dump
         self.listeners.notify(Change.RESERVED, dump)
@@ -230,9 +222,17 @@ class DumpList:
             failure = CollectorFailed(f"device dump {dump.name}: internal error")
         finally:
             if buffer is not None:
-                self.hanging.add(buffer.close())
+                await self._give_up(buffer)
         self._fail(dump, failure)
         raise failure
+
+    async def _give_up(self, buffer: Buffer) -> None:
+        hangs, closing = buffer.busy, buffer.close()
+        if hangs:
+            self.hanging.add(closing)
+        elif closing is not None:
+            # Whoever is told that it failed may want its room at once.
+            await asyncio.wait([closing])
 
     async def _commit(self, dump: DeviceDump, buffer: Buffer, collected: Collected) -> DeviceDump:
         self._committing.add(dump.number)
@@ -242,7 +242,7 @@ class DumpList:
                 state=State.TRUNCATED if collected.truncated else State.COMPLETE,
                 size=collected.size,
                 sha256=await buffer.sha256(collected.size),
-                finished_usec=_now(),
+                finished_usec=now_usec(),
                 error=collected.error,
             )
             dump = replace(dump, note=await buffer.commit(dump.record()))
@@ -259,7 +259,7 @@ class DumpList:
         self.generation += 1
 
     def _fail(self, dump: DeviceDump, error: VmcoreddError) -> DeviceDump:
-        failed = replace(dump, state=State.FAILED, error=error, finished_usec=_now())
+        failed = replace(dump, state=State.FAILED, error=error, finished_usec=now_usec())
         self._dumps[dump.number] = failed
         self.listeners.notify(Change.FAILED, failed)
         old = [number for number, dump in self._dumps.items() if dump.state is State.FAILED]
@@ -274,7 +274,3 @@ class DumpList:
         # The failure is in the list; the task's copy of it may have nobody who waits.
         if not task.cancelled():
             task.exception()
-
-
-def _now() -> int:
-    return time.time_ns() // 1000

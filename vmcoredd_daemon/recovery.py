@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from .device_dump import State
-from .errors import InvalidVmcore, VmcoreddError, WriteFailed
+from .errors import InvalidVmcore, NameInUse, VmcoreddError, WriteFailed
 from .manifest import MAX_SIZE, ManifestDump, load_dump
 from .note import (
     NT_VMCOREDD,
@@ -23,7 +23,7 @@ from .note import (
     pack_vmcoredd_header,
     walk_notes,
 )
-from .vmcore.image import pread
+from .vmcore.image import close, pread
 from .vmcore.layout import DeviceDumpNote
 from .vmcore.verify import sha256
 
@@ -34,6 +34,13 @@ CRASH_DIRECTORY = "crash-directory"
 
 Report = Callable[[str, VmcoreddError], None]
 """Is told the name of a file, and why it is not taken."""
+
+Progress = Callable[[], None]
+"""Is called when one more file was read."""
+
+_NOTE = ".note"
+_DAMAGED = ".note.damaged"
+_SUPERSEDED = ".note.superseded"
 
 _NO_FILE = {errno.ELOOP, errno.EISDIR, errno.ESPIPE, errno.ENXIO}
 """Errors of what the spool has not made."""
@@ -48,48 +55,68 @@ class SpooledDump:
     note: DeviceDumpNote
 
 
-def recover(directory: int, page_size: int, byteorder: ByteOrder, report: Report) -> Iterator[SpooledDump]:
+def recover(
+    directory: int, page_size: int, byteorder: ByteOrder, report: Report, progress: Progress = lambda: None
+) -> Iterator[SpooledDump]:
     """Yield the device dumps in *directory*, in their order. Blocks. Raises WriteFailed when it cannot be listed.
 
-    What is not whole is set aside under the name ``*.damaged``; what cannot be read, and may be another time,
-    stays, and is reported as WriteFailed.
+    All are read before the first is yielded; *progress* is called after each.
+
+    What is not whole is set aside under the name ``*.damaged``, and reported by each daemon that comes; what
+    cannot be read, and may be another time, stays, and is reported as WriteFailed. One whose name a later one has
+    is set aside as ``*.superseded``, and reported as NameInUse: nothing is lost with it.
     """
     try:
-        names = sorted((name for name in os.listdir(directory) if name.endswith(".note")), reverse=True)
+        listed = os.listdir(directory)
     except OSError as error:
         raise WriteFailed(f"cannot list the spool: {error.strerror}") from error
+    for name in sorted(name for name in listed if name.endswith(_DAMAGED)):
+        report(name, InvalidVmcore("was damaged, and set aside by an earlier daemon"))
     found: dict[str, SpooledDump] = {}
-    for name in names:
+    for name in sorted((name for name in listed if name.endswith(_NOTE)), key=_number, reverse=True):
         try:
             spooled = _open_note(directory, name, found, page_size, byteorder)
         except WriteFailed as error:
             report(name, error)
+        except NameInUse as error:
+            report(name, _set_aside(directory, name, _SUPERSEDED, error))
         except VmcoreddError as error:
-            report(name, _set_aside(directory, name, error))
+            report(name, _set_aside(directory, name, _DAMAGED, error))
         else:
             found[spooled.record.name] = spooled
+        progress()
     yield from reversed(found.values())
+
+
+def may_hold_notes(path: Path) -> bool:
+    """Tell whether device dumps of this boot may lie in the spool *path*, that cannot be opened. Blocks."""
+    try:
+        return bool(os.listdir(path / boot_id()))
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
 
 
 def _open_note(
     directory: int, name: str, found: Container[str], page_size: int, byteorder: ByteOrder
 ) -> SpooledDump:
-    number = name.removesuffix(".note")
-    if not (number.isascii() and number.isdecimal() and name == note_name(int(number))):
+    number = _number(name)
+    if number < 0 or name != note_name(number):
         raise InvalidVmcore("is not a name that the spool gives")
     fd = -1
     try:
         # O_NONBLOCK: nobody need be at the other end of what is no file.
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         fd = os.open(name, flags, dir_fd=directory)
-        spooled = SpooledDump(int(number), *load_note(fd, page_size, byteorder))
+        spooled = SpooledDump(number, *load_note(fd, page_size, byteorder))
         if spooled.record.name in found:
             # One that failed at the very end, and was added again.
-            raise InvalidVmcore(f"there is a later device dump {spooled.record.name}")
+            raise NameInUse(f"there is a later device dump {spooled.record.name}")
         return spooled
     except BaseException as error:
         if fd >= 0:
-            os.close(fd)
+            close(fd)
         if isinstance(error, OSError):
             kind = InvalidVmcore if error.errno in _NO_FILE else WriteFailed
             raise kind(f"cannot be {'opened' if fd < 0 else 'read'}: {error.strerror}") from error
@@ -139,7 +166,13 @@ def left_by_other_boots(path: Path) -> list[Path]:
 
 def note_name(number: int) -> str:
     """Return the name of the file of device dump *number*."""
-    return f"{number:06}.note"
+    return f"{number:06}{_NOTE}"
+
+
+def _number(name: str) -> int:
+    """Return the number of a file in the spool, -1 where its name has none."""
+    number, _, _ = name.partition(".")
+    return int(number) if number.isascii() and number.isdecimal() else -1
 
 
 def boot_id() -> str:
@@ -149,14 +182,13 @@ def boot_id() -> str:
 
 def last_number(directory: int) -> int:
     """Return the highest number of a file in *directory*, damaged ones included, or 0. Raises OSError."""
-    numbers = (name.split(".")[0] for name in os.listdir(directory))
-    return max((int(number) for number in numbers if number.isdecimal()), default=0)
+    return max((0, *map(_number, os.listdir(directory))))
 
 
-def _set_aside(directory: int, name: str, error: VmcoreddError) -> VmcoreddError:
-    """Rename what is damaged; return *error*, or one that says that this failed, too."""
+def _set_aside(directory: int, name: str, suffix: str, error: VmcoreddError) -> VmcoreddError:
+    """Rename what is not taken; return *error*, or one that says that this failed, too."""
     try:
-        os.rename(name, f"{name}.damaged", src_dir_fd=directory, dst_dir_fd=directory)
+        os.rename(name, name.removesuffix(_NOTE) + suffix, src_dir_fd=directory, dst_dir_fd=directory)
     except OSError as failure:
         return WriteFailed(f"{error}; cannot be set aside: {failure.strerror}")
     return error

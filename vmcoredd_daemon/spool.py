@@ -12,6 +12,7 @@ import errno
 import fcntl
 import logging
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import partial
@@ -19,12 +20,14 @@ from pathlib import Path
 from typing import ParamSpec
 
 from .buffer import Buffer, storage_error
-from .errors import Busy, NoSpace, WriteFailed
+from .errors import Busy, NoSpace, VmcoreddError, WriteFailed
 from .manifest import ManifestDump
 from .note import VMCOREDD_HEADER_SIZE, ByteOrder, note_size, pack_vmcoredd_header
-from .recovery import BOOT_ID, Report, SpooledDump, boot_id, last_number, note_name, recover
-from .vmcore.copy import sync, sync_directory
+from .recovery import BOOT_ID, Progress, Report, SpooledDump, boot_id, last_number, note_name, recover
+from .spool_directory import open_private, sync_parents
+from .vmcore.copy import sync
 from .vmcore.extents import NO_SPACE, pwrite
+from .vmcore.image import close
 from .vmcore.layout import DeviceDumpNote
 
 __all__ = ["BOOT_ID", "Spool", "SpooledDump"]
@@ -55,6 +58,8 @@ class Spool:
     ) -> None:
         self._last = last
         self._full = full
+        self._memory = directory is None
+        self._taking = threading.Lock()
         self._directory = directory
         self._page_size = page_size
         self._byteorder = byteorder
@@ -62,30 +67,69 @@ class Spool:
 
     @classmethod
     def open(cls, path: Path, page_size: int, byteorder: ByteOrder, keep_free: int) -> "Spool":
+        """Do as :meth:`lock` and :meth:`check_writable`. Blocks."""
+        spool = cls.lock(path, page_size, byteorder, keep_free)
+        try:
+            spool.check_writable()
+        except VmcoreddError as error:
+            spool.close()
+            raise type(error)(f"{path}: {error}") from error
+        return spool
+
+    @classmethod
+    def lock(cls, path: Path, page_size: int, byteorder: ByteOrder, keep_free: int) -> "Spool":
         """Open, or make, this boot's directory in the spool directory *path*, and lock it. Blocks.
 
+        It may be read-only: what an earlier daemon has left is worth having without room for more.
         A vmcore must not get the device dumps of an earlier crash, so each boot has a directory of its own. Raises
-        NoSpace when its file system is full, WriteFailed when it cannot be used for another reason or its file
-        system has no O_TMPFILE, or it is another user's or a symbolic link, Busy when another daemon has it.
+        NoSpace when it is not there and its file system is full, WriteFailed when it cannot be used for another
+        reason, or it is another user's or a symbolic link, Busy when another daemon has it.
         """
         try:
             path /= boot_id()
-            directory = _open_directory(path)
+            directory = open_private(path)
         except OSError as error:
-            kind = NoSpace if error.errno in NO_SPACE else WriteFailed
-            raise kind(f"{path}: cannot use the spool directory: {error.strerror}") from error
+            raise _error(error, f"{path}: cannot use the spool directory") from error
         try:
             fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.close(_open_unnamed(directory))
             last = last_number(directory)
         except BlockingIOError as error:
-            os.close(directory)
+            close(directory)
             raise Busy(f"{path}: another daemon uses this spool directory") from error
         except OSError as error:
-            os.close(directory)
-            kind = NoSpace if error.errno in NO_SPACE else WriteFailed
-            raise kind(f"{path}: cannot write to the spool directory: {error.strerror}") from error
+            close(directory)
+            raise _error(error, f"{path}: cannot read the spool directory") from error
         return cls(directory, page_size, byteorder, keep_free, last)
+
+    def check_writable(self) -> None:
+        """See that the directory has its name for good, and takes a device dump. Blocks.
+
+        Raises NoSpace when its file system is full, WriteFailed when it cannot be written to for another reason,
+        or its file system has no O_TMPFILE.
+        """
+        if self._directory is None:
+            return
+        try:
+            sync_parents(self._directory)
+            close(_open_unnamed(self._directory))
+        except OSError as error:
+            raise _error(error, "cannot write to the spool directory") from error
+
+    def keep_in_memory(self) -> None:
+        """Take new device dumps as :meth:`in_memory` does; those that are in the directory stay there."""
+        self._memory = True
+
+    def refuse(self) -> None:
+        """Take no new device dump until there is room in the directory; those that are there stay."""
+        self._full = True
+
+    def _has_room_again(self) -> bool:
+        try:
+            self.check_writable()
+        except (NoSpace, WriteFailed):
+            return False
+        self._full = self._directory is None
+        return not self._full
 
     @classmethod
     def in_memory(cls, page_size: int, byteorder: ByteOrder) -> "Spool":
@@ -116,57 +160,60 @@ class Spool:
         return Buffer(fd, dump_name, size, bytes_needed, partial(self.commit, number))
 
     def _create(self, dump_name: str, size: int) -> int:
-        if self._full:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        if self._directory is None:
-            if _available_memory() - size < MEMORY_RESERVE:
+        # The room that one has seen must not be taken by another: allocated memory is no more to be had back.
+        with self._taking:
+            if not self._has_room(size):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            fd = os.memfd_create(dump_name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+            if self._memory or self._directory is None:
+                fd = os.memfd_create(dump_name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+            else:
+                fd = _open_unnamed(self._directory)
             try:
-                # Taken at once, or many at a time would all see the same memory available.
                 os.posix_fallocate(fd, 0, size)
             except OSError:
-                os.close(fd)
+                close(fd)
                 raise
-            return fd
-        state = os.fstatvfs(self._directory)
-        if state.f_bavail * state.f_frsize - size < self._keep_free:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        fd = _open_unnamed(self._directory)
-        try:
-            os.posix_fallocate(fd, 0, size)
-        except OSError:
-            os.close(fd)
-            raise
         return fd
+
+    def _has_room(self, size: int) -> bool:
+        if self._full and not self._has_room_again():
+            return False
+        if self._memory or self._directory is None:
+            return _available_memory() - size >= MEMORY_RESERVE
+        # Not the memory: what is written to a disk, the kernel takes out of its cache when it needs the room.
+        state = os.fstatvfs(self._directory)
+        return state.f_bavail * state.f_frsize - size >= self._keep_free
 
     def commit(self, number: int, note: DeviceDumpNote, record: ManifestDump) -> None:
         """Make a collected note whole and durable. Blocks; raises OSError."""
+        directory = None if self._memory else self._directory
         # Cutting the file and growing it again leaves zeros behind the data, whatever a collector left there.
         os.ftruncate(note.fd, VMCOREDD_HEADER_SIZE + note.size)
         os.ftruncate(note.fd, note.note_size)
-        if self._directory is not None:
+        if directory is not None:
             pwrite(note.fd, record.dump(), note.note_size)
         pwrite(note.fd, pack_vmcoredd_header(note.dump_name.encode("ascii"), note.note_size, self._byteorder), 0)
-        if self._directory is None:
+        if directory is None:
             _seal(note.fd)
             return
         sync(note.fd)
         name = note_name(number)
-        os.link(f"/proc/self/fd/{note.fd}", name, dst_dir_fd=self._directory, follow_symlinks=True)
+        os.link(f"/proc/self/fd/{note.fd}", name, dst_dir_fd=directory, follow_symlinks=True)
         try:
-            sync(self._directory)
+            sync(directory)
         except OSError:
             # Nobody is told that it is there, so it should not come back; it is whole if it does.
             with suppress(OSError):
-                os.unlink(name, dir_fd=self._directory)
+                os.unlink(name, dir_fd=directory)
             raise
 
     async def remove(self, numbers: Iterable[int]) -> None:
-        """Remove complete device dumps. Raises WriteFailed."""
-        if self._directory is not None:
+        """Remove complete device dumps; those that are not there any more are no error. Raises WriteFailed."""
+        # Where new ones are in memory, only those that were there at first are in the directory.
+        names = [note_name(number) for number in numbers if not self._memory or number <= self._last]
+        if self._directory is not None and names:
             try:
-                await asyncio.to_thread(self._remove, self._directory, [note_name(number) for number in numbers])
+                await asyncio.to_thread(self._remove, self._directory, names)
             except OSError as error:
                 log.error("Cannot remove from the spool: %s", error.strerror)
                 raise WriteFailed(f"cannot remove from the spool: {error.strerror}") from error
@@ -174,24 +221,25 @@ class Spool:
     @staticmethod
     def _remove(directory: int, names: list[str]) -> None:
         for name in names:
-            os.unlink(name, dir_fd=directory)
+            with suppress(FileNotFoundError):
+                os.unlink(name, dir_fd=directory)
         # They are gone, and no error brings them back; what a power cut brings back is whole.
         with suppress(OSError):
             sync(directory)
 
-    def recover(self, report: Report) -> Iterator[SpooledDump]:
+    def recover(self, report: Report, progress: Progress = lambda: None) -> Iterator[SpooledDump]:
         """Yield the device dumps that an earlier daemon left, as :func:`.recovery.recover` does. Blocks."""
         if self._directory is not None:
-            yield from recover(self._directory, self._page_size, self._byteorder, report)
+            yield from recover(self._directory, self._page_size, self._byteorder, report, progress)
 
     def next_number(self) -> int:
         """Return a number above that of every file that the spool had at first, damaged ones included."""
         return self._last + 1
 
     def close(self) -> None:
-        """Unlock the directory."""
+        """Unlock the directory; not while a device dump is being committed."""
         if self._directory is not None:
-            os.close(self._directory)
+            close(self._directory)
             self._directory = None
 
 
@@ -201,40 +249,13 @@ async def _owned(function: Callable[_P, int], *args: _P.args, **kwargs: _P.kwarg
     try:
         return await asyncio.shield(future)
     except asyncio.CancelledError:
-        future.add_done_callback(lambda done: None if done.exception() else os.close(done.result()))
+        future.add_done_callback(lambda done: None if done.exception() else close(done.result()))
         raise
 
 
-def _open_directory(path: Path) -> int:
-    """Open, or make, a directory in one of ours; only we may write to either. Raises OSError and WriteFailed."""
-    parent, flags = path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-    with suppress(FileExistsError):
-        parent.mkdir(mode=0o700)
-    sync_directory(parent.parent)
-    # From here on by descriptors: whoever may write to the target must not put another directory in between.
-    outer = os.open(parent, flags)
-    try:
-        _make_private(outer, parent)
-        with suppress(FileExistsError):
-            os.mkdir(path.name, 0o700, dir_fd=outer)
-        sync(outer)
-        directory = os.open(path.name, flags, dir_fd=outer)
-    finally:
-        os.close(outer)
-    try:
-        _make_private(directory, path)
-    except BaseException:
-        os.close(directory)
-        raise
-    return directory
-
-
-def _make_private(directory: int, path: Path) -> None:
-    state = os.fstat(directory)
-    if state.st_uid != os.geteuid():
-        raise WriteFailed(f"{path}: cannot use the spool directory: it belongs to user {state.st_uid}")
-    if state.st_mode & 0o777 != 0o700:
-        os.fchmod(directory, 0o700)
+def _error(error: OSError, what: str) -> VmcoreddError:
+    kind = NoSpace if error.errno in NO_SPACE else WriteFailed
+    return kind(f"{what}: {error.strerror}")
 
 
 def _open_unnamed(directory: int) -> int:

@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 import pytest
 
-from tests.caller import call, options
+from tests.caller import MANAGER, PROPERTIES, add_bytes, call, options
 from tests.cli import run
 from tests.collectors import vendor_collectors
 from tests.resources import children
@@ -307,3 +307,37 @@ def test_command_line_without_a_service(directory: Path, tmp_path: Path) -> None
     }
     failed = run("run", "-o", out, *config, "off")
     assert (failed.returncode, failed.stderr) == (1, "vmcoredd: 1 of 1 device dumps failed: off\n")
+
+
+async def test_callers_are_refused_while_collectors_still_begin(
+    bus: Connection, bus_address: str, source_vmcore: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packages = tmp_path / "packages"
+    (packages / "late-1.dist-info").mkdir(parents=True)
+    (packages / "late-1.dist-info" / "entry_points.txt").write_text("[vmcoredd.collectors]\nlate = late:Late\n")
+    (packages / "late-1.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: late\nVersion: 1\n")
+    go = tmp_path / "go"
+    os.mkfifo(go)
+    (packages / "late.py").write_text(
+        f"class Late:\n"
+        f"    def device_dumps(self):\n"
+        f"        yield open({str(go)!r}).read(), 100\n"
+        f"    def collect(self, dump_name, data):\n"
+        f"        data.write(b'late')\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", f"{packages}:{os.environ.get('PYTHONPATH', '')}")
+    with Service(bus_address, source_vmcore, tmp_path) as daemon:
+        daemon.start()
+        stopped = asyncio.create_task(asyncio.to_thread(daemon.stop))
+        async with asyncio.timeout(10):
+            while (await call(bus, "Get", "ss", [MANAGER, "State"], interface=PROPERTIES)).body[
+                0
+            ].value == "ready":
+                await asyncio.sleep(0.001)
+        with pytest.raises(CallFailed, match="Busy"):
+            await add_bytes(bus, "too_late", b"data")
+        with pytest.raises(CallFailed, match="Busy"):
+            await call(bus, "RunCollectors", "asa{sv}", [[], {}])
+        go.write_text("late0")
+        assert await stopped == 0
+        assert [dump.name for dump in manifest(daemon.vmcore()).device_dumps] == ["late0"]

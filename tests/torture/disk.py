@@ -86,9 +86,20 @@ def check_vmcores(target: Path, source: Path | None, altered: Container[str] = (
 
 
 def check_vmcore(path: Path, source: Path | None, altered: Container[str] = ()) -> list[str]:
-    """Return the names of the device dumps in an ELF vmcore; its memory is that of *source*, if any."""
+    """Return the names of the device dumps in a vmcore; the memory of one in ELF is that of *source*, if any."""
     content = path.read_bytes()
+    if content[:8] == b"KDUMP   ":
+        return _whole_device_dumps(content, *_kdump_notes(content, path), path, altered)
     (_, offset, size), *loads = _segments(content, path)
+    if source is not None:
+        theirs = source.read_bytes()
+        expected = [theirs[offset : offset + size] for _, offset, size in _segments(theirs, source)[1:]]
+        if [content[offset : offset + size] for _, offset, size in loads] != expected:
+            raise Lost(f"{path}: the memory is not that of the source")
+    return _whole_device_dumps(content, offset, size, path, altered)
+
+
+def _whole_device_dumps(content: bytes, offset: int, size: int, path: Path, altered: Container[str]) -> list[str]:
     names: list[str] = []
     whole = []
     for name, note in _device_dumps(content, offset, offset + size, path):
@@ -103,11 +114,6 @@ def check_vmcore(path: Path, source: Path | None, altered: Container[str] = ()) 
                 whole.append(name)
             elif name not in altered:
                 raise Lost(f"{path}: device dump {name} is altered")
-    if source is not None:
-        theirs = source.read_bytes()
-        expected = [theirs[offset : offset + size] for _, offset, size in _segments(theirs, source)[1:]]
-        if [content[offset : offset + size] for _, offset, size in loads] != expected:
-            raise Lost(f"{path}: the memory is not that of the source")
     return whole
 
 
@@ -121,6 +127,15 @@ def _segments(content: bytes, path: Path) -> list[tuple[int, int, int]]:
         if p_offset + p_filesz > len(content):
             raise Lost(f"{path} is partial: segment {number} ends at {p_offset + p_filesz:#x}")
     return segments
+
+
+def _kdump_notes(content: bytes, path: Path) -> tuple[int, int]:
+    """Return where the notes of a kdump-compressed vmcore lie, by makedumpfile's diskdump_mod.h."""
+    block_size = struct.unpack_from("<i", content, 428)[0]
+    offset, size = struct.unpack_from("<QQ", content, block_size + 48)
+    if not 0 < offset < offset + size <= len(content):
+        raise Lost(f"{path} is partial: its notes are at {offset:#x}, {size} bytes")
+    return offset, size
 
 
 def _device_dumps(content: bytes, offset: int, end: int, path: Path) -> Iterator[tuple[str, bytes]]:

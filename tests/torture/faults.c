@@ -37,10 +37,10 @@ static struct control {
 
 /* rig.KINDS */
 enum { OPEN, WRITE, READ, SYNC, LINK, RENAME, UNLINK, TRUNCATE, ALLOCATE, MEMFD, CONTROL, LOCK, MKDIR, STATFS, STAT,
-	LIST, THREAD, FORK, PIPE, MAP, COPY, MEMORY };
+	LIST, THREAD, FORK, PIPE, MAP, COPY, MEMORY, CLOSE, SEEK };
 static const char *const names[] = { "open", "write", "read", "fsync", "link", "rename", "unlink", "ftruncate",
 	"fallocate", "memfd_create", "fcntl", "flock", "mkdir", "statvfs", "stat", "readdir", "pthread_create", "fork",
-	"pipe", "mmap", "copy", "malloc" };
+	"pipe", "mmap", "copy", "malloc", "close", "lseek" };
 
 static __thread int inside;
 
@@ -173,6 +173,17 @@ ssize_t name(int fd, const struct iovec *iov, int count, off_t offset parameter)
 PREADV(preadv, , ) PREADV(preadv64, , )
 PREADV(preadv2, FLAGS_PARAMETER, FLAGS_ARGUMENT) PREADV(preadv64v2, FLAGS_PARAMETER, FLAGS_ARGUMENT)
 
+#define LSEEK(name) off_t name(int fd, off_t offset, int whence) \
+{ STEP(SEEK, fd, NULL, 0, -1) return CALL(off_t, name, fd, offset, whence); }
+LSEEK(lseek) LSEEK(lseek64)
+/* It is closed all the same. */
+int close(int fd)
+{
+	int action = next_step(CLOSE, fd, NULL, 0);
+	int result = CALL(int, close, fd);
+	if (action > 0) { errno = action; return -1; }
+	return result;
+}
 int fsync(int fd) { STEP(SYNC, fd, NULL, 0, -1) return CALL(int, fsync, fd); }
 int fdatasync(int fd) { STEP(SYNC, fd, NULL, 0, -1) return CALL(int, fdatasync, fd); }
 int linkat(int from, const char *old, int to, const char *new, int flags)

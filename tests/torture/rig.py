@@ -14,7 +14,7 @@ from tests.service import Service
 KINDS = (
     *("open", "write", "read", "fsync", "link", "rename", "unlink", "ftruncate", "fallocate", "memfd_create"),
     *("fcntl", "flock", "mkdir", "statvfs", "stat", "readdir", "pthread_create", "fork", "pipe", "mmap", "copy"),
-    "malloc",
+    *("malloc", "close", "lseek"),
 )
 ENTRIES, TEXT, PREFIX = 4096, 160, 256
 _HEAD = struct.Struct("=7i4xQQ")

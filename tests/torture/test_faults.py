@@ -3,12 +3,12 @@
 
 import itertools
 import re
-from errno import EAGAIN, EINVAL, EIO, EMFILE, ENOSPC
+from errno import EAGAIN, EINTR, EINVAL, EIO, EMFILE, ENOSPC, EROFS
 
 import pytest
 
 from tests.tools import require
-from tests.torture.faults import bench, cases
+from tests.torture.faults import bench, cases, close_cases
 from tests.torture.rig import Mode
 
 NOTE = r"SPOOL/\S+/#"
@@ -44,6 +44,21 @@ START: list[Chosen] = [
     (r"readdir SPOOL/\S+$", Mode.FAIL, EIO, "starts in memory"),
 ]
 
+RESTART: list[Chosen] = [
+    # Whether it can be written says nothing of what can be read.
+    (r"open SPOOL/[^/]+/\.$", Mode.FAIL, EROFS, "exit status 0"),
+    (r"fsync SPOOL$", Mode.FAIL, EIO, "exit status 0"),
+    (r"readdir SPOOL/\S+$", Mode.FAIL, EIO, "exit status 1"),
+    (r"read SPOOL/\S+/000001.note", Mode.FAIL, EIO, "exit status 1"),
+    (r"close SPOOL/\S+/000001.note", Mode.FAIL, EIO, "exit status 0"),
+]
+KDUMP: list[Chosen] = [
+    (r"fork", Mode.FAIL, EAGAIN, "done vmcore"),
+    (r"flock /target/", Mode.FAIL, EINTR, "done vmcore"),
+    (r"rename .*/vmcore$", Mode.FAIL, EIO, "done vmcore"),
+    (r"rename .*/vmcore$", Mode.KILL, 0, "killed"),
+]
+
 
 async def test_steps_that_make_it_durable() -> None:
     """What a power cut leaves follows from the order: data, then name, then the directory, then the answer."""
@@ -76,12 +91,15 @@ def in_order(steps: list[str], *patterns: str) -> None:
         ("remove", REMOVE),
         ("stop", STOP),
         ("start", START),
+        ("restart", RESTART),
+        ("write kdump", KDUMP),
     ],
 )
 async def test_failures(scenario: str, chosen: list[Chosen]) -> None:
-    require("dbus-daemon", "gcc")
+    require("dbus-daemon", "gcc", *(["makedumpfile"] if "kdump" in scenario else []))
     async with bench() as one:
         possible = list(cases(scenario, await one.count(scenario)))
+        possible += close_cases(scenario, await one.count(scenario, "close"))
         for call, mode, error, answer in chosen:
             pattern = call.replace("SPOOL", r"/target/\.vmcoredd-spool")
             case = next(

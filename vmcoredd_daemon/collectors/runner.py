@@ -39,28 +39,35 @@ class CollectorRunner:
         timeout: float | None = None,
         wait: bool = True,
         present: Collection[str] = (),
+        starting: bool = False,
     ) -> list[int]:
         """Run the collectors *names*, or all that are enabled; return the numbers of their device dumps.
 
         Failed ones are among them. Returns when all have finished or, with *wait* false, when all have begun.
         Device dumps that are *present* are not made again, and without *names* none that is in the list. They are
-        the service's own: no limit of a caller holds for them. Raises InvalidArgs for an unknown name, Busy,
-        Disabled or TimedOut.
+        the service's own: no limit of a caller holds for them. *starting* is for the start of the service, which
+        goes on when it is told to stop. Raises InvalidArgs for an unknown name, Busy, Disabled or TimedOut.
         """
-        self._dumps.check_accepting()
+        self._dumps.check_enabled()
+        if not starting:
+            self._dumps.check_open()
         self._dumps.hanging.check()
         async with self._runs:
             known = await registered(self._directories, self._timeout, self._dumps.hanging)
             chosen = _choose(known, names)
             if not names:
                 present = {*present, *(dump.name for dump in self._dumps if dump.state is not State.FAILED)}
-            begun = await asyncio.gather(*(self._begin(collector, timeout, present) for collector in chosen))
+            begun = await asyncio.gather(
+                *(self._begin(collector, timeout, present, starting) for collector in chosen)
+            )
         numbers = [number for group in begun for number in group]
         if wait:
             await self._dumps.finished(numbers)
         return numbers
 
-    async def _begin(self, collector: Registered, timeout: float | None, present: Collection[str]) -> list[int]:
+    async def _begin(
+        self, collector: Registered, timeout: float | None, present: Collection[str], starting: bool
+    ) -> list[int]:
         name = one_line(collector.name)
         try:
             planned = await plan(collector, timeout, self._timeout)
@@ -71,12 +78,17 @@ class CollectorRunner:
             return [self._fail(collector, error)]
         if not planned:
             log.info("Collector %s has nothing to collect here", name, extra=journal_fields(collector=name))
-        return [await self._add(dump) for dump in planned if dump.dump_name not in present]
+        return [await self._add(dump, starting) for dump in planned if dump.dump_name not in present]
 
-    async def _add(self, planned: Planned) -> int:
+    async def _add(self, planned: Planned, starting: bool) -> int:
         try:
             dump = await self._dumps.add_device_dump(
-                planned.dump_name, planned.size, planned.collector, timeout=planned.timeout + MARGIN, wait=False
+                planned.dump_name,
+                planned.size,
+                planned.collector,
+                timeout=planned.timeout + MARGIN,
+                wait=False,
+                despite_seal=starting,
             )
         except VmcoreddError as error:
             dump = self._dumps.add_failed(one_line(planned.dump_name), planned.collector.description, error)

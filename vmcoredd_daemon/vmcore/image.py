@@ -5,6 +5,7 @@ import errno
 import io
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import BinaryIO
@@ -51,6 +52,12 @@ class Image:
     def stream(self) -> BinaryIO:
         """Return a file object over the bytes, positioned at their start; closing it closes nothing else."""
         return io.BufferedReader(_Raw(self), 4096)
+
+
+def close(fd: int) -> None:
+    """Close a file that was read, or written and synced: an error, as of NFS, tells nothing any more. Blocks."""
+    with suppress(OSError):
+        os.close(fd)
 
 
 def file_image(fd: int, path: str) -> Image:
