@@ -279,6 +279,26 @@ async def test_a_pipe_that_stays_open(daemon: Service, bus: Connection) -> None:
     assert await names(bus) == {"full": "complete", "waits": "failed"}
 
 
+async def test_path_that_is_not_utf8(bus_address: str, source_vmcore: Path, tmp_path: Path) -> None:
+    directory = tmp_path / "\udcff"
+    directory.mkdir()
+    with Service(bus_address, source_vmcore, directory).start() as service:
+        bus = await Connection.open(bus_address, 5)
+        path = (await call(bus, "WriteVmcore", "a{sv}", [{}])).body[0]
+        assert path.startswith(f"{tmp_path}/\\udcff/target/")
+        reply = await bus.method_call(NAME, PATH, "org.freedesktop.DBus.Properties", "GetAll", "s", [MANAGER])
+        assert reply.body[0]["VmcorePath"].value == path
+        await add_bytes(bus, "late", b"registers")
+        service.target.rename(directory / "gone")
+        with pytest.raises(CallFailed, match=r"\\udcff/target: ") as caught:
+            await call(bus, "WriteVmcore", "a{sv}", [{}])
+        assert caught.value.name == f"{ERROR}.WriteFailed"
+        (directory / "gone").rename(service.target)
+        await bus.close()
+        assert service.stop() == 0
+    assert "ERROR: Unexpected" not in service.log()
+
+
 async def test_wait_false_answers_at_once(daemon: Service, bus: Connection) -> None:
     go_on = asyncio.Event()
 

@@ -195,15 +195,24 @@ async def test_makedumpfile_that_falls_over_its_mappings(
     assert names(written.path) == ["nic0", "nic1", MANIFEST_NAME]
 
 
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [(MemoryError(), "no memory is left to filter it"), (KeyError(), "unexpected error: KeyError")],
+)
 async def test_unexpected_error_leaves_the_memory(
-    dumps: DumpList, source_vmcore: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    dumps: DumpList,
+    source_vmcore: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    reason: str,
 ) -> None:
-    def no_memory(*_: object) -> None:
-        raise MemoryError
+    def fail(*_: object) -> None:
+        raise error
 
-    monkeypatch.setattr(write_kdump, "attach", no_memory)
+    monkeypatch.setattr(write_kdump, "attach", fail)
     written = await write(dumps, source_vmcore, tmp_path)
-    assert written.fallback == "unexpected error: MemoryError"
+    assert written.fallback == f"{source_vmcore}: {reason}"
     assert judges.same_memory(written.path, source_vmcore)
     assert own_names(written.path) == ["nic0", "nic1", MANIFEST_NAME]
 

@@ -2,10 +2,12 @@
 """What is written when, and where; the vmcore itself is in test_daemon.py and vmcore/."""
 
 import asyncio
+import errno
 import os
 import platform
 import re
 import stat
+import struct
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,7 +26,7 @@ from vmcoredd_daemon.output import Format, Output
 from vmcoredd_daemon.spool import Spool
 from vmcoredd_daemon.threads import EXECUTOR_THREADS, started_executor
 from vmcoredd_daemon.vmcore import layout
-from vmcoredd_daemon.write_job import DEVICE_DUMPS_ONLY, VMCORE
+from vmcoredd_daemon.write_job import DEVICE_DUMPS_ONLY, VMCORE, Written
 from vmcoredd_daemon.writer import VmcoreWriter
 
 PAGE = 4096
@@ -51,6 +53,46 @@ def dumps() -> Iterator[DumpList]:
 
 def writer(dumps: DumpList, source: Path, target: Path) -> VmcoreWriter:
     return VmcoreWriter(dumps, source, target, Output())
+
+
+async def test_listener_that_fails_costs_nothing(
+    dumps: DumpList, source_vmcore: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    told: list[Written] = []
+
+    def fail(_: Written) -> None:
+        raise ValueError("not on the bus")
+
+    writes = writer(dumps, source_vmcore, tmp_path)
+    writes.listeners += [fail, told.append]
+    assert await writes.finish()
+    assert len(told) == 1
+    assert "cannot announce that it is written" in caplog.text
+
+
+async def test_unexpected_error_leaves_the_device_dumps(
+    dumps: DumpList, source_vmcore: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def plan_badly(*_: object) -> None:
+        raise struct.error("a bug")
+
+    monkeypatch.setattr("vmcoredd_daemon.write_elf.read_headers", plan_badly)
+    written = await writer(dumps, source_vmcore, tmp_path).write()
+    assert written.path.name == DEVICE_DUMPS_ONLY
+    assert "unexpected error: error" in written.error
+
+
+async def test_no_memory_for_the_manifest_costs_the_manifest(
+    dumps: DumpList, source_vmcore: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_descriptors(*_: object) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    await dumps.add_device_dump("nic", 10, Nothing(), timeout=5)
+    monkeypatch.setattr(os, "memfd_create", no_descriptors)
+    written = await writer(dumps, source_vmcore, tmp_path).write()
+    assert (written.path.name, written.device_dumps) == (VMCORE, 1)
+    assert written.error == "it has no manifest: Too many open files"
 
 
 async def test_outdated_until_everything_is_written(dumps: DumpList, source_vmcore: Path, tmp_path: Path) -> None:

@@ -201,8 +201,10 @@ class Daemon:
             self._bus_ready.set()
             await bus.wait_closed()
         finally:
-            manager.stop()
-            await bus.close()
+            try:
+                manager.stop()
+            finally:
+                await bus.close()
 
 
 async def _write(dumps: DumpList, writer: VmcoreWriter) -> bool:

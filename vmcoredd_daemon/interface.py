@@ -10,7 +10,17 @@ import os
 from dataclasses import replace
 
 from . import __version__
-from .bus import SENDER, Connection, PropertyAccess, ServiceInterface, Variant, dbus_property, method, signal
+from .bus import (
+    SENDER,
+    Connection,
+    PropertyAccess,
+    ServiceInterface,
+    Variant,
+    bus_text,
+    dbus_property,
+    method,
+    signal,
+)
 from .collectors import Collector
 from .collectors.callback import CallbackCollector
 from .collectors.descriptor import DescriptorCollector
@@ -132,14 +142,13 @@ class ManagerInterface(ServiceInterface):
         self._announce_changes()
 
     def stop(self) -> None:
-        """Announce what is left to announce, and follow the dump list no longer."""
+        """Follow the dump list no longer, and announce what is left to announce."""
         if self._timer is None:
             return
         self._timer.cancel()
-        self._announce_changes()
-        self._timer.cancel()
         self._dumps.listeners.remove(self._dump_changed)
         self._writer.listeners.remove(self.VmcoreWritten)
+        self._announce()
 
     @method()
     async def AddDeviceDump(self, dump_name: "s", size: "u", collector: "o", options: "a{sv}") -> "o":
@@ -178,7 +187,7 @@ class ManagerInterface(ServiceInterface):
     async def WriteVmcore(self, options: "a{sv}") -> "s":
         if options:
             raise InvalidArgs(f"unknown option {next(iter(options))!a}")
-        return str((await self._writer.write()).path)
+        return bus_text(str((await self._writer.write()).path))
 
     @signal()
     def DeviceDumpAdded(self, dump: DeviceDump) -> "osu":
@@ -195,7 +204,7 @@ class ManagerInterface(ServiceInterface):
 
     @signal()
     def VmcoreWritten(self, written: Written) -> "stu":
-        return [str(written.path), written.size, written.device_dumps]
+        return [bus_text(str(written.path)), written.size, written.device_dumps]
 
     @dbus_property(PropertyAccess.READ)
     def Version(self) -> "s":
@@ -211,11 +220,11 @@ class ManagerInterface(ServiceInterface):
 
     @dbus_property(PropertyAccess.READ)
     def Source(self) -> "s":
-        return str(self._writer.source)
+        return bus_text(str(self._writer.source))
 
     @dbus_property(PropertyAccess.READ)
     def VmcorePath(self) -> "s":
-        return str(self._writer.written.path) if self._writer.written else ""
+        return bus_text(str(self._writer.written.path)) if self._writer.written else ""
 
     @dbus_property(PropertyAccess.READ)
     def DeviceDumps(self) -> "u":
@@ -261,6 +270,9 @@ class ManagerInterface(ServiceInterface):
     def _announce_changes(self) -> None:
         """Announce what has changed since the last time, and do so again in a while."""
         self._timer = asyncio.get_running_loop().call_later(COALESCE, self._announce_changes)
+        self._announce()
+
+    def _announce(self) -> None:
         values = {name: getattr(self, name) for name in _CHANGING}
         changed = {name: value for name, value in values.items() if self._announced.get(name) != value}
         self._announced = values

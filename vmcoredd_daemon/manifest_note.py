@@ -4,8 +4,8 @@
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import replace
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 
 from . import __version__
@@ -15,6 +15,7 @@ from .note import VMCOREDD_HEADER_SIZE, ByteOrder, note_size, pack_vmcoredd_head
 from .vmcore.copy import Complete
 from .vmcore.extents import CopyReport
 from .vmcore.layout import DeviceDumpNote
+from .write_job import Job
 
 _ROOM = 512
 """Bytes that the manifest may grow by at the end: counts, and why memory is missing."""
@@ -23,11 +24,40 @@ _REASON = 400
 """Characters of a reason that are kept."""
 
 
+@dataclass(frozen=True, slots=True)
+class OwnNote:
+    """What the service itself adds to the device dumps of a vmcore: the manifest, or nothing."""
+
+    notes: tuple[DeviceDumpNote, ...] = ()
+    complete: Complete | None = None
+    """Completes the manifest."""
+    problem: str = ""
+    """Why there is none, though there should be."""
+
+
+@contextmanager
+def own_note(job: Job, source: ManifestSource, byteorder: ByteOrder) -> Iterator[OwnNote]:
+    """Provide the manifest of what *job* writes; where it has no room in memory, the vmcore goes without."""
+    with ExitStack() as stack:
+        if not job.output.manifest:
+            yield OwnNote()
+            return
+        try:
+            note, complete = stack.enter_context(manifest_note(job.snapshot, source, job.page_size, byteorder))
+        except OSError as error:
+            own = OwnNote(problem=f"it has no manifest: {error.strerror}")
+        except MemoryError:
+            own = OwnNote(problem="it has no manifest: no memory is left")
+        else:
+            own = OwnNote((note,), complete)
+        yield own
+
+
 @contextmanager
 def manifest_note(
     snapshot: Snapshot, source: ManifestSource, page_size: int, byteorder: ByteOrder
 ) -> Iterator[tuple[DeviceDumpNote, Complete]]:
-    """Provide the note of a snapshot's manifest, in memory, and the function that completes it."""
+    """Provide the note of a snapshot's manifest, in memory, and the function that completes it. Raises OSError."""
     source = replace(source, error=source.error[:_REASON], fallback=source.fallback[:_REASON])
     data = _manifest(snapshot, source).dump()
     size = note_size(len(data) + _ROOM, page_size)

@@ -2,13 +2,17 @@
 """What the service tells the service manager, by sd_notify(3)."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Coroutine
+from functools import cache
 from typing import Any, TypeVar
 
-from systemd.daemon import notify
+from systemd import daemon
 
 from .writer import VmcoreWriter
+
+log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
@@ -22,6 +26,20 @@ STATUS_INTERVAL = 1.0
 """Seconds between two status lines."""
 
 _TAKING = "STATUS=Taking device dumps"
+
+
+def notify(state: str) -> None:
+    """Tell the service manager; where that cannot be, the vmcore is written all the same."""
+    try:
+        daemon.notify(state)
+    except OSError as error:
+        _cannot_tell(error.strerror or str(error))
+
+
+@cache
+def _cannot_tell(reason: str) -> None:
+    # Once: it is told something every second.
+    log.warning("Cannot tell the service manager how far it is: %s", reason)
 
 
 def ready() -> None:

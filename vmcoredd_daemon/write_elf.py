@@ -3,12 +3,11 @@
 
 import logging
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
 
 from .errors import InvalidVmcore
 from .journal import Event, record
 from .manifest import ManifestSource
-from .manifest_note import manifest_note
+from .manifest_note import own_note
 from .note import Note, system_byteorder
 from .vmcore.copy import VMCORE_INCOMPLETE, write_vmcore
 from .vmcore.elf import Headers, empty_headers, read_headers, walk
@@ -60,18 +59,14 @@ def _copy(
     described: ManifestSource,
     preadv: Preadv,
 ) -> Written:
-    with ExitStack() as stack:
-        dumps, complete = [*job.snapshot.notes], None
-        if job.output.manifest:
-            note = manifest_note(job.snapshot, described, job.page_size, headers.byteorder)
-            own, complete = stack.enter_context(note)
-            dumps.append(own)
+    with own_note(job, described, headers.byteorder) as own:
+        dumps = [*job.snapshot.notes, *own.notes]
         layout = plan(source, headers, notes, dumps, job.page_size)
         _warn_if_small(job, layout)
         job.progress.start(layout.copied)
         advance = job.progress.advance
-        report = write_vmcore(layout, dumps, job.directory, name, job.page_size, advance, complete, preadv)
-    errors, path = [described.error, _report(job, report)], job.directory / name
+        report = write_vmcore(layout, dumps, job.directory, name, job.page_size, advance, own.complete, preadv)
+    errors, path = [described.error, _report(job, report), own.problem], job.directory / name
     if report.left_out:
         path = path.with_name(VMCORE_INCOMPLETE)
         why = "the source blocks, there was no reading" if report.blocked else "the target has no room for"

@@ -8,14 +8,12 @@ free while it works, because a full disk is no reason to lose what is small.
 import errno
 import os
 import signal
-from collections.abc import Sequence
-from contextlib import ExitStack
 from pathlib import Path
 
 from . import makedumpfile
 from .errors import InvalidVmcore, NoSpace, VmcoreddError, WriteFailed
 from .manifest import ManifestSource
-from .manifest_note import manifest_note
+from .manifest_note import own_note
 from .note import system_byteorder
 from .vmcore.attach import attach
 from .vmcore.copy import VMCORE_INCOMPLETE, sync, sync_directory
@@ -23,7 +21,6 @@ from .vmcore.extents import NO_SPACE
 from .vmcore.formats import recognise
 from .vmcore.image import file_image
 from .vmcore.kdump import read_header
-from .vmcore.layout import DeviceDumpNote
 from .vmcore.timed import TimedFile
 from .write_elf import write_device_dumps
 from .write_job import VMCORE, Job, Written, kept_free, report_altered
@@ -49,10 +46,10 @@ def write_kdump(job: Job, fallback: str = "") -> Written:
             raise WriteFailed(f"{job.source}: {reason}")
         error = _left_out(job, finished)
         described = ManifestSource(str(job.source), error=error, fallback=fallback)
-        problem, altered = _attach(job, incomplete, described)
+        problem, lacks = _attach(job, incomplete, described)
         path, doubt = _keep(incomplete, whole=finished.status == 0)
         apart = _write_apart(job, problem) if problem else ""
-        error = "; ".join(filter(None, (error, doubt, apart, altered)))
+        error = "; ".join(filter(None, (error, doubt, apart, lacks)))
         return Written(path, path.stat().st_size, len(job.snapshot.notes), error, fallback)
     except OSError as error:
         kind = NoSpace if error.errno in NO_SPACE else WriteFailed
@@ -157,14 +154,11 @@ def _left_out(job: Job, finished: makedumpfile.Finished) -> str:
 
 
 def _attach(job: Job, path: Path, described: ManifestSource) -> tuple[str, str]:
-    """Attach the device dumps; return why that failed, or an empty string, and what of them is altered."""
-    with ExitStack() as stack:
-        dumps: Sequence[DeviceDumpNote] = job.snapshot.notes
-        if job.output.manifest:
-            # Its memory is in the file already: there is nothing left to complete.
-            note = manifest_note(job.snapshot, described, job.page_size, system_byteorder())
-            dumps = [*dumps, stack.enter_context(note)[0]]
+    """Attach the device dumps; return why that failed, or an empty string, and what is not as it should be."""
+    # Its memory is in the file already: there is nothing left to complete.
+    with own_note(job, described, system_byteorder()) as own:
         try:
-            return "", report_altered(attach(str(path), dumps).altered)
+            altered = report_altered(attach(str(path), [*job.snapshot.notes, *own.notes]).altered)
         except VmcoreddError as error:
-            return str(error), ""
+            return str(error), own.problem
+        return "", "; ".join(filter(None, (altered, own.problem)))

@@ -133,9 +133,16 @@ class VmcoreWriter:
         finally:
             self.writing = False
         self._outcome = self.written.summary
-        for listener in self.listeners:
-            listener(self.written)
+        self._notify(self.written)
         return self.written
+
+    def _notify(self, written: Written) -> None:
+        for listener in self.listeners:
+            try:
+                listener(written)
+            except Exception:
+                # Who only wants to know cannot make a vmcore fail that is on disk.
+                log.exception("%s: cannot announce that it is written", written.path)
 
     def _in_thread(self, function: Callable[[], _T]) -> "asyncio.Future[_T]":
         return asyncio.get_running_loop().run_in_executor(self._thread, function)
@@ -183,6 +190,11 @@ def _write_or_fall_back(job: Job) -> Written:
         reason = str(error)
     except MemoryError:
         reason = f"{job.source}: no memory is left to copy it"
+    except OSError as error:
+        reason = f"{job.directory}: {error.strerror}"
+    except Exception as error:
+        # A bug: the device dumps can still be written without the memory.
+        reason = str(_unexpected(job, error))
     record(event, logging.ERROR, reason, source=job.source, target=job.directory)
     return write_device_dumps(job, reason)
 
@@ -233,7 +245,13 @@ def _compress(job: Job, fallback: str = "") -> Written:
         return write_kdump(job, fallback)
     except VmcoreddError:
         raise
+    except MemoryError as error:
+        raise WriteFailed(f"{job.source}: no memory is left to filter it") from error
     except Exception as error:
-        # A bug, or no memory left: the source can still be copied as it is.
-        log.exception("Unexpected error of the format %s", Format.KDUMP)
-        raise WriteFailed(f"unexpected error: {type(error).__name__}") from error
+        # A bug: the source can still be copied as it is.
+        raise _unexpected(job, error) from error
+
+
+def _unexpected(job: Job, error: Exception) -> WriteFailed:
+    log.error("Unexpected error while a vmcore is written", exc_info=error)
+    return WriteFailed(f"{job.source}: unexpected error: {type(error).__name__}")

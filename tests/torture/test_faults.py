@@ -32,6 +32,8 @@ WRITE: list[Chosen] = [
     (r"mkdir /target/[^./]+$", Mode.FAIL, EINVAL, "done vmcore"),
     (r"statvfs /target/[^./]+$", Mode.FAIL, EIO, "done vmcore"),
     (r"fsync .*/vmcore-incomplete$", Mode.FAIL, ENOSPC, "done vmcore-incomplete"),
+    # That of the manifest.
+    ("memfd_create ?$", Mode.FAIL, EMFILE, "done vmcore"),
     ("rename .*/vmcore$", Mode.KILL, 0, "killed"),
 ]
 REMOVE: list[Chosen] = [(r"fsync SPOOL/\S+$", Mode.FAIL, EIO, "done")]

@@ -46,7 +46,7 @@ from dbus_next.service import ServiceInterface, dbus_property, method, signal  #
 
 from ..closing import close_fds  # noqa: E402
 from .connection import Connection, take_fds  # noqa: E402
-from .reply import SENDER  # noqa: E402
+from .reply import SENDER, bus_text  # noqa: E402
 
 __all__ = [
     "SENDER",
@@ -54,6 +54,7 @@ __all__ = [
     "PropertyAccess",
     "ServiceInterface",
     "Variant",
+    "bus_text",
     "close_fds",
     "dbus_property",
     "method",

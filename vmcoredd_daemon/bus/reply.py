@@ -60,7 +60,12 @@ class Reply:
         else:
             log.error("Internal error in %s.%s", self._message.interface, self._message.member, exc_info=error)
             name, text = INTERNAL_ERROR, "internal error"
-        self(Message.new_error(self._message, name, text))
+        self(Message.new_error(self._message, name, bus_text(text)))
+
+
+def bus_text(text: str) -> str:
+    """Return *text* as D-Bus can have it: a file name may have bytes that are not UTF-8."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 async def answer(
