@@ -10,7 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.sessions import check_session, sessions
+from docs import programs
+from tests import judges
+from tests.service import Service
+from tests.sessions import check_session, make_files, sessions
 from tests.tools import require
 
 ROOT = Path(__file__).parent.parent
@@ -37,6 +40,39 @@ def test_every_key_is_in_the_table() -> None:
     assert sorted(", ".join(columns).split(", ")) == sorted(keys)
 
 
+def commands_of(section: str) -> list[str]:
+    """Return the lines of the first block in a section, without what is said of them."""
+    block = README.partition(f"## {section}\n\n")[2].partition("\n\n")[0]
+    return [re.sub(r"\s{2,}#.*", "", line.removeprefix("    ")) for line in block.splitlines()]
+
+
 def test_every_command_is_named() -> None:
-    for command in ("add", "run", "list", "write", "inspect", "verify", "extract", "attach", "core-collector"):
-        assert f"vmcoredd {command}" in README
+    named = {line.split()[1] for line in commands_of("Use it") if line.startswith("vmcoredd ")}
+    assert named == set(programs.commands())
+
+
+def test_commands_are_as_they_stand_there(
+    daemon: Service, bus_address: str, source_vmcore: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each succeeds, in this order. Only the names of places are others, and ssh(1) stays on this machine."""
+    require("makedumpfile")
+    make_files(tmp_path)
+    (tmp_path / "collectors.d/my-driver.conf").write_text("[Collector]\nExec=echo registers\n")
+    ssh = tmp_path / "bin/ssh"
+    ssh.parent.mkdir()
+    ssh.write_text('#!/bin/sh\nexec sh -c "$2"\n')
+    ssh.chmod(0o755)
+    (boot,) = (daemon.target / ".vmcoredd-spool").iterdir()
+    places = {"VMCORE": f"{daemon.target}/*/vmcore", "/var/crash/.vmcoredd-spool/BOOT": str(boot)}
+    places |= {"/proc/vmcore": str(source_vmcore), "DIRECTORY": "all", "NAME=FILE": "log=firmware.log"}
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", bus_address)
+    monkeypatch.setenv("PATH", f"{ssh.parent}:{sysconfig.get_path('scripts')}:/usr/bin:/bin:/usr/sbin:/sbin")
+    first, *listed = commands_of("Use it")
+    assert first == "vmcoredd-daemon --source /proc/vmcore --target /var/crash"
+    for command in listed:
+        line = re.sub("|".join(map(re.escape, places)), lambda found: places[found[0]], command)
+        result = subprocess.run(line, shell=True, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert result.returncode == 0, f"{command}: {result.stderr}"
+    assert judges.crash(tmp_path / "vmcore")
+    assert (tmp_path / "vmcore.flat").stat().st_size > 1 << 20
