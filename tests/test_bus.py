@@ -166,6 +166,14 @@ async def test_descriptor_may_be_closed_as_soon_as_it_is_sent(bus: Connection, p
     assert all(answer.body == [False] for answer in await asyncio.gather(*calls))
 
 
+async def test_descriptors_that_cannot_all_be_duplicated(bus: Connection, peer: Connection) -> None:
+    before, null = open_fds(), os.open("/dev/null", os.O_RDONLY)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        await ask(bus, peer, "Take", "hh", [0, 1], fds=(null, 1 << 20))
+    os.close(null)
+    assert open_fds() == before
+
+
 async def test_call_that_is_given_up_leaves_nothing(bus: Connection, peer: Connection) -> None:
     before = open_fds()
     calls = [asyncio.create_task(ask(bus, peer, "Give")) for _ in range(20)]

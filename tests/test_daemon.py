@@ -378,6 +378,46 @@ def test_service_manager_is_asked_for_time_from_the_start(
         assert manager.recv(4096).startswith(b"EXTEND_TIMEOUT_USEC=")
 
 
+JOURNALCTL = {
+    "fails": "exit 3",
+    # Who is impatient asks again, meanwhile.
+    "is slow": 'kill -TERM $PPID; kill -INT $PPID; sleep 0.3; [ "$1" = --sync ] || echo saved',
+}
+
+
+@pytest.mark.parametrize("how", [*JOURNALCTL, "is missing"])
+def test_exit_status_is_of_the_vmcore_and_not_of_the_journal(
+    source_vmcore: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    (tmp_path / "bin").mkdir()
+    journalctl = tmp_path / "bin" / "journalctl"
+    if how in JOURNALCTL:
+        journalctl.write_text(f"#!/bin/sh\n{JOURNALCTL[how]}\n")
+        journalctl.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{journalctl.parent}:{os.environ['PATH']}")
+    else:
+        monkeypatch.setenv("PATH", str(journalctl.parent))
+    (tmp_path / "daemon.log").touch()
+    state = (tmp_path / "daemon.log").stat()
+    monkeypatch.setenv("JOURNAL_STREAM", f"{state.st_dev}:{state.st_ino}")
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+    with (
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager,
+        Service(None, source_vmcore, tmp_path) as daemon,
+    ):
+        manager.bind(str(tmp_path / "notify"))
+        daemon.start(wait=False)
+        while not manager.recv(4096).startswith(b"READY=1"):
+            pass
+        assert daemon.stop() == 0
+        assert judges.same_memory(daemon.vmcore(), source_vmcore)
+        if how == "is slow":
+            assert daemon.vmcore("vmcoredd-journal.json").read_text() == "saved\n"
+        else:
+            assert "vmcoredd-journal.json: cannot save the journal: " in daemon.log()
+        assert "Traceback" not in daemon.log()
+
+
 def test_bus_modules_that_are_missing(
     source_vmcore: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

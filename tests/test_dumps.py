@@ -4,8 +4,10 @@ import errno
 import hashlib
 import logging
 import os
+import threading
 import time
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -404,6 +406,28 @@ async def test_drain_gives_up_on_what_hangs(rig: Rig) -> None:
     assert hanging.closed == 1
     assert open_fds() == before + 1
     await asyncio.wait_for(rig.dumps.drain(10), 1)
+
+
+class Outruns(Fills):
+    """A collector that has done its part when no thread has time for the spool."""
+
+    async def collect(self, dump_name: str, buffer: Buffer) -> Collected:
+        loop, busy = asyncio.get_running_loop(), threading.Event()
+        loop.set_default_executor(ThreadPoolExecutor(1))
+        loop.run_in_executor(None, busy.wait)
+        loop.call_later(0.3, busy.set)
+        return await super().collect(dump_name, buffer)
+
+
+async def test_drain_keeps_what_is_collected(rig: Rig) -> None:
+    await rig.add("nic0", Outruns(delay=0.05), wait=False)
+    await asyncio.wait_for(rig.dumps.drain(0.15), 5)
+    assert rig.states() == {"nic0": State.COMPLETE}
+
+
+async def test_deadline_is_for_the_collector_alone(rig: Rig) -> None:
+    dump = await rig.add("nic0", Outruns(delay=0.05), timeout=0.15)
+    assert dump.state is State.COMPLETE
 
 
 async def test_drain_ends_what_waits_for_its_turn(rig: Rig) -> None:

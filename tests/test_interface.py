@@ -267,6 +267,22 @@ async def test_descriptors_of_every_kind(daemon: Service, bus: Connection, tmp_p
     assert all(f"{name} contents".encode() in content for name in [*sources, "pipe"])
 
 
+async def test_sockets_of_messages_are_refused(daemon: Service, bus: Connection) -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+        theirs.send(b"x" * 100_000)
+        for wait in (True, False):
+            body = ["nic0", 1 << 20, 0, options(timeout=5, wait=wait)]
+            with pytest.raises(CallFailed, match=r"device dump nic0: .* of type SOCK_SEQPACKET, ") as caught:
+                await call(bus, "AddDeviceDumpFd", "suha{sv}", body, [ours.fileno()])
+            assert caught.value.name == INVALID_ARGS
+        with pytest.raises(CallFailed, match="printable") as caught:
+            await call(bus, "AddDeviceDumpFd", "suha{sv}", ["nic\n0", 100, 0, {}], [ours.fileno()])
+        assert caught.value.name == INVALID_ARGS
+    assert await names(bus) == {}
+
+
 async def test_a_pipe_that_stays_open(daemon: Service, bus: Connection) -> None:
     reader, writer = os.pipe()
     os.write(writer, b"x" * 10)

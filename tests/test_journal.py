@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.tools import require, skip_or_fail
+from vmcoredd_daemon import journal, service_manager
+from vmcoredd_daemon.errors import WriteFailed
 from vmcoredd_daemon.journal import FIELDS, SAVED_JOURNAL, Event, logging_started, record, save_journal
 
 ROOT = Path(__file__).parent.parent
@@ -220,6 +222,27 @@ save_journal(Path({str(saved.parent)!r}))
     assert logged(program) == []
     assert (tmp_path / "precious").read_text() == "precious"
     assert (saved.is_symlink(), saved.read_text(), saved.stat().st_mode & 0o777) == (False, "saved\n", 0o600)
+
+
+def test_time_to_save_the_journal() -> None:
+    # Nobody asks for more time any more.
+    assert journal.STOP_TIMEOUT + journal.SAVE_TIMEOUT < service_manager.EXTEND_TIMEOUT
+
+
+def test_one_deadline_for_both_calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    journalctl = tmp_path / "journalctl"
+    journalctl.write_text(f"#!/bin/sh\necho x >> {tmp_path}/calls\nexec sleep 0.7\n")
+    journalctl.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(journal, "SAVE_TIMEOUT", 1.0)
+    with (tmp_path / "stderr").open("w") as stderr:
+        state = os.fstat(stderr.fileno())
+        monkeypatch.setenv("JOURNAL_STREAM", f"{state.st_dev}:{state.st_ino}")
+        monkeypatch.setattr(sys, "stderr", stderr)
+        (tmp_path / "crash").mkdir()
+        with pytest.raises(WriteFailed, match=f"{SAVED_JOURNAL}: cannot save the journal: .* timed out"):
+            save_journal(tmp_path / "crash")
+    assert (tmp_path / "calls").read_text() == "x\nx\n"
 
 
 @pytest.mark.parametrize("stream", ["", "0:0", "garbage"])

@@ -2,12 +2,13 @@
 import asyncio
 import gc
 import os
+import signal
 import socket
 
 import pytest
 
 from vmcoredd_daemon.errors import Busy
-from vmcoredd_daemon.threads import HangingThreads, outlived, read_now, run_alone
+from vmcoredd_daemon.threads import HangingThreads, Loop, outlived, read_now, run_alone
 
 
 async def test_threads_that_hang_are_counted_until_they_end() -> None:
@@ -26,6 +27,18 @@ async def test_threads_that_hang_are_counted_until_they_end() -> None:
     os.eventfd_write(event, 1)
     await asyncio.wait(reads)
     os.close(event)
+
+
+def test_signals_that_a_loop_has_listened_to_are_ignored_when_it_is_closed() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        loop = Loop()
+        loop.add_signal_handler(signal.SIGTERM, lambda: None)
+        loop.close()
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+        assert signal.set_wakeup_fd(-1) == -1
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 async def test_error_of_work_that_was_given_up_is_not_logged() -> None:

@@ -14,6 +14,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from .cli import FAILURE, SUCCESS, USAGE, UsageError, leave
 from .cli.console import complain
@@ -52,11 +53,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
             with asyncio.Runner(loop_factory=Loop) as runner:
                 outcome = runner.run(daemon.run())
         if outcome.directory is not None:
-            save_journal(outcome.directory)
+            _save_journal(outcome.directory)
         return SUCCESS if outcome.whole else FAILURE
     except VmcoreddError as error:
         complain(error, _PROGRAM)
         return FAILURE
+
+
+def _save_journal(directory: Path) -> None:
+    try:
+        save_journal(directory)
+    except VmcoreddError as error:
+        # The exit status is of the vmcore.
+        complain(error, _PROGRAM)
 
 
 def _configuration(options: argparse.Namespace) -> Configuration:

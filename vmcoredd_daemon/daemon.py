@@ -63,6 +63,8 @@ class Daemon:
         self._use_bus = use_bus
         self._stop = asyncio.Event()
         self._bus_ready = asyncio.Event()
+        self._bus_problem = ""
+        """Why the service is not on the bus, as the log says already."""
 
     async def run(self) -> Outcome:
         """Serve until SIGTERM or SIGINT; return what is on disk then.
@@ -165,7 +167,6 @@ class Daemon:
         if not self._use_bus:
             self._bus_ready.set()
             return
-        said = ""
         while True:
             try:
                 await self._serve_connection(dumps, runner, writer)
@@ -177,11 +178,11 @@ class Daemon:
             except Exception as error:
                 # A bug, or a bus that answers nonsense: device dumps that are held must still get into a vmcore.
                 problem = f"The connection to the message bus failed: {type(error).__name__}"
-                if problem != said:
+                if problem != self._bus_problem:
                     log.exception("Unexpected error on the message bus")
-            if problem != said:
+            if problem != self._bus_problem:
                 record(Event.BUS_UNAVAILABLE, logging.ERROR, problem, bus=self._bus_address or "system")
-                said = problem
+                self._bus_problem = problem
             await asyncio.sleep(RECONNECT)
 
     async def _serve_connection(self, dumps: DumpList, runner: CollectorRunner, writer: VmcoreWriter) -> None:
@@ -198,6 +199,9 @@ class Daemon:
         try:
             manager.start()
             await bus.own(BUS_NAME, configuration.bus_timeout)
+            if self._bus_problem:
+                log.info("On the message bus%s", " again" if self._bus_ready.is_set() else "")
+            self._bus_problem = ""
             self._bus_ready.set()
             await bus.wait_closed()
         finally:

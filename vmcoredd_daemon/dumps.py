@@ -207,7 +207,6 @@ class DumpList(Sealable):
                 async with asyncio.timeout(timeout):
                     buffer = await self._spool.create(dump.number, dump.name, dump.limit)
                     collected = await collector.collect(dump.name, buffer)
-                    await buffer.check(collected.size)
                 return await self._commit(dump, buffer, collected)
         except VmcoreddError as error:
             failure = error
@@ -235,8 +234,11 @@ class DumpList(Sealable):
             await asyncio.wait([closing])
 
     async def _commit(self, dump: DeviceDump, buffer: Buffer, collected: Collected) -> DeviceDump:
+        # Before anything is awaited: the collector has done its part, and neither its deadline nor a drain ends
+        # the rest.
         self._committing.add(dump.number)
         try:
+            await buffer.check(collected.size)
             dump = replace(
                 dump,
                 state=State.TRUNCATED if collected.truncated else State.COMPLETE,
@@ -262,7 +264,7 @@ class DumpList(Sealable):
         failed = replace(dump, state=State.FAILED, error=error, finished_usec=now_usec())
         self._dumps[dump.number] = failed
         self.listeners.notify(Change.FAILED, failed)
-        old = [number for number, dump in self._dumps.items() if dump.state is State.FAILED]
+        old = [number for number, other in self._dumps.items() if other.state is State.FAILED]
         for number in old[: -self._limits.max_failures]:
             self.failures_forgotten += 1
             self.listeners.notify(Change.REMOVED, self._dumps.pop(number))

@@ -23,13 +23,14 @@ from .bus import (
 )
 from .collectors import Collector
 from .collectors.callback import CallbackCollector
-from .collectors.descriptor import DescriptorCollector
+from .collectors.descriptor import DescriptorCollector, check_source
 from .collectors.runner import CollectorRunner
 from .config import Configuration
 from .device_dump import Change, DeviceDump
 from .dumps import DumpList
 from .errors import InvalidArgs, UnknownDump
 from .names import DEVICE_DUMP, MANAGER, MANAGER_PATH
+from .note import check_dump_name
 from .options import Options
 from .write_job import Written
 from .writer import VmcoreWriter
@@ -67,7 +68,8 @@ class DeviceDumpInterface(ServiceInterface):
         """Return a read-only file descriptor of the data, header included, at offset 0 of the note."""
         if self._dump.note is None:
             raise UnknownDump(f"device dump {self._dump.name} has no data: it is {self._dump.state}, or removed")
-        # In memory only, and nobody can remove the dump meanwhile: not a case for a thread.
+        # It is open already, so that its inode is in memory, on a disk, too. In a thread, the descriptor could be
+        # closed meanwhile, and its number be another's.
         return os.open(f"/proc/self/fd/{self._dump.note.fd}", os.O_RDONLY | os.O_CLOEXEC)
 
     @dbus_property(PropertyAccess.READ)
@@ -160,6 +162,8 @@ class ManagerInterface(ServiceInterface):
         chosen = self._options(options)
         if data is None:
             raise InvalidArgs("data is not a file descriptor of this message")
+        check_dump_name(dump_name)
+        check_source(dump_name, data)
         self._dumps.hanging.check()
         self._bus.closing.check()
         description = f"descriptor from {SENDER.get()}"

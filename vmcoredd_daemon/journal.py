@@ -10,6 +10,7 @@ import os
 import queue
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
@@ -31,8 +32,8 @@ STOP_TIMEOUT = 10.0
 """Seconds that the last of them have at the end."""
 
 SAVED_JOURNAL = "vmcoredd-journal.json"
-SAVE_TIMEOUT = 20.0
-"""Seconds that journalctl may take."""
+SAVE_TIMEOUT = 15.0
+"""Seconds for both calls of journalctl: with STOP_TIMEOUT, fewer than the service manager is asked for at last."""
 
 
 _Entries: TypeAlias = "queue.SimpleQueue[logging.LogRecord | None]"
@@ -170,11 +171,12 @@ def save_journal(directory: Path) -> None:
     """
     if not _stderr_is_journal():
         return
+    until = time.monotonic() + SAVE_TIMEOUT
     select = ["--boot", f"--identifier={IDENTIFIER}", "--output=json", "--no-pager"]
     try:
         subprocess.run(["journalctl", "--sync"], check=False, timeout=SAVE_TIMEOUT)
         with open(_new_file(directory, SAVED_JOURNAL), "wb") as file:
-            subprocess.run(["journalctl", *select], stdout=file, check=True, timeout=SAVE_TIMEOUT)
+            subprocess.run(["journalctl", *select], stdout=file, check=True, timeout=until - time.monotonic())
             os.fsync(file.fileno())
     except (OSError, subprocess.SubprocessError) as error:
         raise WriteFailed(f"{directory / SAVED_JOURNAL}: cannot save the journal: {error}") from error

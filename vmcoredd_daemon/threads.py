@@ -12,6 +12,7 @@ import errno
 import fcntl
 import os
 import select
+import signal
 import socket
 import stat
 import threading
@@ -40,6 +41,15 @@ class Loop(asyncio.SelectorEventLoop):
 
         asyncio starts a thread that waits for them: where it has no memory to begin with, that takes for ever.
         """
+
+    def remove_signal_handler(self, sig: int) -> bool:
+        """Ignore *sig* from here on, as :meth:`close` asks for each that the loop has listened to.
+
+        Its default action would end the process, with another exit status, while the journal is saved.
+        """
+        signal.set_wakeup_fd(-1)
+        signal.signal(sig, signal.SIG_IGN)
+        return True
 
 
 def started_executor(threads: int = EXECUTOR_THREADS) -> ThreadPoolExecutor:

@@ -17,8 +17,8 @@ from tests.resources import open_fds, settled
 from vmcoredd_daemon.buffer import Buffer
 from vmcoredd_daemon.closing import Closing
 from vmcoredd_daemon.collectors import Collected, descriptor
-from vmcoredd_daemon.collectors.descriptor import DescriptorCollector
-from vmcoredd_daemon.errors import Busy, CollectorFailed
+from vmcoredd_daemon.collectors.descriptor import DescriptorCollector, check_source
+from vmcoredd_daemon.errors import Busy, CollectorFailed, InvalidArgs
 from vmcoredd_daemon.note import ByteOrder
 from vmcoredd_daemon.spool import Spool
 from vmcoredd_daemon.threads import HangingThreads
@@ -162,13 +162,35 @@ async def test_silent_writer_is_waited_for(buffer: Buffer) -> None:
     assert open_fds() == before
 
 
-async def test_messages_are_joined(buffer: Buffer) -> None:
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    for message in (b"one", b"two", b"three"):
-        theirs.send(message)
-    theirs.close()
-    assert await collect(ours.detach(), buffer) == Collected(11)
-    assert written(buffer).startswith(b"onetwothree\0")
+@pytest.mark.parametrize(
+    ("family", "kind", "name"),
+    [
+        (socket.AF_UNIX, socket.SOCK_SEQPACKET, "SOCK_SEQPACKET"),
+        (socket.AF_UNIX, socket.SOCK_DGRAM, "SOCK_DGRAM"),
+        (socket.AF_INET6, socket.SOCK_DGRAM, "SOCK_DGRAM"),
+        (socket.AF_NETLINK, socket.SOCK_RAW, "SOCK_RAW"),
+    ],
+)
+def test_sockets_of_messages_are_refused(family: int, kind: int, name: str) -> None:
+    before = open_fds()
+    with socket.socket(family, kind) as source:
+        with pytest.raises(InvalidArgs, match=f"^device dump nic0: its data is a socket of type {name}, .*$"):
+            check_source("nic0", source.fileno())
+        assert open_fds() == before + 1
+        assert not os.get_inheritable(source.fileno())
+
+
+@pytest.mark.parametrize("flags", [os.O_RDONLY, os.O_PATH])
+def test_whatever_else_is_not_refused(tmp_path: Path, flags: int) -> None:
+    (tmp_path / "file").write_text("data")
+    ours, theirs = socket.socketpair()
+    file, pipe = os.open(tmp_path / "file", flags), os.pipe()
+    for fd in (file, *pipe, ours.fileno(), theirs.fileno()):
+        check_source("nic0", fd)
+        os.fstat(fd)
+    assert ours.getblocking()
+    for fd in (file, *pipe, ours.detach(), theirs.detach()):
+        os.close(fd)
 
 
 async def test_reset_connection(buffer: Buffer) -> None:

@@ -69,6 +69,8 @@ class Incoming(Unmarshaller):
             header = FIXED_HEADER + fields + self._padding(fields, 8)
             self._kept, self._rest = header + body, 0
             if self._limit is not None and max(header, body) > self._limit:
+                # A bus appends the sender to the other fields: who sends too long a header is not known before all
+                # of it is read, and gets no answer.
                 self._kept = header if header <= self._limit else FIXED_HEADER
                 self._rest = header + body - self._kept
                 self.problem = LimitsExceeded(f"a message of {body} bytes, at most {self._limit} are read")

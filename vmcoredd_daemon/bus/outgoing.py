@@ -6,6 +6,7 @@ import asyncio
 import os
 import socket
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,7 +41,7 @@ class Writer:
             return
         if message is not None:
             data = memoryview(message._marshall(negotiate_unix_fd=True))
-            self._queue.append(_Outgoing(data, [os.dup(fd) for fd in message.unix_fds or []], future))
+            self._queue.append(_Outgoing(data, _duplicates(message.unix_fds or []), future))
             self.idle.clear()
         if self._bus.unique_name and self._queue:
             self._bus._loop.add_writer(self._bus._fd, self._write)
@@ -78,3 +79,15 @@ class Writer:
                 message.sent.cancel()
         self._queue.clear()
         self.idle.set()
+
+
+def _duplicates(fds: Iterable[int]) -> list[int]:
+    """Return a duplicate of each. Raises OSError; then there are none."""
+    duplicates: list[int] = []
+    try:
+        for fd in fds:
+            duplicates.append(os.dup(fd))
+    except OSError:
+        close_fds(duplicates)
+        raise
+    return duplicates

@@ -4,10 +4,11 @@
 import asyncio
 import errno
 import os
+import socket
 
 from ..buffer import Buffer
 from ..closing import Closing, close_fds
-from ..errors import CollectorFailed
+from ..errors import CollectorFailed, InvalidArgs
 from ..threads import HangingThreads, outlived, read_now, run_with_duplicate
 from . import Collected
 
@@ -94,6 +95,28 @@ class DescriptorCollector:
             close_fds(fds)
         else:
             self._closing.close(fds)
+
+
+def check_source(dump_name: str, fd: int) -> None:
+    """Raise InvalidArgs for a socket of messages: of a long one a part is lost, and an empty one is like the end.
+
+    Does not block, whatever *fd* is: the kernel asks no file system.
+    """
+    try:
+        source = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fd)
+    except OSError:
+        # Not a socket. What is none of ours to read fails later, by name.
+        return
+    try:
+        kind = source.getsockopt(socket.SOL_SOCKET, socket.SO_TYPE)
+    finally:
+        source.detach()
+    if kind != socket.SOCK_STREAM:
+        names = {known.value: known.name for known in socket.SocketKind}
+        raise InvalidArgs(
+            f"device dump {dump_name}: its data is a socket of type {names.get(kind, kind)}, "
+            f"only SOCK_STREAM keeps all that is sent"
+        )
 
 
 def _is_pipe_or_socket(fd: int) -> bool:
