@@ -491,6 +491,7 @@ def main() -> None:
     with ProcessPoolExecutor(options.jobs) as pool:
         for part in pool.map(run_part, parts):
             outcomes += part
+            print(f"{len(outcomes)} of {len(every)}", file=sys.stderr)
             for outcome in part:
                 if outcome.problems:
                     print(outcome.line(), *outcome.log.splitlines()[-12:], sep="\n    ", flush=True)
