@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 import ast
+import json
 import logging
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from tests.resources import tmpfs
 from tests.tools import require, skip_or_fail
 from vmcoredd_daemon import journal, service_manager
 from vmcoredd_daemon.errors import WriteFailed
@@ -229,20 +232,41 @@ def test_time_to_save_the_journal() -> None:
     assert journal.STOP_TIMEOUT + journal.SAVE_TIMEOUT < service_manager.EXTEND_TIMEOUT
 
 
-def test_one_deadline_for_both_calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    journalctl = tmp_path / "journalctl"
-    journalctl.write_text(f"#!/bin/sh\necho x >> {tmp_path}/calls\nexec sleep 0.7\n")
-    journalctl.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    monkeypatch.setattr(journal, "SAVE_TIMEOUT", 1.0)
-    with (tmp_path / "stderr").open("w") as stderr:
+@contextmanager
+def journalctl(directory: Path, script: str) -> Iterator[None]:
+    """Run *script* in the place of journalctl; the log goes to a journal, as far as anybody can tell."""
+    program = directory / "journalctl"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    with pytest.MonkeyPatch.context() as patch, (directory / "stderr").open("w") as stderr:
         state = os.fstat(stderr.fileno())
-        monkeypatch.setenv("JOURNAL_STREAM", f"{state.st_dev}:{state.st_ino}")
-        monkeypatch.setattr(sys, "stderr", stderr)
-        (tmp_path / "crash").mkdir()
-        with pytest.raises(WriteFailed, match=f"{SAVED_JOURNAL}: cannot save the journal: .* timed out"):
-            save_journal(tmp_path / "crash")
+        patch.setenv("PATH", f"{directory}:{os.environ['PATH']}")
+        patch.setenv("JOURNAL_STREAM", f"{state.st_dev}:{state.st_ino}")
+        patch.setattr(sys, "stderr", stderr)
+        yield
+
+
+def test_one_deadline_for_both_calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal, "SAVE_TIMEOUT", 1.0)
+    (tmp_path / "crash").mkdir()
+    with (
+        journalctl(tmp_path, f"echo x >> {tmp_path}/calls\nexec sleep 0.7"),
+        pytest.raises(WriteFailed, match=f"{SAVED_JOURNAL}: cannot save the journal: .* timed out"),
+    ):
+        save_journal(tmp_path / "crash")
     assert (tmp_path / "calls").read_text() == "x\nx\n"
+
+
+@pytest.mark.parametrize("status", [0, 1])
+def test_saved_journal_on_a_full_disk_has_whole_lines(tmp_path: Path, status: int) -> None:
+    line = json.dumps({"MESSAGE": "x" * 1000})
+    script = f"[ $1 = --sync ] || yes '{line}' 2>/dev/null\nexit {status}"
+    with tmpfs(tmp_path / "crash", 100_000) as crash:
+        with journalctl(tmp_path, script), pytest.raises(WriteFailed, match="cannot save the journal"):
+            save_journal(crash)
+        saved = (crash / SAVED_JOURNAL).read_text()
+    assert saved.count("\n") > 50
+    assert saved == f"{line}\n" * saved.count("\n")
 
 
 @pytest.mark.parametrize("stream", ["", "0:0", "garbage"])

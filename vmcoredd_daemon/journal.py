@@ -5,6 +5,7 @@ Sending to journald can block, so entries go through a queue to a thread of thei
 for is counted. Every event has a MESSAGE_ID and VMCOREDD_* fields; see systemd.journal-fields(7).
 """
 
+import errno
 import logging
 import os
 import queue
@@ -32,6 +33,9 @@ STOP_TIMEOUT = 10.0
 """Seconds that the last of them have at the end."""
 
 SAVED_JOURNAL = "vmcoredd-journal.json"
+MAX_LINE = 1 << 16
+"""Bytes; an entry of ours has some 2,000."""
+
 SAVE_TIMEOUT = 15.0
 """Seconds for both calls of journalctl: with STOP_TIMEOUT, fewer than the service manager is asked for at last."""
 
@@ -166,8 +170,8 @@ def _loss(lost: int) -> logging.LogRecord:
 def save_journal(directory: Path) -> None:
     """Save what this service has logged since boot into *directory*, as lines of JSON. Blocks.
 
-    In a capture kernel the journal is in memory, and gone after the reboot. Does nothing where the log does not
-    go to the journal. Raises WriteFailed.
+    In a capture kernel the journal is in memory, and gone after the reboot. Where there is no room for all of it,
+    what is there are whole lines. Does nothing where the log does not go to the journal. Raises WriteFailed.
     """
     if not _stderr_is_journal():
         return
@@ -176,10 +180,24 @@ def save_journal(directory: Path) -> None:
     try:
         subprocess.run(["journalctl", "--sync"], check=False, timeout=SAVE_TIMEOUT)
         with open(_new_file(directory, SAVED_JOURNAL), "wb") as file:
-            subprocess.run(["journalctl", *select], stdout=file, check=True, timeout=until - time.monotonic())
+            try:
+                subprocess.run(["journalctl", *select], stdout=file, check=True, timeout=until - time.monotonic())
+            finally:
+                whole = _keep_whole_lines(file.fileno())
             os.fsync(file.fileno())
+        if not whole:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     except (OSError, subprocess.SubprocessError) as error:
         raise WriteFailed(f"{directory / SAVED_JOURNAL}: cannot save the journal: {error}") from error
+
+
+def _keep_whole_lines(fd: int) -> bool:
+    """Cut off what is no whole line at the end, as a full disk leaves it; return whether there was none."""
+    end = os.fstat(fd).st_size
+    start = max(0, end - MAX_LINE)
+    whole = start + os.pread(fd, end - start, start).rfind(b"\n") + 1
+    os.ftruncate(fd, whole)
+    return whole == end
 
 
 def _new_file(directory: Path, name: str) -> int:
