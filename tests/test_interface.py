@@ -247,7 +247,9 @@ async def test_descriptors_of_every_kind(daemon: Service, bus: Connection, tmp_p
         await call(bus, "AddDeviceDumpFd", "suha{sv}", [name, 100, 0, {}], [fd])
         os.close(fd)
     await add_bytes(bus, "pipe", b"pipe contents")
-    await add_bytes(bus, "empty", b"", 10)
+    with pytest.raises(CallFailed, match="device dump empty: its data has no bytes") as caught:
+        await add_bytes(bus, "empty", b"", 10)
+    assert caught.value.name == f"{ERROR}.CollectorFailed"
     await add_bytes(bus, "truncated", b"x" * 100_000, 70_000)
     directory = os.open(tmp_path, os.O_RDONLY)
     with pytest.raises(CallFailed) as caught:
@@ -257,7 +259,8 @@ async def test_descriptors_of_every_kind(daemon: Service, bus: Connection, tmp_p
     zero = os.open("/dev/zero", os.O_RDONLY)
     await call(bus, "AddDeviceDumpFd", "suha{sv}", ["endless", 100_000, 0, {}], [zero])
     os.close(zero)
-    assert await names(bus) == dict.fromkeys([*sources, "pipe", "empty"], "complete") | {
+    assert await names(bus) == dict.fromkeys([*sources, "pipe"], "complete") | {
+        "empty": "failed",
         "truncated": "truncated",
         "directory": "failed",
         "endless": "truncated",

@@ -7,6 +7,7 @@ import fcntl
 import os
 import stat
 import struct
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -62,8 +63,14 @@ class Buffer:
 
         Raises OSError when *fd* cannot be read, NoSpace or WriteFailed when the buffer cannot be written.
         """
-        self._running = run_with_duplicate(_transfer, fd, self.fd, self.offset + position, self.size - position)
-        return await outlived(self._running)
+        given_up = threading.Event()
+        where = (self.fd, self.offset + position, self.size - position)
+        self._running = run_with_duplicate(_transfer, fd, *where, given_up)
+        try:
+            return await outlived(self._running)
+        except asyncio.CancelledError:
+            given_up.set()
+            raise
 
     async def check(self, written: int) -> None:
         """Raise CollectorFailed when a collector says that it has *written* more bytes than there is room for, or
@@ -134,13 +141,13 @@ class Buffer:
             raise storage_error(error, self._dump_name) from error
 
 
-def _transfer(source: int, fd: int, offset: int, limit: int) -> int:
+def _transfer(source: int, fd: int, offset: int, limit: int, given_up: threading.Event) -> int:
     done = 0
     try:
         if not stat.S_ISREG(os.fstat(source).st_mode):
             limit = min(limit, PIECE)
         while done < min(limit, TRANSFER_SIZE):
-            data = read_now(source, min(PIECE, limit - done))
+            data = read_now(source, min(PIECE, limit - done), given_up)
             _write(fd, data, offset + done)
             done += len(data)
             # What comes in small pieces may let the next read wait for ever, and nobody would know of this one.

@@ -139,8 +139,8 @@ async def outlived(work: "asyncio.Future[_T]") -> _T:
         raise
 
 
-def read_now(fd: int, size: int) -> bytes:
-    """Read as read(2) does, what is there now or soon. Raises BlockingIOError or OSError.
+def read_now(fd: int, size: int, given_up: threading.Event | None = None) -> bytes:
+    """Read as read(2) does, what is there now or soon, if not *given_up*. Raises BlockingIOError or OSError.
 
     Somebody else may take what poll(2) has announced, and then a thread would wait for as long as the writer
     likes: pipes and sockets are read without waiting. The file description is not ours to be made non-blocking.
@@ -149,6 +149,9 @@ def read_now(fd: int, size: int) -> bytes:
     polled = select.poll()
     polled.register(fd, select.POLLIN)
     if not writes_only and not polled.poll(POLL * 1000):
+        raise BlockingIOError
+    if given_up is not None and given_up.is_set():
+        # Who types at a terminal types for somebody else by now.
         raise BlockingIOError
     mode = os.fstat(fd).st_mode
     if stat.S_ISSOCK(mode):

@@ -131,9 +131,10 @@ class Written:
     @property
     def summary(self) -> str:
         """What there is, in one line."""
+        count = f"{self.device_dumps} device dump{'' if self.device_dumps == 1 else 's'}"
         if self.error:
-            return f"{self.path} written with {self.device_dumps} device dumps, but incomplete: {self.error}"
-        return f"{self.path} written with {self.device_dumps} device dumps, {self.size} bytes"
+            return f"{self.path} written with {count}, but incomplete: {self.error}"
+        return f"{self.path} written with {count}, {self.size} bytes"
 
 
 def report_altered(altered: tuple[str, ...], unread: tuple[str, ...] = ()) -> str:

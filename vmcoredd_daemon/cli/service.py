@@ -101,7 +101,7 @@ async def _add(options: argparse.Namespace, fd: int, size: int) -> int:
         path = await shown(f"adding {options.name}", added, state)
         # It is safe now; whoever stops the service at this moment does not make it a failure.
         with suppress(VmcoreddError):
-            return await _judge(client, path, _name(options.file))
+            await _warn_if_truncated(client, path, _name(options.file))
     return SUCCESS
 
 
@@ -132,18 +132,11 @@ async def shown(what: str, work: Coroutine[Any, Any, _T], state: Callable[[], Aw
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def _judge(client: Client, path: str, source: str) -> int:
-    """Say what is not as it should be with the device dump at object path *path*; return an exit status."""
+async def _warn_if_truncated(client: Client, path: str, source: str) -> None:
+    """Say whether there was more than the device dump at object path *path* holds."""
     for dump in await client.list_dumps():
         if dump.path == path and dump.state == State.TRUNCATED:
             complain(f"device dump {dump.name} is truncated to {dump.size} bytes: {source} has more")
-        if dump.path == path and dump.size == 0:
-            # A program that failed before it wrote anything looks like that; the next try needs the name.
-            complain(f"device dump {dump.name}: {source} has no bytes")
-            with suppress(VmcoreddError):
-                await client.remove(dump.name)
-            return FAILURE
-    return SUCCESS
 
 
 async def _list(options: argparse.Namespace) -> int:

@@ -52,6 +52,9 @@ class DescriptorCollector:
             if self._problem is not None:
                 raise self._problem
             size = await self._fill(buffer)
+            if size == 0:
+                # A program that failed before it wrote anything looks like that; it is named in the vmcore then.
+                raise CollectorFailed(f"device dump {dump_name}: its data has no bytes", errno.ENODATA)
             return Collected(size, truncated=size == buffer.size and await self._has_more())
         except OSError as error:
             code = error.errno or errno.EIO
