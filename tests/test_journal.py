@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import vmcoredd_daemon
 from tests.resources import tmpfs
 from tests.tools import require, skip_or_fail
 from vmcoredd_daemon import journal, service_manager
@@ -18,7 +19,7 @@ from vmcoredd_daemon.errors import WriteFailed
 from vmcoredd_daemon.journal import FIELDS, SAVED_JOURNAL, Event, logging_started, record, save_journal
 
 ROOT = Path(__file__).parent.parent
-PACKAGE = ROOT / "vmcoredd_daemon"
+PACKAGE = Path(vmcoredd_daemon.__file__).parent
 
 # Runs where nothing but the test listens at journald's socket: what is sent there is printed, field by field.
 JOURNALD = """

@@ -89,6 +89,6 @@ def test_only_programs_set_the_loop_of_a_process() -> None:
     called = []
     for path in (ROOT / "tests").rglob("*.py"):
         imported, _, _ = path.read_text().partition('if __name__ == "__main__":')
-        if re.search(r"(?<!``)asyncio\.run\(", imported) and path != Path(__file__):
+        if re.search(r"(?<!``)asyncio\.(run\(|Runner\(\))", imported) and path != Path(__file__):
             called.append(path)
     assert called == []

@@ -18,6 +18,7 @@ from tests.bench.storage import settle
 from tests.bus import private_bus
 from tests.caller import MANAGER, NAME, PATH
 from tests.elf_writer import PAGE
+from tests.loops import runner_of_its_own
 from tests.sample import unpack
 from tests.service import Service
 from vmcoredd_daemon.bus import Connection
@@ -121,7 +122,7 @@ async def manager_call(
 @contextmanager
 def connected(address: str) -> Iterator[tuple[asyncio.Runner, Connection]]:
     """Yield a loop and a connection on it."""
-    with asyncio.Runner() as runner:
+    with runner_of_its_own() as runner:
         bus = runner.run(Connection.open(address, 10))
         try:
             yield runner, bus
