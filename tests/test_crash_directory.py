@@ -96,3 +96,12 @@ def test_file_in_the_place_of_the_name(target: Path, spool: int, tmp_path: Path)
 def test_directory_in_the_place_of_the_name(target: Path, spool: int, tmp_path: Path) -> None:
     (tmp_path / "spool" / CRASH_DIRECTORY).mkdir()
     assert made(target, spool) != made(target, spool)
+
+
+def test_close_that_fails_is_no_failure(tmp_path: Path) -> None:
+    spool = os.open(tmp_path, os.O_RDONLY)
+    directory = CrashDirectory(tmp_path, spool)
+    # As EIO of a file system whose server is gone: nothing was written through it.
+    os.close(directory._spool or -1)
+    directory.close()
+    os.close(spool)

@@ -19,6 +19,7 @@ from .errors import NoSpace, WriteFailed
 from .recovery import CRASH_DIRECTORY
 from .vmcore.copy import sync_directory
 from .vmcore.extents import NO_SPACE
+from .vmcore.image import close
 from .write_job import VMCORE
 
 
@@ -51,7 +52,7 @@ class CrashDirectory:
     def close(self) -> None:
         """Close the directory of the spool."""
         if self._spool is not None:
-            os.close(self._spool)
+            close(self._spool)
             self._spool = None
 
     def _left_unfinished(self) -> Path | None:

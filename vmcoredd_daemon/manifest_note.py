@@ -14,6 +14,7 @@ from .manifest import MANIFEST_NAME, Manifest, ManifestSource
 from .note import VMCOREDD_HEADER_SIZE, ByteOrder, note_size, pack_vmcoredd_header
 from .vmcore.copy import Complete
 from .vmcore.extents import CopyReport
+from .vmcore.image import close
 from .vmcore.layout import DeviceDumpNote
 from .write_job import Job
 
@@ -70,7 +71,7 @@ def manifest_note(
         note = DeviceDumpNote(MANIFEST_NAME, fd, size, len(data), "")
         yield note, partial(_complete, snapshot, source, size - VMCOREDD_HEADER_SIZE)
     finally:
-        os.close(fd)
+        close(fd)
 
 
 def _complete(snapshot: Snapshot, source: ManifestSource, room: int, report: CopyReport) -> bytes:

@@ -15,7 +15,7 @@ from ..errors import NoSpace, VmcoreddError, WriteFailed
 from ..note import VMCOREDD_HEADER_SIZE, ByteOrder, pack_vmcoredd_header
 from .elf import read_headers, walk
 from .extents import NO_SPACE, CopyReport, ExtentCopy, Preadv, Progress, pwrite
-from .image import file_image
+from .image import close, file_image
 from .layout import DeviceDumpNote, Layout
 from .verify import own_offsets, verify_notes
 
@@ -61,14 +61,14 @@ def write_vmcore(
                 os.unlink(incomplete, dir_fd=parent)
             raise
         finally:
-            os.close(fd)
+            close(fd)
     except OSError as error:
         kind = NoSpace if error.errno in NO_SPACE else WriteFailed
         raise kind(f"{directory / name}: cannot write: {error.strerror}") from error
     except VmcoreddError as error:
         raise WriteFailed(f"{directory / name}: {error}") from error
     finally:
-        os.close(parent)
+        close(parent)
     return report
 
 
@@ -195,7 +195,7 @@ def sync_directory(path: Path) -> None:
     try:
         sync(fd)
     finally:
-        os.close(fd)
+        close(fd)
 
 
 def sync(fd: int) -> None:
