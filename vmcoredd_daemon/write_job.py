@@ -17,6 +17,7 @@ from .journal import Event, record
 from .note import system_page_size
 from .output import Output
 from .vmcore.copy import VMCORE_INCOMPLETE
+from .vmcore.image import close
 from .vmcore.timed import TimedCalls
 
 VMCORE = "vmcore"
@@ -107,7 +108,7 @@ def kept_free(directory: Path, size: int, *, missing_ok: bool = False) -> Iterat
     with ExitStack() as stack:
         try:
             fd = os.open(directory, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o600)
-            stack.callback(os.close, fd)
+            stack.callback(close, fd)
             os.posix_fallocate(fd, 0, size)
         except OSError as error:
             if not missing_ok and error.errno not in tolerated:
