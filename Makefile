@@ -40,7 +40,7 @@ kdump-test: check-python packages-deb packages-kdump $(INSTALLED) netdevsim ## r
 test-all: check-python packages-deb packages-kdump $(DEBUG) netdevsim ## run every test there is: kdump-test, too, and drgn with debug information
 	$(VENV)/bin/pytest -m '' $(PYTEST_ARGS)
 
-torture: check-python packages-test $(INSTALLED) ## kills, failing system calls, hostile callers, a soak: two hours
+torture: check-python packages-test $(INSTALLED) ## kills, failing system calls, hostile callers, a soak: 80 minutes
 	$(VENV)/bin/python -m tests.torture
 
 bench: check-python packages-bench $(INSTALLED) ## time and memory beside cp, makedumpfile and the like, in build/bench.*
