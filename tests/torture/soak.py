@@ -119,6 +119,7 @@ class Soak:
             file.write_bytes(b"file" * 1000)
             memfd = os.memfd_create("registers")
             os.write(memfd, b"memfd")
+            os.lseek(memfd, 0, os.SEEK_SET)
             fds = [ours.fileno(), os.open(file, os.O_RDONLY), memfd]
             try:
                 for kind, fd in zip(("socket", "file", "memfd"), fds, strict=True):

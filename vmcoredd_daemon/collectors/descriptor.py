@@ -26,6 +26,8 @@ class DescriptorCollector:
         closing: Closing | None = None,
         hanging: HangingThreads | None = None,
         problem: OSError | None = None,
+        *,
+        may_be_empty: bool = True,
     ) -> None:
         """Another program's *fd* needs *closing*, and *hanging* for threads; *problem* is why there is none."""
         self.description = description
@@ -35,6 +37,7 @@ class DescriptorCollector:
         self._closing = closing
         self._hanging = hanging
         self._problem = problem
+        self._may_be_empty = may_be_empty
 
     @classmethod
     def duplicating(
@@ -42,7 +45,7 @@ class DescriptorCollector:
     ) -> "DescriptorCollector":
         """Return one with a descriptor of its own; where it cannot have one, collecting fails."""
         try:
-            return cls(os.dup(fd), description, closing, hanging)
+            return cls(os.dup(fd), description, closing, hanging, may_be_empty=False)
         except OSError as error:
             return cls(-1, description, problem=error)
 
@@ -52,7 +55,7 @@ class DescriptorCollector:
             if self._problem is not None:
                 raise self._problem
             size = await self._fill(buffer)
-            if size == 0:
+            if size == 0 and not self._may_be_empty:
                 # A program that failed before it wrote anything looks like that; it is named in the vmcore then.
                 raise CollectorFailed(f"device dump {dump_name}: its data has no bytes", errno.ENODATA)
             return Collected(size, truncated=size == buffer.size and await self._has_more())
