@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.fuse import Source, fuse_source
+from tests.loops import run_coroutine
 from tests.resources import open_fds, settled
 from vmcoredd_daemon import closing
 from vmcoredd_daemon.closing import Closing, close_fds
@@ -113,3 +114,14 @@ async def test_only_so_many_threads_hang(source: Source, monkeypatch: pytest.Mon
     # Their ends are known as soon as the loop has its turn.
     await eventually(lambda: not raises(Busy, taken.check))
     assert not taken.full
+
+
+def test_without_a_loop_it_is_closed_at_once() -> None:
+    async def made() -> Closing:
+        return Closing()
+
+    taken, fds = run_coroutine(made()), [null()]
+    (fd,) = fds
+    taken.close(fds)
+    assert fds == []
+    assert not is_open(fd)

@@ -30,6 +30,8 @@ class Closing:
     """Descriptors that wait to be closed, and the threads that do it: one, unless it hangs."""
 
     def __init__(self) -> None:
+        """Needs a running loop."""
+        self._loop = asyncio.get_running_loop()
         self._waiting: deque[int] = deque()
         self._given = 0
         self._taken = 0
@@ -47,7 +49,11 @@ class Closing:
             raise Busy(f"{len(self._threads)} descriptors are being closed, and that hangs")
 
     def close(self, fds: list[int]) -> None:
-        """Take over *fds*, which is empty then; neither waits nor fails. Needs a running loop."""
+        """Take over *fds*, which is empty then; neither waits nor fails, while the loop runs."""
+        if not self._loop.is_running():
+            # At the end of the process, where nobody is kept waiting.
+            close_fds(fds)
+            return
         self._given += len(fds)
         self._waiting.extend(fds)
         fds.clear()
@@ -72,7 +78,7 @@ class Closing:
     def _watch(self) -> None:
         if self._waiting and self._timer is None:
             self._taken = self._given - len(self._waiting)
-            self._timer = asyncio.get_running_loop().call_later(PATIENCE, self._look)
+            self._timer = self._loop.call_later(PATIENCE, self._look)
 
     def _look(self) -> None:
         self._timer = None
