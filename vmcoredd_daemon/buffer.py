@@ -17,8 +17,7 @@ from .errors import CollectorFailed, NoSpace, VmcoreddError, WriteFailed
 from .manifest import ManifestDump
 from .note import VMCOREDD_HEADER_SIZE
 from .threads import outlived, read_now, run_with_duplicate
-from .vmcore.extents import pwrite
-from .vmcore.image import close
+from .vmcore.image import close, pwrite
 from .vmcore.layout import DeviceDumpNote
 from .vmcore.verify import sha256
 

@@ -26,8 +26,8 @@ from .note import VMCOREDD_HEADER_SIZE, ByteOrder, note_size, pack_vmcoredd_head
 from .recovery import BOOT_ID, Progress, Report, SpooledDump, boot_id, last_number, note_name, recover
 from .spool_directory import open_private, sync_parents
 from .vmcore.copy import sync
-from .vmcore.extents import NO_SPACE, pwrite
-from .vmcore.image import close
+from .vmcore.extents import NO_SPACE
+from .vmcore.image import close, pwrite
 from .vmcore.layout import DeviceDumpNote
 
 __all__ = ["BOOT_ID", "Spool", "SpooledDump"]

@@ -11,9 +11,10 @@ from .manifest_note import own_note
 from .note import Note, system_byteorder
 from .vmcore.copy import VMCORE_INCOMPLETE, write_vmcore
 from .vmcore.elf import Headers, empty_headers, read_headers, walk
-from .vmcore.extents import CopyReport, Preadv
+from .vmcore.extents import CopyReport
 from .vmcore.image import Image
 from .vmcore.layout import Layout, Source, plan
+from .vmcore.reads import Reads
 from .vmcore.timed import TimedFile, TimedNotes
 from .write_job import DEVICE_DUMPS_ONLY, VMCORE, Job, Written, report_altered
 
@@ -38,7 +39,7 @@ def write_elf(job: Job, fallback: str = "") -> Written:
             raise InvalidVmcore(f"{job.source}: has the byte order of another machine, {headers.byteorder} endian")
         notes = _notes(image, headers)
         described = ManifestSource(str(job.source), fallback=fallback)
-        return _copy(job, VMCORE, Source(fd, image.size), headers, notes, described, reads.preadv)
+        return _copy(job, VMCORE, Source(fd, image.size), headers, notes, described, reads)
     finally:
         job.reads.close(fd)
 
@@ -46,8 +47,8 @@ def write_elf(job: Job, fallback: str = "") -> Written:
 def write_device_dumps(job: Job, reason: str) -> Written:
     """Write the device dumps alone, because of *reason*. Blocks. Raises QuotaExceeded, NoSpace and WriteFailed."""
     described = ManifestSource(str(job.source), error=reason)
-    preadv = TimedNotes(job.spool_reads).preadv
-    return _copy(job, DEVICE_DUMPS_ONLY, Source(-1, 0), empty_headers(), (), described, preadv)
+    reads = TimedNotes(job.spool_reads)
+    return _copy(job, DEVICE_DUMPS_ONLY, Source(-1, 0), empty_headers(), (), described, reads)
 
 
 def _copy(
@@ -57,7 +58,7 @@ def _copy(
     headers: Headers,
     notes: Iterable[Note],
     described: ManifestSource,
-    preadv: Preadv,
+    reads: Reads,
 ) -> Written:
     with own_note(job, described, headers.byteorder) as own:
         dumps = [*job.snapshot.notes, *own.notes]
@@ -65,7 +66,7 @@ def _copy(
         _warn_if_small(job, layout)
         job.progress.start(layout.copied)
         advance = job.progress.advance
-        report = write_vmcore(layout, dumps, job.directory, name, job.page_size, advance, own.complete, preadv)
+        report = write_vmcore(layout, dumps, job.directory, name, job.page_size, advance, own.complete, reads)
     errors, path = [described.error, _report(job, report), own.problem], job.directory / name
     if report.left_out:
         path = path.with_name(VMCORE_INCOMPLETE)

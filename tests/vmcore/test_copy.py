@@ -20,12 +20,15 @@ from tests.vmcore.rig import VMCORE, VMCORE_INCOMPLETE, Rig, load_bytes
 from vmcoredd_daemon.errors import InvalidVmcore, NoSpace, VmcoreddError, WriteFailed
 from vmcoredd_daemon.note import VMCOREDD_HEADER_SIZE
 from vmcoredd_daemon.vmcore.copy import sync_directory
-from vmcoredd_daemon.vmcore.extents import BLOCK_SIZE, CopyReport, pwrite
+from vmcoredd_daemon.vmcore.extents import CopyReport
+from vmcoredd_daemon.vmcore.image import pwrite
 from vmcoredd_daemon.vmcore.layout import Layout
+from vmcoredd_daemon.vmcore.page_cache import Writes
 from vmcoredd_daemon.vmcore.verify import sha256
 
 OTHERS = note(NT_PRSTATUS, b"registers")
 SMALL = Core(OTHERS, (Load(0x1000, b"memory" * 1000),))
+BLOCK_SIZE = Writes.block_size
 BLOCK_PAGES = BLOCK_SIZE // PAGE
 
 

@@ -19,9 +19,12 @@ from vmcoredd_daemon.note import VMCOREDD_HEADER_SIZE
 from vmcoredd_daemon.vmcore import timed
 from vmcoredd_daemon.vmcore.copy import write_vmcore
 from vmcoredd_daemon.vmcore.elf import read_headers
-from vmcoredd_daemon.vmcore.extents import BLOCK_SIZE, CopyReport
-from vmcoredd_daemon.vmcore.timed import BlockedCall, BlockedSource, TimedCalls, TimedFile, TimedNotes
+from vmcoredd_daemon.vmcore.extents import CopyReport
+from vmcoredd_daemon.vmcore.page_cache import Writes
+from vmcoredd_daemon.vmcore.reads import BlockedCall, BlockedSource
+from vmcoredd_daemon.vmcore.timed import TimedCalls, TimedFile, TimedNotes
 
+BLOCK_SIZE = Writes.block_size
 BLOCK_PAGES = BLOCK_SIZE // PAGE
 PAGES = 3 * BLOCK_PAGES
 MEMORY = b"".join(bytes([1 + page % 255]) * PAGE for page in range(PAGES))
@@ -61,9 +64,9 @@ def copy(rig: Rig, source: Source, calls: TimedCalls) -> tuple[CopyReport, int]:
         # The plan is made of the same bytes, but through a file that answers.
         layout = rig.plan(source.path.parent.parent / "original", dumps)
         layout = replace(layout, loads=tuple(replace(load, fd=fd) for load in layout.loads))
-        preadv = TimedFile(calls, fd).preadv
+        reads = TimedFile(calls, fd)
         report = write_vmcore(
-            layout, dumps, rig.target, VMCORE, PAGE, lambda size: None, lambda report: b"complete", preadv
+            layout, dumps, rig.target, VMCORE, PAGE, lambda size: None, lambda report: b"complete", reads
         )
         return report, layout.size
     finally:
@@ -160,9 +163,9 @@ def test_device_dumps_that_block_cost_themselves(rig: Rig, calls: TimedCalls, tm
         files = {dump.fd: os.open(spool.path, os.O_RDONLY) for dump in dumps[:2]}
         notes = tuple(replace(extent, fd=files.get(extent.fd, extent.fd)) for extent in layout.notes)
         dumps = [replace(dump, fd=files.get(dump.fd, dump.fd)) for dump in dumps]
-        layout, preadv = replace(layout, notes=notes), TimedNotes(calls).preadv
+        layout, reads = replace(layout, notes=notes), TimedNotes(calls)
         try:
-            report = write_vmcore(layout, dumps, rig.target, VMCORE, PAGE, lambda size: None, preadv=preadv)
+            report = write_vmcore(layout, dumps, rig.target, VMCORE, PAGE, lambda size: None, reads=reads)
         finally:
             for fd in files.values():
                 os.close(fd)

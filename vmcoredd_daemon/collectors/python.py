@@ -20,7 +20,7 @@ from typing import BinaryIO, Protocol, TypeVar
 from ..buffer import Buffer, storage_error
 from ..errors import CollectorFailed, TimedOut, TooLarge, VmcoreddError
 from ..threads import HangingThreads, run_alone
-from ..vmcore.extents import pwrite
+from ..vmcore.image import pwrite
 from . import Collected, one_line, within
 
 GROUP = "vmcoredd.collectors"

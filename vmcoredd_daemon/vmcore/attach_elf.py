@@ -18,9 +18,9 @@ from ..note import round_up
 from .clone import copy_sparse
 from .copy import write_headers
 from .elf import PT_LOAD, PT_NOTE, Headers, read_headers, walk
-from .extents import ExtentCopy, Progress, pwrite
+from .extents import ExtentCopy, Progress
 from .formats import Notes, Vmcore
-from .image import file_image
+from .image import file_image, pwrite
 from .layout import MAX_NOTES_END, DeviceDumpNote, Extent, Layout, Source, place_notes, plan, plan_moved
 from .replacement import replace_file
 from .step import Step

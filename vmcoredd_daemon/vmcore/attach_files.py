@@ -15,7 +15,8 @@ from ..manifest import MANIFEST_NAME, Manifest, ManifestDump
 from ..note import VMCOREDD_HEADER_SIZE, note_size, pack_vmcoredd_header
 from .attach import Attached, Target, attach_notes, locked
 from .existing import check_manifest, find_existing
-from .extents import NO_SPACE, pwrite
+from .extents import NO_SPACE
+from .image import pwrite
 from .layout import MAX_NOTES_END, DeviceDumpNote
 from .named_file import COLLECTOR, NamedFile, check_files
 from .step import Step, ignore_steps

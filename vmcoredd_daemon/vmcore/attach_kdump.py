@@ -34,9 +34,9 @@ from ..errors import InvalidVmcore, QuotaExceeded, WriteFailed
 from ..note import round_up
 from .clone import copy_range
 from .copy import write_headers
-from .extents import ExtentCopy, pwrite
+from .extents import ExtentCopy
 from .formats import Notes, Vmcore
-from .image import file_image
+from .image import file_image, pwrite
 from .kdump import KdumpHeader
 from .layout import MAX_NOTES_END, DeviceDumpNote, Extent, place_notes
 from .step import Step

@@ -4,7 +4,8 @@
 import errno
 import os
 
-from .extents import Progress, pwrite
+from .extents import Progress
+from .image import pwrite
 
 BLOCK_SIZE = 256 * 1024
 _LARGEST = 1 << 26

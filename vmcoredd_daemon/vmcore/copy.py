@@ -14,9 +14,10 @@ from pathlib import Path
 from ..errors import NoSpace, VmcoreddError, WriteFailed
 from ..note import VMCOREDD_HEADER_SIZE, ByteOrder, pack_vmcoredd_header
 from .elf import read_headers, walk
-from .extents import NO_SPACE, CopyReport, ExtentCopy, Preadv, Progress, pwrite
-from .image import close, file_image
+from .extents import NO_SPACE, CopyReport, ExtentCopy, Progress
+from .image import close, file_image, pwrite
 from .layout import DeviceDumpNote, Layout
+from .reads import Reads
 from .verify import own_offsets, verify_notes
 
 VMCORE_INCOMPLETE = "vmcore-incomplete"
@@ -34,7 +35,7 @@ def write_vmcore(
     page_size: int,
     progress: Progress,
     complete: Complete | None = None,
-    preadv: Preadv = os.preadv,
+    reads: Reads | None = None,
 ) -> CopyReport:
     """Write the vmcore *name* into *directory*. Where there is room for part of the memory only, that part stays
     under the name *name*-incomplete.
@@ -52,7 +53,7 @@ def write_vmcore(
         incomplete = f"{name}-incomplete"
         fd = open_new(parent, incomplete)
         try:
-            report = _NewFile(fd, layout, dumps, complete, page_size, progress, preadv).write()
+            report = _NewFile(fd, layout, dumps, complete, page_size, progress, reads).write()
             if not report.left_out:
                 os.rename(incomplete, name, src_dir_fd=parent, dst_dir_fd=parent)
             sync(parent)
@@ -83,15 +84,15 @@ class _NewFile:
         complete: Complete | None,
         page_size: int,
         progress: Progress,
-        preadv: Preadv,
+        reads: Reads | None,
     ) -> None:
         self._fd = fd
         self._layout = layout
         self._own = own_offsets(layout.notes, dumps)
         self._complete = complete
-        self._source = ExtentCopy(fd, page_size, progress, preadv=preadv)
+        self._source = ExtentCopy(fd, page_size, progress, reads=reads)
         # What the spool does not give is not missing in the source.
-        self._spool = ExtentCopy(fd, page_size, progress, preadv=preadv)
+        self._spool = ExtentCopy(fd, page_size, progress, reads=reads)
 
     def write(self) -> CopyReport:
         """Write it, as far as there is room; return when it is on disk, and reads back. Raises OSError and

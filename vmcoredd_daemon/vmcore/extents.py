@@ -5,20 +5,22 @@ Runs of zero pages become holes. A page that cannot be read becomes zeros and is
 whole read() of ``/proc/vmcore`` fail with EFAULT (``read_vmcore()`` in Linux ``fs/proc/vmcore.c``), so a failed
 read is bisected down to the page. A read that does not return is given up, see :mod:`.timed`, and its pages are
 read one by one.
+
+One thread reads, looks for zeros and writes, block by block: handed from one thread to another, a block would be
+in another processor's cache, and the hand-over takes as long as the copy.
 """
 
 import errno
-import os
+import mmap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from .layout import Extent
-from .timed import BlockedCall, BlockedSource
+from .page_cache import Writes, writes
+from .reads import BlockedCall, BlockedSource, Preadv, Reads
+from .zero_pages import ZeroPages
 
 NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-
-BLOCK_SIZE = 256 * 1024
-_ZEROS = bytes(BLOCK_SIZE)
 
 Progress = Callable[[int], None]
 """Called with the number of bytes just read, from the thread that copies."""
@@ -48,23 +50,20 @@ class CopyReport:
         return self.unreadable_pages, self.missing_bytes
 
 
-Preadv = Callable[[int, Sequence[memoryview], int], int]
-"""As :func:`os.preadv`; may raise BlockedCall and BlockedSource."""
-
-
 class ExtentCopy:
     """Copies extents into one file, through one buffer; *sparse* where the file has nothing but zeros so far."""
 
     def __init__(
-        self, fd: int, page_size: int, progress: Progress, *, sparse: bool = True, preadv: Preadv = os.preadv
+        self, fd: int, page_size: int, progress: Progress, *, sparse: bool = True, reads: Reads | None = None
     ) -> None:
         self.report = CopyReport()
-        self._sparse = sparse
         self._fd = fd
         self._page_size = page_size
+        self._zero_pages = ZeroPages(page_size) if sparse else None
         self._progress = progress
-        self._preadv = preadv
-        self._buffer = bytearray(BLOCK_SIZE)
+        self._reads = reads or Reads()
+        self._writes = Writes(fd)
+        self._buffer = _buffer(self._writes.block_size)
         self._last_unreadable = (-1, -1)
         self._position = 0
 
@@ -74,6 +73,14 @@ class ExtentCopy:
         That is *end* when all is in it. Part of the memory is better than none: makedumpfile keeps it, too, and
         what comes first is the kernel.
         """
+        try:
+            with writes(self._fd) as self._writes:
+                self._buffer = _buffer(self._writes.block_size)
+                return self._loads(extents, end)
+        finally:
+            self._writes = Writes(self._fd)
+
+    def _loads(self, extents: Sequence[Extent], end: int) -> int:
         for number, extent in enumerate(extents):
             try:
                 self.extent(extent)
@@ -88,30 +95,63 @@ class ExtentCopy:
 
     def extent(self, extent: Extent) -> None:
         """Copy one extent, with zeros for what cannot be read. Raises OSError when it cannot be written."""
-        for done in range(0, extent.size, BLOCK_SIZE):
-            size = min(BLOCK_SIZE, extent.size - done)
-            missing = self.report.missing_bytes
-            self._position = extent.offset + done
-            self._read(extent.fd, 0, size, extent.source_offset + done)
-            self._write_nonzero(size, self._position)
-            self._progress(size)
-            if self.report.missing_bytes - missing == size:
-                # A flipped bit can make p_filesz larger than anybody wants to wait for.
-                rest = extent.size - done - size
-                self.report.missing_bytes += rest
-                self._progress(rest)
+        self._position = extent.offset
+        end = extent.offset + extent.size
+        while self._position < end:
+            read = self._read
+            try:
+                self._reads.run(extent.fd, lambda preadv: self._whole_blocks(extent, preadv))
+            except BlockedSource:
+                raise
+            except BlockedCall:
+                # That read may yet write to its buffer.
+                self._buffer = _buffer(self._writes.block_size)
+                read = self._read_pages
+            if self._position < end:
+                self._doubtful_block(extent, read)
+
+    def _whole_blocks(self, extent: Extent, preadv: Preadv) -> None:
+        """Copy from the position on, up to the end or a block that cannot be read at once."""
+        buffer, shift = self._buffer, extent.source_offset - extent.offset
+        while size := min(self._writes.block_size, extent.offset + extent.size - self._position):
+            try:
+                if preadv(extent.fd, memoryview(buffer)[:size], self._position + shift) != size:
+                    return
+            except BlockedCall:
+                raise
+            except OSError:
                 return
+            self._wrote(size)
+
+    def _doubtful_block(self, extent: Extent, read: Callable[[int, int, int, int], None]) -> None:
+        size = min(self._writes.block_size, extent.offset + extent.size - self._position)
+        missing = self.report.missing_bytes
+        read(extent.fd, 0, size, self._position + extent.source_offset - extent.offset)
+        self._wrote(size)
+        if self.report.missing_bytes - missing == size:
+            # A flipped bit can make p_filesz larger than anybody wants to wait for.
+            rest = extent.offset + extent.size - self._position
+            self.report.missing_bytes += rest
+            self._progress(rest)
+            self._position += rest
+
+    def _wrote(self, size: int) -> None:
+        """Write *size* bytes of the buffer at the position."""
+        self._write_nonzero(size, self._position)
+        self._position += size
+        self._progress(size)
+        self._writes.reach(self._position)
 
     def _read(self, fd: int, start: int, end: int, offset: int) -> None:
         """Fill the buffer from *start* to *end* with what is at *offset*, with zeros where nothing can be read."""
         while start < end:
             try:
-                size = self._preadv(fd, [memoryview(self._buffer)[start:end]], offset)
+                size = self._reads.preadv(fd, memoryview(self._buffer)[start:end], offset)
             except BlockedSource:
                 raise
             except BlockedCall:
                 # That read may yet write to its buffer.
-                self._buffer = bytearray(self._buffer)
+                self._buffer = _buffer(len(self._buffer), self._buffer)
                 self._read_pages(fd, start, end, offset)
                 return
             except OSError as error:
@@ -160,35 +200,17 @@ class ExtentCopy:
             self.report.first_unreadable = offset
 
     def _clear(self, start: int, end: int) -> None:
-        self._buffer[start:end] = _ZEROS[: end - start]
+        self._buffer[start:end] = bytes(end - start)
 
     def _write_nonzero(self, size: int, offset: int) -> None:
-        if not self._sparse:
-            self._flush(0, size, offset)
-            return
-        # bytearray == bytes compares at memcmp speed, a memoryview element by element.
-        if self._buffer.startswith(_ZEROS[:size]):
-            return
-        step = self._page_size
-        start = None
-        for position in range(0, size, step):
-            zero = self._buffer.startswith(_ZEROS[: min(step, size - position)], position)
-            if zero and start is not None:
-                self._flush(start, position, offset)
-                start = None
-            elif not zero and start is None:
-                start = position
-        if start is not None:
-            self._flush(start, size, offset)
-
-    def _flush(self, start: int, end: int, offset: int) -> None:
+        runs = [(0, size)] if self._zero_pages is None else self._zero_pages.data(self._buffer, size)
         with memoryview(self._buffer) as view:
-            pwrite(self._fd, view[start:end], offset + start)
+            for start, end in runs:
+                self._writes.write(view[start:end], offset + start)
 
 
-def pwrite(fd: int, data: bytes | memoryview, offset: int) -> None:
-    """Write all of *data* at *offset*. Raises OSError."""
-    view = memoryview(data)
-    while view:
-        size = os.pwrite(fd, view, offset)
-        view, offset = view[size:], offset + size
+def _buffer(size: int, content: "mmap.mmap | bytes" = b"") -> mmap.mmap:
+    """Return memory that begins at a page, as a direct write wants it."""
+    buffer = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    buffer[: len(content)] = content[:]
+    return buffer

@@ -82,6 +82,14 @@ def pread(fd: int, size: int, offset: int) -> bytes:
     return data
 
 
+def pwrite(fd: int, data: bytes | memoryview, offset: int) -> None:
+    """Write all of *data* at *offset*. Raises OSError."""
+    view = memoryview(data)
+    while view:
+        size = os.pwrite(fd, view, offset)
+        view, offset = view[size:], offset + size
+
+
 class _Raw(io.RawIOBase):
     def __init__(self, image: Image) -> None:
         self._image = image

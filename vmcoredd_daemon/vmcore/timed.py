@@ -2,26 +2,27 @@
 """Calls for a source that may never return: each has a deadline, and a thread that is left to itself.
 
 Nothing ends a thread in D state, neither a signal nor a close. So the thread that writes the vmcore does not read
-the source: it has another do that, waits for so long and no longer, and goes on with a new one.
+the source: it has another do that, waits for so long and no longer, and goes on with a new one. That other thread
+may also write what it has read, in turns; only while it reads, it can be given up.
 """
 
-import _thread
 import errno
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from queue import Empty, SimpleQueue
-from typing import Any, ParamSpec, TypeVar
+from queue import Empty
+from typing import ParamSpec, TypeVar
 
 from ..errors import InvalidVmcore
 from .image import Image, file_image
+from .reads import BlockedCall, BlockedSource, Preadv, Reads
+from .watched_thread import Turn, WatchedThread
+from .windows import Windows
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
-_Request = Callable[[], None] | None
-
 TIMEOUT = 30.0
 """Seconds that a call may take."""
 
@@ -31,20 +32,6 @@ RETRY_TIMEOUT = 2.0
 MAX_BLOCKED = 16
 """Calls that have not returned, with which no more are made: each has a thread."""
 
-_START_TIMEOUT = 5.0
-"""Seconds that a thread may take to begin."""
-
-
-class BlockedCall(OSError):
-    """A call did not return in time."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(errno.ETIME, text)
-
-
-class BlockedSource(BlockedCall):
-    """So many calls have not returned that no more are made."""
-
 
 class TimedCalls:
     """Makes calls in a thread that runs from the start, because later there may be no memory for one."""
@@ -53,9 +40,9 @@ class TimedCalls:
         self.blocked = 0
         """Calls that did not return in time, since :meth:`restart`."""
         self._blocking: set[int] = set()
-        self._thread: _Thread | None = None
+        self._thread: WatchedThread | None = None
         with suppress(RuntimeError):
-            self._thread = _Thread()
+            self._thread = WatchedThread()
 
     def restart(self) -> None:
         """Count from 0: somebody tries again, and what did not return may have returned."""
@@ -67,23 +54,48 @@ class TimedCalls:
         Raises BlockedCall when it takes longer than *seconds*, BlockedSource, without calling it, when too many
         have not returned, and what it raises.
         """
-        thread, blocking = self._thread, len(self._blocking)
-        if blocking >= MAX_BLOCKED:
-            raise BlockedSource(f"{blocking} calls have not returned")
-        if thread is None or not thread.running():
-            if blocking:
-                raise BlockedSource(f"{blocking} calls have not returned, and there is no thread for another")
+        thread = self._ready()
+        if thread is None:
             return function(*args, **kwargs)
         try:
             return thread.call(seconds, function, *args, **kwargs)
         except Empty:
-            self.blocked += 1
-            self._blocking.add(id(thread))
-            thread.end(lambda: self._blocking.discard(id(thread)))
-            self._thread = None
-            with suppress(RuntimeError):
-                self._thread = _Thread()
-            raise BlockedCall(f"did not return within {seconds:g} s") from None
+            raise self._give_up(thread, f"did not return within {seconds:g} s") from None
+
+    def run(self, function: Callable[[Turn], None]) -> None:
+        """Call *function*, which makes those calls that may never return by :meth:`Turn.call`.
+
+        Raises BlockedCall when one of these takes too long, the rest as :meth:`call`.
+        """
+        thread, turn = self._ready(), Turn()
+        if thread is None:
+            function(turn)
+            return
+        try:
+            thread.run(turn, function)
+        except Empty:
+            raise self._give_up(thread, "did not return in time") from None
+
+    def _ready(self) -> "WatchedThread | None":
+        """Return the thread, or None where there is none, and never was. Raises BlockedSource."""
+        thread, blocking = self._thread, len(self._blocking)
+        if blocking >= MAX_BLOCKED:
+            raise BlockedSource(f"{blocking} calls have not returned")
+        if thread is not None and thread.running():
+            return thread
+        if blocking:
+            raise BlockedSource(f"{blocking} calls have not returned, and there is no thread for another")
+        return None
+
+    def _give_up(self, thread: "WatchedThread", text: str) -> BlockedCall:
+        """Leave *thread* to itself, and have another; return the error that says so."""
+        self.blocked += 1
+        self._blocking.add(id(thread))
+        thread.end(lambda: self._blocking.discard(id(thread)))
+        self._thread = None
+        with suppress(RuntimeError):
+            self._thread = WatchedThread()
+        return BlockedCall(text)
 
     def open(self, path: Path) -> int:
         """Open the source for reading. Raises OSError."""
@@ -128,35 +140,39 @@ class TimedCalls:
             self._thread = None
 
 
-class TimedNotes:
+class TimedNotes(Reads):
     """Reads of files in the spool: one that does not answer is given up as a whole, and not waited for again."""
 
     def __init__(self, calls: TimedCalls) -> None:
         self._calls = calls
         self._given_up: set[int] = set()
 
-    def preadv(self, fd: int, buffers: Sequence[memoryview], offset: int) -> int:
-        """Do as :func:`os.preadv`. Raises BlockedCall, too; then *buffers* may yet change."""
+    def preadv(self, fd: int, buffer: memoryview, offset: int) -> int:
+        """Do as :func:`os.preadv`. Raises BlockedCall, too; then *buffer* may yet change."""
         if fd in self._given_up:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         # Where one hangs, the next one may, too.
         timeout = RETRY_TIMEOUT if self._given_up else TIMEOUT
         try:
-            return self._calls.call(timeout, os.preadv, fd, buffers, offset)
+            return self._calls.call(timeout, os.preadv, fd, [buffer], offset)
         except BlockedSource as error:
             raise OSError(errno.EIO, error.strerror) from error
         except BlockedCall:
             self._given_up.add(fd)
             raise
 
+    def run(self, fd: int, copy: Callable[[Preadv], None]) -> None:
+        """Call *copy* with :meth:`preadv`."""
+        copy(self.preadv)
 
-class TimedFile:
+
+class TimedFile(Reads):
     """Reads of the source, open at *fd*; what is read of *others* has deadlines of its own."""
 
-    def __init__(self, calls: TimedCalls, fd: int, others: TimedNotes | None = None) -> None:
+    def __init__(self, calls: TimedCalls, fd: int, others: Reads | None = None) -> None:
         self._calls = calls
         self._fd = fd
-        self._others = os.preadv if others is None else others.preadv
+        self._others = others or Reads()
         self._doubtful = range(0)
 
     def image(self, path: str) -> Image:
@@ -167,18 +183,51 @@ class TimedFile:
             raise InvalidVmcore(f"{path}: cannot tell its size: {error.strerror}") from error
         return replace(image, pread=self.pread)
 
-    def preadv(self, fd: int, buffers: Sequence[memoryview], offset: int) -> int:
-        """Do as :func:`os.preadv`. Raises BlockedCall and BlockedSource, too; then *buffers* may yet change."""
+    def preadv(self, fd: int, buffer: memoryview, offset: int) -> int:
+        """Do as :func:`os.preadv`. Raises BlockedCall and BlockedSource, too; then *buffer* may yet change."""
         if fd != self._fd:
-            return self._others(fd, buffers, offset)
-        timeout = RETRY_TIMEOUT if offset in self._doubtful else TIMEOUT
+            return self._others.preadv(fd, buffer, offset)
         try:
-            return self._calls.call(timeout, os.preadv, fd, buffers, offset)
+            return self._calls.call(self._timeout(offset), os.preadv, fd, [buffer], offset)
         except BlockedCall:
-            end = offset + sum(map(len, buffers))
-            if end not in self._doubtful:
-                self._doubtful = range(offset, end + 1)
+            self._doubt(offset, buffer)
             raise
+
+    def run(self, fd: int, copy: Callable[[Preadv], None]) -> None:
+        """Call *copy* with what reads the file *fd* for it; only a read can be given up.
+
+        Raises BlockedCall and BlockedSource, too; then the buffer of the last read may yet change.
+        """
+        if fd != self._fd:
+            self._others.run(fd, copy)
+            return
+        last = (0, memoryview(b""))
+
+        def run(turn: Turn) -> None:
+            def preadv(fd: int, buffer: memoryview, offset: int) -> int:
+                nonlocal last
+                last = offset, buffer
+                return turn.call(self._timeout(offset), windows.preadv, buffer, offset)
+
+            with turn.call(TIMEOUT, Windows, fd) as windows:
+                copy(preadv)
+
+        try:
+            self._calls.run(run)
+        except BlockedSource:
+            raise
+        except BlockedCall:
+            self._doubt(*last)
+            raise
+
+    def _timeout(self, offset: int) -> float:
+        return RETRY_TIMEOUT if offset in self._doubtful else TIMEOUT
+
+    def _doubt(self, offset: int, buffer: memoryview) -> None:
+        """Remember what a read has not returned: for that, and what is right behind it, the wait is shorter."""
+        end = offset + len(buffer)
+        if end not in self._doubtful:
+            self._doubtful = range(offset, end + 1)
 
     def pread(self, size: int, offset: int) -> bytes:
         """Do as :func:`os.pread`, but return fewer bytes only at the end of the file."""
@@ -186,47 +235,3 @@ class TimedFile:
         while size and (more := self._calls.call(TIMEOUT, os.pread, self._fd, size, offset)):
             data, size, offset = data + more if data else more, size - len(more), offset + len(more)
         return data
-
-
-class _Thread:
-    """One thread, which makes one call after the other, and that nobody waits for when the process ends."""
-
-    def __init__(self) -> None:
-        self._requests: SimpleQueue[_Request] = SimpleQueue()
-        self._results: SimpleQueue[tuple[Any, Exception | None]] = SimpleQueue()
-        self._began = False
-        # threading.Thread waits until the thread runs: for ever where it has no memory to begin with.
-        _thread.start_new_thread(self._serve, ())
-
-    def running(self) -> bool:
-        """Wait until it has begun; return False when it does not."""
-        if not self._began:
-            with suppress(Empty):
-                self._results.get(timeout=_START_TIMEOUT)
-                self._began = True
-        return self._began
-
-    def call(self, seconds: float, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
-        """Return what *function* returns. Raises Empty when that takes too long, and what it raises."""
-
-        def work() -> None:
-            try:
-                self._results.put((function(*args, **kwargs), None))
-            except Exception as error:
-                self._results.put((None, error))
-
-        self._requests.put(work)
-        result, error = self._results.get(timeout=seconds)
-        if error is not None:
-            raise error
-        return result  # type: ignore[no-any-return]
-
-    def end(self, last: Callable[[], None]) -> None:
-        """Call *last* in the thread, and let it end, when what it does is done."""
-        self._requests.put(last)
-        self._requests.put(None)
-
-    def _serve(self) -> None:
-        self._results.put((None, None))
-        while (request := self._requests.get()) is not None:
-            request()

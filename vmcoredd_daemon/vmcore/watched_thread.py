@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""A thread whose calls may never return, so that somebody waits for it, and gives it up."""
+
+import _thread
+import math
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from queue import Empty, SimpleQueue
+from typing import Any, ParamSpec, TypeVar
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+_Request = Callable[[], None] | None
+
+POLL = 2.0
+"""Seconds after which it is seen whether a call of a turn takes too long."""
+
+_START_TIMEOUT = 5.0
+"""Seconds that a thread may take to begin."""
+
+
+class _GivenUp(Exception):
+    """Nobody waits for this thread any more, and it is to leave everything as it is."""
+
+
+class Turn:
+    """What a thread does, and of that the calls that have a deadline."""
+
+    def __init__(self) -> None:
+        self._lock = _thread.allocate_lock()
+        self._until = math.inf
+        self._given_up = False
+
+    def call(self, seconds: float, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        """Return what *function* returns, within *seconds*. Raises _GivenUp when that took too long."""
+        self._until = time.monotonic() + seconds
+        try:
+            return function(*args, **kwargs)
+        finally:
+            with self._lock:
+                if self._given_up:
+                    raise _GivenUp
+                self._until = math.inf
+
+    def left(self, seconds: float) -> float:
+        """Return for how long to wait, at most *seconds*; with 0, it is given up."""
+        with self._lock:
+            left = min(max(self._until - time.monotonic(), 0), seconds)
+            self._given_up = left == 0
+            return left
+
+
+class WatchedThread:
+    """One thread, which makes one call after the other, and that nobody waits for when the process ends."""
+
+    def __init__(self) -> None:
+        self._requests: SimpleQueue[_Request] = SimpleQueue()
+        self._results: SimpleQueue[tuple[Any, Exception | None]] = SimpleQueue()
+        self._began = False
+        # threading.Thread waits until the thread runs: for ever where it has no memory to begin with.
+        _thread.start_new_thread(self._serve, ())
+
+    def running(self) -> bool:
+        """Wait until it has begun; return False when it does not."""
+        if not self._began:
+            with suppress(Empty):
+                self._results.get(timeout=_START_TIMEOUT)
+                self._began = True
+        return self._began
+
+    def call(self, seconds: float, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        """Return what *function* returns. Raises Empty when that takes too long, and what it raises."""
+        self._request(partial(function, *args, **kwargs))
+        return self._result(seconds)  # type: ignore[no-any-return]
+
+    def run(self, turn: Turn, function: Callable[[Turn], None]) -> None:
+        """Call *function* with *turn*. Raises Empty when one of its calls takes too long, and what it raises."""
+        self._request(partial(function, turn))
+        while left := turn.left(POLL):
+            with suppress(Empty):
+                self._result(left)
+                return
+        raise Empty
+
+    def _request(self, function: Callable[[], Any]) -> None:
+        def work() -> None:
+            try:
+                self._results.put((function(), None))
+            except Exception as error:
+                self._results.put((None, error))
+
+        self._requests.put(work)
+
+    def _result(self, seconds: float) -> Any:
+        result, error = self._results.get(timeout=seconds)
+        if error is not None:
+            raise error
+        return result
+
+    def end(self, last: Callable[[], None]) -> None:
+        """Call *last* in the thread, and let it end, when what it does is done."""
+        self._requests.put(last)
+        self._requests.put(None)
+
+    def _serve(self) -> None:
+        self._results.put((None, None))
+        while (request := self._requests.get()) is not None:
+            request()
