@@ -11,6 +11,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -143,7 +144,7 @@ def build(
     """Build an initramfs that writes to the first virtio disk; what comes then is the business of scenarios."""
     kernel = kernel or rig.find_kernel()
     staged = workdir / "installed"
-    subprocess.run([ROOT / "systemd" / "install", staged], check=True)
+    _run([ROOT / "systemd" / "install", staged], "systemd/install")
     base = workdir / "dracut"
     # dracut has one directory of modules.
     shutil.copytree(DRACUT_DIRECTORY, base, symlinks=True)
@@ -169,12 +170,34 @@ def _dracut(destination: Path, base: Path, kernel: rig.Kernel, options: Sequence
     command += ["--tmpdir", base.parent]
     command += ["--confdir", base / "empty.d"]
     command += [*options, destination, kernel.release]
-    made = subprocess.run(
-        command, env={**os.environ, "dracutbasedir": str(base)}, capture_output=True, text=True, check=False
-    )
-    if made.returncode != 0 or "vmcoredd:" in made.stderr:
-        raise rig.RigError(f"dracut: status {made.returncode}", made.stdout + made.stderr)
+    output = _run(command, "dracut", {"dracutbasedir": str(base)})
+    if "vmcoredd:" in output:
+        raise rig.RigError("dracut: a warning of our module", output)
     return destination
+
+
+def _run(command: Sequence[str | Path], name: str, environment: Mapping[str, str] | None = None) -> str:
+    """Run a program that starts others, and return what all of them print. Raises RigError."""
+    with subprocess.Popen(
+        command,
+        env={**os.environ, **(environment or {})},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        process_group=0,
+    ) as process:
+        try:
+            output, _ = process.communicate()
+        except BaseException:
+            # Or they would go on, and write into a directory that is being removed. The pipe ends with the last.
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+            raise
+    if process.returncode:
+        raise rig.RigError(f"{name}: status {process.returncode}", output)
+    return output
 
 
 def capture(workdir: Path, initramfs: Initramfs, scenario: Scenario) -> Captured:

@@ -49,11 +49,12 @@ ExecStopPost=+measure %p-stopped
 
 def watched() -> Files:
     """What every scenario has: measurements, and the whole journal on the disk."""
-    return {
-        f"{SYSTEM}/vmcoredd.service.d/measured.conf": MEASURED.encode(),
-        f"{SYSTEM}/dbus.service.d/measured.conf": MEASURED.encode(),
-        **wanted("save-journal", JOURNAL),
-    }
+    return {**measured("vmcoredd"), **measured("dbus"), **wanted("save-journal", JOURNAL)}
+
+
+def measured(service: str) -> Files:
+    """Measurements when a service is ready, and when it has stopped."""
+    return {f"{SYSTEM}/{service}.service.d/measured.conf": MEASURED.encode()}
 
 
 def devices_first(*modules: str) -> Files:
