@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 
-from tests.bench import add_rows, service_rows, write_rows
+from tests.bench import add_rows, capture_rows, service_rows, write_rows
 from tests.bench.chart import svg
 from tests.bench.machine import describe
 from tests.bench.measure import Case, NotRun, Unavailable, measure
-from tests.bench.report import Outcome, as_json, lines_of, table
+from tests.bench.report import Outcome, as_json, lines_of, read_before, table
 from tests.bench.rig import Rig
 from tests.bench.storage import coldest
 from vmcoredd_daemon.errors import CallFailed, VmcoreddError
@@ -25,6 +25,7 @@ Row = Callable[[Rig], Iterator[Case | NotRun]]
 
 ROWS: dict[str, Row] = {
     "elf": write_rows.elf,
+    "capture": capture_rows.capture,
     "kdump": write_rows.kdump,
     "attach": write_rows.attach,
     "descriptor": add_rows.descriptor,
@@ -36,6 +37,7 @@ ROWS: dict[str, Row] = {
     "sizes": write_rows.sizes,
     "dumps": write_rows.dumps,
 }
+BEFORE = Path(__file__).with_name("before.json")
 FAILURES = (OSError, RuntimeError, subprocess.SubprocessError, TimeoutError, VmcoreddError, CallFailed)
 
 
@@ -47,22 +49,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     machine = describe(options.directory, emptied)
     for name, value in machine.items():
         print(f"{name + ':':18}{value}")
+    earlier, before = read_before(options.before, options.scale)
+    if earlier:
+        what = ", ".join(earlier[name] for name in ("vmcoredd", "processor", "memory", "kernel", "python"))
+        print(f"{'before:':18}{what}")
     outcomes: list[Outcome] = []
     settings = {"rounds": options.rounds, "scale": options.scale, "rows": options.rows}
     with ExitStack() as stack:
         directory = Path(tempfile.mkdtemp(prefix="bench", dir=options.directory.resolve()))
         stack.callback(shutil.rmtree, directory)
-        rig = Rig(directory, options.scale, empty_cache)
+        rig = Rig(directory, options.scale, options.rounds, empty_cache)
         for outcome in _outcomes(rig, options.rows, options.rounds):
             outcomes.append(outcome)
-            for line in lines_of(outcome):
+            for line in lines_of(outcome, before):
                 print("  ".join(filter(None, line)), file=sys.stderr, flush=True)
             # A long run that is stopped has what it has seen.
             if options.json:
                 options.json.write_text(json.dumps(as_json(outcomes, machine, settings), indent=1) + "\n")
             if options.svg:
                 options.svg.write_text(svg(outcomes))
-    print(f"\n{table(outcomes)}")
+    print(f"\n{table(outcomes, before)}")
     return int(any(isinstance(outcome, NotRun) and outcome.failed for outcome in outcomes))
 
 
@@ -99,6 +105,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--scale", type=float, default=1.0, metavar="F", help="sizes and counts times F")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures here")
     parser.add_argument("--svg", type=Path, metavar="FILE", help="draw a chart here")
+    parser.add_argument(
+        "--before",
+        type=Path,
+        default=BEFORE,
+        metavar="FILE",
+        help="figures of an earlier run, which are shown beside these",
+    )
     parser.add_argument(
         "--cold", choices=("drop_caches", "fadvise"), default="drop_caches", help="how the cache is emptied"
     )

@@ -5,6 +5,7 @@ import os
 import platform
 import subprocess
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from tests.bench.storage import file_system
@@ -22,7 +23,7 @@ VERSIONS = {
 def describe(directory: Path, emptied: str) -> Mapping[str, str]:
     """Return what there is to say, by its name; *emptied* says how caches are."""
     return {
-        "vmcoredd": __version__,
+        "vmcoredd": " ".join(filter(None, [__version__, _commit()])),
         "processor": f"{os.cpu_count()} x {_field('/proc/cpuinfo', 'model name')}",
         "memory": f"{int(_field('/proc/meminfo', 'MemTotal').split()[0]) >> 10} MiB",
         "virtual machine": "yes" if "hypervisor" in _field("/proc/cpuinfo", "flags").split() else "not known",
@@ -34,6 +35,15 @@ def describe(directory: Path, emptied: str) -> Mapping[str, str]:
         "load before": " ".join(f"{value:.2f}" for value in os.getloadavg()),
         **{name: _version(*command) for name, command in VERSIONS.items()},
     }
+
+
+def _commit() -> str:
+    """Return the commit that is measured, empty where there is no repository."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--exclude=*"]
+    with suppress(FileNotFoundError):
+        run = subprocess.run(command, capture_output=True, text=True, check=False)
+        return run.stdout.strip()
+    return ""
 
 
 def _field(path: str, name: str) -> str:

@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Runs contenders one after the other, again and again, and compares what they took within each round."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from statistics import median
+from typing import TypeVar
+
+_T = TypeVar("_T")
 
 
 class Unavailable(Exception):
@@ -92,6 +95,8 @@ class Case:
     peers: Sequence[tuple[Contender, Goal]]
     axis: str = ""
     """What a curve's x stands for; empty where there is no curve."""
+    once: bool = False
+    """There is one figure of each, however many rounds there are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,14 +137,19 @@ class Result:
         return median(self.figures[contender])
 
 
+def alternately(contenders: Sequence[_T], rounds: int) -> Iterator[_T]:
+    """Yield all of them for each round, another first in each."""
+    for number in range(rounds):
+        first = number % len(contenders)
+        yield from [*contenders[first:], *contenders[:first]]
+
+
 def measure(case: Case, rounds: int) -> Result:
     """Run every contender once a round, another first in each round. Raises what they raise."""
     contenders = [case.ours, *(peer for peer, _ in case.peers)]
     figures: dict[str, list[float]] = {contender.name: [] for contender in contenders}
-    for number in range(rounds):
-        first = number % len(contenders)
-        for contender in [*contenders[first:], *contenders[:first]]:
-            figures[contender.name].append(contender.run())
+    for contender in alternately(contenders, 1 if case.once else rounds):
+        figures[contender.name].append(contender.run())
     return Result(case, figures, [_compare(case, peer, goal, figures) for peer, goal in case.peers])
 
 

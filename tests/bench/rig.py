@@ -42,6 +42,8 @@ class Rig:
 
     directory: Path
     scale: float
+    rounds: int
+    """What measures in a machine of its own does all of them there."""
     empty_cache: Callable[[Path], None]
 
     def size(self, size: int, smallest: int = 1 << 20) -> int:

@@ -2,24 +2,32 @@
 """Does ``make bench`` work? How fast anything is, is none of a test's business."""
 
 import json
+import signal
+import subprocess
+import sys
+import time
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
 
-from tests.bench.__main__ import ROWS, main
+from tests.bench.__main__ import BEFORE, ROWS, main
 from tests.bench.chart import share, svg
-from tests.bench.measure import Case, Contender, Goal, at_least, at_most, measure, more
-from tests.bench.report import table
-from tests.tools import require
+from tests.bench.measure import Case, Contender, Goal, Result, at_least, at_most, measure, more
+from tests.bench.report import as_json, read_before, table
+from tests.kdump import capture
+from tests.tools import require, skip_or_fail
 
 SCALE = "0.001"
 MAY_LACK = {"mkfs.ext4", "mkfs.xfs", "losetup", "mount"}
+# It makes two initramfs and boots two kernels.
+BOOTS = {"capture": [pytest.mark.qemu, pytest.mark.timeout(400)]}
 
 
-@pytest.mark.parametrize("row", ROWS)
+@pytest.mark.parametrize("row", [pytest.param(row, marks=BOOTS.get(row, ())) for row in ROWS])
 def test_row_works(row: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     require("dbus-daemon", "makedumpfile")
+    skip_or_fail(capture.missing_tools() if row in BOOTS else [])
     results, chart = tmp_path / "results.json", tmp_path / "chart.svg"
     arguments = ["--rows", row, "--rounds", "1", "--scale", SCALE, "--cold", "fadvise"]
     files = ["--directory", str(tmp_path), "--json", str(results), "--svg", str(chart)]
@@ -42,6 +50,22 @@ def test_row_works(row: str, tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert measured or row == "elf"
     # Nothing is left behind: neither mounted nor lying about.
     assert sorted(tmp_path.iterdir()) == [chart, results]
+
+
+@pytest.mark.qemu
+def test_stopped_while_an_initramfs_is_made_it_leaves_nothing(tmp_path: Path) -> None:
+    skip_or_fail(capture.missing_tools())
+    command = [sys.executable, "-m", "tests.bench", "--rows", "capture", "--directory", str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as bench:
+        # What dracut fills.
+        while not list(tmp_path.glob("bench*/capture/dracut.*/initramfs/usr/bin/*")):
+            assert bench.poll() is None
+            time.sleep(0.05)
+        bench.terminate()
+    assert bench.returncode == 128 + signal.SIGTERM
+    # What dracut has started would have written by then.
+    time.sleep(1)
+    assert list(tmp_path.iterdir()) == []
 
 
 def figures(*values: float) -> Contender:
@@ -79,5 +103,31 @@ def test_each_is_first_once() -> None:
 
 def test_missed_goal_is_shown() -> None:
     result = measure(Case("row", "<case>", "s", figures(3), [(figures(1), at_most(1.5))]), 1)
-    assert table([result]).splitlines()[1].split()[-1] == "NO"
+    assert table([result]).splitlines()[1].split()[-2] == "NO"
     assert "&lt;case&gt;" in svg([result])
+
+
+def test_figures_of_an_earlier_run_are_shown_beside(tmp_path: Path) -> None:
+    def run(ours: float) -> list[Result]:
+        peer = Contender("peer", lambda: 2.0)
+        compared = Case("row", "compared", "s", Contender("ours", lambda: ours), [(peer, at_most(1.5))])
+        alone = Case("row", "alone", "MiB", Contender("ours", lambda: ours), [], once=True)
+        return [measure(compared, 3), measure(alone, 3)]
+
+    earlier = tmp_path / "before.json"
+    assert read_before(earlier, 1.0) == ({}, {})
+    earlier.write_text(json.dumps(as_json(run(6), {"kernel": "Linux"}, {"scale": 1.0})))
+    # What was measured at another scale is something else.
+    assert read_before(earlier, 0.5) == ({}, {})
+    machine, before = read_before(earlier, 1.0)
+    assert machine == {"kernel": "Linux"}
+    _, compared, alone = table(run(1), before).splitlines()
+    assert compared.split()[-3:] == ["6", "s,", "3x"]
+    assert alone.split() == ["row", "alone", "ours", "1", "MiB", "6", "MiB"]
+    assert table(run(1)).splitlines()[1].split()[-1] == "-"
+
+
+def test_committed_figures_of_an_earlier_run_are_read() -> None:
+    machine, before = read_before(BEFORE, 1.0)
+    assert machine["vmcoredd"]
+    assert any(row == "capture" for row, _, _ in before)
