@@ -28,7 +28,7 @@ PROGRAMS = ("bash", "busctl", "cp", "dd", "makedumpfile", "rm", "stat", "sync", 
 PIECE_MIB = 8
 PATIENCE = 300.0
 """Seconds for two boots and what belongs to them."""
-PATIENCE_FOR_ONE = 120.0
+PATIENCE_FOR_ONE = 60.0
 """Seconds for one write of the whole memory."""
 
 FILL = """\

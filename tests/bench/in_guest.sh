@@ -10,7 +10,9 @@ readonly SEGFAULT=139 ATTEMPTS=10
 
 say() { echo "vmcoredd rig: $*" > /dev/kmsg; }
 off() { systemctl --force --force poweroff; }
-trap 'say "FAILED: $BASH_COMMAND: status $?"; off' ERR
+trap 'say "FAILED: $BASH_COMMAND: status $?"' ERR
+# However it ends: the machine would run until somebody stops it.
+trap off EXIT
 
 # kib FILE NAME: sets REPLY
 kib() {
@@ -54,15 +56,18 @@ copy() {
 }
 
 measure_one() {
-    local lowest ended
+    local lowest ended answer
     sync
     echo 3 > /proc/sys/vm/drop_caches
     coproc sampler { sample; }
+    # Of our own: bash closes its when it sees that the coprocess has ended.
+    exec {answer}<&"${sampler[0]}"
     began=${EPOCHREALTIME/./}
     if [[ $1 == vmcoredd ]]; then write; else copy "$1"; fi
     ended=${EPOCHREALTIME/./}
     echo >&"${sampler[1]}"
-    read -r lowest <&"${sampler[0]}"
+    read -r lowest <&"$answer"
+    exec {answer}<&-
     wait
     say "bench: $1: $((ended - began)) us, $lowest kB, $(stat -c %s "$written") bytes"
     rm "$written"
@@ -77,4 +82,3 @@ for name; do
 done
 kib "$status" VmHWM
 say "bench: VmHWM: $REPLY kB"
-off

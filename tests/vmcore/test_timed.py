@@ -16,7 +16,7 @@ from tests.resources import open_fds
 from tests.vmcore.rig import VMCORE, VMCORE_INCOMPLETE, Rig, load_bytes
 from vmcoredd_daemon.errors import InvalidVmcore
 from vmcoredd_daemon.note import VMCOREDD_HEADER_SIZE
-from vmcoredd_daemon.vmcore import timed
+from vmcoredd_daemon.vmcore import timed, watched_thread
 from vmcoredd_daemon.vmcore.copy import write_vmcore
 from vmcoredd_daemon.vmcore.elf import read_headers
 from vmcoredd_daemon.vmcore.extents import CopyReport
@@ -34,6 +34,7 @@ MEMORY = b"".join(bytes([1 + page % 255]) * PAGE for page in range(PAGES))
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(timed, "TIMEOUT", 1.5)
     monkeypatch.setattr(timed, "RETRY_TIMEOUT", 1.0)
+    monkeypatch.setattr(watched_thread, "POLL", 0.5)
 
 
 @pytest.fixture

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""A thread that is waited for while it makes calls that may never return, and no longer."""
+
+import threading
+import time
+from queue import Empty
+
+import pytest
+
+from vmcoredd_daemon.vmcore import watched_thread
+from vmcoredd_daemon.vmcore.watched_thread import Turn, WatchedThread
+
+SHORT = 0.05
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watched_thread, "POLL", SHORT)
+
+
+def test_only_calls_have_a_deadline() -> None:
+    done = []
+
+    def work(turn: Turn) -> None:
+        done.append(turn.call(SHORT, len, "abc"))
+        # As a disk that is slow.
+        time.sleep(5 * SHORT)
+        done.append(turn.call(SHORT, len, "ab"))
+
+    thread = WatchedThread()
+    assert thread.running()
+    thread.run(Turn(), work)
+    assert done == [3, 2]
+    # It has time for more.
+    assert thread.call(10, len, "a") == 1
+    thread.end(lambda: None)
+
+
+def test_who_is_given_up_does_nothing_more() -> None:
+    released, ended = threading.Event(), threading.Event()
+    done = []
+
+    def work(turn: Turn) -> None:
+        turn.call(SHORT, released.wait)
+        done.append("write")
+
+    thread = WatchedThread()
+    assert thread.running()
+    with pytest.raises(Empty):
+        thread.run(Turn(), work)
+    thread.end(ended.set)
+    released.set()
+    assert ended.wait(10)
+    assert done == []
+
+
+def test_errors_come_back() -> None:
+    thread = WatchedThread()
+    assert thread.running()
+    with pytest.raises(ZeroDivisionError):
+        thread.run(Turn(), lambda turn: turn.call(10, divmod, 1, 0))  # type: ignore[arg-type, return-value]
+    thread.end(lambda: None)
