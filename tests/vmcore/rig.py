@@ -34,10 +34,15 @@ class Rig(ExitStack):
         self.callback(os.close, fd)
         return fd
 
-    def dump(self, name: str, data: bytes, byteorder: ByteOrder = ByteOrder.LITTLE) -> DeviceDumpNote:
-        """Make a device dump as the spool does, but of any name."""
+    def dump(
+        self, name: str, data: bytes, byteorder: ByteOrder = ByteOrder.LITTLE, directory: Path | None = None
+    ) -> DeviceDumpNote:
+        """Make a device dump as the spool does, but of any name; in memory, if not in a *directory*."""
         size = note_size(len(data), self.page_size)
-        fd = os.memfd_create("note", os.MFD_CLOEXEC)
+        if directory is None:
+            fd = os.memfd_create("note", os.MFD_CLOEXEC)
+        else:
+            fd = os.open(directory, os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC, 0o600)
         self.callback(os.close, fd)
         os.write(fd, pack_vmcoredd_header(name.encode("ascii"), size, byteorder) + data)
         os.ftruncate(fd, size)
