@@ -89,6 +89,24 @@ async def test_large_messages_wait_until_the_socket_is_writable(bus: Connection,
     assert all(answer.body == [data] for answer in answers)
 
 
+async def test_messages_keep_their_order_and_their_descriptors(bus: Connection, peer: Connection) -> None:
+    seen: list[tuple[int, int]] = []
+
+    def see(message: Message) -> None:
+        if message.member == "Ordered":
+            seen.append((message.body[0], len(message.unix_fds)))
+
+    peer.add_message_handler(see)
+    sent = [(number, number % 7 % 3) for number in range(300)]
+    for number, count in sent:
+        body = [number, bytes(5000 if number % 10 == 0 else 10)]
+        message = Message.new_signal("/x", "x.y", "Ordered", "uay", body, [0, 1, 2][:count])
+        message.destination = peer.unique_name
+        bus.send(message)
+    await ask(bus, peer, "Echo", "ay", [b""])
+    assert seen == sent
+
+
 async def test_sender_is_known(bus: Connection, peer: Connection) -> None:
     assert (await ask(bus, peer, "Sender")).body == [bus.unique_name]
 

@@ -8,9 +8,16 @@ import socket
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import islice, takewhile
 from typing import Any
 
+from dbus_next import Message
+
 from ..closing import close_fds
+from .marshalling import marshalled
+
+AT_ONCE = 64
+"""Messages that are given to the kernel in one system call."""
 
 
 @dataclass(slots=True)
@@ -27,10 +34,11 @@ class Writer:
         self._bus = bus
         self._queue: deque[_Outgoing] = deque()
         self._closed = False
+        self._writing = False
         self.idle = asyncio.Event()
         self.idle.set()
 
-    def schedule_write(self, message: Any | None = None, future: "asyncio.Future[None] | None" = None) -> None:
+    def schedule_write(self, message: Message | None = None, future: "asyncio.Future[None] | None" = None) -> None:
         """Queue a message; nothing is sent before the bus has said what our unique name is.
 
         After the connection is lost it is dropped: who announces something need not care whether anybody hears.
@@ -40,35 +48,46 @@ class Writer:
                 future.cancel()
             return
         if message is not None:
-            data = memoryview(message._marshall(negotiate_unix_fd=True))
+            data = memoryview(marshalled(message))
             self._queue.append(_Outgoing(data, _duplicates(message.unix_fds or []), future))
             self.idle.clear()
-        if self._bus.unique_name and self._queue:
-            self._bus._loop.add_writer(self._bus._fd, self._write)
+        if self._bus.unique_name and self._queue and not self._writing:
+            self._writing = True
+            # What else comes in this turn of the loop goes the same way.
+            self._bus._loop.call_soon(self._write)
 
     def _write(self) -> None:
         try:
             while self._queue:
-                self._send_some(self._queue[0])
+                self._send_some()
         except BlockingIOError:
+            self._bus._loop.add_writer(self._bus._fd, self._write)
             return
         except OSError as error:
             self._bus._finalize(error)
             return
-        self._bus._loop.remove_writer(self._bus._fd)
+        if not self._closed:
+            self._bus._loop.remove_writer(self._bus._fd)
+        self._writing = False
         self.idle.set()
 
-    def _send_some(self, message: _Outgoing) -> None:
-        ancillary = []
-        if message.fds:
-            ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", message.fds))]
-        size = self._bus._sock.sendmsg([message.data], ancillary)
-        close_fds(message.fds)
-        message.data = message.data[size:]
-        if not message.data:
-            self._queue.popleft()
-            if message.sent is not None and not message.sent.done():
-                message.sent.set_result(None)
+    def _send_some(self) -> None:
+        first, *others = islice(self._queue, AT_ONCE)
+        pieces, ancillary = [first.data], []
+        if first.fds:
+            ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", first.fds))]
+        else:
+            pieces += (message.data for message in takewhile(lambda other: not other.fds, others))
+        size = self._bus._sock.sendmsg(pieces, ancillary)
+        close_fds(first.fds)
+        for data in pieces:
+            if size < len(data):
+                self._queue[0].data = data[size:]
+                return
+            size -= len(data)
+            sent = self._queue.popleft().sent
+            if sent is not None and not sent.done():
+                sent.set_result(None)
 
     def close(self) -> None:
         """Drop what was not sent."""
