@@ -3,7 +3,6 @@
 
 import asyncio
 import logging
-import os
 import socket
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
@@ -233,8 +232,6 @@ class Connection(IntrospectedBus):
         send_reply(Message.new_error(msg, "org.freedesktop.DBus.Error.NotSupported", "not supported"))
 
     def _on_message(self, msg: Message) -> None:
-        for fd in msg.unix_fds:
-            os.set_inheritable(fd, False)
         try:
             super()._on_message(msg)
         finally:

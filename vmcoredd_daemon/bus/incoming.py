@@ -6,6 +6,7 @@ of the connection, and unpacks whatever it is sent. Here a message that cannot b
 known who calls, refused. See "Message Protocol" in the D-Bus specification.
 """
 
+import array
 import io
 import socket
 import struct
@@ -13,7 +14,7 @@ from typing import Any
 
 from dbus_next import Message, MessageFlag, MessageType
 from dbus_next._private.constants import HeaderField
-from dbus_next._private.unmarshaller import MarshallerStreamEndError, Unmarshaller
+from dbus_next._private.unmarshaller import MAX_UNIX_FDS, Unmarshaller
 from dbus_next.signature import SignatureTree
 
 from ..errors import InvalidArgs, LimitsExceeded, VmcoreddError
@@ -25,6 +26,9 @@ PIECE = 64 << 10
 MAX_SIGNATURES = 256
 """dbus-next keeps each signature that it ever saw: parsed, a long one takes 100 KB."""
 
+_ANCILLARY = socket.CMSG_LEN(MAX_UNIX_FDS * array.array("i").itemsize)
+_TEXT = (b"\1s\0", b"\1o\0")
+"""The signatures of most fields."""
 _FIELDS = {field.value: field.name.lower() for field in HeaderField}
 
 
@@ -32,7 +36,9 @@ class Incoming(Unmarshaller):
     """Receives one message; header and body have at most *limit* bytes each, where that is given."""
 
     def __init__(self, sock: socket.socket, limit: int | None) -> None:
-        super().__init__(None, sock)
+        # Parsing reads only what is there; what lies behind belongs to the next message.
+        super().__init__(io.BytesIO())
+        self._sock = sock
         self.problem: VmcoreddError | None = None
         """Why the message has no body, but is to be answered."""
         self._limit = limit
@@ -47,10 +53,8 @@ class Incoming(Unmarshaller):
         """
         try:
             self._receive()
-        except MarshallerStreamEndError:
+        except BlockingIOError:
             return False
-        # Parsing reads only what is there; what lies behind belongs to the next message.
-        self.sock, self.stream = None, io.BytesIO()
         try:
             self.message = self._message()
         except Exception:
@@ -61,9 +65,8 @@ class Incoming(Unmarshaller):
         return True
 
     def _receive(self) -> None:
-        self.offset = 0
         if self._rest < 0:
-            self.read(FIXED_HEADER, prefetch=True)
+            self._fill(FIXED_HEADER)
             order = "<" if self.buf[:1] == b"l" else ">"
             body, _, fields = struct.unpack_from(f"{order}III", self.buf, 4)
             header = FIXED_HEADER + fields + self._padding(fields, 8)
@@ -74,24 +77,35 @@ class Incoming(Unmarshaller):
                 self._kept = header if header <= self._limit else FIXED_HEADER
                 self._rest = header + body - self._kept
                 self.problem = LimitsExceeded(f"a message of {body} bytes, at most {self._limit} are read")
-        self.read(self._kept, prefetch=True)
+        self._fill(self._kept)
         while self._rest:
-            self.offset = self._kept
             try:
-                self.read(min(self._rest, PIECE), prefetch=True)
+                self._fill(self._kept + min(self._rest, PIECE))
             finally:
                 self._rest -= len(self.buf) - self._kept
                 del self.buf[self._kept :]
 
+    def _fill(self, size: int) -> None:
+        """Have *size* bytes in ``buf``. Raises BlockingIOError when they are not there yet."""
+        missing = size - len(self.buf)
+        if missing <= 0:
+            return
+        data, ancillary, *_ = self._sock.recvmsg(missing, _ANCILLARY, socket.MSG_CMSG_CLOEXEC)
+        for level, kind, descriptors in ancillary:
+            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+                self.unix_fds += array.array("i", descriptors)
+        if not data:
+            raise EOFError
+        self.buf += data
+        if len(data) < missing:
+            raise BlockingIOError
+
     def _message(self) -> Message | None:
-        self.offset, self.endian = 0, self.buf[0]
+        self.endian = self.buf[0]
         kind, flags = MessageType(self.buf[1]), MessageFlag(self.buf[2])
         (serial,) = struct.unpack_from("<I" if self.endian == ord("l") else ">I", self.buf, 8)
         self.offset = FIXED_HEADER - 4
-        fields: dict[str, Any] = {}
-        for code, variant in self.read_argument(SignatureTree._get("a(yv)").types[0]):
-            if code in _FIELDS:
-                fields[_FIELDS[code]] = variant.value
+        fields = self._fields()
         self.align(8)
         fields.pop("unix_fds", None)
         signature = fields.pop("signature", "")
@@ -112,3 +126,25 @@ class Incoming(Unmarshaller):
             body=body,
             **fields,
         )
+
+    def _fields(self) -> dict[str, Any]:
+        """Return the header fields. What a bus says itself is read here: by dbus-next, it takes longest of all."""
+        length = struct.Struct("<I" if self.endian == ord("l") else ">I")
+        (size,) = length.unpack_from(self.buf, self.offset)
+        self.offset += 4
+        end, fields = self.offset + size, {}
+        while self.offset < end:
+            self.align(8)
+            code, signature = self.buf[self.offset], self.buf[self.offset + 1 : self.offset + 4]
+            if signature in _TEXT:
+                start = self.offset + 8
+                self.offset = start + length.unpack_from(self.buf, self.offset + 4)[0] + 1
+                value = self.buf[start : self.offset - 1].decode()
+            else:
+                self.offset += 1
+                value = self.read_variant().value
+            if code in _FIELDS:
+                fields[_FIELDS[code]] = value
+        if self.offset != end:
+            raise InvalidArgs("the header fields end elsewhere")
+        return fields
