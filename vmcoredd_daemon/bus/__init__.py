@@ -18,6 +18,7 @@ here:
 - whatever it does not know, or cannot parse, ends the connection; here only that message is refused;
 - messages are unpacked whatever their size, and every signature is kept for ever; here both are bounded;
 - introspection invents children, of objects whose paths begin alike; here it lists those below a path;
+- a signal looks for its object among all, and each value for its type; here both are found at once;
 - GLib is loaded where it is installed, 4 MB for an event loop that is not used; here it is not.
 
 So dbus-next is imported here, before anybody else can; others have its names from here.
@@ -42,10 +43,11 @@ def _import_without_glib() -> None:
 _import_without_glib()
 
 from dbus_next import PropertyAccess, Variant  # noqa: E402
-from dbus_next.service import ServiceInterface, dbus_property, method, signal  # noqa: E402
+from dbus_next.service import dbus_property, method, signal  # noqa: E402
 
 from ..closing import close_fds  # noqa: E402
 from .connection import Connection, take_fds  # noqa: E402
+from .exports import ServiceInterface  # noqa: E402
 from .reply import SENDER, bus_text  # noqa: E402
 
 __all__ = [

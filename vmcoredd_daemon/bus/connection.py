@@ -15,8 +15,8 @@ from dbus_next.service import ServiceInterface
 from ..calls import CallLimits, CallsInFlight
 from ..closing import Closing
 from ..errors import BusUnavailable, CallFailed
+from .exports import ExportingBus
 from .incoming import Incoming
-from .introspection import IntrospectedBus
 from .opening import connect_socket, read_auth_line, unavailable
 from .outgoing import Writer
 from .reply import Reply, answer, check_fds
@@ -41,7 +41,7 @@ def take_fds(message: Message) -> list[int]:
     return fds
 
 
-class Connection(IntrospectedBus):
+class Connection(ExportingBus):
     """A connection to a message bus; see the package's description for what differs from dbus-next's.
 
     *object_manager* is the path whose ObjectManager announces the exported objects; *limits* are for callers.
@@ -255,19 +255,3 @@ class Connection(IntrospectedBus):
                 task.add_done_callback(self._tasks.discard)
 
         return handler
-
-    def _emit_interface_added(self, path: str, interface: ServiceInterface) -> None:
-        # dbus-next sends it from the object's own path, the specification asks for the ObjectManager's.
-        def emit(interface: ServiceInterface, properties: dict[str, Any], user_data: object, error: Any) -> None:
-            self._emit("InterfacesAdded", "oa{sa{sv}}", [path, {interface.name: properties}])
-
-        if self.connected:
-            ServiceInterface._get_all_property_values(interface, emit)
-
-    def _emit_interface_removed(self, path: str, removed_interfaces: list[str]) -> None:
-        if self.connected:
-            self._emit("InterfacesRemoved", "oas", [path, removed_interfaces])
-
-    def _emit(self, member: str, signature: str, body: list[Any]) -> None:
-        interface = "org.freedesktop.DBus.ObjectManager"
-        self.send(Message.new_signal(self._object_manager, interface, member, signature, body))

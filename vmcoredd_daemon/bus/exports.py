@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The exported objects, what is signalled of them, and what introspection says of those below another."""
+
+from functools import cache
+from typing import Any, NamedTuple
+
+from dbus_next import Message, service
+from dbus_next.aio import MessageBus
+from dbus_next.introspection import Node
+
+_BUSES = "_ServiceInterface__buses"
+
+
+class ServiceInterface(service.ServiceInterface):
+    """An interface of one object."""
+
+    def __init__(self, name: str) -> None:
+        # dbus-next looks through the class for each object again: that costs as much as a signal.
+        kind: type = type(self)
+        vars(self).update(_members(kind, name))
+        setattr(self, _BUSES, set())
+
+
+@cache
+def _members(kind: type, name: str) -> dict[str, Any]:
+    found: service.ServiceInterface = object.__new__(kind)
+    service.ServiceInterface.__init__(found, name)
+    return vars(found)
+
+
+class _Value(NamedTuple):
+    """A Variant whose value is not checked: where it is sent, it would be refused all the same."""
+
+    signature: str
+    value: Any
+
+
+class ExportingBus(MessageBus):
+    """Exports each interface of an object at one path, and finds that at once, however many there are."""
+
+    _object_manager: str
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._paths: dict[service.ServiceInterface, str] = {}
+
+    def export(self, path: str, interface: service.ServiceInterface) -> None:
+        """Export *interface* at *path*, and announce it."""
+        self._paths[interface] = path
+        super().export(path, interface)
+
+    def unexport(self, path: str, interface: Any = None) -> None:
+        """Export nothing at *path* any more, or not *interface*, and announce that."""
+        for exported in self._path_exports.get(path, ()):
+            if interface in {None, exported, exported.name}:
+                self._paths.pop(exported, None)
+        super().unexport(path, interface)
+
+    def _has_interface(self, interface: service.ServiceInterface) -> bool:
+        return interface in self._paths
+
+    def _interface_signal_notify(
+        self,
+        interface: service.ServiceInterface,
+        interface_name: str,
+        member: str,
+        signature: str,
+        body: list[Any],
+        unix_fds: list[int] | None = None,
+    ) -> None:
+        # dbus-next looks for the object among all.
+        self.send(Message.new_signal(self._paths[interface], interface_name, member, signature, body, unix_fds))
+
+    def _emit_interface_added(self, path: str, interface: service.ServiceInterface) -> None:
+        # dbus-next sends it from the object's own path, the specification asks for the ObjectManager's.
+        if self.connected:
+            known = service.ServiceInterface._get_properties(interface)
+            properties = {each.name: _Value(each.signature, getattr(interface, each.name)) for each in known}
+            self._emit("InterfacesAdded", "oa{sa{sv}}", [path, {interface.name: properties}])
+
+    def _emit_interface_removed(self, path: str, removed_interfaces: list[str]) -> None:
+        if self.connected:
+            self._emit("InterfacesRemoved", "oas", [path, removed_interfaces])
+
+    def _emit(self, member: str, signature: str, body: list[Any]) -> None:
+        interface = "org.freedesktop.DBus.ObjectManager"
+        self.send(Message.new_signal(self._object_manager, interface, member, signature, body))
+
+    def _introspect_export_path(self, path: str) -> Any:
+        # dbus-next splits every path at this text: of dump/10 it makes a child "0" of dump/1.
+        node = super()._introspect_export_path(path)
+        above = path.rstrip("/") + "/"
+        below = (other.removeprefix(above) for other in self._path_exports if other.startswith(above))
+        # Of the root, which is above itself, nothing is left.
+        node.nodes = [Node(name) for name in sorted({rest.partition("/")[0] for rest in below if rest})]
+        return node
