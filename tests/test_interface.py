@@ -421,6 +421,52 @@ async def test_signals_and_properties(daemon: Service, bus: Connection) -> None:
     assert changes["BytesDone"] == changes["BytesTotal"] > 90_000_000
 
 
+async def test_device_dump_has_an_object_when_somebody_is_told_of_it(daemon: Service, bus: Connection) -> None:
+    seen: list[tuple[str, str]] = []
+
+    def follow(message: Message) -> None:
+        if message.member == "InterfacesAdded":
+            ((properties,),) = [interfaces.values() for interfaces in message.body[1:]]
+            seen.append((properties["Name"].value, properties["State"].value))
+        elif message.member == "PropertiesChanged" and message.path != PATH:
+            seen.append(("changed", message.body[1]["State"].value))
+        elif message.message_type is MessageType.METHOD_RETURN and message.signature == "o":
+            seen.append(("answer", ""))
+
+    bus.add_message_handler(follow)
+    rule = f"type='signal',sender='{NAME}'"
+    await bus.method_call(*["org.freedesktop.DBus", "/", "org.freedesktop.DBus", "AddMatch", "s"], [rule])
+    # One that is complete at once is announced as that; one whose path is known is announced before.
+    await add_bytes(bus, "quick", b"data")
+    assert seen == [("quick", "complete"), ("answer", "")]
+    seen.clear()
+    reader, writer = os.pipe()
+    await call(bus, "AddDeviceDumpFd", "suha{sv}", ["open", 1, 0, options(wait=False)], [reader])
+    os.write(writer, b"x")
+    os.close(writer)
+    async with asyncio.timeout(5):
+        while len(seen) < 3:
+            await asyncio.sleep(0.01)
+    assert seen == [("open", "collecting"), ("answer", ""), ("changed", "complete")]
+    seen.clear()
+    hanging = []
+    for name, member, interface in (
+        ("listed", "ListDeviceDumps", MANAGER),
+        ("managed", "GetManagedObjects", "org.freedesktop.DBus.ObjectManager"),
+    ):
+        hanging.append(asyncio.create_task(add(bus, name, 10, hang, timeout=2)))
+        while name not in str((await call(bus, member, interface=interface)).body):
+            await asyncio.sleep(0.01)
+        assert seen.pop() == (name, "collecting")
+    hanging.append(asyncio.create_task(add(bus, "nobody asks", 10, hang, timeout=2)))
+    async with asyncio.timeout(5):
+        while not seen:
+            await asyncio.sleep(0.01)
+    assert seen == [("nobody asks", "collecting")]
+    await asyncio.wait(hanging)
+    os.close(reader)
+
+
 async def test_property_of_a_wrong_kind(daemon: Service, bus: Connection) -> None:
     properties = "org.freedesktop.DBus.Properties"
     wrong = [

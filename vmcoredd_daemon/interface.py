@@ -35,7 +35,9 @@ from .write_job import Written
 from .writer import VmcoreWriter
 
 COALESCE = 1.0
-"""Seconds that changes of properties are collected before they are announced in one signal."""
+"""Seconds that changes of properties are collected before they are announced in one signal; for as long, a device
+dump may have no object: of most, only what they are in the end is announced.
+"""
 
 _CHANGING = ("State", "VmcorePath", "DeviceDumps", "DeviceDumpBytes", "BytesTotal", "BytesDone")
 
@@ -58,12 +60,14 @@ class ManagerInterface(ServiceInterface):
         self._writer = writer
         self._configuration = configuration
         self._objects: dict[int, DeviceDumpInterface] = {}
+        self._without_object: dict[int, tuple[DeviceDump, asyncio.TimerHandle]] = {}
         self._announced: dict[str, object] = {}
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
         """Export everything and follow the dump list."""
         self._bus.export(MANAGER_PATH, self)
+        self._bus.before_listing = self._export_all
         for dump in self._dumps:
             self._export(dump)
         self._dumps.listeners.append(self._dump_changed)
@@ -75,6 +79,7 @@ class ManagerInterface(ServiceInterface):
         if self._timer is None:
             return
         self._timer.cancel()
+        self._export_all()
         self._dumps.listeners.remove(self._dump_changed)
         self._writer.listeners.remove(self.VmcoreWritten)
         self._announce()
@@ -101,10 +106,13 @@ class ManagerInterface(ServiceInterface):
     async def RunCollectors(self, names: "as", options: "a{sv}") -> "ao":
         chosen = self._options(options)
         timeout = chosen.timeout if "timeout" in options else None
-        return [dump_path(number) for number in await self._runner.run(names, timeout=timeout, wait=chosen.wait)]
+        numbers = await self._runner.run(names, timeout=timeout, wait=chosen.wait)
+        self._export_all()
+        return [dump_path(number) for number in numbers]
 
     @method()
     async def ListDeviceDumps(self) -> "a(osus)":
+        self._export_all()
         return [[dump_path(dump.number), dump.name, dump.size, dump.state.value] for dump in self._dumps]
 
     @method()
@@ -177,6 +185,8 @@ class ManagerInterface(ServiceInterface):
         dump = await self._dumps.add_device_dump(
             name, size, collector, timeout=given.timeout, wait=given.wait, caller=SENDER.get()
         )
+        if dump.number in self._without_object:
+            self._export_all()
         return dump_path(dump.number)
 
     def _options(self, options: dict[str, Variant]) -> Options:
@@ -186,15 +196,30 @@ class ManagerInterface(ServiceInterface):
         self._objects[dump.number] = DeviceDumpInterface(dump)
         self._bus.export(dump_path(dump.number), self._objects[dump.number])
 
+    def _export_all(self) -> None:
+        """Export what has no object yet, before somebody is told of it."""
+        for number in list(self._without_object):
+            self._export_late(number)
+
+    def _export_late(self, number: int) -> None:
+        dump, timer = self._without_object.pop(number)
+        timer.cancel()
+        self._export(dump)
+
     def _dump_changed(self, change: Change, dump: DeviceDump) -> None:
         if change is Change.RESERVED:
-            self._export(dump)
+            timer = asyncio.get_running_loop().call_later(COALESCE, self._export_late, dump.number)
+            self._without_object[dump.number] = dump, timer
         elif change is Change.REMOVED:
             self._objects.pop(dump.number).forget()
             self._bus.unexport(dump_path(dump.number))
             self.DeviceDumpRemoved(dump)
         else:
-            self._objects[dump.number].update(dump)
+            if dump.number in self._without_object:
+                self._without_object.pop(dump.number)[1].cancel()
+                self._export(dump)
+            else:
+                self._objects[dump.number].update(dump)
             announce = self.DeviceDumpAdded if change is Change.ADDED else self.DeviceDumpFailed
             announce(dump)
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The exported objects, what is signalled of them, and what introspection says of those below another."""
 
+from collections.abc import Callable
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -43,6 +44,8 @@ class ExportingBus(MessageBus):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._paths: dict[service.ServiceInterface, str] = {}
+        self.before_listing: Callable[[], None] = lambda: None
+        """Exports what is to be among the objects that somebody asks for."""
 
     def export(self, path: str, interface: service.ServiceInterface) -> None:
         """Export *interface* at *path*, and announce it."""
@@ -85,6 +88,10 @@ class ExportingBus(MessageBus):
     def _emit(self, member: str, signature: str, body: list[Any]) -> None:
         interface = "org.freedesktop.DBus.ObjectManager"
         self.send(Message.new_signal(self._object_manager, interface, member, signature, body))
+
+    def _default_get_managed_objects_handler(self, msg: Message, send_reply: Any) -> None:
+        self.before_listing()
+        super()._default_get_managed_objects_handler(msg, send_reply)
 
     def _introspect_export_path(self, path: str) -> Any:
         # dbus-next splits every path at this text: of dump/10 it makes a child "0" of dump/1.
