@@ -140,6 +140,10 @@ class Incoming(Unmarshaller):
                 start = self.offset + 8
                 self.offset = start + length.unpack_from(self.buf, self.offset + 4)[0] + 1
                 value = self.buf[start : self.offset - 1].decode()
+            elif signature == b"\1g\0":
+                start = self.offset + 5
+                self.offset = start + self.buf[start - 1] + 1
+                value = self.buf[start : self.offset - 1].decode()
             else:
                 self.offset += 1
                 value = self.read_variant().value

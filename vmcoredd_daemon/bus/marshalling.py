@@ -6,7 +6,7 @@ signals cost more than all else.
 """
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, TypeAlias
 
@@ -50,13 +50,21 @@ def marshalled(message: Message) -> bytes:
     fields = bytearray()
     for name, code, token in _FIELDS:
         if value := getattr(message, name):
-            fields += bytes(-len(fields) & 7) + code
-            _writer(token)(fields, value)
+            field = code + _LENGTH.pack(value) if token == "u" else _text_field(code, token, value)
+            fields += bytes(-len(fields) & 7) + field
     if message.unix_fds:
         fields += bytes(-len(fields) & 7) + _UNIX_FDS + _LENGTH.pack(len(message.unix_fds))
     kind, flags = message.message_type.value, message.flags.value
     fixed = _FIXED.pack(b"l", kind, flags, PROTOCOL_VERSION, len(body), message.serial, len(fields))
     return b"".join((fixed, fields, bytes(-len(fields) & 7), body))
+
+
+@lru_cache(256)
+def _text_field(code: bytes, token: str, value: str) -> bytes:
+    """Return one that many messages have in common."""
+    field = bytearray(code)
+    _writer(token)(field, value)
+    return bytes(field)
 
 
 @lru_cache(64)
@@ -109,12 +117,30 @@ def _array_writer(child: SignatureType) -> _Write:
         start = len(buffer)
         if child.token == "y":
             buffer += value
+        elif child.signature == "{sv}":
+            _write_entries(buffer, value)
         else:
             for one in value.items() if child.token == "{" else value:
                 write_one(buffer, one)
         _LENGTH.pack_into(buffer, length, len(buffer) - start)
 
     return write
+
+
+def _write_entries(buffer: bytearray, value: Mapping[str, Any]) -> None:
+    for key, variant in value.items():
+        start, write = _entry(key, variant.signature)
+        buffer += bytes(-len(buffer) & 7) + start
+        write(buffer, variant.value)
+
+
+@lru_cache(256)
+def _entry(key: str, signature: str) -> tuple[bytes, _Write]:
+    """Return what an entry of a{sv} begins with, the names of properties among them, and what writes the rest."""
+    start = bytearray()
+    _write_string(start, key)
+    _write_signature(start, signature)
+    return bytes(start), _writer(signature)
 
 
 def _struct_writer(type_: SignatureType) -> _Write:
