@@ -5,8 +5,6 @@ A bus limits the answers that one connection waits for, but not the calls that w
 """
 
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 from .errors import LimitsExceeded
@@ -32,9 +30,8 @@ class CallsInFlight:
         self._limits = limits
         self._by_caller: Counter[str] = Counter()
 
-    @contextmanager
-    def one_more(self, caller: str) -> Iterator[None]:
-        """Count a call of *caller* while the context lasts. Raises LimitsExceeded."""
+    def begin(self, caller: str) -> None:
+        """Count a call of *caller*, until it is ended. Raises LimitsExceeded; then it is not counted."""
         if self._by_caller.total() >= self._limits.max_calls:
             raise LimitsExceeded(f"{self._limits.max_calls} calls are not answered yet, which is the limit")
         if self._by_caller[caller] >= self._limits.max_calls_per_caller:
@@ -42,9 +39,9 @@ class CallsInFlight:
                 f"{self._limits.max_calls_per_caller} calls of {caller} are not answered yet, which is the limit"
             )
         self._by_caller[caller] += 1
-        try:
-            yield
-        finally:
-            self._by_caller[caller] -= 1
-            if not self._by_caller[caller]:
-                del self._by_caller[caller]
+
+    def end(self, caller: str) -> None:
+        """A call of *caller* was answered."""
+        self._by_caller[caller] -= 1
+        if not self._by_caller[caller]:
+            del self._by_caller[caller]

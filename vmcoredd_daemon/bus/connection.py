@@ -5,7 +5,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from copy import copy
 from typing import Any
 
@@ -19,7 +19,7 @@ from .exports import ExportingBus
 from .incoming import Incoming
 from .opening import connect_socket, read_auth_line, unavailable
 from .outgoing import Writer
-from .reply import Reply, answer, check_fds
+from .reply import Reply, answer, arguments, check_fds
 
 log = logging.getLogger(__name__)
 
@@ -243,15 +243,13 @@ class Connection(ExportingBus):
     def _make_method_handler(self, interface: ServiceInterface, method: Any) -> Callable[[Message, Reply], None]:
         def handler(message: Message, reply: Reply) -> None:
             # Raised here, an error is the answer.
-            with ExitStack() as stack:
-                if self._in_flight is not None:
-                    stack.enter_context(self._in_flight.one_more(message.sender or ""))
-                check_fds(message)
-                args = ServiceInterface._msg_body_to_args(message)
-                fds, in_flight = take_fds(message), stack.pop_all()
-                answering = answer(interface, method, message, args, fds, reply, in_flight, self.closing)
-                task = self._loop.create_task(answering)
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+            check_fds(message)
+            args, in_flight = arguments(message), self._in_flight
+            if in_flight is not None:
+                in_flight.begin(message.sender or "")
+            answering = answer(interface, method, message, args, take_fds(message), reply, in_flight, self.closing)
+            task = self._loop.create_task(answering)
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
         return handler

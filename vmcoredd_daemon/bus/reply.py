@@ -3,13 +3,13 @@
 
 import asyncio
 import logging
-from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from dbus_next import DBusError, Message, MessageFlag
 from dbus_next.service import ServiceInterface
 
+from ..calls import CallsInFlight
 from ..closing import Closing, close_fds
 from ..errors import BusUnavailable, InvalidArgs, VmcoreddError
 
@@ -75,24 +75,38 @@ async def answer(
     args: list[Any],
     fds: list[int],
     reply: Reply,
-    in_flight: AbstractContextManager[object],
+    in_flight: CallsInFlight | None,
     closing: Closing,
 ) -> None:
     """Run one method and answer it. Received *fds* are closed then: a method that keeps one duplicates it."""
     out: list[int] = []
     SENDER.set(message.sender or "")
-    with in_flight:
-        try:
-            with reply:
-                result = await method.fn(interface, *args)
-                body, out = ServiceInterface._fn_result_to_body(result, method.out_signature_tree)
-                reply(Message.new_method_return(message, method.out_signature, body, out))
-        except asyncio.CancelledError:
-            reply.send_error(BusUnavailable("the service is stopping"))
-            raise
-        finally:
-            close_fds(out)
-            closing.close(fds)
+    try:
+        with reply:
+            result = await method.fn(interface, *args)
+            body, out = ServiceInterface._fn_result_to_body(result, method.out_signature_tree)
+            reply(Message.new_method_return(message, method.out_signature, body, out))
+    except asyncio.CancelledError:
+        reply.send_error(BusUnavailable("the service is stopping"))
+        raise
+    finally:
+        # Not when the task is seen to have ended: by then the next calls may be there.
+        if in_flight is not None:
+            in_flight.end(message.sender or "")
+        close_fds(out)
+        closing.close(fds)
+
+
+def arguments(message: Message) -> list[Any]:
+    """Return what a call passes to a method; a descriptor that it has not brought is None.
+
+    dbus-next would copy all of it, to look for descriptors inside of values, where no method of ours takes one.
+    """
+    fds = dict(enumerate(message.unix_fds))
+    types = message.signature_tree.types
+    return [
+        fds.get(value) if type_.token == "h" else value for type_, value in zip(types, message.body, strict=True)
+    ]
 
 
 def check_fds(message: Message) -> None:
