@@ -144,6 +144,9 @@ class Incoming(Unmarshaller):
                 start = self.offset + 5
                 self.offset = start + self.buf[start - 1] + 1
                 value = self.buf[start : self.offset - 1].decode()
+            elif signature == b"\1u\0":
+                (value,) = length.unpack_from(self.buf, self.offset + 4)
+                self.offset += 8
             else:
                 self.offset += 1
                 value = self.read_variant().value
