@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 import errno
 
-from vmcoredd_daemon.device_dump import DeviceDump, Limits, State
+from vmcoredd_daemon.device_dump import Change, DeviceDump, Limits, State, Taken
 from vmcoredd_daemon.errors import CollectorFailed
 from vmcoredd_daemon.manifest import Failure, ManifestDump
 from vmcoredd_daemon.vmcore.layout import MAX_NOTES_END, DeviceDumpNote
@@ -24,3 +24,21 @@ def test_failure_names_the_error() -> None:
 def test_default_limits_are_what_crash_can_read() -> None:
     assert Limits().max_dumps <= 64
     assert Limits().max_dump_size <= Limits().max_total_size < MAX_NOTES_END
+
+
+def test_names_and_bytes_that_are_taken() -> None:
+    taken = Taken()
+    first, other, same = (
+        DeviceDump(number, name, 100, 4096, "", 1) for number, name in enumerate(["a", "b", "a"])
+    )
+    taken.changed(Change.RESERVED, first)
+    taken.changed(Change.ADDED, first)
+    taken.take(other)
+    assert (len(taken), taken.size, "a" in taken, "b" in taken) == (2, 8192, True, True)
+    # One that is remembered as failed frees nothing of the other that has its name, and nothing twice.
+    taken.changed(Change.RESERVED, same)
+    for change in (Change.FAILED, Change.REMOVED):
+        taken.changed(change, same)
+        assert (len(taken), taken.size, "a" in taken) == (2, 8192, True)
+    taken.changed(Change.REMOVED, first)
+    assert (len(taken), taken.size, "a" in taken, "b" in taken) == (1, 4096, False, True)

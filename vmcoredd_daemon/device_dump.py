@@ -3,7 +3,8 @@
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -50,7 +51,7 @@ class Limits:
     max_failures: int = 64
     """Failures that are remembered; older ones are only counted."""
 
-    def check(self, name: str, note_size: int, others: Sequence[int], begun: int = 0) -> None:
+    def check(self, name: str, note_size: int, others: "Taken", begun: int = 0) -> None:
         """Raise TooLarge or QuotaExceeded when a note of *note_size* bytes does not fit beside *others*, or its
         caller has *begun* too many already.
         """
@@ -60,7 +61,7 @@ class Limits:
             raise QuotaExceeded(f"device dump {name}: there are {len(others)} already, which is the limit")
         if begun >= self.max_collecting_per_caller:
             raise QuotaExceeded(f"device dump {name}: its caller has {begun} unfinished ones, which is the limit")
-        total = sum(others) + note_size
+        total = others.size + note_size
         if total > self.max_total_size:
             raise QuotaExceeded(
                 f"device dump {name}: {total} bytes in all, at most {self.max_total_size} are allowed"
@@ -125,6 +126,39 @@ class DeviceDump:
             self.finished_usec,
             "" if self.error is None else str(self.error),
         )
+
+
+class Taken:
+    """The names and bytes that are taken, by all device dumps but those that failed."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        """Bytes of all notes."""
+        self._numbers: set[int] = set()
+        self._names: Counter[str] = Counter()
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._names
+
+    def changed(self, change: Change, dump: DeviceDump) -> None:
+        """Follow the dump list."""
+        if change is Change.RESERVED:
+            self.take(dump)
+        elif change is not Change.ADDED and dump.number in self._numbers:
+            self._numbers.remove(dump.number)
+            self._names[dump.name] -= 1
+            if not self._names[dump.name]:
+                del self._names[dump.name]
+            self.size -= dump.note_size
+
+    def take(self, dump: DeviceDump) -> None:
+        """Add a device dump. One that fails at once, or was left in the spool, may be called like another."""
+        self._numbers.add(dump.number)
+        self._names[dump.name] += 1
+        self.size += dump.note_size
 
 
 class Listeners(list[Callable[[Change, DeviceDump], None]]):

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from .buffer import Buffer, close_removed
 from .collectors import Collected, Collector
-from .device_dump import Change, DeviceDump, Limits, Listeners, Snapshot, State, now_usec
+from .device_dump import Change, DeviceDump, Limits, Listeners, Snapshot, State, Taken, now_usec
 from .errors import (
     Busy,
     CollectorFailed,
@@ -42,7 +42,8 @@ class DumpList(Sealable):
     """All device dumps of this capture kernel."""
 
     def __init__(self, spool: Spool, limits: Limits, *, enabled: bool = True) -> None:
-        self.listeners = Listeners()
+        self._taken = Taken()
+        self.listeners = Listeners([self._taken.changed])
         self.failures_forgotten = 0
         self.generation = 0
         """Grows whenever what a vmcore would hold has changed."""
@@ -102,7 +103,8 @@ class DumpList(Sealable):
 
     def restore(self, spooled: SpooledDump) -> None:
         """Take back a device dump that an earlier daemon acknowledged."""
-        self._append(DeviceDump.restored(spooled.number, spooled.record, spooled.note))
+        self._append(dump := DeviceDump.restored(spooled.number, spooled.record, spooled.note))
+        self._taken.take(dump)
 
     async def snapshot(self) -> Snapshot:
         """Return what a vmcore is to hold, when no removal is half done."""
@@ -185,12 +187,12 @@ class DumpList(Sealable):
         if size < 1:
             raise InvalidArgs(f"device dump {name}: size is {size}")
         note_size = self._spool.note_size(size)
-        active = [dump for dump in self._dumps.values() if dump.state is not State.FAILED]
-        taken = {MANIFEST_NAME: "reserved for the manifest"} | {dump.name: "in use" for dump in active}
-        if name in taken:
-            raise NameInUse(f"device dump {name}: the name is {taken[name]}")
-        begun = sum(dump.caller == caller != "" and dump.state is State.COLLECTING for dump in active)
-        self._limits.check(name, note_size, [dump.note_size for dump in active], begun)
+        taken = "reserved for the manifest" if name == MANIFEST_NAME else "in use" if name in self._taken else ""
+        if taken:
+            raise NameInUse(f"device dump {name}: the name is {taken}")
+        unfinished = filter(None, map(self._dumps.get, self._tasks))
+        begun = sum(dump.caller == caller != "" and dump.state is State.COLLECTING for dump in unfinished)
+        self._limits.check(name, note_size, self._taken, begun)
         return self._begin(name, size, note_size, collector, caller)
 
     def _begin(self, name: str, limit: int, note_size: int, collector: str, caller: str = "") -> DeviceDump:
