@@ -34,15 +34,10 @@ class Rig(ExitStack):
         self.callback(os.close, fd)
         return fd
 
-    def dump(
-        self, name: str, data: bytes, byteorder: ByteOrder = ByteOrder.LITTLE, directory: Path | None = None
-    ) -> DeviceDumpNote:
-        """Make a device dump as the spool does, but of any name; in memory, if not in a *directory*."""
+    def dump(self, name: str, data: bytes, byteorder: ByteOrder = ByteOrder.LITTLE) -> DeviceDumpNote:
+        """Make a device dump as the spool does, but of any name."""
         size = note_size(len(data), self.page_size)
-        if directory is None:
-            fd = os.memfd_create("note", os.MFD_CLOEXEC)
-        else:
-            fd = os.open(directory, os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC, 0o600)
+        fd = os.memfd_create("note", os.MFD_CLOEXEC)
         self.callback(os.close, fd)
         os.write(fd, pack_vmcoredd_header(name.encode("ascii"), size, byteorder) + data)
         os.ftruncate(fd, size)

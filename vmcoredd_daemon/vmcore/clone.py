@@ -2,9 +2,7 @@
 """Copy between files, by the kernel where it can: XFS and btrfs then share the blocks and copy nothing."""
 
 import errno
-import fcntl
 import os
-import struct
 
 from .extents import Progress
 from .image import pwrite
@@ -13,20 +11,6 @@ BLOCK_SIZE = 256 * 1024
 _LARGEST = 1 << 26
 """Bytes to ask of one copy_file_range(): somebody wants to see how it goes on."""
 _CANNOT = {errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF, errno.ETXTBSY, errno.EPERM}
-
-# linux/fs.h: _IOW(0x94, 13, struct file_clone_range): src_fd, src_offset, src_length, dest_offset.
-_CLONE_RANGE = struct.Struct("@qQQQ")
-_IOC_WRITE = (2 if os.uname().machine.startswith(("ppc", "mips", "sparc")) else 1) << 30
-FICLONERANGE = _IOC_WRITE | _CLONE_RANGE.size << 16 | 0x94 << 8 | 13
-
-
-def clone_range(source: int, fd: int, source_offset: int, offset: int, size: int) -> bool:
-    """Let two files share *size* bytes, all in whole blocks of their file system; return whether it can."""
-    try:
-        fcntl.ioctl(fd, FICLONERANGE, _CLONE_RANGE.pack(source, source_offset, size, offset))
-    except OSError:
-        return False
-    return True
 
 
 def copy_range(

@@ -13,7 +13,6 @@ from pathlib import Path
 
 from ..errors import NoSpace, VmcoreddError, WriteFailed
 from ..note import VMCOREDD_HEADER_SIZE, ByteOrder, pack_vmcoredd_header
-from .clone import clone_range
 from .elf import read_headers, walk
 from .extents import NO_SPACE, CopyReport, ExtentCopy, Progress
 from .image import close, file_image, pwrite
@@ -88,7 +87,6 @@ class _NewFile:
         reads: Reads | None,
     ) -> None:
         self._fd = fd
-        self._progress = progress
         self._layout = layout
         self._own = own_offsets(layout.notes, dumps)
         self._complete = complete
@@ -120,10 +118,6 @@ class _NewFile:
             dump = self._own.get(extent.offset)
             if dump is None:
                 self._source.extent(extent)
-                continue
-            # In the spool it is as it will be here, and both begin at a page: some file systems need not copy it.
-            if clone_range(extent.fd, self._fd, extent.source_offset, extent.offset, extent.size):
-                self._progress(extent.size)
                 continue
             before = self._spool.report.zeroed
             self._spool.extent(extent)
