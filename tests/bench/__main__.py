@@ -3,6 +3,7 @@
 
 import argparse
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -44,6 +45,8 @@ FAILURES = (OSError, RuntimeError, subprocess.SubprocessError, TimeoutError, Vmc
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the bench; return 1 when a row could not be finished, whatever the figures are."""
     options = _parser().parse_args(arguments)
+    # What is installed has its byte code; without this, it might be compiled at each start.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     options.directory.mkdir(parents=True, exist_ok=True)
     emptied, empty_cache = coldest(options.cold)
     machine = describe(options.directory, emptied)

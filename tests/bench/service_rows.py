@@ -3,7 +3,6 @@
 
 import asyncio
 import os
-import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -17,6 +16,7 @@ from tests.bench.source import write_source
 from tests.bench.storage import disk, settle, tmpfs
 from tests.caller import NAME, PATH
 from tests.service import mask_built_in
+from tests.tools import installed_program
 
 MIB = 1 << 20
 CALLS = 1000
@@ -140,7 +140,8 @@ def _daemon_command(rig: Rig, address: str) -> list[str]:
     configuration.write_text("[Vmcoredd]\n")
     mask_built_in(rig.directory / "collectors.d")
     files = ["--config", str(configuration), "--source", str(rig.sample), "--target", str(target)]
-    return [sys.executable, "-m", "vmcoredd_daemon", *files, "--bus-address", address]
+    # As the unit starts it.
+    return [str(installed_program("vmcoredd-daemon")), *files, "--bus-address", address]
 
 
 def _start_time(address: str, service: list[str]) -> float:
