@@ -21,8 +21,8 @@ from vmcoredd_daemon.note import ByteOrder
 from vmcoredd_daemon.output import Compression, Format, Output
 from vmcoredd_daemon.spool import Spool
 from vmcoredd_daemon.vmcore.inspect import find, inspect
-from vmcoredd_daemon.write_job import DEVICE_DUMPS_ONLY, VMCORE, Written
 from vmcoredd_daemon.writer import VmcoreWriter
+from vmcoredd_daemon.written import DEVICE_DUMPS_ONLY, VMCORE, Written
 
 PAGE = 4096
 KDUMP = Output(Format.KDUMP)

@@ -26,8 +26,8 @@ from vmcoredd_daemon.output import Format, Output
 from vmcoredd_daemon.spool import Spool
 from vmcoredd_daemon.threads import EXECUTOR_THREADS, started_executor
 from vmcoredd_daemon.vmcore import layout
-from vmcoredd_daemon.write_job import DEVICE_DUMPS_ONLY, VMCORE, Written
 from vmcoredd_daemon.writer import VmcoreWriter
+from vmcoredd_daemon.written import DEVICE_DUMPS_ONLY, VMCORE, Written
 
 PAGE = 4096
 

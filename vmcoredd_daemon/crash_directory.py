@@ -9,7 +9,6 @@ not at all. Without a spool on a disk, each daemon makes a directory of its own.
 import errno
 import itertools
 import os
-import platform
 import stat
 import time
 from contextlib import suppress
@@ -20,7 +19,7 @@ from .recovery import CRASH_DIRECTORY
 from .vmcore.copy import sync_directory
 from .vmcore.extents import NO_SPACE
 from .vmcore.image import close
-from .write_job import VMCORE
+from .written import VMCORE
 
 
 class CrashDirectory:
@@ -69,7 +68,7 @@ class CrashDirectory:
         return path if plain and _is_ours(path) and not os.path.lexists(path / VMCORE) else None
 
     def _make(self) -> Path:
-        name = f"{platform.node() or 'localhost'}-{time.strftime('%Y-%m-%d-%H:%M:%S', time.gmtime())}"
+        name = f"{os.uname().nodename or 'localhost'}-{time.strftime('%Y-%m-%d-%H:%M:%S', time.gmtime())}"
         try:
             try:
                 path = self._make_new(name)

@@ -11,6 +11,7 @@ import logging
 import resource
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +31,9 @@ from .writer import VmcoreWriter
 
 RECONNECT = 1.0
 """Seconds between attempts to reach the bus."""
+
+BUS_FIRST = 1.0
+"""Seconds that the bus may take before registered collectors begin."""
 
 log = logging.getLogger(__name__)
 
@@ -89,6 +93,7 @@ class Daemon:
         try:
             # Its deadline is its own, so it is given time as long as it takes.
             await service_manager.extended(self._wait_for_bus(), itertools.count().__next__)
+            await asyncio.to_thread(_import_the_rest)
             record(Event.STARTED, logging.INFO, "Taking device dumps", source=writer.source)
             service_manager.ready()
             await self._stop.wait()
@@ -131,6 +136,10 @@ class Daemon:
         """Begin to run the registered collectors, unless the configuration leaves that to others."""
         if not (self._configuration.enabled and self._configuration.run_collectors):
             return
+        # What they import would keep callers waiting: only one thread of Python runs at a time.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(BUS_FIRST):
+                await self._bus_ready.wait()
         try:
             # An earlier daemon of this boot may have run some of them.
             present = {dump.name for dump in dumps.complete}
@@ -186,7 +195,6 @@ class Daemon:
             await asyncio.sleep(RECONNECT)
 
     async def _serve_connection(self, dumps: DumpList, runner: CollectorRunner, writer: VmcoreWriter) -> None:
-        # It takes a while, in which collectors may begin.
         await asyncio.to_thread(importlib.import_module, f"{__package__}.interface")
         from .bus import Connection
         from .interface import ManagerInterface
@@ -251,6 +259,12 @@ async def _close(dumps: DumpList, spool: Spool, writer: VmcoreWriter) -> None:
     if settled:
         spool.close()
     writer.close()
+
+
+def _import_the_rest() -> None:
+    """Import what is needed later only, when there may be no memory for it."""
+    for module in ("write_crash", "collectors.registry"):
+        importlib.import_module(f"{__package__}.{module}")
 
 
 def _raise_fd_limit() -> None:

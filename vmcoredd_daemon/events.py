@@ -5,7 +5,7 @@ import logging
 
 from .device_dump import Change, DeviceDump, State
 from .journal import Event, record
-from .write_job import Written
+from .written import Written
 
 
 def record_dump(change: Change, dump: DeviceDump) -> None:

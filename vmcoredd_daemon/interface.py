@@ -31,8 +31,8 @@ from .errors import InvalidArgs, UnknownDump
 from .names import MANAGER, MANAGER_PATH
 from .note import check_dump_name
 from .options import Options
-from .write_job import Written
 from .writer import VmcoreWriter
+from .written import Written
 
 COALESCE = 1.0
 """Seconds that changes of properties are collected before they are announced in one signal; for as long, a device

@@ -16,7 +16,8 @@ from .vmcore.image import Image
 from .vmcore.layout import Layout, Source, plan
 from .vmcore.reads import Reads
 from .vmcore.timed import TimedFile, TimedNotes
-from .write_job import DEVICE_DUMPS_ONLY, VMCORE, Job, Written, report_altered
+from .write_job import Job, report_altered
+from .written import DEVICE_DUMPS_ONLY, VMCORE, Written
 
 
 def write_elf(job: Job, fallback: str = "") -> Written:

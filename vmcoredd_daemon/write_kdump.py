@@ -23,7 +23,8 @@ from .vmcore.image import file_image
 from .vmcore.kdump import read_header
 from .vmcore.timed import TimedFile
 from .write_elf import write_device_dumps
-from .write_job import VMCORE, Job, Written, kept_free, report_altered
+from .write_job import Job, kept_free, report_altered
+from .written import VMCORE, Written
 
 HARDEST_LEVEL = 31
 """Leaves out all that makedumpfile can leave out."""

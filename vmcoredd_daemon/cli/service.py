@@ -181,7 +181,7 @@ def _fields(view: "View", status: Status) -> str:
 
 
 async def _write(options: argparse.Namespace) -> int:
-    from ..write_job import VMCORE
+    from ..written import VMCORE
 
     async with _client(options) as client:
 

@@ -5,6 +5,7 @@ import asyncio
 import logging
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..device_dump import State
 from ..dumps import DumpList
@@ -12,7 +13,9 @@ from ..errors import CollectorFailed, InvalidArgs, TimedOut, VmcoreddError
 from ..journal import journal_fields
 from ..threads import HangingThreads, run_alone
 from . import one_line, within
-from .registry import Planned, Registered, find
+
+if TYPE_CHECKING:
+    from .registry import Planned, Registered
 
 MARGIN = 15.0
 """Seconds beyond a collector's own, in which it is ended and what it wrote is read."""
@@ -66,7 +69,7 @@ class CollectorRunner:
         return numbers
 
     async def _begin(
-        self, collector: Registered, timeout: float | None, present: Collection[str], starting: bool
+        self, collector: "Registered", timeout: float | None, present: Collection[str], starting: bool
     ) -> list[int]:
         name = one_line(collector.name)
         try:
@@ -80,7 +83,7 @@ class CollectorRunner:
             log.info("Collector %s has nothing to collect here", name, extra=journal_fields(collector=name))
         return [await self._add(dump, starting) for dump in planned if dump.dump_name not in present]
 
-    async def _add(self, planned: Planned, starting: bool) -> int:
+    async def _add(self, planned: "Planned", starting: bool) -> int:
         try:
             dump = await self._dumps.add_device_dump(
                 planned.dump_name,
@@ -94,27 +97,34 @@ class CollectorRunner:
             dump = self._dumps.add_failed(one_line(planned.dump_name), planned.collector.description, error)
         return dump.number
 
-    def _fail(self, collector: Registered, error: VmcoreddError) -> int:
+    def _fail(self, collector: "Registered", error: VmcoreddError) -> int:
         name = one_line(collector.name)
         return self._dumps.add_failed(name, name, error).number
 
 
 async def registered(
     directories: Sequence[Path], timeout: float, hanging: HangingThreads | None = None
-) -> dict[str, Registered]:
+) -> "dict[str, Registered]":
     """Return the registered collectors by name; *hanging* counts threads that do not come back.
 
     Raises CollectorFailed, or TimedOut after *timeout* seconds.
     """
+
+    def find() -> dict[str, "Registered"]:
+        # Not before it is needed, and in the thread: it takes a while.
+        from . import registry
+
+        return registry.find(directories, hanging)
+
     try:
-        return await within(timeout, run_alone(find, directories, hanging), hanging)
+        return await within(timeout, run_alone(find), hanging)
     except TimeoutError:
         raise TimedOut(f"the collectors could not be read within {timeout:g} s") from None
     except OSError as error:
         raise CollectorFailed(f"the collectors cannot be read: {error.strerror}") from error
 
 
-async def plan(collector: Registered, timeout: float | None, default_timeout: float) -> list[Planned]:
+async def plan(collector: "Registered", timeout: float | None, default_timeout: float) -> "list[Planned]":
     """Return the device dumps that *collector* would make now.
 
     Raises as :meth:`Registered.plan`, TimedOut or CollectorFailed.
@@ -137,6 +147,6 @@ def check_known(known: Collection[str], names: Iterable[str]) -> None:
             raise InvalidArgs(f"there is no collector {name[:80]!a}")
 
 
-def _choose(known: dict[str, Registered], names: Collection[str]) -> list[Registered]:
+def _choose(known: "dict[str, Registered]", names: Collection[str]) -> "list[Registered]":
     check_known(known, names)
     return [collector for name, collector in known.items() if (name in names if names else collector.enabled)]
