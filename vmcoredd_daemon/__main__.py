@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The program ``vmcoredd-daemon``."""
 
-from .start import hold_stop_signals
+from .start import begin
 
 if __name__ == "__main__":
     # Before what follows is imported, which takes its time.
-    hold_stop_signals()
+    begin()
 
 import argparse
 import asyncio

@@ -5,6 +5,7 @@ A signal only sets an event; everything that happens then reads from top to bott
 """
 
 import asyncio
+import gc
 import importlib
 import itertools
 import logging
@@ -94,6 +95,7 @@ class Daemon:
             # Its deadline is its own, so it is given time as long as it takes.
             await service_manager.extended(self._wait_for_bus(), itertools.count().__next__)
             await asyncio.to_thread(_import_the_rest)
+            gc.enable()
             record(Event.STARTED, logging.INFO, "Taking device dumps", source=writer.source)
             service_manager.ready()
             await self._stop.wait()

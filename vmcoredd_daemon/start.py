@@ -6,6 +6,7 @@ kernel is emulated or its disk is slow. And the service manager takes that end f
 imported here; :meth:`.daemon.Daemon.run` takes the signals when it listens to them.
 """
 
+import gc
 import signal
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -13,14 +14,16 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 def main() -> int:
     """Run the daemon; return its exit status."""
-    hold_stop_signals()
+    begin()
     from .__main__ import main as run
 
     return run()
 
 
-def hold_stop_signals() -> None:
-    """Keep signals to stop until somebody takes them."""
+def begin() -> None:
+    """Keep signals to stop until somebody takes them, and garbage until somebody has time to look for it."""
+    # Importing makes little garbage, and many objects to look at again and again.
+    gc.disable()
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
 
 
