@@ -22,6 +22,7 @@ from .vmcore.formats import recognise
 from .vmcore.image import file_image
 from .vmcore.kdump import read_header
 from .vmcore.timed import TimedFile
+from .vmcore.write_back import written_back
 from .write_elf import write_device_dumps
 from .write_job import Job, kept_free, report_altered
 from .written import VMCORE, Written
@@ -72,7 +73,7 @@ def _filter(job: Job, destination: Path) -> makedumpfile.Finished:
     # A name that begins with a dash would be an option.
     arguments = [*options, str(job.source.absolute()), str(destination.absolute())]
     try:
-        with kept_free(job.directory, room):
+        with kept_free(job.directory, room), written_back(destination):
             finished = makedumpfile.run(arguments, makedumpfile.STALL_TIMEOUT, advance)
             if finished.status == -signal.SIGSEGV:
                 # Version 1.7.2 falls over its own mappings now and then, see docs/kernel-parity.md.

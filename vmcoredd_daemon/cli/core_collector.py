@@ -16,6 +16,7 @@ from types import FrameType
 from typing import NoReturn
 
 from ..errors import VmcoreddError
+from ..vmcore.write_back import written_back
 from . import CORE_COLLECTOR
 from .console import complain, show
 from .makedumpfile_options import OWN_PREFIX, Call, parse
@@ -92,7 +93,7 @@ def _file(call: Call) -> int:
         process = start(call)
     except OSError as error:
         return missing(call, error)
-    with _passing_on_signals(process):
+    with _passing_on_signals(process), written_back(destination):
         status = finish(process)
     # Where it failed, a file that was there before is none of its; where it was killed, there is nothing to read.
     if status == 0 or (status > 0 and not existed and os.path.isfile(destination)):
