@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from ..errors import Busy, InvalidVmcore, NoSpace, VmcoreddError, WriteFailed
 from ..note import Note, system_page_size
-from . import attach_elf, attach_flattened, attach_kdump, kdump
+from . import attach_elf, attach_kdump, kdump
 from .existing import check_room
 from .extents import NO_SPACE
 from .formats import Vmcore, recognise
@@ -84,6 +84,9 @@ def attach_notes(
             altered, warnings = job.run(notes, dumps)
             return Attached(True, altered, target.vmcore.problems + warnings)
         if target.vmcore.format == "flattened":
+            # The filter is as large as the rest, and a file seldom goes through it.
+            from . import attach_flattened
+
             new_file = attach_flattened.NewFile(target.fd, target.path, target.vmcore, step)
             altered = new_file.attach(dumps, replaced, committing)
             return Attached(False, altered, target.vmcore.problems)
