@@ -4,7 +4,8 @@
 import mmap
 import os
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from tests.elf_writer import NT_PRSTATUS, PAGE, Core, Load, note
 from tests.resources import open_fds
 from tests.vmcore.rig import Rig, load_bytes
-from vmcoredd_daemon.vmcore.page_cache import DIRECT_SIZE, WINDOW, DirectWrites, WriteBack, Writes, writes
+from vmcoredd_daemon.vmcore.page_cache import DIRECT_SIZE, DirectWrites, writes
 
 MIB = 1 << 20
 
@@ -50,13 +51,13 @@ def test_long_runs_are_not_in_the_cache(fd: int, memory: mmap.mmap, tmp_path: Pa
     if not takes_direct_writes(tmp_path / "file"):
         pytest.skip(f"{tmp_path} takes no direct writes")
     os.ftruncate(fd, 4 * MIB)
-    with DirectWrites(fd) as direct, memoryview(memory) as view:
+    with closing(DirectWrites(fd)) as direct, memoryview(memory) as view:
         direct.write(view[:MIB], 0)
         direct.write(view[: DIRECT_SIZE - PAGE], 2 * MIB)
     assert [is_cached(fd, offset) for offset in (0, MIB - 1, 2 * MIB)] == [False, False, True]
 
 
-@pytest.mark.parametrize("way", [Writes, WriteBack, DirectWrites])
+@pytest.mark.parametrize("processors", [{0}, {0, 1}])
 @pytest.mark.parametrize(
     ("start", "end", "offset"),
     [
@@ -70,42 +71,24 @@ def test_long_runs_are_not_in_the_cache(fd: int, memory: mmap.mmap, tmp_path: Pa
     ],
 )
 def test_all_is_written(
-    fd: int, memory: mmap.mmap, way: Callable[[int], Writes], start: int, end: int, offset: int
+    fd: int,
+    memory: mmap.mmap,
+    monkeypatch: pytest.MonkeyPatch,
+    processors: set[int],
+    start: int,
+    end: int,
+    offset: int,
 ) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: processors)
     before = open_fds()
-    with way(fd) as file, memoryview(memory) as view:
+    with writes(fd) as file, memoryview(memory) as view:
         file.write(view[start:end], offset)
-        file.reach(offset + end - start)
         # What comes next is written, too, whatever became of the first.
         file.write(view[:MIB], 4 * MIB)
-        file.reach(5 * MIB)
-    file.reach(1 << 30)
+    assert isinstance(file, DirectWrites) == (len(processors) == 1)
     assert os.pread(fd, end - start, offset) == memory[start:end]
     assert os.pread(fd, 2 * MIB, 4 * MIB) == memory[:MIB]
     assert open_fds() == before
-
-
-def test_write_back_leaves_no_trace(fd: int, memory: mmap.mmap) -> None:
-    before = open_fds()
-    with WriteBack(fd) as file, memoryview(memory) as view:
-        for offset in range(0, 4 * WINDOW, 2 * MIB):
-            file.write(view, offset)
-            file.reach(offset + len(view))
-    assert open_fds() == before
-    for offset in range(0, 4 * WINDOW, 2 * MIB):
-        assert os.pread(fd, len(memory), offset) == memory[:]
-
-
-def test_file_that_has_no_cache() -> None:
-    reader, writer = os.pipe()
-    os.set_blocking(reader, False)
-    try:
-        with WriteBack(writer) as file:
-            file.reach(WINDOW)
-            file.reach(2 * WINDOW)
-    finally:
-        os.close(reader)
-        os.close(writer)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -120,7 +103,6 @@ def test_vmcore_is_the_same_with_one_processor_and_with_two(
     written = []
     for processors in ({0}, {0, 1}):
         monkeypatch.setattr(os, "sched_getaffinity", lambda process, processors=processors: processors)
-        assert isinstance(writes(-1), DirectWrites) == (len(processors) == 1)
         target = tmp_path / f"target{len(processors)}"
         target.mkdir()
         with Rig(target) as rig:

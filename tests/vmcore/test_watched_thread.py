@@ -54,6 +54,30 @@ def test_who_is_given_up_does_nothing_more() -> None:
     assert done == []
 
 
+def test_error_of_who_waits_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended, done = threading.Event(), []
+
+    def work(turn: Turn) -> None:
+        monkeypatch.undo()
+        # As a disk that is slow.
+        time.sleep(5 * SHORT)
+        done.append("write")
+        turn.call(10, done.append, "read")
+        done.append("write")
+
+    def no_memory(turn: Turn, seconds: float) -> float:
+        raise MemoryError
+
+    thread = WatchedThread()
+    assert thread.running()
+    monkeypatch.setattr(Turn, "left", no_memory)
+    with pytest.raises(MemoryError):
+        thread.run(Turn(), work)
+    thread.end(ended.set)
+    assert ended.wait(10)
+    assert done == ["write"]
+
+
 def test_errors_come_back() -> None:
     thread = WatchedThread()
     assert thread.running()

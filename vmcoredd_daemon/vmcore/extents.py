@@ -140,7 +140,6 @@ class ExtentCopy:
         self._write_nonzero(size, self._position)
         self._position += size
         self._progress(size)
-        self._writes.reach(self._position)
 
     def _read(self, fd: int, start: int, end: int, offset: int) -> None:
         """Fill the buffer from *start* to *end* with what is at *offset*, with zeros where nothing can be read."""
@@ -210,7 +209,11 @@ class ExtentCopy:
 
 
 def _buffer(size: int, content: "mmap.mmap | bytes" = b"") -> mmap.mmap:
-    """Return memory that begins at a page, as a direct write wants it."""
-    buffer = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    """Return memory that begins at a page, as a direct write wants it. Raises MemoryError."""
+    try:
+        buffer = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    except OSError as error:
+        # Not an error of the target's.
+        raise MemoryError from error
     buffer[: len(content)] = content[:]
     return buffer

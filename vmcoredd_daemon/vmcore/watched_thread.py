@@ -35,7 +35,10 @@ class Turn:
 
     def call(self, seconds: float, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
         """Return what *function* returns, within *seconds*. Raises _GivenUp when that took too long."""
-        self._until = time.monotonic() + seconds
+        with self._lock:
+            if self._given_up:
+                raise _GivenUp
+            self._until = time.monotonic() + seconds
         try:
             return function(*args, **kwargs)
         finally:
@@ -50,6 +53,11 @@ class Turn:
             left = min(max(self._until - time.monotonic(), 0), seconds)
             self._given_up = left == 0
             return left
+
+    def end(self) -> None:
+        """Give it up, whatever it does: its next call is not made."""
+        with self._lock:
+            self._given_up = True
 
 
 class WatchedThread:
@@ -78,10 +86,14 @@ class WatchedThread:
     def run(self, turn: Turn, function: Callable[[Turn], None]) -> None:
         """Call *function* with *turn*. Raises Empty when one of its calls takes too long, and what it raises."""
         self._request(partial(function, turn))
-        while left := turn.left(POLL):
-            with suppress(Empty):
-                self._result(left)
-                return
+        try:
+            while left := turn.left(POLL):
+                with suppress(Empty):
+                    self._result(left)
+                    return
+        finally:
+            # Also when it is this thread that has an error: of memory, say.
+            turn.end()
         raise Empty
 
     def _request(self, function: Callable[[], Any]) -> None:

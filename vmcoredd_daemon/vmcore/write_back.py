@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Have written to disk what another program is writing to a file, while it still does.
+"""Have written to disk what somebody is writing to a file, while it still goes on.
 
-makedumpfile leaves all of that to the end, when somebody waits for fsync(2) with an idle processor; and in a
-capture kernel there is little memory for what is not on disk. POSIX_FADV_DONTNEED begins to write pages that are
+Left alone, all of that waits for the fsync(2) at the end, when the processor has nothing to do; and in a capture
+kernel there is little memory for what is not on disk. POSIX_FADV_DONTNEED begins to write pages that are
 not on disk, without waiting for that, and takes those that are out of the cache (Linux ``mm/fadvise.c``).
 """
 
@@ -13,7 +13,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-INTERVAL = 0.05
+INTERVAL = 0.02
 """Seconds between two looks at the file."""
 
 _BLOCK = 1 << 20
