@@ -73,6 +73,10 @@ def test_error_of_who_waits_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Turn, "left", no_memory)
     with pytest.raises(MemoryError):
         thread.run(Turn(), work)
+    # Not before it has written: the file may be closed then.
+    assert done == ["write"]
+    # Nor is what came of it taken for the next one's.
+    assert thread.call(10, len, "abc") == 3
     thread.end(ended.set)
     assert ended.wait(10)
     assert done == ["write"]

@@ -58,8 +58,7 @@ def write_vmcore(
                 os.rename(incomplete, name, src_dir_fd=parent, dst_dir_fd=parent)
             sync(parent)
         except BaseException:
-            with suppress(FileNotFoundError):
-                os.unlink(incomplete, dir_fd=parent)
+            _remove(parent, incomplete, fd)
             raise
         finally:
             close(fd)
@@ -175,6 +174,14 @@ def _verify(fd: int, layout: Layout, own: Mapping[int, DeviceDumpNote]) -> tuple
         raise WriteFailed("the program headers do not read back as written")
     start = headers.notes[0].p_offset
     return verify_notes(image, walk(image, headers), start, start + headers.notes[0].p_filesz, own)
+
+
+def _remove(parent: int, name: str, fd: int) -> None:
+    """Remove the file *fd* if its name is still *name*, and free its room, whoever else has it open."""
+    with suppress(FileNotFoundError):
+        os.unlink(name, dir_fd=parent)
+        with suppress(OSError):
+            os.ftruncate(fd, 0)
 
 
 def open_directory(path: Path) -> int:

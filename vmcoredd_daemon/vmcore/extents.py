@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from .layout import Extent
 from .page_cache import Writes, writes
 from .reads import BlockedCall, BlockedSource, Preadv, Reads
-from .zero_pages import ZeroPages
+from .zero_pages import Block, ZeroPages
 
 NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -150,7 +150,7 @@ class ExtentCopy:
                 raise
             except BlockedCall:
                 # That read may yet write to its buffer.
-                self._buffer = _buffer(len(self._buffer), self._buffer)
+                self._buffer = _buffer(len(self._buffer), self._buffer[:start])
                 self._read_pages(fd, start, end, offset)
                 return
             except OSError as error:
@@ -208,12 +208,12 @@ class ExtentCopy:
                 self._writes.write(view[start:end], offset + start)
 
 
-def _buffer(size: int, content: "mmap.mmap | bytes" = b"") -> mmap.mmap:
-    """Return memory that begins at a page, as a direct write wants it. Raises MemoryError."""
+def _buffer(size: int, content: Block = b"") -> "mmap.mmap | bytearray":
+    """Return memory, which begins at a page, as a direct write wants it, if it can be had like that."""
+    buffer: mmap.mmap | bytearray
     try:
         buffer = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    except OSError as error:
-        # Not an error of the target's.
-        raise MemoryError from error
+    except OSError:
+        buffer = bytearray(size)
     buffer[: len(content)] = content[:]
     return buffer

@@ -13,9 +13,15 @@ from typing import Any, ParamSpec, TypeVar
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 _Request = Callable[[], None] | None
+_Result = tuple[Any, Exception | None]
+_Results = SimpleQueue[_Result]
+"""Of each request its own: one that nobody waits for any more must not be taken for the next one's."""
 
 POLL = 2.0
 """Seconds after which it is seen whether a call of a turn takes too long."""
+
+_SETTLE = 0.01
+"""Seconds between two looks whether a thread still writes."""
 
 _START_TIMEOUT = 5.0
 """Seconds that a thread may take to begin."""
@@ -54,10 +60,11 @@ class Turn:
             self._given_up = left == 0
             return left
 
-    def end(self) -> None:
-        """Give it up, whatever it does: its next call is not made."""
+    def end(self) -> bool:
+        """Let it make no more calls; return whether it makes one now."""
         with self._lock:
             self._given_up = True
+            return self._until < math.inf
 
 
 class WatchedThread:
@@ -65,7 +72,7 @@ class WatchedThread:
 
     def __init__(self) -> None:
         self._requests: SimpleQueue[_Request] = SimpleQueue()
-        self._results: SimpleQueue[tuple[Any, Exception | None]] = SimpleQueue()
+        self._beginning = _Results()
         self._began = False
         # threading.Thread waits until the thread runs: for ever where it has no memory to begin with.
         _thread.start_new_thread(self._serve, ())
@@ -74,42 +81,41 @@ class WatchedThread:
         """Wait until it has begun; return False when it does not."""
         if not self._began:
             with suppress(Empty):
-                self._results.get(timeout=_START_TIMEOUT)
+                self._beginning.get(timeout=_START_TIMEOUT)
                 self._began = True
         return self._began
 
     def call(self, seconds: float, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
         """Return what *function* returns. Raises Empty when that takes too long, and what it raises."""
-        self._request(partial(function, *args, **kwargs))
-        return self._result(seconds)  # type: ignore[no-any-return]
+        return _value(self._request(partial(function, *args, **kwargs)).get(timeout=seconds))  # type: ignore[no-any-return]
 
     def run(self, turn: Turn, function: Callable[[Turn], None]) -> None:
         """Call *function* with *turn*. Raises Empty when one of its calls takes too long, and what it raises."""
-        self._request(partial(function, turn))
+        _value(self._wait(turn, self._request(partial(function, turn))))
+
+    def _wait(self, turn: Turn, results: _Results) -> _Result:
         try:
             while left := turn.left(POLL):
                 with suppress(Empty):
-                    self._result(left)
-                    return
-        finally:
-            # Also when it is this thread that has an error: of memory, say.
-            turn.end()
+                    return results.get(timeout=left)
+        except BaseException:
+            # This thread has an error: of memory, say. What the other writes to must not be closed under it.
+            while not turn.end() and results.empty():
+                time.sleep(_SETTLE)
+            raise
         raise Empty
 
-    def _request(self, function: Callable[[], Any]) -> None:
+    def _request(self, function: Callable[[], Any]) -> _Results:
+        results = _Results()
+
         def work() -> None:
             try:
-                self._results.put((function(), None))
+                results.put((function(), None))
             except Exception as error:
-                self._results.put((None, error))
+                results.put((None, error))
 
         self._requests.put(work)
-
-    def _result(self, seconds: float) -> Any:
-        result, error = self._results.get(timeout=seconds)
-        if error is not None:
-            raise error
-        return result
+        return results
 
     def end(self, last: Callable[[], None]) -> None:
         """Call *last* in the thread, and let it end, when what it does is done."""
@@ -117,6 +123,13 @@ class WatchedThread:
         self._requests.put(None)
 
     def _serve(self) -> None:
-        self._results.put((None, None))
+        self._beginning.put((None, None))
         while (request := self._requests.get()) is not None:
             request()
+
+
+def _value(result: _Result) -> Any:
+    value, error = result
+    if error is not None:
+        raise error
+    return value

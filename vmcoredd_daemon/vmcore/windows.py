@@ -18,15 +18,25 @@ WINDOW = 4 << 20
 
 
 def cannot_shrink(fd: int) -> bool:
-    """Tell whether the file *fd* is known to be in the kernel's own /proc, and mapped as a whole or not at all."""
+    """Tell whether the file *fd* is known to be in the kernel's own /proc, and mapped at once or not at all."""
     # mmap_vmcore_fault() of s390 maps one page after the other, and has SIGBUS for those that it cannot read.
     if os.uname().machine.startswith("s390"):
+        return False
+    # mmap_vmcore() waits for the answer of a virtio-mem device (virtio_mem_vmcore_pfn_is_ram()).
+    if any(name.startswith("virtio") for name in _names("/sys/bus/virtio/drivers/virtio_mem")):
         return False
     try:
         # No other file system has that link.
         return os.fstat(fd).st_dev == os.stat("/proc").st_dev and os.readlink("/proc/self") == str(os.getpid())
     except OSError:
         return False
+
+
+def _names(directory: str) -> list[str]:
+    try:
+        return os.listdir(directory)
+    except OSError:
+        return []
 
 
 class Windows:

@@ -8,6 +8,8 @@ with another byte than zero, or belong to a run of zeros.
 import mmap
 from collections.abc import Iterator
 
+Block = mmap.mmap | bytearray | bytes
+
 _PAGES_AT_ONCE = 16
 
 
@@ -18,7 +20,7 @@ class ZeroPages:
         self._page_size = page_size
         self._zeros = bytes(_PAGES_AT_ONCE * page_size)
 
-    def data(self, block: "mmap.mmap | bytearray", size: int) -> Iterator[tuple[int, int]]:
+    def data(self, block: Block, size: int) -> Iterator[tuple[int, int]]:
         """Yield start and end of each run of pages in the first *size* bytes of *block* that are not all zeros."""
         first_bytes = block[0 : size : self._page_size]
         start = page = 0
@@ -33,7 +35,7 @@ class ZeroPages:
         if start < len(first_bytes):
             yield start * self._page_size, size
 
-    def _end_of_zeros(self, block: "mmap.mmap | bytearray", size: int, page: int) -> int:
+    def _end_of_zeros(self, block: Block, size: int, page: int) -> int:
         """Return the first page, from *page* on, that is not all zeros."""
         for pages in (_PAGES_AT_ONCE, 1):
             while (offset := page * self._page_size) < size:
