@@ -3,12 +3,11 @@ import asyncio
 import gc
 import os
 import signal
-import socket
 
 import pytest
 
 from vmcoredd_daemon.errors import Busy
-from vmcoredd_daemon.threads import HangingThreads, Loop, outlived, read_now, run_alone
+from vmcoredd_daemon.threads import HangingThreads, Loop, outlived, run_alone
 
 
 async def test_threads_that_hang_are_counted_until_they_end() -> None:
@@ -60,36 +59,3 @@ async def test_error_of_work_that_was_given_up_is_not_logged() -> None:
     for fd in (reading, writing):
         os.close(fd)
     assert logged == []
-
-
-def test_read_now_does_not_wait() -> None:
-    reading, writing = os.pipe()
-    with pytest.raises(BlockingIOError):
-        read_now(reading, 10)
-    os.write(writing, b"12345678")
-    assert read_now(reading, 5) == b"12345"
-    os.close(writing)
-    assert read_now(reading, 5) == b"678"
-    assert read_now(reading, 5) == b""
-    os.close(reading)
-
-
-def test_read_now_from_a_socket() -> None:
-    ours, theirs = socket.socketpair()
-    with ours:
-        with pytest.raises(BlockingIOError):
-            read_now(ours.fileno(), 10)
-        theirs.send(b"data")
-        theirs.close()
-        assert read_now(ours.fileno(), 10) == b"data"
-        assert read_now(ours.fileno(), 10) == b""
-        assert os.get_blocking(ours.fileno())
-
-
-def test_read_now_opens_nothing_that_was_not_given() -> None:
-    reading, writing = os.pipe()
-    os.write(writing, b"not for you")
-    with pytest.raises(OSError, match="Bad file descriptor"):
-        read_now(writing, 10)
-    os.close(reading)
-    os.close(writing)

@@ -5,7 +5,6 @@ import asyncio
 import errno
 import fcntl
 import os
-import stat
 import struct
 import threading
 from collections.abc import Callable
@@ -13,13 +12,15 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
-from .errors import CollectorFailed, NoSpace, VmcoreddError, WriteFailed
+from .digest import Digest
+from .errors import CollectorFailed, storage_error
 from .manifest import ManifestDump
 from .note import VMCOREDD_HEADER_SIZE
-from .threads import outlived, read_now, run_with_duplicate
-from .vmcore.image import close, pwrite
+from .threads import outlived, run_with_duplicate
+from .transfer import Transfer
+from .vmcore.copy import sync
+from .vmcore.image import close
 from .vmcore.layout import DeviceDumpNote
-from .vmcore.verify import sha256
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -27,12 +28,8 @@ _T = TypeVar("_T")
 Commit = Callable[[DeviceDumpNote, ManifestDump], None]
 """Makes a collected note whole and durable. Blocks; raises OSError."""
 
-TRANSFER_SIZE = 1 << 20
-"""Bytes that a thread reads from a file of a collector's before another has its turn."""
-
-PIECE = 1 << 16
-"""Bytes in memory at a time, for each collector: as many as a pipe holds."""
-
+EARLY_SYNC = 8 << 20
+"""Bytes from which on the disk writes while SHA-256 is computed."""
 
 # linux/falloc.h: _IOW('X', 43, struct space_resv): l_type, l_whence, l_start, l_len, l_sysid, l_pid, l_pad. As
 # fallocate(2) with FALLOC_FL_PUNCH_HOLE and FALLOC_FL_KEEP_SIZE, that Python does not have.
@@ -54,22 +51,36 @@ class Buffer:
         self.note_size = size_of_note
         self._dump_name = dump_name
         self._commit = commit
-        self._running: asyncio.Future[Any] | None = None
+        self._digest = Digest(fd, self.offset)
+        self._hashing: asyncio.Future[None] | None = None
+        self._written = 0
+        self._threads: set[asyncio.Future[Any]] = set()
 
-    async def read_from(self, fd: int, position: int) -> int:
-        """Read from *fd* once and write that at *position*; return the bytes, 0 at the end, -1 when none is
-        there yet.
+    async def read_from(self, fd: int, position: int, reached: Callable[[int], None] = lambda _: None) -> bool:
+        """Read from *fd* what is there, and write that at *position*; return whether *fd* is at its end.
 
-        Raises OSError when *fd* cannot be read, NoSpace or WriteFailed when the buffer cannot be written.
+        *reached* is told where the next byte goes, by a thread; a later call goes on there. Raises OSError when
+        *fd* cannot be read, NoSpace or WriteFailed when the buffer cannot be written.
         """
-        given_up = threading.Event()
-        where = (self.fd, self.offset + position, self.size - position)
-        self._running = run_with_duplicate(_transfer, fd, *where, given_up)
+        loop, given_up = asyncio.get_running_loop(), threading.Event()
+
+        def window_written() -> None:
+            # Too late for a loop that is closed.
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(self._hash_behind, transfer)
+
+        transfer = Transfer(self.fd, self.offset, self.size, position, reached, window_written, given_up)
         try:
-            return await outlived(self._running)
+            return await outlived(self._track(run_with_duplicate(transfer.run, fd)))
         except asyncio.CancelledError:
             given_up.set()
             raise
+
+    def _hash_behind(self, transfer: Transfer) -> None:
+        if self.fd >= 0 and (self._hashing is None or self._hashing.done()):
+            self._hashing = self._in_executor(self._digest.follow, lambda: transfer.position)
+            # Who asks for the SHA-256 is told; nobody may.
+            self._hashing.add_done_callback(lambda done: done.cancelled() or done.exception())
 
     async def check(self, written: int) -> None:
         """Raise CollectorFailed when a collector says that it has *written* more bytes than there is room for, or
@@ -94,7 +105,12 @@ class Buffer:
 
         Raises WriteFailed when they cannot be read.
         """
-        return await self._in_thread(sha256, self.fd, self.offset, size)
+        if self._hashing is not None:
+            await self._outlived(self._hashing)
+        if size - self._digest.position < EARLY_SYNC:
+            return await self._in_thread(self._digest.finish, size)
+        finishing = self._in_thread(self._digest.finish, size)
+        return (await asyncio.gather(finishing, self._in_thread(sync, self.fd)))[0]
 
     async def commit(self, record: ManifestDump) -> DeviceDumpNote:
         """Write the header and make the note durable: from here on it is in the spool, whatever happens.
@@ -108,60 +124,48 @@ class Buffer:
 
     async def idle(self) -> None:
         """Wait until no thread writes to the buffer any more."""
-        if self._running is not None:
-            await asyncio.wait([self._running])
+        if self._threads:
+            await asyncio.wait(self._threads)
 
     @property
     def busy(self) -> bool:
         """Whether a thread reads or writes, as one may that nobody waits for any more."""
-        return self._running is not None and not self._running.done()
+        return bool(self._threads)
 
     def close(self) -> "asyncio.Future[Any] | None":
         """Give up the buffer, unless it was committed, and free its room, whoever else has it open or mapped.
 
-        A thread that still writes to it finishes first. Returns what that thread does, or the one that frees.
+        Threads that still use it finish first. Returns what they do, or the one that frees.
         """
         fd, self.fd = self.fd, -1
         if fd < 0:
             return None
         free = partial(asyncio.get_running_loop().run_in_executor, None, _close_freed, fd)
-        if self._running is None or self._running.done():
+        if not self._threads:
             return free()
-        self._running.add_done_callback(lambda _: free())
-        return self._running
+        ended = asyncio.gather(*self._threads, return_exceptions=True)
+        ended.add_done_callback(lambda _: free())
+        return ended
 
     async def _in_thread(self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
-        future = asyncio.get_running_loop().run_in_executor(None, partial(function, *args, **kwargs))
-        self._running = future
+        return await self._outlived(self._in_executor(function, *args, **kwargs))
+
+    def _in_executor(
+        self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs
+    ) -> "asyncio.Future[_T]":
+        return self._track(asyncio.get_running_loop().run_in_executor(None, partial(function, *args, **kwargs)))
+
+    def _track(self, running: "asyncio.Future[_T]") -> "asyncio.Future[_T]":
+        self._threads.add(running)
+        running.add_done_callback(self._threads.discard)
+        return running
+
+    async def _outlived(self, future: "asyncio.Future[_T]") -> _T:
         try:
             # A cancelled wait must not cancel the thread's work half-way, and cannot stop it either.
             return await outlived(future)
         except OSError as error:
             raise storage_error(error, self._dump_name) from error
-
-
-def _transfer(source: int, fd: int, offset: int, limit: int, given_up: threading.Event) -> int:
-    done = 0
-    try:
-        if not stat.S_ISREG(os.fstat(source).st_mode):
-            limit = min(limit, PIECE)
-        while done < min(limit, TRANSFER_SIZE):
-            data = read_now(source, min(PIECE, limit - done), given_up)
-            _write(fd, data, offset + done)
-            done += len(data)
-            # What comes in small pieces may let the next read wait for ever, and nobody would know of this one.
-            if len(data) < PIECE:
-                break
-    except BlockingIOError:
-        return -1
-    return done
-
-
-def _write(fd: int, data: bytes, offset: int) -> None:
-    try:
-        pwrite(fd, data, offset)
-    except OSError as error:
-        raise storage_error(error, "device dump") from error
 
 
 def _close_freed(fd: int) -> None:
@@ -190,10 +194,3 @@ def _free(fd: int, size: int) -> None:
         fcntl.ioctl(fd, FS_IOC_UNRESVSP64, _SPACE_RESV.pack(0, os.SEEK_SET, 0, size, 0, 0, 0, 0, 0, 0))
     except OSError:
         os.ftruncate(fd, 0)
-
-
-def storage_error(error: OSError, what: str) -> VmcoreddError:
-    """Return the error of this family for an error of the spool's file system."""
-    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-        return NoSpace(f"{what}: no space left for it in the spool")
-    return WriteFailed(f"{what}: the spool cannot keep it: {error.strerror}")

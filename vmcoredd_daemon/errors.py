@@ -142,3 +142,10 @@ def from_dbus(name: str, text: str) -> VmcoreddError:
 
 def _family(kind: type[VmcoreddError]) -> list[type[VmcoreddError]]:
     return [member for child in kind.__subclasses__() for member in [child, *_family(child)]]
+
+
+def storage_error(error: OSError, what: str) -> VmcoreddError:
+    """Return the error of this family for an error of the spool's file system."""
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return NoSpace(f"{what}: no space left for it in the spool")
+    return WriteFailed(f"{what}: the spool cannot keep it: {error.strerror}")

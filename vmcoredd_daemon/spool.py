@@ -19,8 +19,8 @@ from functools import partial
 from pathlib import Path
 from typing import ParamSpec
 
-from .buffer import Buffer, storage_error
-from .errors import Busy, NoSpace, VmcoreddError, WriteFailed
+from .buffer import Buffer
+from .errors import Busy, NoSpace, VmcoreddError, WriteFailed, storage_error
 from .manifest import ManifestDump
 from .note import VMCOREDD_HEADER_SIZE, ByteOrder, note_size, pack_vmcoredd_header
 from .recovery import BOOT_ID, Progress, Report, SpooledDump, boot_id, last_number, note_name, recover

@@ -9,12 +9,8 @@ it at its end.
 import _thread
 import asyncio
 import errno
-import fcntl
 import os
-import select
 import signal
-import socket
-import stat
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -137,34 +133,6 @@ async def outlived(work: "asyncio.Future[_T]") -> _T:
         # Since Python 3.8, shield() itself does not look at it, and asyncio would log it with a traceback.
         work.add_done_callback(lambda done: done.cancelled() or done.exception())
         raise
-
-
-def read_now(fd: int, size: int, given_up: threading.Event | None = None) -> bytes:
-    """Read as read(2) does, what is there now or soon, if not *given_up*. Raises BlockingIOError or OSError.
-
-    Somebody else may take what poll(2) has announced, and then a thread would wait for as long as the writer
-    likes: pipes and sockets are read without waiting. The file description is not ours to be made non-blocking.
-    """
-    writes_only = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_WRONLY
-    polled = select.poll()
-    polled.register(fd, select.POLLIN)
-    if not writes_only and not polled.poll(POLL * 1000):
-        raise BlockingIOError
-    if given_up is not None and given_up.is_set():
-        # Who types at a terminal types for somebody else by now.
-        raise BlockingIOError
-    mode = os.fstat(fd).st_mode
-    if stat.S_ISSOCK(mode):
-        with socket.socket(fileno=os.dup(fd)) as source:
-            return source.recv(size, socket.MSG_DONTWAIT)
-    # Opened again, what is for writing only could be read.
-    if stat.S_ISFIFO(mode) and not writes_only:
-        source_of_ours = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        try:
-            return os.read(source_of_ours, size)
-        finally:
-            os.close(source_of_ours)
-    return os.read(fd, size)
 
 
 class HangingThreads:

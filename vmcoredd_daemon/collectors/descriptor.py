@@ -9,7 +9,8 @@ import socket
 from ..buffer import Buffer
 from ..closing import Closing, close_fds
 from ..errors import CollectorFailed, InvalidArgs
-from ..threads import HangingThreads, outlived, read_now, run_with_duplicate
+from ..reading import read_now
+from ..threads import HangingThreads, outlived, run_with_duplicate
 from . import Collected
 
 EOF_GRACE = 1.0
@@ -54,25 +55,28 @@ class DescriptorCollector:
         try:
             if self._problem is not None:
                 raise self._problem
-            size = await self._fill(buffer)
+            ended = await self._fill(buffer)
+            size = self.position
             if size == 0 and not self._may_be_empty:
                 # A program that failed before it wrote anything looks like that; it is named in the vmcore then.
                 raise CollectorFailed(f"device dump {dump_name}: its data has no bytes", errno.ENODATA)
-            return Collected(size, truncated=size == buffer.size and await self._has_more())
+            return Collected(size, truncated=not ended and await self._has_more())
         except OSError as error:
             code = error.errno or errno.EIO
             raise CollectorFailed(
                 f"device dump {dump_name}: cannot read its data: {os.strerror(code)}", code
             ) from error
 
-    async def _fill(self, buffer: Buffer) -> int:
-        while self.position < buffer.size:
+    async def _fill(self, buffer: Buffer) -> bool:
+        """Read until the end, or until the buffer is full; return whether that is the end."""
+        ended = False
+        while self.position < buffer.size and not ended:
             await self._wait()
-            size = await buffer.read_from(self._fd, self.position)
-            if size == 0:
-                break
-            self.position += max(size, 0)
-        return self.position
+            ended = await buffer.read_from(self._fd, self.position, self._reached)
+        return ended
+
+    def _reached(self, position: int) -> None:
+        self.position = position
 
     async def _has_more(self) -> bool:
         reading = None

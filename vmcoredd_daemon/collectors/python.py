@@ -17,8 +17,8 @@ from contextlib import suppress
 from pathlib import Path, PurePath
 from typing import BinaryIO, Protocol, TypeVar
 
-from ..buffer import Buffer, storage_error
-from ..errors import CollectorFailed, TimedOut, TooLarge, VmcoreddError
+from ..buffer import Buffer
+from ..errors import CollectorFailed, TimedOut, TooLarge, VmcoreddError, storage_error
 from ..threads import HangingThreads, run_alone
 from ..vmcore.image import pwrite
 from . import Collected, one_line, within

@@ -51,10 +51,16 @@ def sha256(fd: int, offset: int, size: int) -> str:
     return _sha256(partial(os.pread, fd), offset, size)
 
 
+def update(digest: "hashlib._Hash", pread: Pread, offset: int, size: int) -> int:
+    """Add *size* bytes from *offset* to *digest*, fewer where the file ends before; return how many."""
+    end, position = offset + size, offset
+    while position < end and (data := pread(min(BLOCK_SIZE, end - position), position)):
+        digest.update(data)
+        position += len(data)
+    return position - offset
+
+
 def _sha256(pread: Pread, offset: int, size: int) -> str:
     digest = hashlib.sha256()
-    end = offset + size
-    while offset < end and (data := pread(min(BLOCK_SIZE, end - offset), offset)):
-        digest.update(data)
-        offset += len(data)
+    update(digest, pread, offset, size)
     return digest.hexdigest()

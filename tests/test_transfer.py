@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+import os
+import select
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from vmcoredd_daemon.errors import WriteFailed
+from vmcoredd_daemon.transfer import PIECE, PIPE_PIECE, WINDOW, Transfer
+
+OFFSET = 64
+
+
+class Rig:
+    """A buffer, and what was told of what is written to it."""
+
+    def __init__(self, size: int) -> None:
+        self.fd = os.memfd_create("buffer")
+        self.reached: list[int] = []
+        self.windows = 0
+        self.given_up = threading.Event()
+        self.size = size
+
+    def transfer(self, position: int = 0, fd: int | None = None) -> Transfer:
+        fd = self.fd if fd is None else fd
+        return Transfer(fd, OFFSET, self.size, position, self.reached.append, self.window, self.given_up)
+
+    def window(self) -> None:
+        self.windows += 1
+
+    def written(self) -> bytes:
+        return os.pread(self.fd, 1 << 30, OFFSET)
+
+
+@pytest.fixture
+def rig() -> Iterator[Rig]:
+    rig = Rig(3 * WINDOW + 5)
+    yield rig
+    os.close(rig.fd)
+
+
+def memfd(data: bytes) -> int:
+    fd = os.memfd_create("data")
+    os.write(fd, data)
+    os.lseek(fd, 0, os.SEEK_SET)
+    return fd
+
+
+@pytest.mark.parametrize(("size", "windows"), [(0, 0), (1, 0), (WINDOW - 1, 0), (WINDOW, 1), (3 * WINDOW + 5, 3)])
+def test_file(rig: Rig, size: int, windows: int) -> None:
+    data = os.urandom(1 << 20) * (size // (1 << 20)) + b"x" * (size % (1 << 20))
+    source = memfd(data)
+    assert rig.transfer().run(source)
+    assert (rig.written(), rig.windows) == (data, windows)
+    assert rig.reached == [*range(PIECE, size, PIECE), *([size] if size else [])]
+    os.close(source)
+
+
+def test_goes_on_where_it_was(rig: Rig) -> None:
+    source = memfd(b"0123456789")
+    os.lseek(source, 4, os.SEEK_SET)
+    assert rig.transfer(position=4).run(source)
+    assert (rig.written(), rig.reached) == (bytes(4) + b"456789", [10])
+    os.close(source)
+
+
+@pytest.mark.parametrize(("more", "ended"), [(0, True), (1, False)])
+def test_no_more_than_there_is_room_for(rig: Rig, more: int, ended: bool) -> None:
+    rig.size = 1000
+    source = memfd(bytes(1000 + more))
+    assert rig.transfer().run(source) is ended
+    assert os.lseek(source, 0, os.SEEK_CUR) == 1000
+    os.close(source)
+
+
+def test_what_does_not_say_where_it_ends(rig: Rig) -> None:
+    rig.size = 10
+    reading, writing = os.pipe()
+    os.write(writing, b"0123456789")
+    os.close(writing)
+    version = os.open("/proc/version", os.O_RDONLY)
+    assert not rig.transfer().run(reading)
+    assert not rig.transfer().run(version)
+    for fd in (reading, version):
+        os.close(fd)
+
+
+def test_pipe_in_which_nothing_is_now(rig: Rig) -> None:
+    reading, writing = os.pipe()
+    os.write(writing, b"x" * PIPE_PIECE)
+    assert not rig.transfer().run(reading)
+    os.set_blocking(writing, False)
+    os.write(writing, b"y")
+    os.close(writing)
+    assert rig.transfer(position=PIPE_PIECE).run(reading)
+    assert rig.written() == b"x" * PIPE_PIECE + b"y"
+    assert rig.reached == [PIPE_PIECE, PIPE_PIECE + 1]
+    os.close(reading)
+
+
+def test_given_up(rig: Rig) -> None:
+    rig.given_up.set()
+    reading, writing = os.pipe()
+    os.write(writing, b"for another")
+    assert not rig.transfer().run(reading)
+    assert select.select([reading], [], [], 0) == ([reading], [], [])
+    assert rig.reached == []
+    for fd in (reading, writing):
+        os.close(fd)
+
+
+def test_buffer_that_cannot_be_written(rig: Rig) -> None:
+    zero, full = os.open("/dev/zero", os.O_RDONLY), os.open("/dev/full", os.O_RDONLY)
+    with pytest.raises(WriteFailed, match="device dump: the spool cannot keep it: Bad file descriptor"):
+        rig.transfer(fd=full).run(zero)
+    for fd in (zero, full):
+        os.close(fd)
