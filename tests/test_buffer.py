@@ -5,7 +5,7 @@ import hashlib
 import mmap
 import os
 import select
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
@@ -14,14 +14,21 @@ import pytest
 import pytest_asyncio
 
 from tests.resources import open_fds, tmpfs
-from vmcoredd_daemon.buffer import EARLY_SYNC, Buffer
+from vmcoredd_daemon.buffer import Buffer
+from vmcoredd_daemon.commit import SYNCED
 from vmcoredd_daemon.errors import CollectorFailed, NoSpace, WriteFailed
 from vmcoredd_daemon.manifest import ManifestDump
 from vmcoredd_daemon.note import VMCOREDD_HEADER_SIZE, ByteOrder
 from vmcoredd_daemon.spool import Spool
+from vmcoredd_daemon.threads import run_alone
 from vmcoredd_daemon.transfer import PIECE, WINDOW
 
 PAGE = 4096
+
+
+def kept(size: int) -> tuple[int, Callable[[str], ManifestDump]]:
+    """Return what a buffer is told when *size* bytes are to be kept."""
+    return size, lambda sha256: ManifestDump("nic0", size, 5000, sha256, "test", "complete", 1, 2)
 
 
 @pytest_asyncio.fixture
@@ -48,7 +55,9 @@ async def test_reads_into_place(buffer: Buffer, tmp_path: Path) -> None:
         assert reached == [10]
         assert open_fds() == before
     assert os.pread(buffer.fd, 12, 64) == b"0123456789\0\0"
-    assert await buffer.sha256(10) == hashlib.sha256(b"0123456789").hexdigest()
+    note = await buffer.commit(*kept(10))
+    assert note.sha256 == hashlib.sha256(b"0123456789").hexdigest()
+    os.close(note.fd)
 
 
 async def test_reads_no_more_than_there_is_room_for(buffer: Buffer, tmp_path: Path) -> None:
@@ -56,7 +65,6 @@ async def test_reads_no_more_than_there_is_room_for(buffer: Buffer, tmp_path: Pa
     with (tmp_path / "data").open("rb", buffering=0) as file:
         assert not await buffer.read_from(file.fileno(), 0)
         assert file.tell() == 5000
-    await buffer.check(0)
     assert os.pread(buffer.fd, 10_000, 64 + 5000) == bytes(8192 - 64 - 5000)
 
 
@@ -69,18 +77,23 @@ async def test_sha256_behind_what_is_read(tmp_path: Path, counted: int) -> None:
     with (tmp_path / "data").open("rb") as file:
         assert await buffer.read_from(file.fileno(), 0)
     size = len(data) + counted
-    assert await buffer.sha256(size) == hashlib.sha256(data[:size]).hexdigest()
+    note = await buffer.commit(*kept(size))
+    assert note.sha256 == hashlib.sha256(data[:size]).hexdigest()
     assert not buffer.busy
-    buffer.close()
+    os.close(note.fd)
 
 
-async def test_sha256_of_what_was_written_while_the_disk_is_busy(tmp_path: Path) -> None:
+@pytest.mark.parametrize("size", [SYNCED - 1, SYNCED, 3 * SYNCED])
+async def test_large_one_that_a_collector_has_written(tmp_path: Path, size: int) -> None:
+    """Its SHA-256 is computed while the disk writes it."""
     spool = Spool.open(tmp_path / "spool", PAGE, ByteOrder.LITTLE, 0)
-    data = bytes(EARLY_SYNC)
-    buffer = await spool.create(1, "nic0", len(data))
+    data = os.urandom(size)
+    buffer = await spool.create(1, "nic0", size)
     os.pwrite(buffer.fd, data, buffer.offset)
-    assert await buffer.sha256(len(data)) == hashlib.sha256(data).hexdigest()
-    buffer.close()
+    note = await buffer.commit(*kept(size))
+    assert note.sha256 == hashlib.sha256(data).hexdigest()
+    assert os.pread(note.fd, size, buffer.offset) == data
+    os.close(note.fd)
     spool.close()
 
 
@@ -106,23 +119,22 @@ async def test_source_that_cannot_be_read(buffer: Buffer, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("size", [0, 8191, 8193, 1 << 30])
 async def test_size_that_a_collector_changed(buffer: Buffer, size: int) -> None:
-    await buffer.check(0)
     os.ftruncate(buffer.fd, size)
     with pytest.raises(CollectorFailed, match=f"nic0: the collector left a buffer of {size} bytes") as raised:
-        await buffer.check(0)
+        await buffer.commit(*kept(0))
     assert raised.value.errno == errno.EOVERFLOW
 
 
 @pytest.mark.parametrize("written", [-1, 5001, 1 << 40])
 async def test_collector_that_says_too_much(buffer: Buffer, written: int) -> None:
     with pytest.raises(CollectorFailed, match=f"nic0: the collector says that it wrote {written} bytes"):
-        await buffer.check(written)
+        await buffer.commit(*kept(written))
 
 
 async def test_write_past_the_end(buffer: Buffer) -> None:
     os.pwrite(buffer.fd, b"x", buffer.note_size)
     with pytest.raises(CollectorFailed, match="it was given 8192"):
-        await buffer.check(0)
+        await buffer.commit(*kept(0))
 
 
 async def test_no_space_when_it_is_filled(tmp_path: Path) -> None:
@@ -141,14 +153,14 @@ async def test_no_space_when_it_is_filled(tmp_path: Path) -> None:
 
 async def test_buffer_that_cannot_be_written(tmp_path: Path) -> None:
     reading = os.open("/dev/zero", os.O_RDONLY)
-    buffer = Buffer(reading, "nic0", 100, PAGE, lambda note, record: None)
+    buffer = Buffer(reading, "nic0", 100, PAGE, lambda _: asyncio.Future(), run_alone)
     with pytest.raises(WriteFailed, match="the spool cannot keep it: Bad file descriptor"):
         await buffer.read_from(reading, 0)
     buffer.close()
 
 
 async def test_committed_buffer_is_not_closed(buffer: Buffer) -> None:
-    note = await buffer.commit(ManifestDump("nic0", 0, 5000, "", "test", "complete", 1, 2))
+    note = await buffer.commit(*kept(0))
     buffer.close()
     assert os.fstat(note.fd).st_size == 8192
     os.close(note.fd)

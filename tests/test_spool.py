@@ -42,12 +42,17 @@ def record_of(name: str, data: bytes, limit: int, **others: Any) -> ManifestDump
     return replace(ManifestDump(name, len(data), limit, digest, "test", "complete", 1, 2), **others)
 
 
+def kept(record: ManifestDump) -> tuple[int, Callable[[str], ManifestDump]]:
+    """Return what a buffer is told when it is to be kept as *record* says."""
+    return record.size, lambda sha256: replace(record, sha256=sha256)
+
+
 async def add(spool: Spool, number: int, name: str, data: bytes, limit: int = 0, **others: Any) -> DeviceDumpNote:
     """Add a device dump as the dump list does."""
     limit = limit or len(data)
     buffer = await spool.create(number, name, limit)
     os.pwrite(buffer.fd, data, buffer.offset)
-    return await buffer.commit(record_of(name, data, limit, **others))
+    return await buffer.commit(*kept(record_of(name, data, limit, **others)))
 
 
 def damaged(name: str, error: Exception) -> None:
@@ -371,7 +376,7 @@ async def test_number_that_is_in_use(tmp_path: Path) -> None:
     os.close((await add(spool, 1, "nic0", b"data")).fd)
     buffer = await spool.create(1, "nic1", 10)
     with pytest.raises(WriteFailed, match="nic1: the spool cannot keep it: File exists"):
-        await buffer.commit(record_of("nic1", b"", 10))
+        await buffer.commit(*kept(record_of("nic1", b"", 10)))
     buffer.close()
     spool.close()
 
@@ -388,7 +393,7 @@ async def test_no_space(tmp_path: Path) -> None:
         with pytest.raises(NoSpace):
             await spool.create(2, "nic1", 40_000)
         os.pwrite(buffer.fd, b"x" * 40_000, buffer.offset)
-        os.close((await buffer.commit(record_of("nic0", b"x" * 40_000, 40_000))).fd)
+        os.close((await buffer.commit(*kept(record_of("nic0", b"x" * 40_000, 40_000)))).fd)
         spool.close()
 
 
@@ -400,7 +405,7 @@ async def test_no_space_for_the_description(tmp_path: Path) -> None:
         data = b"x" * buffer.size
         os.pwrite(buffer.fd, data, buffer.offset)
         with pytest.raises(NoSpace):
-            await buffer.commit(record_of("nic0", data, len(data)))
+            await buffer.commit(*kept(record_of("nic0", data, len(data))))
         buffer.close()
         assert recover(spool) == ([], [])
         os.close((await add(spool, 1, "nic0", b"data")).fd)
@@ -486,7 +491,7 @@ async def test_zeros_behind_the_true_size(tmp_path: Path, durable: bool) -> None
     spool = open_spool(tmp_path / "spool") if durable else Spool.in_memory(PAGE, LITTLE)
     buffer = await spool.create(1, "nic0", 5000)
     os.pwrite(buffer.fd, b"\xee" * buffer.note_size, 0)
-    note = await buffer.commit(record_of("nic0", b"\xee" * 10, 5000))
+    note = await buffer.commit(*kept(record_of("nic0", b"\xee" * 10, 5000)))
     header = pack_vmcoredd_header(b"nic0", 8192, LITTLE)
     assert os.pread(note.fd, 8192, 0) == (header + b"\xee" * 10).ljust(8192, b"\0")
     os.close(note.fd)
@@ -517,7 +522,7 @@ async def test_memory_that_a_collector_has_still_mapped() -> None:
     buffer = await spool.create(1, "nic0", 4)
     with mmap.mmap(buffer.fd, PAGE) as mapped:
         mapped[64:68] = b"data"
-        note = await buffer.commit(record_of("nic0", b"data", 4))
+        note = await buffer.commit(*kept(record_of("nic0", b"data", 4)))
         with pytest.raises(PermissionError):
             os.pwrite(note.fd, b"x", 64)
         with pytest.raises(PermissionError):
@@ -558,6 +563,6 @@ async def test_errors_are_of_the_family(tmp_path: Path) -> None:
     buffer = await spool.create(1, "nic0", 100)
     os.close(buffer.fd)
     with pytest.raises(VmcoreddError, match="nic0: the spool cannot keep it: Bad file descriptor"):
-        await buffer.commit(record_of("nic0", b"", 100))
+        await buffer.commit(*kept(record_of("nic0", b"", 100)))
     buffer.fd = -1
     spool.close()

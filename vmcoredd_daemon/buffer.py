@@ -12,12 +12,14 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
+from .commit import SYNCED, Describe
 from .digest import Digest
 from .errors import CollectorFailed, storage_error
 from .manifest import ManifestDump
 from .note import VMCOREDD_HEADER_SIZE
-from .threads import outlived, run_with_duplicate
-from .transfer import Transfer
+from .reading import is_memory
+from .threads import Run, outlived, run_with_duplicate
+from .transfer import PIECE, Transfer
 from .vmcore.copy import sync
 from .vmcore.image import close
 from .vmcore.layout import DeviceDumpNote
@@ -25,11 +27,8 @@ from .vmcore.layout import DeviceDumpNote
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
-Commit = Callable[[DeviceDumpNote, ManifestDump], None]
-"""Makes a collected note whole and durable. Blocks; raises OSError."""
-
-EARLY_SYNC = 8 << 20
-"""Bytes from which on the disk writes while SHA-256 is computed."""
+Commit = Callable[[Describe], "asyncio.Future[DeviceDumpNote]"]
+"""Makes what is described whole and durable."""
 
 # linux/falloc.h: _IOW('X', 43, struct space_resv): l_type, l_whence, l_start, l_len, l_sysid, l_pid, l_pad. As
 # fallocate(2) with FALLOC_FL_PUNCH_HOLE and FALLOC_FL_KEEP_SIZE, that Python does not have.
@@ -44,16 +43,18 @@ class Buffer:
     Owns its file descriptor until :meth:`commit` hands it over in a DeviceDumpNote.
     """
 
-    def __init__(self, fd: int, dump_name: str, size: int, size_of_note: int, commit: Commit) -> None:
+    def __init__(
+        self, fd: int, dump_name: str, size: int, size_of_note: int, commit: Commit, read_soon: Run[bool]
+    ) -> None:
         self.fd = fd
         self.offset = VMCOREDD_HEADER_SIZE
         self.size = size
         self.note_size = size_of_note
         self._dump_name = dump_name
         self._commit = commit
+        self._read_soon = read_soon
         self._digest = Digest(fd, self.offset)
         self._hashing: asyncio.Future[None] | None = None
-        self._written = 0
         self._threads: set[asyncio.Future[Any]] = set()
 
     async def read_from(self, fd: int, position: int, reached: Callable[[int], None] = lambda _: None) -> bool:
@@ -71,10 +72,15 @@ class Buffer:
 
         transfer = Transfer(self.fd, self.offset, self.size, position, reached, window_written, given_up)
         try:
-            return await outlived(self._track(run_with_duplicate(transfer.run, fd)))
+            return await outlived(self._track(self._begin(transfer, fd)))
         except asyncio.CancelledError:
             given_up.set()
             raise
+
+    def _begin(self, transfer: Transfer, fd: int) -> "asyncio.Future[bool]":
+        if self.size <= PIECE and is_memory(fd):
+            return run_with_duplicate(transfer.run, fd, self._read_soon)
+        return run_with_duplicate(transfer.run, fd)
 
     def _hash_behind(self, transfer: Transfer) -> None:
         if self.fd >= 0 and (self._hashing is None or self._hashing.done()):
@@ -82,45 +88,43 @@ class Buffer:
             # Who asks for the SHA-256 is told; nobody may.
             self._hashing.add_done_callback(lambda done: done.cancelled() or done.exception())
 
-    async def check(self, written: int) -> None:
-        """Raise CollectorFailed when a collector says that it has *written* more bytes than there is room for, or
-        has changed the size of the buffer, WriteFailed when nobody can tell.
+    async def commit(self, size: int, describe: Callable[[str], ManifestDump]) -> DeviceDumpNote:
+        """Keep the first *size* bytes: when this returns, they are in the spool, whatever happens.
+
+        *describe* is given their SHA-256, in a thread. Raises CollectorFailed when a collector says that it has
+        written more than there is room for, or has changed the size of the buffer; NoSpace or WriteFailed.
         """
-        if not 0 <= written <= self.size:
+        if not 0 <= size <= self.size:
             raise CollectorFailed(
-                f"device dump {self._dump_name}: the collector says that it wrote {written} bytes, "
+                f"device dump {self._dump_name}: the collector says that it wrote {size} bytes, "
                 f"it was given room for {self.size}",
                 errno.EOVERFLOW,
             )
-        size = (await self._in_thread(os.fstat, self.fd)).st_size
-        if size != self.note_size:
+        await self._come_near(size)
+        note = await self._outlived(self._track(self._commit(partial(self._described, size, describe))))
+        self.fd = -1
+        return note
+
+    async def _come_near(self, size: int) -> None:
+        """Leave little to do where others would wait for it."""
+        if self._hashing is not None:
+            await self._outlived(self._hashing)
+        if size >= SYNCED:
+            hashing = self._in_thread(self._digest.follow, lambda: size)
+            await asyncio.gather(hashing, self._in_thread(sync, self.fd))
+
+    def _described(
+        self, size: int, describe: Callable[[str], ManifestDump]
+    ) -> tuple[DeviceDumpNote, ManifestDump]:
+        found = os.fstat(self.fd).st_size
+        if found != self.note_size:
             raise CollectorFailed(
-                f"device dump {self._dump_name}: the collector left a buffer of {size} bytes, "
+                f"device dump {self._dump_name}: the collector left a buffer of {found} bytes, "
                 f"it was given {self.note_size}",
                 errno.EOVERFLOW,
             )
-
-    async def sha256(self, size: int) -> str:
-        """Return the SHA-256 of the first *size* bytes that the collector wrote, in hexadecimal.
-
-        Raises WriteFailed when they cannot be read.
-        """
-        if self._hashing is not None:
-            await self._outlived(self._hashing)
-        if size - self._digest.position < EARLY_SYNC:
-            return await self._in_thread(self._digest.finish, size)
-        finishing = self._in_thread(self._digest.finish, size)
-        return (await asyncio.gather(finishing, self._in_thread(sync, self.fd)))[0]
-
-    async def commit(self, record: ManifestDump) -> DeviceDumpNote:
-        """Write the header and make the note durable: from here on it is in the spool, whatever happens.
-
-        Raises NoSpace or WriteFailed.
-        """
-        note = DeviceDumpNote(record.name, self.fd, self.note_size, record.size, record.sha256)
-        await self._in_thread(self._commit, note, record)
-        self.fd = -1
-        return note
+        sha256 = self._digest.finish(size)
+        return DeviceDumpNote(self._dump_name, self.fd, self.note_size, size, sha256), describe(sha256)
 
     async def idle(self) -> None:
         """Wait until no thread writes to the buffer any more."""

@@ -5,11 +5,11 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from .errors import CollectorFailed, QuotaExceeded, TooLarge, VmcoreddError
-from .manifest import Failure, ManifestDump
+from .errors import CollectorFailed, NameInUse, QuotaExceeded, TooLarge, VmcoreddError
+from .manifest import MANIFEST_NAME, Failure, ManifestDump
 from .vmcore.layout import MAX_DEVICE_DUMPS, DeviceDumpNote
 
 log = logging.getLogger(__name__)
@@ -52,9 +52,12 @@ class Limits:
     """Failures that are remembered; older ones are only counted."""
 
     def check(self, name: str, note_size: int, others: "Taken", begun: int = 0) -> None:
-        """Raise TooLarge or QuotaExceeded when a note of *note_size* bytes does not fit beside *others*, or its
-        caller has *begun* too many already.
+        """Raise NameInUse, TooLarge or QuotaExceeded when *name*, with a note of *note_size* bytes, does not go
+        with *others*, or its caller has *begun* too many already.
         """
+        if name == MANIFEST_NAME or name in others:
+            why = "reserved for the manifest" if name == MANIFEST_NAME else "in use"
+            raise NameInUse(f"device dump {name}: the name is {why}")
         if note_size > self.max_dump_size:
             raise TooLarge(f"device dump {name}: {note_size} bytes, at most {self.max_dump_size} are allowed")
         if len(others) >= self.max_dumps:
@@ -112,6 +115,10 @@ class DeviceDump:
         """Return what the manifest says of it, when it failed."""
         name = self.error.dbus_name if self.error else ""
         return Failure(self.name, self.collector, name, str(self.error), self.finished_usec)
+
+    def described(self, sha256: str) -> ManifestDump:
+        """Return what the manifest will say of it, with its SHA-256."""
+        return replace(self, sha256=sha256).record()
 
     def record(self) -> ManifestDump:
         """Return what the manifest says of it."""

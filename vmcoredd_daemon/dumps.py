@@ -18,13 +18,11 @@ from .errors import (
     CollectorFailed,
     Disabled,
     InvalidArgs,
-    NameInUse,
     NoSpace,
     TimedOut,
     UnknownDump,
     VmcoreddError,
 )
-from .manifest import MANIFEST_NAME
 from .note import check_dump_name
 from .recovery import SpooledDump
 from .seal import Sealable
@@ -54,6 +52,7 @@ class DumpList(Sealable):
         self._collecting = asyncio.Semaphore(limits.max_collecting)
         self._dumps: dict[int, DeviceDump] = {}
         self._order: list[int] = []
+        """Bytes of the notes that are there, or may come to be, by their names."""
         self._tasks: dict[int, asyncio.Task[DeviceDump]] = {}
         self._committing: set[int] = set()
         self._next = spool.next_number()
@@ -187,9 +186,6 @@ class DumpList(Sealable):
         if size < 1:
             raise InvalidArgs(f"device dump {name}: size is {size}")
         note_size = self._spool.note_size(size)
-        taken = "reserved for the manifest" if name == MANIFEST_NAME else "in use" if name in self._taken else ""
-        if taken:
-            raise NameInUse(f"device dump {name}: the name is {taken}")
         unfinished = filter(None, map(self._dumps.get, self._tasks))
         begun = sum(dump.caller == caller != "" and dump.state is State.COLLECTING for dump in unfinished)
         self._limits.check(name, note_size, self._taken, begun)
@@ -240,16 +236,15 @@ class DumpList(Sealable):
         # the rest.
         self._committing.add(dump.number)
         try:
-            await buffer.check(collected.size)
             dump = replace(
                 dump,
                 state=State.TRUNCATED if collected.truncated else State.COMPLETE,
                 size=collected.size,
-                sha256=await buffer.sha256(collected.size),
                 finished_usec=now_usec(),
                 error=collected.error,
             )
-            dump = replace(dump, note=await buffer.commit(dump.record()))
+            note = await buffer.commit(collected.size, dump.described)
+            dump = replace(dump, sha256=note.sha256, note=note)
             async with self._lock:
                 self._append(dump)
         finally:

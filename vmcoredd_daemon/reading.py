@@ -76,3 +76,12 @@ def read_now(fd: int, size: int) -> bytes:
     """Read once as :class:`Reading` does. Raises BlockingIOError or OSError."""
     with Reading(fd) as reading:
         return reading.read(size)
+
+
+def is_memory(fd: int) -> bool:
+    """Tell whether *fd* is a memfd, or a file of a tmpfs: nobody else is asked, now or to read it."""
+    try:
+        fcntl.fcntl(fd, fcntl.F_GET_SEALS)
+    except OSError:
+        return False
+    return True

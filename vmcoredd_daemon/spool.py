@@ -12,35 +12,29 @@ import errno
 import fcntl
 import logging
 import os
-import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import ParamSpec
 
+from .batches import Batches, each
 from .buffer import Buffer
+from .commit import Commit, Describe, commit_to_disk, commit_to_memory
 from .errors import Busy, NoSpace, VmcoreddError, WriteFailed, storage_error
-from .manifest import ManifestDump
-from .note import VMCOREDD_HEADER_SIZE, ByteOrder, note_size, pack_vmcoredd_header
+from .note import ByteOrder, note_size
 from .recovery import BOOT_ID, Progress, Report, SpooledDump, boot_id, last_number, note_name, recover
 from .spool_directory import open_private, sync_parents
 from .vmcore.copy import sync
 from .vmcore.extents import NO_SPACE
-from .vmcore.image import close, pwrite
+from .vmcore.image import close
 from .vmcore.layout import DeviceDumpNote
 
 __all__ = ["BOOT_ID", "Spool", "SpooledDump"]
-
-_P = ParamSpec("_P")
 
 log = logging.getLogger(__name__)
 
 MEMORY_RESERVE = 64 << 20
 """Bytes of memory that device dumps in memory leave available."""
-
-F_SEAL_FUTURE_WRITE = 0x0010
-"""``include/uapi/linux/fcntl.h``; Python's fcntl module does not have it."""
 
 
 class Spool:
@@ -59,11 +53,13 @@ class Spool:
         self._last = last
         self._full = full
         self._memory = directory is None
-        self._taking = threading.Lock()
         self._directory = directory
         self._page_size = page_size
         self._byteorder = byteorder
         self._keep_free = keep_free
+        self._creating = Batches[tuple[str, int], int](each(self._create))
+        self._reading = Batches[Callable[[], bool], bool](each(lambda read: read()))
+        self._committing = Batches[Commit, DeviceDumpNote](self._commit)
 
     @classmethod
     def open(cls, path: Path, page_size: int, byteorder: ByteOrder, keep_free: int) -> "Spool":
@@ -153,26 +149,31 @@ class Spool:
     async def create(self, number: int, dump_name: str, size: int) -> Buffer:
         """Return an empty buffer for *size* bytes, its disk space allocated. Raises NoSpace or WriteFailed."""
         bytes_needed = self.note_size(size)
+        creating = self._creating.add((dump_name, bytes_needed))
         try:
-            fd = await _owned(self._create, dump_name, bytes_needed)
+            fd = await asyncio.shield(creating)
+        except asyncio.CancelledError:
+            creating.add_done_callback(lambda done: None if done.exception() else close(done.result()))
+            raise
         except OSError as error:
             raise storage_error(error, dump_name) from error
-        return Buffer(fd, dump_name, size, bytes_needed, partial(self.commit, number))
+        return Buffer(fd, dump_name, size, bytes_needed, partial(self._add, number), self._reading.add)
 
-    def _create(self, dump_name: str, size: int) -> int:
-        # The room that one has seen must not be taken by another: allocated memory is no more to be had back.
-        with self._taking:
-            if not self._has_room(size):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            if self._memory or self._directory is None:
-                fd = os.memfd_create(dump_name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-            else:
-                fd = _open_unnamed(self._directory)
-            try:
-                os.posix_fallocate(fd, 0, size)
-            except OSError:
-                close(fd)
-                raise
+    def _create(self, wanted: tuple[str, int]) -> int:
+        dump_name, size = wanted
+        # One at a time: the room that one has seen must not be taken by another, and what memory is allocated is
+        # no more to be had back.
+        if not self._has_room(size):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        if self._memory or self._directory is None:
+            fd = os.memfd_create(dump_name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        else:
+            fd = _open_unnamed(self._directory)
+        try:
+            os.posix_fallocate(fd, 0, size)
+        except OSError:
+            close(fd)
+            raise
         return fd
 
     def _has_room(self, size: int) -> bool:
@@ -184,28 +185,13 @@ class Spool:
         state = os.fstatvfs(self._directory)
         return state.f_bavail * state.f_frsize - size >= self._keep_free
 
-    def commit(self, number: int, note: DeviceDumpNote, record: ManifestDump) -> None:
-        """Make a collected note whole and durable. Blocks; raises OSError."""
-        directory = None if self._memory else self._directory
-        # Cutting the file and growing it again leaves zeros behind the data, whatever a collector left there.
-        os.ftruncate(note.fd, VMCOREDD_HEADER_SIZE + note.size)
-        os.ftruncate(note.fd, note.note_size)
-        if directory is not None:
-            pwrite(note.fd, record.dump(), note.note_size)
-        pwrite(note.fd, pack_vmcoredd_header(note.dump_name.encode("ascii"), note.note_size, self._byteorder), 0)
-        if directory is None:
-            _seal(note.fd)
-            return
-        sync(note.fd)
-        name = note_name(number)
-        os.link(f"/proc/self/fd/{note.fd}", name, dst_dir_fd=directory, follow_symlinks=True)
-        try:
-            sync(directory)
-        except OSError:
-            # Nobody is told that it is there, so it should not come back; it is whole if it does.
-            with suppress(OSError):
-                os.unlink(name, dir_fd=directory)
-            raise
+    def _add(self, number: int, describe: Describe) -> "asyncio.Future[DeviceDumpNote]":
+        return self._committing.add(Commit(number, describe))
+
+    def _commit(self, commits: Sequence[Commit]) -> Sequence[DeviceDumpNote | Exception]:
+        if self._memory or self._directory is None:
+            return each(partial(commit_to_memory, self._byteorder))(commits)
+        return commit_to_disk(self._directory, self._byteorder, commits)
 
     async def remove(self, numbers: Iterable[int]) -> None:
         """Remove complete device dumps; those that are not there any more are no error. Raises WriteFailed."""
@@ -243,16 +229,6 @@ class Spool:
             self._directory = None
 
 
-async def _owned(function: Callable[_P, int], *args: _P.args, **kwargs: _P.kwargs) -> int:
-    """Run *function*, which opens a file, in a thread; when nobody waits any more, close what it opened."""
-    future = asyncio.get_running_loop().run_in_executor(None, partial(function, *args, **kwargs))
-    try:
-        return await asyncio.shield(future)
-    except asyncio.CancelledError:
-        future.add_done_callback(lambda done: None if done.exception() else close(done.result()))
-        raise
-
-
 def _error(error: OSError, what: str) -> VmcoreddError:
     kind = NoSpace if error.errno in NO_SPACE else WriteFailed
     return kind(f"{what}: {error.strerror}")
@@ -266,13 +242,3 @@ def _available_memory() -> int:
     """Return MemAvailable in bytes."""
     with open("/proc/meminfo", encoding="ascii") as file:
         return next(int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable:"))
-
-
-def _seal(fd: int) -> None:
-    size_seals = fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK
-    try:
-        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, size_seals | fcntl.F_SEAL_WRITE)
-    except OSError:
-        # EBUSY: the collector still has it mapped; then at least nobody maps it for writing any more.
-        with suppress(OSError):
-            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, size_seals | F_SEAL_FUTURE_WRITE)

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from .errors import Busy, VmcoreddError
 
@@ -101,10 +101,12 @@ def run_alone(function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -
     return future
 
 
-def run_with_duplicate(
-    function: Callable[Concatenate[int, _P], _T], fd: int, *args: _P.args, **kwargs: _P.kwargs
-) -> "asyncio.Future[_T]":
-    """Do as :func:`run_alone`, with a descriptor for the thread alone as the first argument, closed at its end.
+Run = Callable[[Callable[[], _T]], "asyncio.Future[_T]"]
+"""Has a call made by a thread. Raises OSError when there is none."""
+
+
+def run_with_duplicate(function: Callable[[int], _T], fd: int, run: Run[_T] = run_alone) -> "asyncio.Future[_T]":
+    """Have *function* called by a thread, with a descriptor for itself, closed at its end.
 
     When the thread's turn comes, *fd* may be closed, and its number be another's. Raises OSError.
     """
@@ -112,14 +114,14 @@ def run_with_duplicate(
 
     def work() -> _T:
         try:
-            return function(duplicate, *args, **kwargs)
+            return function(duplicate)
         finally:
             # What was read is read, whatever a file system says at the end.
             with suppress(OSError):
                 os.close(duplicate)
 
     try:
-        return run_alone(work)
+        return run(work)
     except OSError:
         os.close(duplicate)
         raise

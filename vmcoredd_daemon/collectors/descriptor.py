@@ -5,6 +5,7 @@ import asyncio
 import errno
 import os
 import socket
+from functools import partial
 
 from ..buffer import Buffer
 from ..closing import Closing, close_fds
@@ -83,7 +84,7 @@ class DescriptorCollector:
         try:
             async with asyncio.timeout(EOF_GRACE):
                 await self._wait()
-                reading = run_with_duplicate(read_now, self._fd, 1)
+                reading = run_with_duplicate(partial(read_now, size=1), self._fd)
                 data = await outlived(reading)
                 return data != b""
         except (TimeoutError, BlockingIOError):
