@@ -8,7 +8,7 @@ import select
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from threading import Event
+from threading import Event, Semaphore
 
 import pytest
 import pytest_asyncio
@@ -153,7 +153,7 @@ async def test_no_space_when_it_is_filled(tmp_path: Path) -> None:
 
 async def test_buffer_that_cannot_be_written(tmp_path: Path) -> None:
     reading = os.open("/dev/zero", os.O_RDONLY)
-    buffer = Buffer(reading, "nic0", 100, PAGE, lambda _: asyncio.Future(), run_alone)
+    buffer = Buffer(reading, "nic0", 100, PAGE, lambda _: asyncio.Future(), run_alone, Semaphore())
     with pytest.raises(WriteFailed, match="the spool cannot keep it: Bad file descriptor"):
         await buffer.read_from(reading, 0)
     buffer.close()

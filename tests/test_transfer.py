@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from vmcoredd_daemon.errors import WriteFailed
-from vmcoredd_daemon.transfer import PIECE, PIPE_PIECE, WINDOW, Transfer
+from vmcoredd_daemon.transfer import LARGE_PIECE, PIECE, WINDOW, Transfer
 
 OFFSET = 64
 
@@ -20,11 +20,14 @@ class Rig:
         self.reached: list[int] = []
         self.windows = 0
         self.given_up = threading.Event()
+        self.large_pieces = threading.Semaphore(1)
         self.size = size
 
     def transfer(self, position: int = 0, fd: int | None = None) -> Transfer:
         fd = self.fd if fd is None else fd
-        return Transfer(fd, OFFSET, self.size, position, self.reached.append, self.window, self.given_up)
+        return Transfer(
+            fd, OFFSET, self.size, position, self.reached.append, self.window, self.given_up, self.large_pieces
+        )
 
     def window(self) -> None:
         self.windows += 1
@@ -53,7 +56,26 @@ def test_file(rig: Rig, size: int, windows: int) -> None:
     source = memfd(data)
     assert rig.transfer().run(source)
     assert (rig.written(), rig.windows) == (data, windows)
-    assert rig.reached == [*range(PIECE, size, PIECE), *([size] if size else [])]
+    assert rig.reached == [*range(LARGE_PIECE, size, LARGE_PIECE), *([size] if size else [])]
+    os.close(source)
+
+
+@pytest.mark.parametrize("taken", [False, True])
+def test_few_have_large_pieces(rig: Rig, taken: bool) -> None:
+    if taken:
+        rig.large_pieces.acquire()
+    source = memfd(bytes(2 * LARGE_PIECE))
+    assert rig.transfer().run(source)
+    assert rig.reached[0] == (PIECE if taken else LARGE_PIECE)
+    assert rig.large_pieces.acquire(blocking=False) is not taken
+    os.close(source)
+
+
+def test_small_one_needs_no_large_piece(rig: Rig) -> None:
+    rig.size = WINDOW - 1
+    source = memfd(bytes(2 * PIECE))
+    assert rig.transfer().run(source)
+    assert rig.reached == [PIECE, 2 * PIECE]
     os.close(source)
 
 
@@ -88,14 +110,14 @@ def test_what_does_not_say_where_it_ends(rig: Rig) -> None:
 
 def test_pipe_in_which_nothing_is_now(rig: Rig) -> None:
     reading, writing = os.pipe()
-    os.write(writing, b"x" * PIPE_PIECE)
+    os.write(writing, b"x" * PIECE)
     assert not rig.transfer().run(reading)
     os.set_blocking(writing, False)
     os.write(writing, b"y")
     os.close(writing)
-    assert rig.transfer(position=PIPE_PIECE).run(reading)
-    assert rig.written() == b"x" * PIPE_PIECE + b"y"
-    assert rig.reached == [PIPE_PIECE, PIPE_PIECE + 1]
+    assert rig.transfer(position=PIECE).run(reading)
+    assert rig.written() == b"x" * PIECE + b"y"
+    assert rig.reached == [PIECE, PIECE + 1]
     os.close(reading)
 
 

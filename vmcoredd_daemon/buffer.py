@@ -44,7 +44,14 @@ class Buffer:
     """
 
     def __init__(
-        self, fd: int, dump_name: str, size: int, size_of_note: int, commit: Commit, read_soon: Run[bool]
+        self,
+        fd: int,
+        dump_name: str,
+        size: int,
+        size_of_note: int,
+        commit: Commit,
+        read_soon: Run[bool],
+        large_pieces: threading.Semaphore,
     ) -> None:
         self.fd = fd
         self.offset = VMCOREDD_HEADER_SIZE
@@ -53,6 +60,7 @@ class Buffer:
         self._dump_name = dump_name
         self._commit = commit
         self._read_soon = read_soon
+        self._large_pieces = large_pieces
         self._digest = Digest(fd, self.offset)
         self._hashing: asyncio.Future[None] | None = None
         self._threads: set[asyncio.Future[Any]] = set()
@@ -70,7 +78,8 @@ class Buffer:
             with suppress(RuntimeError):
                 loop.call_soon_threadsafe(self._hash_behind, transfer)
 
-        transfer = Transfer(self.fd, self.offset, self.size, position, reached, window_written, given_up)
+        where = (self.fd, self.offset, self.size, position)
+        transfer = Transfer(*where, reached, window_written, given_up, self._large_pieces)
         try:
             return await outlived(self._track(self._begin(transfer, fd)))
         except asyncio.CancelledError:

@@ -12,6 +12,7 @@ import errno
 import fcntl
 import logging
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
@@ -24,6 +25,7 @@ from .errors import Busy, NoSpace, VmcoreddError, WriteFailed, storage_error
 from .note import ByteOrder, note_size
 from .recovery import BOOT_ID, Progress, Report, SpooledDump, boot_id, last_number, note_name, recover
 from .spool_directory import open_private, sync_parents
+from .transfer import MAX_LARGE_PIECES
 from .vmcore.copy import sync
 from .vmcore.extents import NO_SPACE
 from .vmcore.image import close
@@ -57,6 +59,7 @@ class Spool:
         self._page_size = page_size
         self._byteorder = byteorder
         self._keep_free = keep_free
+        self._large_pieces = threading.Semaphore(MAX_LARGE_PIECES)
         self._creating = Batches[tuple[str, int], int](each(self._create))
         self._reading = Batches[Callable[[], bool], bool](each(lambda read: read()))
         self._committing = Batches[Commit, DeviceDumpNote](self._commit)
@@ -157,7 +160,8 @@ class Spool:
             raise
         except OSError as error:
             raise storage_error(error, dump_name) from error
-        return Buffer(fd, dump_name, size, bytes_needed, partial(self._add, number), self._reading.add)
+        commit = partial(self._add, number)
+        return Buffer(fd, dump_name, size, bytes_needed, commit, self._reading.add, self._large_pieces)
 
     def _create(self, wanted: tuple[str, int]) -> int:
         dump_name, size = wanted
