@@ -7,6 +7,7 @@ import select
 import socket
 import stat
 import threading
+from contextlib import suppress
 from types import TracebackType
 
 from .threads import POLL
@@ -56,11 +57,22 @@ class Reading:
 
     def read(self, size: int) -> bytes:
         """Return at most *size* bytes, none at the end. Raises BlockingIOError when there are none, or OSError."""
+        self._check()
+        if self._socket is not None or self._ours >= 0:
+            # Most often there is something.
+            with suppress(BlockingIOError):
+                return self._read(size)
         if not self._writes_only and not self._polled.poll(self._patience * 1000):
             raise BlockingIOError
+        self._check()
+        return self._read(size)
+
+    def _check(self) -> None:
         if self._given_up.is_set():
             # Who types at a terminal types for somebody else by now.
             raise BlockingIOError
+
+    def _read(self, size: int) -> bytes:
         if self._socket is not None:
             return self._socket.recv(size, socket.MSG_DONTWAIT)
         return os.read(self._fd if self._ours < 0 else self._ours, size)
