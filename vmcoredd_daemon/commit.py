@@ -17,7 +17,7 @@ from .manifest import ManifestDump
 from .note import VMCOREDD_HEADER_SIZE, ByteOrder, pack_vmcoredd_header
 from .recovery import note_name
 from .vmcore.copy import sync
-from .vmcore.extents import pwrite
+from .vmcore.image import pwrite
 from .vmcore.layout import DeviceDumpNote
 
 SYNCED = 1 << 20

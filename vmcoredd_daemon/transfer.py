@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from .errors import storage_error
 from .reading import Reading
-from .vmcore.extents import pwrite
+from .vmcore.image import pwrite
 
 PIECE = 1 << 16
 """Bytes in memory at a time, for each transfer: as many as a pipe holds."""
