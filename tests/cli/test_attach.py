@@ -56,9 +56,12 @@ async def spooled(path: Path, dumps: dict[str, bytes]) -> Path:
     for number, (name, data) in enumerate(dumps.items(), 1):
         buffer = await spool.create(number, name, 1 << 16)
         os.pwrite(buffer.fd, data, buffer.offset)
-        digest = hashlib.sha256(data).hexdigest()
-        record = ManifestDump(name, len(data), 1 << 16, digest, "helper", "truncated", 1, 2, "more")
-        os.close((await buffer.commit(record)).fd)
+
+        def describe(sha256: str, name: str = name, data: bytes = data) -> ManifestDump:
+            assert sha256 == hashlib.sha256(data).hexdigest()
+            return ManifestDump(name, len(data), 1 << 16, sha256, "helper", "truncated", 1, 2, "more")
+
+        os.close((await buffer.commit(len(data), describe)).fd)
     spool.close()
     (directory,) = path.iterdir()
     return directory
