@@ -44,9 +44,11 @@ def commit_to_disk(
 ) -> list[DeviceDumpNote | Exception]:
     """Make device dumps durable in *directory*; return the note of each, or why it is not. Blocks."""
     written = [attempt(partial(_write, byteorder, described=True), commit) for commit in commits]
+    # All of them before the first has its name: a journal then has one transaction for all, instead of each.
+    synced = [attempt(_sync, note) if isinstance(note, DeviceDumpNote) else note for note in written]
     named = [
         attempt(partial(_name, directory, commit.number), note) if isinstance(note, DeviceDumpNote) else note
-        for commit, note in zip(commits, written, strict=True)
+        for commit, note in zip(commits, synced, strict=True)
     ]
     names = [
         note_name(commit.number)
@@ -88,8 +90,12 @@ def _write(byteorder: ByteOrder, commit: Commit, *, described: bool) -> DeviceDu
     return note
 
 
-def _name(directory: int, number: int, note: DeviceDumpNote) -> DeviceDumpNote:
+def _sync(note: DeviceDumpNote) -> DeviceDumpNote:
     sync(note.fd)
+    return note
+
+
+def _name(directory: int, number: int, note: DeviceDumpNote) -> DeviceDumpNote:
     os.link(f"/proc/self/fd/{note.fd}", note_name(number), dst_dir_fd=directory, follow_symlinks=True)
     return note
 

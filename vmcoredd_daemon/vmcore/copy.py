@@ -167,7 +167,8 @@ def write_headers(fd: int, own: Mapping[int, DeviceDumpNote], byteorder: ByteOrd
 def _verify(fd: int, layout: Layout, own: Mapping[int, DeviceDumpNote]) -> tuple[str, ...]:
     """Read headers and notes back; return the names of our dumps whose data changed since they were taken."""
     # From the disk, as far as that can be had, and not from the memory that was written a moment ago.
-    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+    notes_end = layout.loads[0].offset if layout.loads else layout.size
+    os.posix_fadvise(fd, 0, notes_end, os.POSIX_FADV_DONTNEED)
     image = file_image(fd, VMCORE_INCOMPLETE)
     headers = read_headers(image)
     if headers.segments != layout.headers.segments:
