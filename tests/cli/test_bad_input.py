@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Every command with every fault: one line that says what is wrong, the right exit status, nothing left behind."""
 
+import fcntl
 import os
 import signal
 import struct
 import subprocess
+import sys
+import termios
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -368,6 +371,15 @@ def test_interrupted(name: str) -> None:
     assert set(map(str, Path().rglob("*"))) - before <= {"started", "collected"}
 
 
+def taken(writer: int, data: bytes) -> None:
+    """Write to a pipe, and wait until somebody has read it."""
+    os.write(writer, data)
+    deadline = time.monotonic() + 60
+    while int.from_bytes(fcntl.ioctl(writer, termios.FIONREAD, bytes(4)), sys.byteorder):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 def test_interrupted_in_a_loop_of_a_shell() -> None:
     """A shell ends its loop only where SIGINT has ended the program."""
     pipe()
@@ -377,6 +389,8 @@ def test_interrupted_in_a_loop_of_a_shell() -> None:
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
     ) as shell:
         writer = os.open("pipe", os.O_WRONLY)
+        # While it imports, Python itself would warn of the file of a module that it has open.
+        taken(writer, b"some")
         os.killpg(shell.pid, signal.SIGINT)
         try:
             # Another iteration would wait for another end of the pipe.
