@@ -121,13 +121,13 @@ class ExtentCopy:
                 raise
             except OSError:
                 return
-            self._wrote(size)
+            self._write_block(size)
 
     def _doubtful_block(self, extent: Extent, read: Callable[[int, int, int, int], None]) -> None:
         size = min(self._writes.block_size, extent.offset + extent.size - self._position)
         missing = self.report.missing_bytes
         read(extent.fd, 0, size, self._position + extent.source_offset - extent.offset)
-        self._wrote(size)
+        self._write_block(size)
         if self.report.missing_bytes - missing == size:
             # A flipped bit can make p_filesz larger than anybody wants to wait for.
             rest = extent.offset + extent.size - self._position
@@ -135,7 +135,7 @@ class ExtentCopy:
             self._progress(rest)
             self._position += rest
 
-    def _wrote(self, size: int) -> None:
+    def _write_block(self, size: int) -> None:
         """Write *size* bytes of the buffer at the position."""
         self._write_nonzero(size, self._position)
         self._position += size
