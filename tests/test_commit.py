@@ -9,9 +9,8 @@ from tests.resources import tmpfs
 from vmcoredd_daemon.commit import Commit, commit_to_disk, commit_to_memory
 from vmcoredd_daemon.errors import CollectorFailed
 from vmcoredd_daemon.manifest import ManifestDump
-from vmcoredd_daemon.note import ByteOrder
+from vmcoredd_daemon.note import ByteOrder, DeviceDumpNote
 from vmcoredd_daemon.recovery import load_note
-from vmcoredd_daemon.vmcore.layout import DeviceDumpNote
 
 PAGE = 4096
 LITTLE = ByteOrder.LITTLE

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 import errno
 
-from vmcoredd_daemon.device_dump import Change, DeviceDump, Limits, State, Taken
+from vmcoredd_daemon.device_dump import Change, DeviceDump, Limits, Taken
 from vmcoredd_daemon.errors import CollectorFailed
-from vmcoredd_daemon.manifest import Failure, ManifestDump
-from vmcoredd_daemon.vmcore.layout import MAX_NOTES_END, DeviceDumpNote
+from vmcoredd_daemon.manifest import Failure, ManifestDump, State
+from vmcoredd_daemon.note import MAX_NOTES_END, DeviceDumpNote
 
 RECORD = ManifestDump("nic0", 100, 5000, "ab" * 32, ":1.7/nic", "truncated", 1, 2)
 

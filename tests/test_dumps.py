@@ -17,7 +17,7 @@ from tests.resources import open_fds, settled, tmpfs
 from vmcoredd_daemon.buffer import Buffer
 from vmcoredd_daemon.collectors import Collected
 from vmcoredd_daemon.collectors.descriptor import DescriptorCollector
-from vmcoredd_daemon.device_dump import Change, DeviceDump, Limits, State
+from vmcoredd_daemon.device_dump import Change, DeviceDump, Limits
 from vmcoredd_daemon.dumps import DumpList
 from vmcoredd_daemon.errors import (
     Busy,
@@ -33,6 +33,7 @@ from vmcoredd_daemon.errors import (
     VmcoreddError,
     WriteFailed,
 )
+from vmcoredd_daemon.manifest import State
 from vmcoredd_daemon.note import ByteOrder
 from vmcoredd_daemon.spool import BOOT_ID, Spool
 

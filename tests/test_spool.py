@@ -19,10 +19,9 @@ from tests.resources import open_fds, remount_read_only, tmpfs
 from vmcoredd_daemon.buffer import Buffer
 from vmcoredd_daemon.errors import Busy, NoSpace, TooLarge, VmcoreddError, WriteFailed
 from vmcoredd_daemon.manifest import ManifestDump
-from vmcoredd_daemon.note import ByteOrder, note_size, pack_vmcoredd_header
+from vmcoredd_daemon.note import ByteOrder, DeviceDumpNote, note_size, pack_vmcoredd_header
 from vmcoredd_daemon.recovery import CRASH_DIRECTORY, left_by_other_boots
 from vmcoredd_daemon.spool import BOOT_ID, Spool, SpooledDump
-from vmcoredd_daemon.vmcore.layout import DeviceDumpNote
 
 PAGE = 4096
 LITTLE = ByteOrder.LITTLE

@@ -2,7 +2,7 @@
 
 import re
 
-from vmcoredd_daemon.written import Progress
+from vmcoredd_daemon.progress import Progress
 
 
 def test_progress_says_nothing_that_nobody_knows() -> None:

@@ -15,14 +15,12 @@ from typing import Any, ParamSpec, TypeVar
 from .commit import SYNCED, Describe
 from .digest import Digest
 from .errors import CollectorFailed, storage_error
+from .files import close, sync
 from .manifest import ManifestDump
-from .note import VMCOREDD_HEADER_SIZE
+from .note import VMCOREDD_HEADER_SIZE, DeviceDumpNote
 from .reading import is_memory
 from .threads import Run, outlived, run_with_duplicate
 from .transfer import PIECE, Transfer
-from .vmcore.copy import sync
-from .vmcore.image import close
-from .vmcore.layout import DeviceDumpNote
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from .bus import Connection, Variant, close_fds, take_fds
-from .device_dump import State
 from .errors import (
     BusUnavailable,
     CallFailed,
@@ -18,6 +17,7 @@ from .errors import (
     VmcoreddError,
     from_dbus,
 )
+from .manifest import State
 from .names import BUS_NAME, DEVICE_DUMP, MANAGER, MANAGER_PATH
 from .note import check_dump_name
 

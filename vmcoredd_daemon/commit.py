@@ -13,12 +13,10 @@ from dataclasses import dataclass
 from functools import partial
 
 from .batches import attempt
+from .files import pwrite, sync
 from .manifest import ManifestDump
-from .note import VMCOREDD_HEADER_SIZE, ByteOrder, pack_vmcoredd_header
+from .note import VMCOREDD_HEADER_SIZE, ByteOrder, DeviceDumpNote, pack_vmcoredd_header
 from .recovery import note_name
-from .vmcore.copy import sync
-from .vmcore.image import pwrite
-from .vmcore.layout import DeviceDumpNote
 
 SYNCED = 1 << 20
 """Bytes from which on a device dump is on the disk before, as is SHA-256 known: others need not wait for it."""

@@ -13,8 +13,8 @@ from . import ini, values
 from .calls import CallLimits
 from .device_dump import Limits
 from .errors import InvalidConfiguration
+from .note import MAX_NOTES_END
 from .output import Compression, Format, Output
-from .vmcore.layout import MAX_NOTES_END
 
 DEFAULT_FILE = Path("/etc/vmcoredd/vmcoredd.conf")
 SECTION = "Vmcoredd"

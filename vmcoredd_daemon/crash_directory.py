@@ -15,10 +15,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from .errors import NoSpace, WriteFailed
+from .files import NO_SPACE, close, sync_directory
 from .recovery import CRASH_DIRECTORY
-from .vmcore.copy import sync_directory
-from .vmcore.extents import NO_SPACE
-from .vmcore.image import close
 from .written import VMCORE
 
 

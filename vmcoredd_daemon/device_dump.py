@@ -9,20 +9,10 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from .errors import CollectorFailed, NameInUse, QuotaExceeded, TooLarge, VmcoreddError
-from .manifest import MANIFEST_NAME, Failure, ManifestDump
-from .vmcore.layout import MAX_DEVICE_DUMPS, DeviceDumpNote
+from .manifest import MANIFEST_NAME, Failure, ManifestDump, State
+from .note import MAX_DEVICE_DUMPS, DeviceDumpNote
 
 log = logging.getLogger(__name__)
-
-
-class State(StrEnum):
-    """State of one device dump."""
-
-    COLLECTING = "collecting"
-    COMPLETE = "complete"
-    TRUNCATED = "truncated"
-    """Durable, but its source had more than it may hold, or was cut off."""
-    FAILED = "failed"
 
 
 class Change(StrEnum):

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from functools import partial
 
-from .vmcore.verify import update
+from .files import Pread
 
 
 class Digest:
@@ -37,3 +37,26 @@ class Digest:
         size = update(self._sha256, self._pread, self._offset + self.position, end - self.position)
         self.position += size
         return size
+
+
+BLOCK_SIZE = 256 * 1024
+
+
+def sha256(fd: int, offset: int, size: int) -> str:
+    """Return the SHA-256 of *size* bytes from *offset*, in hexadecimal; fewer where the file ends before."""
+    return _sha256(partial(os.pread, fd), offset, size)
+
+
+def update(digest: "hashlib._Hash", pread: Pread, offset: int, size: int) -> int:
+    """Add *size* bytes from *offset* to *digest*, fewer where the file ends before; return how many."""
+    end, position = offset + size, offset
+    while position < end and (data := pread(min(BLOCK_SIZE, end - position), position)):
+        digest.update(data)
+        position += len(data)
+    return position - offset
+
+
+def _sha256(pread: Pread, offset: int, size: int) -> str:
+    digest = hashlib.sha256()
+    update(digest, pread, offset, size)
+    return digest.hexdigest()

@@ -12,23 +12,15 @@ from dataclasses import replace
 
 from .buffer import Buffer, close_removed
 from .collectors import Collected, Collector
-from .device_dump import Change, DeviceDump, Limits, Listeners, Snapshot, State, Taken, now_usec
-from .errors import (
-    Busy,
-    CollectorFailed,
-    Disabled,
-    InvalidArgs,
-    NoSpace,
-    TimedOut,
-    UnknownDump,
-    VmcoreddError,
-)
+from .device_dump import Change, DeviceDump, Limits, Listeners, Snapshot, Taken, now_usec
+from .errors import Busy, CollectorFailed, Disabled, InvalidArgs, NoSpace, TimedOut, UnknownDump, VmcoreddError
+from .files import close
+from .manifest import State
 from .note import check_dump_name
 from .recovery import SpooledDump
 from .seal import Sealable
 from .spool import Spool
 from .threads import HangingThreads
-from .vmcore.image import close
 
 log = logging.getLogger(__name__)
 

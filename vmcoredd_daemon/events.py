@@ -3,8 +3,9 @@
 
 import logging
 
-from .device_dump import Change, DeviceDump, State
+from .device_dump import Change, DeviceDump
 from .journal import Event, record
+from .manifest import State
 from .written import Written
 
 

@@ -201,7 +201,7 @@ def _keep_whole_lines(fd: int) -> bool:
 
 
 def _new_file(directory: Path, name: str) -> int:
-    from .vmcore.copy import open_directory, open_new
+    from .files import open_directory, open_new
 
     parent = open_directory(directory)
     try:

@@ -16,6 +16,7 @@ Sizes are in bytes, times in microseconds since the epoch.
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from enum import StrEnum
 from typing import Any, TypeVar, get_type_hints
 
 from .errors import InvalidVmcore
@@ -134,3 +135,13 @@ def _value(content: Mapping[str, Any], key: str, kind: type[_T]) -> _T:
     if not isinstance(value, kind) or isinstance(value, bool):
         raise InvalidVmcore(f"{MANIFEST_NAME}: {key} is not of type {kind.__name__}")
     return value
+
+
+class State(StrEnum):
+    """State of one device dump."""
+
+    COLLECTING = "collecting"
+    COMPLETE = "complete"
+    TRUNCATED = "truncated"
+    """Durable, but its source had more than it may hold, or was cut off."""
+    FAILED = "failed"

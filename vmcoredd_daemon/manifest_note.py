@@ -10,12 +10,11 @@ from functools import partial
 
 from . import __version__
 from .device_dump import Snapshot
+from .files import close
 from .manifest import MANIFEST_NAME, Manifest, ManifestSource
-from .note import VMCOREDD_HEADER_SIZE, ByteOrder, note_size, pack_vmcoredd_header
+from .note import VMCOREDD_HEADER_SIZE, ByteOrder, DeviceDumpNote, note_size, pack_vmcoredd_header
 from .vmcore.copy import Complete
 from .vmcore.extents import CopyReport
-from .vmcore.image import close
-from .vmcore.layout import DeviceDumpNote
 from .write_job import Job
 
 _ROOM = 512

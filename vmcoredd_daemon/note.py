@@ -7,11 +7,12 @@ Mirrors ``include/uapi/linux/vmcore.h`` and ``vmcoredd_write_header()`` in Linux
 import os
 import struct
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
 from .errors import InvalidArgs, InvalidVmcore, TooLarge
+from .files import Pread
 
 NT_VMCOREDD = 0x700
 VMCOREDD_NOTE_NAME = b"LINUX\0\0\0"
@@ -23,9 +24,6 @@ VMCOREDD_MAX_NAME_BYTES = 44
 VMCOREDD_HEADER_SIZE = 64
 _UINT_MAX = 0xFFFFFFFF
 _NHDR_SIZE = 12
-
-Pread = Callable[[int, int], bytes]
-"""Reads up to *size* bytes at *offset*: ``pread(size, offset)``, in the order of :func:`os.pread`."""
 
 
 class ByteOrder(StrEnum):
@@ -159,3 +157,25 @@ def _read(pread: Pread, size: int, offset: int) -> bytes:
     if len(data) != size:
         raise InvalidVmcore(f"the file ends at offset {offset + len(data):#x}, inside a note")
     return data
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceDumpNote:
+    """A complete NT_VMCOREDD note in a file of its own, from offset 0."""
+
+    dump_name: str
+    fd: int
+    note_size: int
+    """Bytes of the note: a multiple of the page size."""
+    size: int
+    """True size of the data in bytes; zeros follow."""
+    sha256: str
+    """Of those bytes, in hexadecimal."""
+
+
+MAX_DEVICE_DUMPS = 64
+"""crash's NR_DEVICE_DUMPS; it drops further ones in silence."""
+
+
+MAX_NOTES_END = 0x7FFFF000
+"""crash reads everything before the first PT_LOAD with one read(), which returns at most this many bytes."""

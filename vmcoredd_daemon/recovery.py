@@ -11,21 +11,20 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from .device_dump import State
+from .digest import sha256
 from .errors import InvalidVmcore, NameInUse, VmcoreddError, WriteFailed
-from .manifest import MAX_SIZE, ManifestDump, load_dump
+from .files import close, pread
+from .manifest import MAX_SIZE, ManifestDump, State, load_dump
 from .note import (
     NT_VMCOREDD,
     VMCOREDD_HEADER_SIZE,
     ByteOrder,
+    DeviceDumpNote,
     check_dump_name,
     note_size,
     pack_vmcoredd_header,
     walk_notes,
 )
-from .vmcore.image import close, pread
-from .vmcore.layout import DeviceDumpNote
-from .vmcore.verify import sha256
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 

@@ -22,14 +22,11 @@ from .batches import Batches, each
 from .buffer import Buffer
 from .commit import Commit, Describe, commit_to_disk, commit_to_memory
 from .errors import Busy, NoSpace, VmcoreddError, WriteFailed, storage_error
-from .note import ByteOrder, note_size
+from .files import NO_SPACE, close, sync
+from .note import ByteOrder, DeviceDumpNote, note_size
 from .recovery import BOOT_ID, Progress, Report, SpooledDump, boot_id, last_number, note_name, recover
 from .spool_directory import open_private, sync_parents
 from .transfer import MAX_LARGE_PIECES
-from .vmcore.copy import sync
-from .vmcore.extents import NO_SPACE
-from .vmcore.image import close
-from .vmcore.layout import DeviceDumpNote
 
 __all__ = ["BOOT_ID", "Spool", "SpooledDump"]
 

@@ -6,8 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from .errors import WriteFailed
-from .vmcore.copy import sync
-from .vmcore.image import close
+from .files import close, sync
 
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 

@@ -12,8 +12,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from .errors import storage_error
+from .files import pwrite
 from .reading import Reading
-from .vmcore.image import pwrite
 
 PIECE = 1 << 16
 """Bytes in memory at a time, for each transfer: as many as a pipe holds."""

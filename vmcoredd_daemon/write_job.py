@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .device_dump import Snapshot
+from .files import close
 from .journal import Event, record
 from .note import system_page_size
 from .output import Output
+from .progress import Progress
 from .vmcore.copy import VMCORE_INCOMPLETE
-from .vmcore.image import close
 from .vmcore.timed import TimedCalls
-from .written import Progress
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,12 +12,12 @@ from pathlib import Path
 
 from . import makedumpfile
 from .errors import InvalidVmcore, NoSpace, VmcoreddError, WriteFailed
+from .files import NO_SPACE, sync, sync_directory
 from .manifest import ManifestSource
 from .manifest_note import own_note
 from .note import system_byteorder
 from .vmcore.attach import attach
-from .vmcore.copy import VMCORE_INCOMPLETE, sync, sync_directory
-from .vmcore.extents import NO_SPACE
+from .vmcore.copy import VMCORE_INCOMPLETE
 from .vmcore.formats import recognise
 from .vmcore.image import file_image
 from .vmcore.kdump import read_header

@@ -15,9 +15,10 @@ from .dumps import DumpList
 from .errors import Busy, Disabled, VmcoreddError, WriteFailed
 from .journal import Event, record
 from .output import Format, Output
+from .progress import Progress
 from .threads import started_executor
 from .vmcore.timed import TimedCalls
-from .written import Progress, Written
+from .written import Written
 
 _T = TypeVar("_T")
 

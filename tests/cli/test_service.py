@@ -17,7 +17,7 @@ import pytest
 from tests.cli import VMCOREDD, run
 from tests.service import Service
 from vmcoredd_daemon import __version__
-from vmcoredd_daemon.how_far import human_size
+from vmcoredd_daemon.progress import human_size
 
 Vmcoredd = Callable[..., "subprocess.CompletedProcess[Any]"]
 

@@ -8,7 +8,7 @@ from tests.cli import run_in_terminal
 from tests.cli.dumps import GOLDEN
 from vmcoredd_daemon.cli.console import printable
 from vmcoredd_daemon.cli.view import Mark, Size, View, utc
-from vmcoredd_daemon.how_far import human_size
+from vmcoredd_daemon.progress import human_size
 
 VIEW = View()
 

@@ -26,8 +26,7 @@ from vmcoredd_daemon import ini
 from vmcoredd_daemon.collectors import settings
 from vmcoredd_daemon.config import _KEYS, Configuration, load
 from vmcoredd_daemon.errors import InvalidConfiguration
-from vmcoredd_daemon.note import check_dump_name
-from vmcoredd_daemon.vmcore.layout import MAX_NOTES_END
+from vmcoredd_daemon.note import MAX_NOTES_END, check_dump_name
 
 CORPUS = Path(__file__).with_name("corpus") / "config"
 SHIPPED = Path(__file__).parent.parent.parent / "systemd/vmcoredd.conf"

@@ -17,14 +17,13 @@ from hypothesis import strategies as st
 from tests.elf_writer import NT_PRSTATUS, PAGE, Core, Load, device_dump, note
 from tests.resources import file_size_limit, open_fds, remount_read_only, tmpfs
 from tests.vmcore.rig import VMCORE, VMCORE_INCOMPLETE, Rig, load_bytes
+from vmcoredd_daemon.digest import sha256
 from vmcoredd_daemon.errors import InvalidVmcore, NoSpace, VmcoreddError, WriteFailed
+from vmcoredd_daemon.files import pwrite, sync_directory
 from vmcoredd_daemon.note import VMCOREDD_HEADER_SIZE
-from vmcoredd_daemon.vmcore.copy import sync_directory
 from vmcoredd_daemon.vmcore.extents import CopyReport
-from vmcoredd_daemon.vmcore.image import pwrite
 from vmcoredd_daemon.vmcore.layout import Layout
 from vmcoredd_daemon.vmcore.page_cache import Writes
-from vmcoredd_daemon.vmcore.verify import sha256
 
 OTHERS = note(NT_PRSTATUS, b"registers")
 SMALL = Core(OTHERS, (Load(0x1000, b"memory" * 1000),))

@@ -11,10 +11,9 @@ from pathlib import Path
 from ..errors import QuotaExceeded
 from ..manifest import ManifestSource
 from ..manifest_note import manifest_note
-from ..note import system_byteorder, system_page_size
+from ..note import MAX_DEVICE_DUMPS, DeviceDumpNote, system_byteorder, system_page_size
+from ..progress import Step, ignore_steps
 from ..vmcore.attach import attach
-from ..vmcore.layout import MAX_DEVICE_DUMPS, DeviceDumpNote
-from ..vmcore.step import Step, ignore_steps
 from .console import complain
 from .gather import TIMEOUT, Gathered, Wanted, failure, gather
 from .makedumpfile_options import OWN_PREFIX, Call

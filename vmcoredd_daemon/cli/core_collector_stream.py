@@ -7,9 +7,8 @@ from typing import BinaryIO, cast
 
 from .. import __version__
 from ..errors import VmcoreddError
-from ..note import VMCOREDD_HEADER_SIZE
+from ..note import MAX_DEVICE_DUMPS, VMCOREDD_HEADER_SIZE
 from ..vmcore.file_additions import FileAdditions
-from ..vmcore.layout import MAX_DEVICE_DUMPS
 from ..vmcore.named_file import OpenFile
 from ..vmcore.note_area import BLOCK_SIZE
 from ..vmcore.stream import attach_stream

@@ -4,7 +4,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..device_dump import State
+from ..manifest import State
 from .view import Cell, Mark, Size, View
 
 _GOOD = {State.COMPLETE: True, State.FAILED: False, State.TRUNCATED: False}

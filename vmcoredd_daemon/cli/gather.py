@@ -19,9 +19,15 @@ from pathlib import Path
 from ..device_dump import Snapshot
 from ..errors import InvalidVmcore, VmcoreddError
 from ..manifest import Failure, ManifestDump
-from ..note import VMCOREDD_HEADER_SIZE, check_dump_name, pack_vmcoredd_header, system_byteorder, system_page_size
-from ..vmcore.layout import DeviceDumpNote
-from ..vmcore.step import Step, ignore_steps
+from ..note import (
+    VMCOREDD_HEADER_SIZE,
+    DeviceDumpNote,
+    check_dump_name,
+    pack_vmcoredd_header,
+    system_byteorder,
+    system_page_size,
+)
+from ..progress import Step, ignore_steps
 
 TIMEOUT = 60.0
 """Seconds for all device dumps."""

@@ -12,10 +12,9 @@ from ..client import Client, DumpInfo
 from ..collectors.runner import CollectorRunner
 from ..collectors.settings import directories
 from ..config import Configuration, load
-from ..device_dump import State
 from ..dumps import DumpList
 from ..errors import BusUnavailable, CallFailed, CollectorFailed, TimedOut, VmcoreddError, WriteFailed
-from ..manifest import Failure, ManifestDump
+from ..manifest import Failure, ManifestDump, State
 from ..names import BUS_NAME
 from ..note import system_byteorder, system_page_size
 from ..spool import BOOT_ID, Spool

@@ -15,8 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Protocol
 
-from ..how_far import how_far
-from ..vmcore.step import Step
+from ..progress import Step, how_far
 from .console import complain, printable
 from .view import is_dumb
 

@@ -17,9 +17,10 @@ from ..collectors.registry import Registered
 from ..collectors.runner import CollectorRunner, check_known, plan, registered
 from ..collectors.settings import directories
 from ..config import load
-from ..device_dump import DeviceDump, State
+from ..device_dump import DeviceDump
 from ..dumps import DumpList
 from ..errors import NoSpace, VmcoreddError, WriteFailed
+from ..manifest import State
 from ..note import VMCOREDD_HEADER_SIZE, system_byteorder, system_page_size
 from ..spool import Spool
 from . import FAILURE, SUCCESS

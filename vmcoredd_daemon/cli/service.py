@@ -13,8 +13,8 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..client import Client, Status
-from ..device_dump import State
 from ..errors import InvalidArgs, VmcoreddError
+from ..manifest import State
 from . import FAILURE, SUCCESS, UsageError
 from .console import complain, show, standard_input
 

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from ..how_far import human_size
+from ..progress import human_size
 from .console import printable, show
 
 _ENOUGH = {"ERROR": 24, "MESSAGE": 24}

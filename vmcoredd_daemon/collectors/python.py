@@ -19,8 +19,8 @@ from typing import BinaryIO, Protocol, TypeVar
 
 from ..buffer import Buffer
 from ..errors import CollectorFailed, TimedOut, TooLarge, VmcoreddError, storage_error
+from ..files import pwrite
 from ..threads import HangingThreads, run_alone
-from ..vmcore.image import pwrite
 from . import Collected, one_line, within
 
 GROUP = "vmcoredd.collectors"

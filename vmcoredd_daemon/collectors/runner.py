@@ -7,10 +7,10 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..device_dump import State
 from ..dumps import DumpList
 from ..errors import CollectorFailed, InvalidArgs, TimedOut, VmcoreddError
 from ..journal import journal_fields
+from ..manifest import State
 from ..threads import HangingThreads, run_alone
 from . import one_line, within
 

@@ -14,14 +14,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from ..errors import Busy, InvalidVmcore, NoSpace, VmcoreddError, WriteFailed
-from ..note import Note, system_page_size
+from ..files import NO_SPACE
+from ..note import DeviceDumpNote, Note, system_page_size
+from ..progress import Step, ignore_steps
 from . import attach_elf, attach_kdump, kdump
 from .existing import check_room
-from .extents import NO_SPACE
 from .formats import Vmcore, recognise
 from .image import file_image
-from .layout import DeviceDumpNote
-from .step import Step, ignore_steps
 from .vmcoreinfo import page_size
 
 

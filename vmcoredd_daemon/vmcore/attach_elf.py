@@ -14,16 +14,16 @@ from contextlib import suppress
 from functools import partial
 
 from ..errors import WriteFailed
-from ..note import round_up
+from ..files import pwrite, replace_file
+from ..note import MAX_NOTES_END, DeviceDumpNote, round_up
+from ..progress import Step
 from .clone import copy_sparse
 from .copy import write_headers
 from .elf import PT_LOAD, PT_NOTE, Headers, read_headers, walk
 from .extents import ExtentCopy, Progress
 from .formats import Notes, Vmcore
-from .image import file_image, pwrite
-from .layout import MAX_NOTES_END, DeviceDumpNote, Extent, Layout, Source, place_notes, plan, plan_moved
-from .replacement import replace_file
-from .step import Step
+from .image import file_image
+from .layout import Extent, Layout, Source, place_notes, plan, plan_moved
 from .verify import own_offsets, verify_notes
 
 BLOCK_SIZE = 256 * 1024

@@ -11,15 +11,13 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
 from ..errors import InvalidArgs, NoSpace, TooLarge, WriteFailed
+from ..files import NO_SPACE, pwrite
 from ..manifest import MANIFEST_NAME, Manifest, ManifestDump
-from ..note import VMCOREDD_HEADER_SIZE, note_size, pack_vmcoredd_header
+from ..note import MAX_NOTES_END, VMCOREDD_HEADER_SIZE, DeviceDumpNote, note_size, pack_vmcoredd_header
+from ..progress import Step, ignore_steps
 from .attach import Attached, Target, attach_notes, locked
 from .existing import check_manifest, find_existing
-from .extents import NO_SPACE
-from .image import pwrite
-from .layout import MAX_NOTES_END, DeviceDumpNote
 from .named_file import COLLECTOR, NamedFile, check_files
-from .step import Step, ignore_steps
 
 STDIN = "-"
 """The path that stands for standard input."""

@@ -8,15 +8,13 @@ from functools import partial
 from typing import BinaryIO, cast
 
 from ..errors import WriteFailed
-from ..note import VMCOREDD_HEADER_SIZE, ByteOrder, pack_vmcoredd_header
-from .copy import sync
+from ..files import replace_file, sync
+from ..note import VMCOREDD_HEADER_SIZE, ByteOrder, DeviceDumpNote, pack_vmcoredd_header
+from ..progress import Step
 from .extents import Progress
 from .formats import Notes, Vmcore, recognise
 from .image import Image, file_image
-from .layout import DeviceDumpNote
 from .note_area import BLOCK_SIZE, read_blocks
-from .replacement import replace_file
-from .step import Step
 from .stream import attach_stream
 from .verify import verify_notes
 

@@ -31,15 +31,16 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from ..errors import InvalidVmcore, QuotaExceeded, WriteFailed
-from ..note import round_up
+from ..files import pwrite
+from ..note import MAX_NOTES_END, DeviceDumpNote, round_up
+from ..progress import Step
 from .clone import copy_range
 from .copy import write_headers
 from .extents import ExtentCopy
 from .formats import Notes, Vmcore
-from .image import file_image, pwrite
+from .image import file_image
 from .kdump import KdumpHeader
-from .layout import MAX_NOTES_END, DeviceDumpNote, Extent, place_notes
-from .step import Step
+from .layout import Extent, place_notes
 from .verify import own_offsets, verify_notes
 
 _PAGE_DESC_SIZE = 24

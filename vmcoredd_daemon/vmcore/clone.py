@@ -4,8 +4,8 @@
 import errno
 import os
 
+from ..files import pwrite
 from .extents import Progress
-from .image import pwrite
 
 BLOCK_SIZE = 256 * 1024
 _LARGEST = 1 << 26

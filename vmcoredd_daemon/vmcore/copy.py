@@ -5,18 +5,18 @@ The copy itself is in :mod:`.extents`. The steps follow systemd-coredump: a temp
 the directory.
 """
 
-import errno
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from ..errors import NoSpace, VmcoreddError, WriteFailed
-from ..note import VMCOREDD_HEADER_SIZE, ByteOrder, pack_vmcoredd_header
+from ..files import NO_SPACE, close, open_directory, open_new, pwrite, sync
+from ..note import VMCOREDD_HEADER_SIZE, ByteOrder, DeviceDumpNote, pack_vmcoredd_header
 from .elf import read_headers, walk
-from .extents import NO_SPACE, CopyReport, ExtentCopy, Progress
-from .image import close, file_image, pwrite
-from .layout import DeviceDumpNote, Layout
+from .extents import CopyReport, ExtentCopy, Progress
+from .image import file_image
+from .layout import Layout
 from .reads import Reads
 from .verify import own_offsets, verify_notes
 
@@ -183,35 +183,3 @@ def _remove(parent: int, name: str, fd: int) -> None:
         os.unlink(name, dir_fd=parent)
         with suppress(OSError):
             os.ftruncate(fd, 0)
-
-
-def open_directory(path: Path) -> int:
-    """Open a directory that is no symbolic link; return its descriptor. Raises OSError."""
-    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-
-
-def open_new(parent: int, name: str) -> int:
-    """Open a new file *name* in the directory *parent*, in the place of what is there. Raises OSError."""
-    with suppress(FileNotFoundError):
-        os.unlink(name, dir_fd=parent)
-    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    return os.open(name, flags, 0o600, dir_fd=parent)
-
-
-def sync_directory(path: Path) -> None:
-    """Make the names in a directory durable. Raises OSError."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        sync(fd)
-    finally:
-        close(fd)
-
-
-def sync(fd: int) -> None:
-    """Make a file, or the names in a directory, durable, where the file system has a way. Raises OSError."""
-    try:
-        os.fsync(fd)
-    except OSError as error:
-        # Some file systems, of the network above all, know no fsync(2), most often of directories.
-        if error.errno != errno.EINVAL:
-            raise

@@ -10,10 +10,9 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ..note import NT_VMCOREDD, ByteOrder
+from ..note import MAX_NOTES_END, NT_VMCOREDD, ByteOrder
 from .elf import ET_CORE, FORMATS, MAGIC, MAX_SEGMENTS, PN_XNUM, PT_LOAD, PT_NOTE, Segment, machine_name, segment
 from .image import Image
-from .layout import MAX_NOTES_END
 from .verdict import RawNote, Verdict, count_for_crash, is_vmcoreinfo, raw_notes
 
 _MIN_SIZE = 176

@@ -10,10 +10,9 @@ from dataclasses import dataclass, replace
 
 from ..errors import InvalidVmcore, NameInUse, QuotaExceeded
 from ..manifest import MANIFEST_NAME, MAX_SIZE, Failure, Manifest, ManifestDump, ManifestSource, load
-from ..note import NT_VMCOREDD, VMCOREDD_HEADER_SIZE, Note
+from ..note import MAX_DEVICE_DUMPS, NT_VMCOREDD, VMCOREDD_HEADER_SIZE, Note
 from .image import Image
 from .inspect import read_manifest, search
-from .layout import MAX_DEVICE_DUMPS
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,12 +15,11 @@ import mmap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from ..files import NO_SPACE
 from .layout import Extent
 from .page_cache import Writes, writes
 from .reads import BlockedCall, BlockedSource, Preadv, Reads
 from .zero_pages import Block, ZeroPages
-
-NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 Progress = Callable[[int], None]
 """Called with the number of bytes just read, from the thread that copies."""

@@ -5,13 +5,13 @@ import errno
 import io
 import os
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import BinaryIO
 
 from ..errors import InvalidVmcore
-from ..note import ByteOrder, Note, Pread, walk_notes
+from ..files import Pread, pread
+from ..note import ByteOrder, Note, walk_notes
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +54,6 @@ class Image:
         return io.BufferedReader(_Raw(self), 4096)
 
 
-def close(fd: int) -> None:
-    """Close a file that was read, or written and synced: an error, as of NFS, tells nothing any more. Blocks."""
-    with suppress(OSError):
-        os.close(fd)
-
-
 def file_image(fd: int, path: str) -> Image:
     """Return the bytes of the file open at *fd*, a regular file or a block device. Raises InvalidVmcore."""
     try:
@@ -71,23 +65,6 @@ def file_image(fd: int, path: str) -> Image:
         reason = error.strerror or os.strerror(errno.EIO)
         raise InvalidVmcore(f"{path}: cannot tell its size: {reason}") from error
     return Image(partial(pread, fd), size, path)
-
-
-def pread(fd: int, size: int, offset: int) -> bytes:
-    """Read *size* bytes at *offset*, fewer only at the end of the file. Raises OSError."""
-    data = os.pread(fd, size, offset)
-    # A network, or a signal, may cut a read short.
-    while data and len(data) < size and (more := os.pread(fd, size - len(data), offset + len(data))):
-        data += more
-    return data
-
-
-def pwrite(fd: int, data: bytes | memoryview, offset: int) -> None:
-    """Write all of *data* at *offset*. Raises OSError."""
-    view = memoryview(data)
-    while view:
-        size = os.pwrite(fd, view, offset)
-        view, offset = view[size:], offset + size
 
 
 class _Raw(io.RawIOBase):

@@ -9,11 +9,10 @@ import struct
 from collections.abc import Callable
 
 from ..errors import InvalidVmcore
-from ..note import NT_VMCOREDD
+from ..note import MAX_NOTES_END, NT_VMCOREDD
 from .elf_rules import remark_machine
 from .image import Image
 from .kdump import MAX_VERSION, NOTES_VERSION, KdumpHeader, read_header
-from .layout import MAX_NOTES_END
 from .regions import PAGE_DESC_SIZE
 from .summary import page_count
 from .verdict import Verdict, count_for_crash, raw_notes

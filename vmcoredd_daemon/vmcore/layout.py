@@ -17,17 +17,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from ..errors import InvalidVmcore, QuotaExceeded
-from ..note import NT_VMCOREDD, Note, round_up
+from ..note import MAX_NOTES_END, NT_VMCOREDD, DeviceDumpNote, Note, round_up
 from .elf import MAX_FILE_SIZE, PT_LOAD, PT_NOTE, Headers, Segment
 
 MAX_EXTENTS = 1 << 14
 """Runs of notes that a source may have; the kernel's has two. A forged one must not take all memory."""
 
-MAX_NOTES_END = 0x7FFFF000
-"""crash reads everything before the first PT_LOAD with one read(), which returns at most this many bytes."""
-
-MAX_DEVICE_DUMPS = 64
-"""crash's NR_DEVICE_DUMPS; it drops further ones in silence."""
 
 ELF32_MAX = 0xFFFFFFFF
 """The largest offset in a 32-bit program header."""
@@ -40,20 +35,6 @@ class Source:
     fd: int
     size: int
     """Bytes."""
-
-
-@dataclass(frozen=True, slots=True)
-class DeviceDumpNote:
-    """A complete NT_VMCOREDD note in a file of its own, from offset 0."""
-
-    dump_name: str
-    fd: int
-    note_size: int
-    """Bytes of the note: a multiple of the page size."""
-    size: int
-    """True size of the data in bytes; zeros follow."""
-    sha256: str
-    """Of those bytes, in hexadecimal."""
 
 
 @dataclass(frozen=True, slots=True)

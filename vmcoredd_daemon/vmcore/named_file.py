@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 
 from ..errors import InvalidArgs, NameInUse, QuotaExceeded
 from ..manifest import MANIFEST_NAME, ManifestDump
-from ..note import check_dump_name
-from .layout import MAX_DEVICE_DUMPS
+from ..note import MAX_DEVICE_DUMPS, check_dump_name
 
 COLLECTOR = "vmcoredd attach"
 """What the manifest says of them."""

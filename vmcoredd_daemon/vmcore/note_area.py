@@ -10,10 +10,11 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from ..errors import InvalidVmcore, QuotaExceeded
-from ..note import NT_VMCOREDD, ByteOrder, Pread, round_up
+from ..files import Pread
+from ..note import MAX_NOTES_END, NT_VMCOREDD, ByteOrder, round_up
 from .formats import Notes
 from .image import Image
-from .layout import MAX_EXTENTS, MAX_NOTES_END
+from .layout import MAX_EXTENTS
 from .vmcoreinfo import page_size
 
 BLOCK_SIZE = 1 << 18

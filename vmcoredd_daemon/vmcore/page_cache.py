@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 
-from .image import pwrite
+from ..files import pwrite
 from .write_back import written_back
 
 DIRECT_SIZE = 256 << 10

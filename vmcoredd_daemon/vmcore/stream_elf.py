@@ -18,11 +18,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ..errors import InvalidVmcore, QuotaExceeded
-from ..note import ByteOrder, round_up, system_page_size
+from ..note import MAX_NOTES_END, ByteOrder, round_up, system_page_size
 from .elf import ET_CORE, MAX_FILE_SIZE, PN_XNUM, PT_NOTE
 from .flattened import Index
 from .image import Image
-from .layout import MAX_NOTES_END
 from .note_area import Additions, NoteArea, note_area
 from .stream_plan import Emit, Fate, Held, NotYet, Region
 

@@ -9,9 +9,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from ..manifest import MANIFEST_NAME
-from ..note import NT_VMCOREDD, VMCOREDD_MAX_NAME_BYTES, VMCOREDD_NOTE_NAME, ByteOrder, round_up
+from ..note import MAX_DEVICE_DUMPS, NT_VMCOREDD, VMCOREDD_MAX_NAME_BYTES, VMCOREDD_NOTE_NAME, ByteOrder, round_up
 from .image import Image
-from .layout import MAX_DEVICE_DUMPS
 
 _NHDR_SIZE = 12
 _MAX_NOTES = 1 << 17

@@ -1,17 +1,13 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Read back the notes that were written, before anything depends on them."""
 
-import hashlib
-import os
 from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
 
+from ..digest import _sha256
 from ..errors import WriteFailed
-from ..note import Note, Pread
+from ..note import DeviceDumpNote, Note
 from .image import Image
-from .layout import DeviceDumpNote, Extent
-
-BLOCK_SIZE = 256 * 1024
+from .layout import Extent
 
 
 def verify_notes(
@@ -44,23 +40,3 @@ def own_offsets(extents: Iterable[Extent], dumps: Sequence[DeviceDumpNote]) -> d
     """Return *dumps* by the offset at which *extents* put them."""
     by_fd = {extent.fd: extent for extent in extents}
     return {by_fd[dump.fd].offset: dump for dump in dumps}
-
-
-def sha256(fd: int, offset: int, size: int) -> str:
-    """Return the SHA-256 of *size* bytes from *offset*, in hexadecimal; fewer where the file ends before."""
-    return _sha256(partial(os.pread, fd), offset, size)
-
-
-def update(digest: "hashlib._Hash", pread: Pread, offset: int, size: int) -> int:
-    """Add *size* bytes from *offset* to *digest*, fewer where the file ends before; return how many."""
-    end, position = offset + size, offset
-    while position < end and (data := pread(min(BLOCK_SIZE, end - position), position)):
-        digest.update(data)
-        position += len(data)
-    return position - offset
-
-
-def _sha256(pread: Pread, offset: int, size: int) -> str:
-    digest = hashlib.sha256()
-    update(digest, pread, offset, size)
-    return digest.hexdigest()

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""How bytes become durable: read and written at offsets, synced, and given their name when they are complete.
+
+The steps are those of systemd-coredump: a file without a name or with a temporary one, fsync, link or rename,
+fsync of the directory. Whatever is found under its final name after a crash is therefore complete.
+"""
+
+import errno
+import os
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import TypeVar
+
+_T = TypeVar("_T")
+
+Pread = Callable[[int, int], bytes]
+"""Reads up to *size* bytes at *offset*: ``pread(size, offset)``, in the order of :func:`os.pread`."""
+
+
+NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+"""Errors of a file system that has no space for what is written."""
+
+
+def close(fd: int) -> None:
+    """Close a file that was read, or written and synced: an error, as of NFS, tells nothing any more. Blocks."""
+    with suppress(OSError):
+        os.close(fd)
+
+
+def pread(fd: int, size: int, offset: int) -> bytes:
+    """Read *size* bytes at *offset*, fewer only at the end of the file. Raises OSError."""
+    data = os.pread(fd, size, offset)
+    # A network, or a signal, may cut a read short.
+    while data and len(data) < size and (more := os.pread(fd, size - len(data), offset + len(data))):
+        data += more
+    return data
+
+
+def pwrite(fd: int, data: bytes | memoryview, offset: int) -> None:
+    """Write all of *data* at *offset*. Raises OSError."""
+    view = memoryview(data)
+    while view:
+        size = os.pwrite(fd, view, offset)
+        view, offset = view[size:], offset + size
+
+
+def open_directory(path: Path) -> int:
+    """Open a directory that is no symbolic link; return its descriptor. Raises OSError."""
+    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+
+
+def open_new(parent: int, name: str) -> int:
+    """Open a new file *name* in the directory *parent*, in the place of what is there. Raises OSError."""
+    with suppress(FileNotFoundError):
+        os.unlink(name, dir_fd=parent)
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    return os.open(name, flags, 0o600, dir_fd=parent)
+
+
+def sync(fd: int) -> None:
+    """Make a file, or the names in a directory, durable, where the file system has a way. Raises OSError."""
+    try:
+        os.fsync(fd)
+    except OSError as error:
+        # Some file systems, of the network above all, know no fsync(2), most often of directories.
+        if error.errno != errno.EINVAL:
+            raise
+
+
+def sync_directory(path: Path) -> None:
+    """Make the names in a directory durable. Raises OSError."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        sync(fd)
+    finally:
+        close(fd)
+
+
+def replace_file(fd: int, path: str, write: Callable[[int], _T], committing: Callable[[], None]) -> _T:
+    """Put a new file in the place of that at *path*, which is open at *fd*; return what *write* returned.
+
+    *write* is given the descriptor of the new file. That gets the old one's owner, mode and extended attributes;
+    *committing* is called when it is on disk, right before it takes the name. Raises OSError, and what the two
+    raise; the old file is then as it was.
+    """
+    # A rename must not replace a symbolic link, but what it leads to.
+    target = Path(os.path.realpath(path))
+    out, temporary = tempfile.mkstemp(prefix=".vmcoredd-", dir=target.parent)
+    try:
+        result = write(out)
+        _take_metadata(fd, out)
+        sync(out)
+        committing()
+        os.rename(temporary, target)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(temporary)
+        raise
+    finally:
+        os.close(out)
+    sync_directory(target.parent)
+    return result
+
+
+def _take_metadata(fd: int, out: int) -> None:
+    state = os.fstat(fd)
+    os.fchown(out, state.st_uid, state.st_gid)
+    os.fchmod(out, state.st_mode & 0o7777)
+    for name in os.listxattr(fd):
+        # Not every attribute is for everybody to set; the label of SELinux is the one that matters.
+        with suppress(OSError):
+            os.setxattr(out, name, os.getxattr(fd, name))
