@@ -6,8 +6,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator, Mapping
 
-from vmcoredd_daemon import __main__
 from vmcoredd_daemon.cli import arguments as arguments_of_vmcoredd
+from vmcoredd_daemon.service import program
 
 
 def vmcoredd() -> argparse.ArgumentParser:
@@ -17,7 +17,7 @@ def vmcoredd() -> argparse.ArgumentParser:
 
 def daemon() -> argparse.ArgumentParser:
     """Return the parser of vmcoredd-daemon."""
-    return __main__._parser()
+    return program.parser()
 
 
 def commands() -> Mapping[str, argparse.ArgumentParser]:

@@ -25,7 +25,7 @@ if __name__ == "__main__":
     _, start, module, *options = sys.argv
     sys.argv[1:] = options
     if start == "program":
-        from vmcoredd_daemon.start import main
+        from vmcoredd_daemon.__main__ import main
 
         stop_at(module)
         sys.exit(main())

@@ -3,9 +3,9 @@
 
 import sys
 
-from vmcoredd_daemon import kernel_log, makedumpfile
-from vmcoredd_daemon.__main__ import main
-from vmcoredd_daemon.vmcore import timed
+from vmcoredd_daemon.service.program import main
+from vmcoredd_daemon.vmcore.copy import source as timed
+from vmcoredd_daemon.writer import kernel_log, makedumpfile
 
 if __name__ == "__main__":
     timed.TIMEOUT, timed.RETRY_TIMEOUT, timed.MAX_BLOCKED = 1.5, 1.0, 3

@@ -11,8 +11,8 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from vmcoredd_daemon.__main__ import main
-from vmcoredd_daemon.daemon import Daemon, Outcome
+from vmcoredd_daemon.service.daemon import Daemon, Outcome
+from vmcoredd_daemon.service.program import main
 
 INTERVAL = 0.002
 """Seconds between two looks."""
@@ -80,10 +80,10 @@ def watched(report: Report) -> type[Daemon]:
 
 
 if __name__ == "__main__":
-    import vmcoredd_daemon.daemon
+    import vmcoredd_daemon.service.daemon
 
     figures = Report()
-    vmcoredd_daemon.daemon.Daemon = watched(figures)  # type: ignore[misc]
+    vmcoredd_daemon.service.daemon.Daemon = watched(figures)  # type: ignore[misc]
     exit_status = main(sys.argv[2:])
     figures.resident = status("VmHWM")
     Path(sys.argv[1]).write_text(json.dumps(asdict(figures)))

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from vmcoredd_daemon.batches import Batches, each
+from vmcoredd_daemon.threads.batches import Batches, each
 
 
 class Rig:

@@ -14,14 +14,14 @@ import pytest
 import pytest_asyncio
 
 from tests.resources import open_fds, tmpfs
-from vmcoredd_daemon.buffer import Buffer
-from vmcoredd_daemon.commit import SYNCED
+from vmcoredd_daemon.dumps.buffer import Buffer
+from vmcoredd_daemon.dumps.commit import SYNCED
+from vmcoredd_daemon.dumps.spool import Spool
+from vmcoredd_daemon.dumps.transfer import PIECE, WINDOW
 from vmcoredd_daemon.errors import CollectorFailed, NoSpace, WriteFailed
 from vmcoredd_daemon.manifest import ManifestDump
 from vmcoredd_daemon.note import VMCOREDD_HEADER_SIZE, ByteOrder
-from vmcoredd_daemon.spool import Spool
-from vmcoredd_daemon.threads import run_alone
-from vmcoredd_daemon.transfer import PIECE, WINDOW
+from vmcoredd_daemon.threads.loop import run_alone
 
 PAGE = 4096
 

@@ -16,10 +16,10 @@ from dbus_next.service import ServiceInterface, method
 
 from tests.bus import private_bus
 from tests.resources import open_fds, settled
-from vmcoredd_daemon import closing
 from vmcoredd_daemon.bus import SENDER, Connection, take_fds
+from vmcoredd_daemon.bus.dbus_names import BUS_NAME
 from vmcoredd_daemon.errors import BusUnavailable, CallFailed
-from vmcoredd_daemon.names import BUS_NAME
+from vmcoredd_daemon.threads import fd_closer as closing
 
 INTERFACE = "org.vmcoredd1.Collector"
 """An interface that the policy lets root call at any connection."""
@@ -342,7 +342,7 @@ def test_glib_is_not_loaded_with_dbus_next_and_can_be_by_others(tmp_path: Path) 
     (tmp_path / "gi/__init__.py").write_text("print('loaded')\n")
     (tmp_path / "gi/repository.py").write_text("GLib = None\n")
     program = """
-import vmcoredd_daemon.client, vmcoredd_daemon.interface
+import vmcoredd_daemon.cli.client, vmcoredd_daemon.service.interface
 print("ours")
 import gi.repository
 """

@@ -16,7 +16,7 @@ from tests.test_interface import ERROR, fill, hang
 from tests.torture.hostile import small_source
 from vmcoredd_daemon.bus import Connection
 from vmcoredd_daemon.errors import BusUnavailable, CallFailed
-from vmcoredd_daemon.vmcore.inspect import inspect
+from vmcoredd_daemon.vmcore.inspect.inspect import inspect
 
 PATIENCE = 30.0
 

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 import pytest
 
-from vmcoredd_daemon.calls import CallLimits, CallsInFlight
+from vmcoredd_daemon.bus.calls import CallsInFlight
+from vmcoredd_daemon.config.limits import CallLimits
 from vmcoredd_daemon.errors import LimitsExceeded
 
 LIMITS = CallLimits(max_calls=5, max_calls_per_caller=3)

@@ -13,7 +13,7 @@ import pytest
 
 from tests.resources import open_fds
 from tests.service import Service
-from vmcoredd_daemon.client import Client
+from vmcoredd_daemon.cli.client import Client
 from vmcoredd_daemon.errors import (
     BusUnavailable,
     Busy,

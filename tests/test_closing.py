@@ -10,9 +10,9 @@ import pytest
 from tests.fuse import Source, fuse_source
 from tests.loops import run_coroutine
 from tests.resources import open_fds, settled
-from vmcoredd_daemon import closing
-from vmcoredd_daemon.closing import Closing, close_fds
 from vmcoredd_daemon.errors import Busy
+from vmcoredd_daemon.threads import fd_closer as closing
+from vmcoredd_daemon.threads.fd_closer import Closing, close_fds
 
 
 def null() -> int:

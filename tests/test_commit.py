@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from tests.resources import tmpfs
-from vmcoredd_daemon.commit import Commit, commit_to_disk, commit_to_memory
+from vmcoredd_daemon.dumps.commit import Commit, commit_to_disk, commit_to_memory
+from vmcoredd_daemon.dumps.recovery import load_note
 from vmcoredd_daemon.errors import CollectorFailed
 from vmcoredd_daemon.manifest import ManifestDump
 from vmcoredd_daemon.note import ByteOrder, DeviceDumpNote
-from vmcoredd_daemon.recovery import load_note
 
 PAGE = 4096
 LITTLE = ByteOrder.LITTLE

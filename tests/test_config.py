@@ -11,12 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.fuzz import config as fuzz
-from vmcoredd_daemon.calls import CallLimits
-from vmcoredd_daemon.config import Configuration, load
-from vmcoredd_daemon.device_dump import Limits
+from vmcoredd_daemon.config.config import Configuration, load
+from vmcoredd_daemon.config.ini import MAX_LINE, MAX_SIZE
+from vmcoredd_daemon.config.limits import CallLimits, Limits
+from vmcoredd_daemon.config.vmcore_format import Compression, Format, Output
 from vmcoredd_daemon.errors import InvalidConfiguration
-from vmcoredd_daemon.ini import MAX_LINE, MAX_SIZE
-from vmcoredd_daemon.output import Compression, Format, Output
 
 ALL = """
 [Vmcoredd]

@@ -11,9 +11,9 @@ import pytest
 
 from tests.resources import open_fds
 from tests.service import Service
-from vmcoredd_daemon import console_progress
-from vmcoredd_daemon.config import Configuration
-from vmcoredd_daemon.console_progress import ConsoleProgress
+from vmcoredd_daemon.config.config import Configuration
+from vmcoredd_daemon.writer import console_status as console_progress
+from vmcoredd_daemon.writer.console_status import ConsoleProgress
 
 
 @pytest.fixture(autouse=True)

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.resources import open_fds
-from vmcoredd_daemon.crash_directory import CrashDirectory
-from vmcoredd_daemon.recovery import CRASH_DIRECTORY
+from vmcoredd_daemon.dumps.spool_directory import CRASH_DIRECTORY
+from vmcoredd_daemon.writer.crash_directory import CrashDirectory
 
 
 @pytest.fixture

@@ -24,18 +24,18 @@ from tests.service import Service
 from tests.test_dumps import Fills
 from tests.tools import require
 from vmcoredd_daemon.bus import Connection
-from vmcoredd_daemon.daemon import write_and_clear
-from vmcoredd_daemon.device_dump import Limits
-from vmcoredd_daemon.dumps import DumpList
+from vmcoredd_daemon.config.limits import Limits
+from vmcoredd_daemon.config.vmcore_format import Output
+from vmcoredd_daemon.dumps.dump_list import DumpList
+from vmcoredd_daemon.dumps.spool import Spool
 from vmcoredd_daemon.errors import CallFailed
 from vmcoredd_daemon.manifest import MANIFEST_NAME, Manifest, load
 from vmcoredd_daemon.note import system_byteorder, system_page_size
-from vmcoredd_daemon.output import Output
-from vmcoredd_daemon.spool import Spool
+from vmcoredd_daemon.service.daemon import write_and_clear
 from vmcoredd_daemon.vmcore.elf import read_headers, walk
 from vmcoredd_daemon.vmcore.formats import recognise
 from vmcoredd_daemon.vmcore.image import file_image
-from vmcoredd_daemon.writer import VmcoreWriter
+from vmcoredd_daemon.writer.writer import VmcoreWriter
 
 PROGRAM = [sys.executable, "-m", "vmcoredd_daemon"]
 

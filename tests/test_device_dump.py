@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 import errno
 
-from vmcoredd_daemon.device_dump import Change, DeviceDump, Limits, Taken
+from vmcoredd_daemon.config.limits import Limits
+from vmcoredd_daemon.dumps.device_dump import Change, DeviceDump, Taken
 from vmcoredd_daemon.errors import CollectorFailed
 from vmcoredd_daemon.manifest import Failure, ManifestDump, State
 from vmcoredd_daemon.note import MAX_NOTES_END, DeviceDumpNote

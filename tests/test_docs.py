@@ -17,7 +17,7 @@ from tests.tools import require
 from tests.vmcore.attaching import contents
 from vmcoredd_daemon.collectors.builtin import BUILT_IN
 from vmcoredd_daemon.collectors.settings import KEYS
-from vmcoredd_daemon.config import _KEYS
+from vmcoredd_daemon.config.config import _KEYS
 
 ROOT = Path(__file__).parent.parent
 # Where Debian tests its package, the code is not beside the tests.

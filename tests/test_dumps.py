@@ -14,11 +14,13 @@ import pytest
 import pytest_asyncio
 
 from tests.resources import open_fds, settled, tmpfs
-from vmcoredd_daemon.buffer import Buffer
-from vmcoredd_daemon.collectors import Collected
 from vmcoredd_daemon.collectors.descriptor import DescriptorCollector
-from vmcoredd_daemon.device_dump import Change, DeviceDump, Limits
-from vmcoredd_daemon.dumps import DumpList
+from vmcoredd_daemon.config.limits import Limits
+from vmcoredd_daemon.dumps.buffer import Buffer
+from vmcoredd_daemon.dumps.collector import Collected
+from vmcoredd_daemon.dumps.device_dump import Change, DeviceDump
+from vmcoredd_daemon.dumps.dump_list import DumpList
+from vmcoredd_daemon.dumps.spool import BOOT_ID, Spool
 from vmcoredd_daemon.errors import (
     Busy,
     CollectorFailed,
@@ -35,7 +37,6 @@ from vmcoredd_daemon.errors import (
 )
 from vmcoredd_daemon.manifest import State
 from vmcoredd_daemon.note import ByteOrder
-from vmcoredd_daemon.spool import BOOT_ID, Spool
 
 PAGE = 4096
 

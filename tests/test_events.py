@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from vmcoredd_daemon.device_dump import Change, DeviceDump
+from vmcoredd_daemon.dumps.device_dump import Change, DeviceDump
 from vmcoredd_daemon.errors import CollectorFailed
-from vmcoredd_daemon.events import record_dump, record_vmcore
 from vmcoredd_daemon.journal import FIELDS, Event
 from vmcoredd_daemon.manifest import State
-from vmcoredd_daemon.written import Written
+from vmcoredd_daemon.service.journal_entries import record_dump, record_vmcore
+from vmcoredd_daemon.writer.result import Written
 
 DUMP = DeviceDump(1, "nic0", 100, 4096, "collector", 0, State.COMPLETE, 100)
 WRITTEN = Written(Path("vmcore"), 4096, 1)

@@ -14,9 +14,10 @@ import pytest
 import vmcoredd_daemon
 from tests.resources import tmpfs
 from tests.tools import require, skip_or_fail
-from vmcoredd_daemon import journal, service_manager
+from vmcoredd_daemon import journal
 from vmcoredd_daemon.errors import WriteFailed
 from vmcoredd_daemon.journal import FIELDS, SAVED_JOURNAL, Event, logging_started, record, save_journal
+from vmcoredd_daemon.service import sd_notify as service_manager
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = Path(vmcoredd_daemon.__file__).parent

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.tools import require
-from vmcoredd_daemon.kernel_log import KERNEL_LOG, save_kernel_log
+from vmcoredd_daemon.writer.kernel_log import KERNEL_LOG, save_kernel_log
 
 
 def test_saved(source_vmcore: Path, tmp_path: Path) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from tests.tools import require
-from vmcoredd_daemon import makedumpfile
 from vmcoredd_daemon.errors import TimedOut
+from vmcoredd_daemon.writer import makedumpfile
 
 
 @pytest.fixture

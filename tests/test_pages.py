@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 
+import vmcoredd_daemon
 from docs import programs
 from tests.cli import run
 from tests.cli.dumps import GOLDEN
 from tests.tools import require
 from vmcoredd_daemon.cli import inspect
 from vmcoredd_daemon.cli import map as map_of
-from vmcoredd_daemon.config import _KEYS
+from vmcoredd_daemon.config.config import _KEYS
 from vmcoredd_daemon.journal import Event
 
 ROOT = Path(__file__).parent.parent
@@ -100,7 +101,8 @@ def test_what_verify_shows_is_explained_and_nothing_else() -> None:
 
 def test_environment_is_explained() -> None:
     # Where Debian tests its package, the code is not beside the tests.
-    text = "".join(file.read_text() for file in Path(inspect.__file__).parent.glob("*.py"))
+    package = Path(vmcoredd_daemon.__file__).parent
+    text = "".join(file.read_text() for room in ("cli", "terminal") for file in (package / room).glob("*.py"))
     read = set(re.findall(r"environ(?:\.get\(|\[)\"(\w+)\"", text))
     # Others are read in other ways, and by libraries.
     others = {"PAGER", "SYSTEMD_PAGER", "COLUMNS", "LINES", "DBUS_SYSTEM_BUS_ADDRESS"}

@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-from vmcoredd_daemon.reading import read_now
+from vmcoredd_daemon.dumps.transfer import read_now
 
 
 def test_read_now_does_not_wait() -> None:

@@ -16,12 +16,13 @@ from typing import Any
 import pytest
 
 from tests.resources import open_fds, remount_read_only, tmpfs
-from vmcoredd_daemon.buffer import Buffer
+from vmcoredd_daemon.dumps.buffer import Buffer
+from vmcoredd_daemon.dumps.recovery import left_by_other_boots
+from vmcoredd_daemon.dumps.spool import BOOT_ID, Spool, SpooledDump
+from vmcoredd_daemon.dumps.spool_directory import CRASH_DIRECTORY
 from vmcoredd_daemon.errors import Busy, NoSpace, TooLarge, VmcoreddError, WriteFailed
 from vmcoredd_daemon.manifest import ManifestDump
 from vmcoredd_daemon.note import ByteOrder, DeviceDumpNote, note_size, pack_vmcoredd_header
-from vmcoredd_daemon.recovery import CRASH_DIRECTORY, left_by_other_boots
-from vmcoredd_daemon.spool import BOOT_ID, Spool, SpooledDump
 
 PAGE = 4096
 LITTLE = ByteOrder.LITTLE

@@ -16,7 +16,9 @@ Exec=grep SigBlk /proc/self/status
 
 
 @pytest.mark.parametrize("start", ["module", "program"])
-@pytest.mark.parametrize("module", ["argparse", "asyncio", "vmcoredd_daemon.daemon", "vmcoredd_daemon.write_elf"])
+@pytest.mark.parametrize(
+    "module", ["argparse", "asyncio", "vmcoredd_daemon.service.daemon", "vmcoredd_daemon.writer.elf"]
+)
 def test_stop_before_anything_is_imported(source_vmcore: Path, tmp_path: Path, start: str, module: str) -> None:
     service = Service(None, source_vmcore, tmp_path, dev_mode=False, module=("tests.hurried", start, module))
     with service:

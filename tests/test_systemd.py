@@ -21,7 +21,7 @@ from tests.cli import run as cli
 from tests.service import Service
 from tests.tools import installed_program, require
 from vmcoredd_daemon.collectors.builtin import BUILT_IN
-from vmcoredd_daemon.config import _KEYS, Configuration, load
+from vmcoredd_daemon.config.config import _KEYS, Configuration, load
 from vmcoredd_daemon.journal import Event
 
 SYSTEMD = Path(__file__).parent.parent / "systemd"
@@ -177,16 +177,16 @@ def test_catalog_says_what_to_do_next_and_has_every_field_that_it_shows() -> Non
 
 
 def recorded_fields() -> dict[str, set[str]]:
-    """Fields that each call of record() names; those of events.py are in dictionaries, and all taken together."""
+    """Fields that each call of record() names; those in dictionaries, of journal_entries.py, are taken together."""
     package = Path(vmcoredd_daemon.__file__).parent
-    together = set(re.findall(r'"(\w+)": ', (package / "events.py").read_text()))
+    together = set(re.findall(r'"(\w+)": ', (package / "service/journal_entries.py").read_text()))
     fields: dict[str, set[str]] = {}
     for file in package.rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.Call) and ast.unparse(node.func) == "record" and node.args:
                 name = ast.unparse(node.args[0]).removeprefix("Event.")
                 named = {keyword.arg.upper() for keyword in node.keywords if keyword.arg}
-                given = {field.upper() for field in together} if file.name == "events.py" else named
+                given = {field.upper() for field in together} if file.name == "journal_entries.py" else named
                 fields[name] = fields.get(name, given) & given
     return fields
 

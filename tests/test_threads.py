@@ -7,7 +7,7 @@ import signal
 import pytest
 
 from vmcoredd_daemon.errors import Busy
-from vmcoredd_daemon.threads import HangingThreads, Loop, outlived, run_alone
+from vmcoredd_daemon.threads.loop import HangingThreads, Loop, outlived, run_alone
 
 
 async def test_threads_that_hang_are_counted_until_they_end() -> None:

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from vmcoredd_daemon.dumps.transfer import LARGE_PIECE, PIECE, WINDOW, Transfer
 from vmcoredd_daemon.errors import WriteFailed
-from vmcoredd_daemon.transfer import LARGE_PIECE, PIECE, WINDOW, Transfer
 
 OFFSET = 64
 

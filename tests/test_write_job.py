@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.resources import open_fds, tmpfs
-from vmcoredd_daemon.write_job import kept_free
+from vmcoredd_daemon.writer.job import kept_free
 
 MIB = 1 << 20
 

@@ -11,18 +11,18 @@ import pytest
 from tests import judges
 from tests.resources import tmpfs
 from tests.tools import require
-from vmcoredd_daemon import write_kdump
-from vmcoredd_daemon.buffer import Buffer
-from vmcoredd_daemon.collectors import Collected
-from vmcoredd_daemon.device_dump import Limits
-from vmcoredd_daemon.dumps import DumpList
+from vmcoredd_daemon.config.limits import Limits
+from vmcoredd_daemon.config.vmcore_format import Compression, Format, Output
+from vmcoredd_daemon.dumps.buffer import Buffer
+from vmcoredd_daemon.dumps.collector import Collected
+from vmcoredd_daemon.dumps.dump_list import DumpList
+from vmcoredd_daemon.dumps.spool import Spool
 from vmcoredd_daemon.manifest import MANIFEST_NAME, Manifest, load
 from vmcoredd_daemon.note import ByteOrder
-from vmcoredd_daemon.output import Compression, Format, Output
-from vmcoredd_daemon.spool import Spool
-from vmcoredd_daemon.vmcore.inspect import find, inspect
-from vmcoredd_daemon.writer import VmcoreWriter
-from vmcoredd_daemon.written import DEVICE_DUMPS_ONLY, VMCORE, Written
+from vmcoredd_daemon.vmcore.inspect.inspect import find, inspect
+from vmcoredd_daemon.writer import kdump as write_kdump
+from vmcoredd_daemon.writer.result import DEVICE_DUMPS_ONLY, VMCORE, Written
+from vmcoredd_daemon.writer.writer import VmcoreWriter
 
 PAGE = 4096
 KDUMP = Output(Format.KDUMP)

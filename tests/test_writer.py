@@ -15,19 +15,19 @@ from pathlib import Path
 import pytest
 
 from tests.resources import tmpfs
-from vmcoredd_daemon.buffer import Buffer
-from vmcoredd_daemon.collectors import Collected
-from vmcoredd_daemon.crash_directory import CrashDirectory
-from vmcoredd_daemon.device_dump import Limits
-from vmcoredd_daemon.dumps import DumpList
+from vmcoredd_daemon.config.limits import Limits
+from vmcoredd_daemon.config.vmcore_format import Format, Output
+from vmcoredd_daemon.dumps.buffer import Buffer
+from vmcoredd_daemon.dumps.collector import Collected
+from vmcoredd_daemon.dumps.dump_list import DumpList
+from vmcoredd_daemon.dumps.spool import Spool
 from vmcoredd_daemon.errors import Disabled, WriteFailed
 from vmcoredd_daemon.note import ByteOrder
-from vmcoredd_daemon.output import Format, Output
-from vmcoredd_daemon.spool import Spool
-from vmcoredd_daemon.threads import EXECUTOR_THREADS, started_executor
+from vmcoredd_daemon.threads.loop import EXECUTOR_THREADS, started_executor
 from vmcoredd_daemon.vmcore import layout
-from vmcoredd_daemon.writer import VmcoreWriter
-from vmcoredd_daemon.written import DEVICE_DUMPS_ONLY, VMCORE, Written
+from vmcoredd_daemon.writer.crash_directory import CrashDirectory
+from vmcoredd_daemon.writer.result import DEVICE_DUMPS_ONLY, VMCORE, Written
+from vmcoredd_daemon.writer.writer import VmcoreWriter
 
 PAGE = 4096
 
@@ -76,7 +76,7 @@ async def test_unexpected_error_leaves_the_device_dumps(
     def plan_badly(*_: object) -> None:
         raise struct.error("a bug")
 
-    monkeypatch.setattr("vmcoredd_daemon.write_elf.read_headers", plan_badly)
+    monkeypatch.setattr("vmcoredd_daemon.writer.elf.read_headers", plan_badly)
     written = await writer(dumps, source_vmcore, tmp_path).write()
     assert written.path.name == DEVICE_DUMPS_ONLY
     assert "unexpected error: error" in written.error

@@ -19,9 +19,9 @@ from tests.elf_writer import Core, Load, device_dump
 from tests.flat import flatten
 from tests.kdump_writer import Kdump, notes
 from tests.loops import run_coroutine
+from vmcoredd_daemon.dumps.spool import Spool
 from vmcoredd_daemon.manifest import ManifestDump
 from vmcoredd_daemon.note import ByteOrder
-from vmcoredd_daemon.spool import Spool
 
 
 @pytest.fixture
@@ -186,7 +186,7 @@ def test_interrupted_while_it_reads(vmcore: Path, tmp_path: Path, flattened: boo
 
 # ru_maxrss would be that of pytest, from which the process was forked.
 LIMITED = (
-    "import re, sys; from vmcoredd_daemon.cli import main; status = main(sys.argv[1:]);"
+    "import re, sys; from vmcoredd_daemon.cli.main import main; status = main(sys.argv[1:]);"
     "print(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1]); sys.exit(status)"
 )
 

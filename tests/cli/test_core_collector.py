@@ -18,7 +18,7 @@ from tests.cli import VMCOREDD, run
 from tests.resources import tmpfs
 from tests.service import Service, mask_built_in
 from tests.tools import require
-from vmcoredd_daemon.cli.makedumpfile_options import OWN_OPTIONS
+from vmcoredd_daemon.cli.core_collector.makedumpfile_options import OWN_OPTIONS
 from vmcoredd_daemon.manifest import MANIFEST_NAME
 
 OPTIONS = ("-l", "--message-level", "0", "-d", "31")

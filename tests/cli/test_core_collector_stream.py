@@ -145,14 +145,14 @@ def test_standard_output_that_is_full(collect: Collect, source_vmcore: Path) -> 
 # Each takes the place of a part of the program, which then has that bug.
 BUGS = {
     "filter": "def bug(source, *rest):\n source.read(5000)\n 1 / 0\nstream.attach_stream = bug",
-    "process": "def bug(*rest):\n os._exit(9)\ngatherers.run = bug",
-    "gatherer": "def bug(*rest):\n raise RuntimeError('a bug')\ngatherers.run = bug",
-    "gather": "def bug(*rest):\n raise RuntimeError('a bug')\nnotes.gather = bug",
+    "process": "def bug(*rest):\n os._exit(9)\nsources.run = bug",
+    "gatherer": "def bug(*rest):\n raise RuntimeError('a bug')\nsources.run = bug",
+    "gather": "def bug(*rest):\n raise RuntimeError('a bug')\nattach.gather = bug",
     "fork": "def bug(*rest):\n raise OSError(12, 'Cannot allocate memory')\nos.fork = bug",
     "parse": "def bug(*rest):\n raise RuntimeError('a bug')\ncore_collector.parse = bug",
-    "module": "for name in ('notes', 'stream'):\n"
-    " delattr(cli, f'core_collector_{name}')\n"
-    " sys.modules[f'vmcoredd_daemon.cli.core_collector_{name}'] = None",
+    "module": "for name in ('attach', 'stream'):\n"
+    " delattr(package, name)\n"
+    " sys.modules[f'vmcoredd_daemon.cli.core_collector.{name}'] = None",
 }
 
 
@@ -163,10 +163,9 @@ def test_bugs_of_ours_cost_no_memory(
 ) -> None:
     script = (
         "import os, sys\n"
-        "from vmcoredd_daemon import cli\n"
-        "from vmcoredd_daemon.cli import core_collector, gatherers\n"
-        "from vmcoredd_daemon.cli import core_collector_notes as notes, core_collector_stream as stream\n"
-        f"{BUGS[bug]}\nsys.exit(cli.main(sys.argv[1:]))"
+        "from vmcoredd_daemon.cli import core_collector as package, main\n"
+        "from vmcoredd_daemon.cli.core_collector import attach, core_collector, sources, stream\n"
+        f"{BUGS[bug]}\nsys.exit(main.main(sys.argv[1:]))"
     )
     own = [f"--vmcoredd-config={config}", f"--vmcoredd-bus-address={NOWHERE}"]
     options = (

@@ -113,7 +113,8 @@ def test_extract_takes_little_memory_and_no_bus(tmp_path: Path) -> None:
         file.write(struct.pack("<I", size - 64 + 44))
         file.truncate(4096 + size)
     program = (
-        "import sys; from pathlib import Path; from vmcoredd_daemon.cli import main; status = main(sys.argv[1:]);"
+        "import sys; from pathlib import Path; from vmcoredd_daemon.cli.main import main;"
+        "status = main(sys.argv[1:]);"
         "sys.stderr.write(Path('/proc/self/status').read_text().partition('VmHWM:')[2].split()[0]);"
         "sys.exit(status or bool({'asyncio', 'dbus_next'} & set(sys.modules)) * 100)"
     )

@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 
 from tests.resources import open_fds
-from vmcoredd_daemon.cli.gather import MAX_TEXT, Gathered, _take_dump, check, send_dump, send_failure
+from vmcoredd_daemon.cli.core_collector.gather import Gathered, _take_dump, check
+from vmcoredd_daemon.cli.core_collector.messages import MAX_TEXT, send_dump, send_failure
 from vmcoredd_daemon.errors import InvalidArgs, InvalidVmcore
 from vmcoredd_daemon.manifest import Failure, ManifestDump
 from vmcoredd_daemon.note import pack_vmcoredd_header, system_byteorder, system_page_size

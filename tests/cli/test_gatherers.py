@@ -10,9 +10,9 @@ import pytest
 
 from tests.resources import tmpfs
 from tests.tools import require, skip_or_fail
-from vmcoredd_daemon.cli.gather import Wanted
-from vmcoredd_daemon.cli.gatherers import directory_for
-from vmcoredd_daemon.config import Configuration
+from vmcoredd_daemon.cli.core_collector.messages import Wanted
+from vmcoredd_daemon.cli.core_collector.sources import directory_for
+from vmcoredd_daemon.config.config import Configuration
 
 
 @pytest.fixture

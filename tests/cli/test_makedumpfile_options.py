@@ -6,7 +6,7 @@ import subprocess
 import pytest
 
 from tests.tools import require
-from vmcoredd_daemon.cli.makedumpfile_options import parse
+from vmcoredd_daemon.cli.core_collector.makedumpfile_options import parse
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ import pytest
 from docs import programs
 from tests.cli import run
 from vmcoredd_daemon import __version__
-from vmcoredd_daemon.cli import UsageError
 from vmcoredd_daemon.cli.arguments import parse
+from vmcoredd_daemon.terminal.exit import UsageError
 
 COMMAND_LINES = {
     "add": ([["add"], ["nic"], ["-"]], [["--size", "1M"], ["--timeout=3"], ["--bus-address", "ADDRESS"]]),

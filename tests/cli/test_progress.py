@@ -24,10 +24,11 @@ from tests.elf_writer import Core, Load, device_dump, note
 from tests.flat import flatten, makedumpfile_flat
 from tests.judges import makedumpfile
 from tests.service import Service, mask_built_in
-from vmcoredd_daemon.cli.gather import Wanted, gather
-from vmcoredd_daemon.cli.progress import Text
-from vmcoredd_daemon.vmcore.attach_files import attach_files
-from vmcoredd_daemon.vmcore.named_file import NamedFile
+from vmcoredd_daemon.cli.core_collector.gather import gather
+from vmcoredd_daemon.cli.core_collector.messages import Wanted
+from vmcoredd_daemon.terminal.progress_line import Text
+from vmcoredd_daemon.vmcore.attach.file_notes import attach_files
+from vmcoredd_daemon.vmcore.attach.named_file import NamedFile
 
 SIZE = 8 << 20
 TIMEOUT = 60
@@ -132,7 +133,7 @@ def test_bar_on_a_terminal(vmcore: Path, terminal: tuple[int, int]) -> None:
 WITHOUT_TQDM = [
     sys.executable,
     "-c",
-    "import sys; sys.modules['tqdm'] = None; from vmcoredd_daemon.cli import main; sys.exit(main())",
+    "import sys; sys.modules['tqdm'] = None; from vmcoredd_daemon.cli.main import main; sys.exit(main())",
 ]
 
 

@@ -6,9 +6,9 @@ import pytest
 
 from tests.cli import run_in_terminal
 from tests.cli.dumps import GOLDEN
-from vmcoredd_daemon.cli.console import printable
-from vmcoredd_daemon.cli.view import Mark, Size, View, utc
 from vmcoredd_daemon.progress import human_size
+from vmcoredd_daemon.terminal.stdio import printable
+from vmcoredd_daemon.terminal.view import Mark, Size, View, utc
 
 VIEW = View()
 

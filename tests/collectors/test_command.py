@@ -10,12 +10,13 @@ import pytest
 import pytest_asyncio
 
 from tests.resources import open_fds
-from vmcoredd_daemon.buffer import Buffer
-from vmcoredd_daemon.collectors import Collected, process
+from vmcoredd_daemon.collectors import process
 from vmcoredd_daemon.collectors.command import STDERR_KEPT, CommandCollector
+from vmcoredd_daemon.dumps.buffer import Buffer
+from vmcoredd_daemon.dumps.collector import Collected
+from vmcoredd_daemon.dumps.spool import Spool
 from vmcoredd_daemon.errors import CollectorFailed, TimedOut, TooLarge, VmcoreddError
 from vmcoredd_daemon.note import ByteOrder
-from vmcoredd_daemon.spool import Spool
 
 SIZE = 100_000
 

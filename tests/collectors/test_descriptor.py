@@ -14,14 +14,15 @@ import pytest_asyncio
 
 from tests.fuse import Source, answers, fuse_source
 from tests.resources import open_fds, settled
-from vmcoredd_daemon.buffer import Buffer
-from vmcoredd_daemon.closing import Closing
-from vmcoredd_daemon.collectors import Collected, descriptor
+from vmcoredd_daemon.collectors import descriptor
 from vmcoredd_daemon.collectors.descriptor import DescriptorCollector, check_source
+from vmcoredd_daemon.dumps.buffer import Buffer
+from vmcoredd_daemon.dumps.collector import Collected
+from vmcoredd_daemon.dumps.spool import Spool
 from vmcoredd_daemon.errors import Busy, CollectorFailed, InvalidArgs
 from vmcoredd_daemon.note import ByteOrder
-from vmcoredd_daemon.spool import Spool
-from vmcoredd_daemon.threads import POLL, HangingThreads
+from vmcoredd_daemon.threads.fd_closer import Closing
+from vmcoredd_daemon.threads.loop import POLL, HangingThreads
 
 SIZE = 5000
 

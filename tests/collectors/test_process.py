@@ -10,7 +10,7 @@ import pytest
 from tests.resources import children, few_threads, open_fds
 from vmcoredd_daemon.collectors.process import Starter
 from vmcoredd_daemon.errors import Busy
-from vmcoredd_daemon.threads import HangingThreads
+from vmcoredd_daemon.threads.loop import HangingThreads
 
 
 async def test_program_in_a_file_system_that_hangs(tmp_path: Path) -> None:

@@ -18,13 +18,13 @@ import pytest_asyncio
 from tests.collectors import vendor_collectors
 from tests.resources import few_threads, open_fds
 from tests.service import Service
-from vmcoredd_daemon.buffer import Buffer
-from vmcoredd_daemon.collectors import Collected
 from vmcoredd_daemon.collectors.python import GROUP, MAX_DUMPS, PythonCollector, plan, registered
+from vmcoredd_daemon.dumps.buffer import Buffer
+from vmcoredd_daemon.dumps.collector import Collected
+from vmcoredd_daemon.dumps.spool import Spool
 from vmcoredd_daemon.errors import Busy, CollectorFailed, TimedOut, TooLarge, VmcoreddError
 from vmcoredd_daemon.note import ByteOrder
-from vmcoredd_daemon.spool import Spool
-from vmcoredd_daemon.threads import HangingThreads, started_executor
+from vmcoredd_daemon.threads.loop import HangingThreads, started_executor
 
 SIZE = 5000
 ENTRY_POINTS = f"[{GROUP}]\nnic = tests.collectors.vendor_collectors:Good\n"

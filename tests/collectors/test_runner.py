@@ -24,12 +24,12 @@ from tests.test_daemon import manifest
 from vmcoredd_daemon.bus import Connection
 from vmcoredd_daemon.collectors.registry import Registered
 from vmcoredd_daemon.collectors.runner import MARGIN, CollectorRunner, plan
-from vmcoredd_daemon.device_dump import Limits
-from vmcoredd_daemon.dumps import DumpList
+from vmcoredd_daemon.config.limits import Limits
+from vmcoredd_daemon.dumps.dump_list import DumpList
+from vmcoredd_daemon.dumps.spool import Spool
 from vmcoredd_daemon.errors import Busy, CallFailed, TimedOut
 from vmcoredd_daemon.note import ByteOrder
-from vmcoredd_daemon.spool import Spool
-from vmcoredd_daemon.threads import HangingThreads
+from vmcoredd_daemon.threads.loop import HangingThreads
 
 BAD = {
     "hangs": ("sh -c 'echo so far; exec sleep 1000'", "truncated", "did not finish within 2 s"),

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from vmcoredd_daemon.collectors.settings import KEYS, Settings, directories, load
+from vmcoredd_daemon.config.ini import MAX_LINE
 from vmcoredd_daemon.errors import InvalidConfiguration
-from vmcoredd_daemon.ini import MAX_LINE
 
 ALL = """[Collector]
 Name=x_%i_%n

@@ -22,9 +22,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
-from vmcoredd_daemon import ini
 from vmcoredd_daemon.collectors import settings
-from vmcoredd_daemon.config import _KEYS, Configuration, load
+from vmcoredd_daemon.config import ini
+from vmcoredd_daemon.config.config import _KEYS, Configuration, load
 from vmcoredd_daemon.errors import InvalidConfiguration
 from vmcoredd_daemon.note import MAX_NOTES_END, check_dump_name
 

@@ -17,7 +17,7 @@ from vmcoredd_daemon.errors import InvalidVmcore, QuotaExceeded
 from vmcoredd_daemon.manifest import MANIFEST_NAME, Manifest, ManifestDump
 from vmcoredd_daemon.vmcore.elf import machine, read_headers, walk
 from vmcoredd_daemon.vmcore.image import Image
-from vmcoredd_daemon.vmcore.inspect import copy_data, inspect
+from vmcoredd_daemon.vmcore.inspect.inspect import copy_data, inspect
 from vmcoredd_daemon.vmcore.layout import Source, plan
 
 KINDS = [(32, "little", 3), (32, "big", 20), (64, "little", 62), (64, "big", 22)]

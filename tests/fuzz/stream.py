@@ -12,9 +12,9 @@ import sys
 from tests.flat import flatten
 from tests.fuzz.flattened import elf, pieces_of, spoil
 from vmcoredd_daemon.errors import VmcoreddError
-from vmcoredd_daemon.vmcore.file_additions import FileAdditions
-from vmcoredd_daemon.vmcore.named_file import OpenFile
-from vmcoredd_daemon.vmcore.stream import attach_stream
+from vmcoredd_daemon.vmcore.attach.file_additions import FileAdditions
+from vmcoredd_daemon.vmcore.attach.named_file import OpenFile
+from vmcoredd_daemon.vmcore.attach.stream import attach_stream
 
 DATA = b"device" * 99
 

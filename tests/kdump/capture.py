@@ -20,7 +20,7 @@ from pathlib import Path
 from tests.kdump import rig
 from tests.tools import installed_program
 from vmcoredd_daemon.journal import Event
-from vmcoredd_daemon.vmcore.inspect import inspect
+from vmcoredd_daemon.vmcore.inspect.inspect import inspect
 
 ROOT = Path(__file__).parent.parent.parent
 PROGRAM = installed_program("vmcoredd-daemon")

@@ -14,7 +14,7 @@ from tests.kdump import capture, rig, units
 from tests.torture import disk as judge
 from vmcoredd_daemon.collectors.builtin import BUILT_IN
 from vmcoredd_daemon.manifest import MANIFEST_NAME
-from vmcoredd_daemon.vmcore.inspect import inspect
+from vmcoredd_daemon.vmcore.inspect.inspect import inspect
 
 BLOCK = 4096
 RESERVED_BLOCKS = 4096

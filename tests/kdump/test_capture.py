@@ -20,7 +20,7 @@ from tests.tools import require
 from vmcoredd_daemon.collectors.builtin import BUILT_IN
 from vmcoredd_daemon.journal import Event
 from vmcoredd_daemon.manifest import MANIFEST_NAME
-from vmcoredd_daemon.vmcore.inspect import find
+from vmcoredd_daemon.vmcore.inspect.inspect import find
 
 pytestmark = pytest.mark.qemu
 

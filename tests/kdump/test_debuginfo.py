@@ -17,15 +17,15 @@ import pytest
 from tests.kdump import rig
 from tests.tools import require
 from tests.vmcore.attaching import attach_data
-from vmcoredd_daemon.buffer import Buffer
-from vmcoredd_daemon.collectors import Collected
-from vmcoredd_daemon.device_dump import Limits
-from vmcoredd_daemon.dumps import DumpList
+from vmcoredd_daemon.config.limits import Limits
+from vmcoredd_daemon.config.vmcore_format import Compression, Format, Output
+from vmcoredd_daemon.dumps.buffer import Buffer
+from vmcoredd_daemon.dumps.collector import Collected
+from vmcoredd_daemon.dumps.dump_list import DumpList
+from vmcoredd_daemon.dumps.spool import Spool
 from vmcoredd_daemon.manifest import MANIFEST_NAME
 from vmcoredd_daemon.note import VMCOREDD_HEADER_SIZE, ByteOrder, note_size
-from vmcoredd_daemon.output import Compression, Format, Output
-from vmcoredd_daemon.spool import Spool
-from vmcoredd_daemon.writer import VmcoreWriter
+from vmcoredd_daemon.writer.writer import VmcoreWriter
 
 pytestmark = [pytest.mark.debuginfo, pytest.mark.timeout(300)]
 

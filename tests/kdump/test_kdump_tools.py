@@ -16,7 +16,7 @@ from tests.kdump import debian, rig
 from tests.tools import require, skip_or_fail
 from vmcoredd_daemon.journal import Event
 from vmcoredd_daemon.manifest import MANIFEST_NAME
-from vmcoredd_daemon.vmcore.inspect import find
+from vmcoredd_daemon.vmcore.inspect.inspect import find
 
 # Building the root counts as part of the first test.
 pytestmark = [pytest.mark.qemu, pytest.mark.kdump_matrix, pytest.mark.timeout(500)]

@@ -7,7 +7,7 @@ import signal
 import sys
 from pathlib import Path
 
-from vmcoredd_daemon.__main__ import main
+from vmcoredd_daemon.service.program import main
 
 
 def _write(*_: object) -> None:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from tests.elf_writer import PAGE
 from vmcoredd_daemon.note import VMCOREDD_HEADER_SIZE, ByteOrder, DeviceDumpNote, note_size, pack_vmcoredd_header
-from vmcoredd_daemon.vmcore.copy import Complete, write_vmcore
+from vmcoredd_daemon.vmcore.copy.extents import CopyReport
+from vmcoredd_daemon.vmcore.copy.write import Complete, write_vmcore
 from vmcoredd_daemon.vmcore.elf import Headers, read_headers, walk
-from vmcoredd_daemon.vmcore.extents import CopyReport
 from vmcoredd_daemon.vmcore.formats import recognise
 from vmcoredd_daemon.vmcore.image import file_image
 from vmcoredd_daemon.vmcore.layout import Layout, Source, plan

@@ -22,12 +22,12 @@ from tests.vmcore.rig import Rig, load_bytes
 from vmcoredd_daemon.errors import Busy, InvalidVmcore, NameInUse, NoSpace, QuotaExceeded, VmcoreddError
 from vmcoredd_daemon.manifest import MANIFEST_NAME, Failure, Manifest, ManifestSource, load
 from vmcoredd_daemon.note import ByteOrder, note_size
-from vmcoredd_daemon.vmcore.attach import attach
-from vmcoredd_daemon.vmcore.attach_files import attach_files
+from vmcoredd_daemon.vmcore.attach.attach import attach
+from vmcoredd_daemon.vmcore.attach.file_notes import attach_files
+from vmcoredd_daemon.vmcore.attach.named_file import NamedFile
 from vmcoredd_daemon.vmcore.image import file_image
-from vmcoredd_daemon.vmcore.inspect import find, read_manifest
+from vmcoredd_daemon.vmcore.inspect.inspect import find, read_manifest
 from vmcoredd_daemon.vmcore.kdump import read_header
-from vmcoredd_daemon.vmcore.named_file import NamedFile
 
 
 def padded(dumps: dict[str, bytes]) -> dict[str, bytes]:
@@ -299,7 +299,7 @@ def test_cost_is_that_of_the_notes(tmp_path: Path) -> None:
     os.truncate(vmcore, 20 << 30)
     (tmp_path / "dump").write_bytes(os.urandom(1 << 20))
     program = (
-        "import sys; from vmcoredd_daemon.cli import main; status = main(sys.argv[1:]);"
+        "import sys; from vmcoredd_daemon.cli.main import main; status = main(sys.argv[1:]);"
         "print(open('/proc/self/io').read()); sys.exit(status)"
     )
     command = [sys.executable, "-c", program, "attach", str(vmcore), f"nic={tmp_path / 'dump'}"]

@@ -29,8 +29,8 @@ from vmcoredd_daemon.errors import (
     WriteFailed,
 )
 from vmcoredd_daemon.note import ByteOrder, note_size
-from vmcoredd_daemon.vmcore.attach import attach
-from vmcoredd_daemon.vmcore.inspect import find
+from vmcoredd_daemon.vmcore.attach.attach import attach
+from vmcoredd_daemon.vmcore.inspect.inspect import find
 
 
 @pytest.fixture

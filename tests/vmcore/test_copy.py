@@ -21,9 +21,9 @@ from vmcoredd_daemon.digest import sha256
 from vmcoredd_daemon.errors import InvalidVmcore, NoSpace, VmcoreddError, WriteFailed
 from vmcoredd_daemon.files import pwrite, sync_directory
 from vmcoredd_daemon.note import VMCOREDD_HEADER_SIZE
-from vmcoredd_daemon.vmcore.extents import CopyReport
+from vmcoredd_daemon.vmcore.copy.extents import CopyReport
+from vmcoredd_daemon.vmcore.copy.page_cache import Writes
 from vmcoredd_daemon.vmcore.layout import Layout
-from vmcoredd_daemon.vmcore.page_cache import Writes
 
 OTHERS = note(NT_PRSTATUS, b"registers")
 SMALL = Core(OTHERS, (Load(0x1000, b"memory" * 1000),))

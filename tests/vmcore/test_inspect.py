@@ -11,8 +11,8 @@ import pytest
 from tests.elf_writer import EM_386, EM_S390, EM_X86_64, NT_PRSTATUS, Core, device_dump, note
 from vmcoredd_daemon.errors import InvalidVmcore
 from vmcoredd_daemon.manifest import MANIFEST_NAME, MAX_SIZE, Failure, Manifest, ManifestDump
-from vmcoredd_daemon.vmcore import inspect as module
-from vmcoredd_daemon.vmcore.inspect import Inspection, copy_data, find, inspect
+from vmcoredd_daemon.vmcore.inspect import inspect as module
+from vmcoredd_daemon.vmcore.inspect.inspect import Inspection, copy_data, find, inspect
 
 GOLDEN = Path(__file__).parent.parent / "data" / "proc-vmcore-prefix.bin"
 FAILURE = Failure("wifi", ":1.9/wifi", "org.vmcoredd1.Error.TimedOut", "late", 5)

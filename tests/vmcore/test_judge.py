@@ -19,8 +19,8 @@ from tests.vmcore.rig import Rig
 from vmcoredd_daemon.errors import InvalidVmcore
 from vmcoredd_daemon.manifest import MANIFEST_NAME, Manifest, ManifestDump
 from vmcoredd_daemon.vmcore.image import Image, file_image
-from vmcoredd_daemon.vmcore.inspect import find
-from vmcoredd_daemon.vmcore.judge import Judgement, judge
+from vmcoredd_daemon.vmcore.inspect.inspect import find
+from vmcoredd_daemon.vmcore.inspect.verify import Judgement, judge
 
 DUMPS = {"nic": bytes(range(256)) * 100, "disk": b"d"}
 

@@ -33,7 +33,7 @@ from vmcoredd_daemon.manifest import MANIFEST_NAME
 from vmcoredd_daemon.note import ByteOrder, note_size
 from vmcoredd_daemon.vmcore.formats import recognise
 from vmcoredd_daemon.vmcore.image import file_image
-from vmcoredd_daemon.vmcore.inspect import find
+from vmcoredd_daemon.vmcore.inspect.inspect import find
 
 MAX_MIB = 64
 """Memory that 100,000 segments may take."""

@@ -17,8 +17,8 @@ from tests.vmcore.rig import Rig
 from vmcoredd_daemon.cli.stream import open_files
 from vmcoredd_daemon.manifest import MANIFEST_NAME
 from vmcoredd_daemon.note import note_size
-from vmcoredd_daemon.vmcore.named_file import NamedFile
-from vmcoredd_daemon.vmcore.stream import attach_stream
+from vmcoredd_daemon.vmcore.attach.named_file import NamedFile
+from vmcoredd_daemon.vmcore.attach.stream import attach_stream
 
 KERNELS = {"kernel_a": b"a" * 5000, "kernel_b": b"b"}
 FIRST = {"nic": bytes(range(256)) * 100, "disk": b"d"}

@@ -13,7 +13,7 @@ import pytest
 from tests.elf_writer import NT_PRSTATUS, PAGE, Core, Load, note
 from tests.resources import open_fds
 from tests.vmcore.rig import Rig, load_bytes
-from vmcoredd_daemon.vmcore.page_cache import DIRECT_SIZE, DirectWrites, writes
+from vmcoredd_daemon.vmcore.copy.page_cache import DIRECT_SIZE, DirectWrites, writes
 
 MIB = 1 << 20
 

@@ -20,11 +20,11 @@ from tests.flat import END, HEADER, flatten, makedumpfile_flat, overlaps, restor
 from tests.fuzz import stream as fuzz
 from vmcoredd_daemon.errors import InvalidVmcore, NameInUse, QuotaExceeded, VmcoreddError, WriteFailed
 from vmcoredd_daemon.manifest import MANIFEST_NAME
-from vmcoredd_daemon.vmcore import withheld
-from vmcoredd_daemon.vmcore.file_additions import FileAdditions
-from vmcoredd_daemon.vmcore.inspect import inspect
-from vmcoredd_daemon.vmcore.named_file import OpenFile
-from vmcoredd_daemon.vmcore.stream import attach_stream
+from vmcoredd_daemon.vmcore.attach import stream_prefix as withheld
+from vmcoredd_daemon.vmcore.attach.file_additions import FileAdditions
+from vmcoredd_daemon.vmcore.attach.named_file import OpenFile
+from vmcoredd_daemon.vmcore.attach.stream import attach_stream
+from vmcoredd_daemon.vmcore.inspect.inspect import inspect
 
 DATA = bytes(range(256)) * 40
 LOADS = (Load(0x1000, b"\1" * 5000), Load(0x9000, b"\2" * 4096))
@@ -197,9 +197,9 @@ def test_memory_is_bounded(tmp_path: Path) -> None:
     """3 GiB through the filter."""
     script = (
         "import sys\n"
-        "from vmcoredd_daemon.vmcore.file_additions import FileAdditions\n"
-        "from vmcoredd_daemon.vmcore.named_file import OpenFile\n"
-        "from vmcoredd_daemon.vmcore.stream import attach_stream\n"
+        "from vmcoredd_daemon.vmcore.attach.file_additions import FileAdditions\n"
+        "from vmcoredd_daemon.vmcore.attach.named_file import OpenFile\n"
+        "from vmcoredd_daemon.vmcore.attach.stream import attach_stream\n"
         "more = FileAdditions((OpenFile('nic', 'FILE', 3, 64 << 20),))\n"
         "print(attach_stream(sys.stdin.buffer, open('/dev/null', 'wb'), more, 'FILE'))\n"
         "print(*(line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')))\n"

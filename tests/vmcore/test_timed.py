@@ -16,13 +16,13 @@ from tests.resources import open_fds
 from tests.vmcore.rig import VMCORE, VMCORE_INCOMPLETE, Rig, load_bytes
 from vmcoredd_daemon.errors import InvalidVmcore
 from vmcoredd_daemon.note import VMCOREDD_HEADER_SIZE
-from vmcoredd_daemon.vmcore import timed, watched_thread
-from vmcoredd_daemon.vmcore.copy import write_vmcore
+from vmcoredd_daemon.threads import watched as watched_thread
+from vmcoredd_daemon.vmcore.copy import source as timed
+from vmcoredd_daemon.vmcore.copy.extents import CopyReport
+from vmcoredd_daemon.vmcore.copy.page_cache import Writes
+from vmcoredd_daemon.vmcore.copy.source import BlockedCall, BlockedSource, TimedCalls, TimedFile, TimedNotes
+from vmcoredd_daemon.vmcore.copy.write import write_vmcore
 from vmcoredd_daemon.vmcore.elf import read_headers
-from vmcoredd_daemon.vmcore.extents import CopyReport
-from vmcoredd_daemon.vmcore.page_cache import Writes
-from vmcoredd_daemon.vmcore.reads import BlockedCall, BlockedSource
-from vmcoredd_daemon.vmcore.timed import TimedCalls, TimedFile, TimedNotes
 
 BLOCK_SIZE = Writes.block_size
 BLOCK_PAGES = BLOCK_SIZE // PAGE

@@ -7,8 +7,8 @@ from queue import Empty
 
 import pytest
 
-from vmcoredd_daemon.vmcore import watched_thread
-from vmcoredd_daemon.vmcore.watched_thread import Turn, WatchedThread
+from vmcoredd_daemon.threads import watched as watched_thread
+from vmcoredd_daemon.threads.watched import Turn, WatchedThread
 
 SHORT = 0.05
 

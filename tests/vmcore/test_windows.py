@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from vmcoredd_daemon.vmcore import windows
-from vmcoredd_daemon.vmcore.windows import WINDOW, Windows, cannot_shrink
+from vmcoredd_daemon.vmcore.copy import mmap_reader as windows
+from vmcoredd_daemon.vmcore.copy.mmap_reader import WINDOW, Windows, cannot_shrink
 
 
 @pytest.fixture

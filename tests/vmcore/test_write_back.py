@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from vmcoredd_daemon.vmcore.write_back import written_back
+from vmcoredd_daemon.vmcore.copy.write_back import written_back
 
 MIB = 1 << 20
 CACHESTAT = 451

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from vmcoredd_daemon.vmcore.zero_pages import ZeroPages
+from vmcoredd_daemon.vmcore.copy.zero_pages import ZeroPages
 
 PAGE = 64
 """The smallest that says something: so that blocks have many."""

@@ -45,9 +45,9 @@ _import_without_glib()
 from dbus_next import PropertyAccess, Variant  # noqa: E402
 from dbus_next.service import dbus_property, method, signal  # noqa: E402
 
-from ..closing import close_fds  # noqa: E402
+from ..threads.fd_closer import close_fds  # noqa: E402
 from .connection import Connection, take_fds  # noqa: E402
-from .exports import ServiceInterface  # noqa: E402
+from .objects import ServiceInterface  # noqa: E402
 from .reply import SENDER, bus_text  # noqa: E402
 
 __all__ = [

@@ -12,12 +12,13 @@ from typing import Any
 from dbus_next import BusType, Message, MessageType, NameFlag, RequestNameReply
 from dbus_next.service import ServiceInterface
 
-from ..calls import CallLimits, CallsInFlight
-from ..closing import Closing
+from ..config.limits import CallLimits
 from ..errors import BusUnavailable, CallFailed
-from .exports import ExportingBus
+from ..threads.fd_closer import Closing
+from .calls import CallsInFlight
+from .connect import connect_socket, read_auth_line, unavailable
 from .incoming import Incoming
-from .opening import connect_socket, read_auth_line, unavailable
+from .objects import ExportingBus
 from .outgoing import Writer
 from .reply import Reply, answer, arguments, check_fds
 
@@ -223,7 +224,7 @@ class Connection(ExportingBus):
             self.closing.close(incoming.unix_fds)
         elif incoming.problem is not None and message.message_type is MessageType.METHOD_CALL:
             self.closing.close(take_fds(message))
-            Reply(self, message).send_error(incoming.problem)
+            Reply(self.send, message).send_error(incoming.problem)
         else:
             self._on_message(message)
 
@@ -238,7 +239,7 @@ class Connection(ExportingBus):
             self.closing.close(take_fds(msg))
 
     def _send_reply(self, msg: Message) -> Reply:
-        return Reply(self, msg)
+        return Reply(self.send, msg)
 
     def _make_method_handler(self, interface: ServiceInterface, method: Any) -> Callable[[Message, Reply], None]:
         def handler(message: Message, reply: Reply) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from dbus_next import Message
 
-from ..closing import close_fds
+from ..threads.fd_closer import close_fds
 from .marshalling import marshalled
 
 AT_ONCE = 64

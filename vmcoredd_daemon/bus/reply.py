@@ -3,18 +3,16 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dbus_next import DBusError, Message, MessageFlag
 from dbus_next.service import ServiceInterface
 
-from ..calls import CallsInFlight
-from ..closing import Closing, close_fds
 from ..errors import BusUnavailable, InvalidArgs, VmcoreddError
-
-if TYPE_CHECKING:
-    from .connection import Connection
+from ..threads.fd_closer import Closing, close_fds
+from .calls import CallsInFlight
 
 SENDER: ContextVar[str] = ContextVar("SENDER")
 """Unique name of the connection whose method call is being handled."""
@@ -28,8 +26,9 @@ INTERNAL_ERROR = "org.freedesktop.DBus.Error.Failed"
 class Reply:
     """Answers one method call once; a context manager and a callable, as dbus-next's own."""
 
-    def __init__(self, bus: "Connection", message: Message) -> None:
-        self._bus = bus
+    def __init__(self, send: Callable[[Message], object], message: Message) -> None:
+        """*send* puts a message on the bus."""
+        self._send = send
         self._message = message
 
     def __enter__(self) -> "Reply":
@@ -44,7 +43,7 @@ class Reply:
     def __call__(self, reply: Message) -> None:
         """Send *reply*, unless the caller wants none."""
         if not self._message.flags & MessageFlag.NO_REPLY_EXPECTED:
-            self._bus.send(reply)
+            self._send(reply)
 
     def send_error(self, error: Exception) -> None:
         """Answer with the error's D-Bus name; of an unexpected one the caller learns nothing but that."""

@@ -3,6 +3,6 @@
 
 import sys
 
-from . import main
+from .main import main
 
 sys.exit(main())

@@ -6,9 +6,10 @@ import re
 from collections.abc import Iterable
 from typing import TypeAlias
 
-from .. import values
-from . import CORE_COLLECTOR, UsageError
-from .parser import Parser, Version, parse_command, path, path_as_given
+from ..config import parse as values
+from ..terminal.exit import UsageError
+from ..terminal.parser import Parser, Version, parse_command, path, path_as_given
+from .core_collector.makedumpfile_options import CORE_COLLECTOR
 
 MODES = ("short", "pretty", "off")
 """Of ``--json``; alone it is short, and pretty on a terminal, as systemd's ``-j``."""

@@ -5,11 +5,11 @@ import argparse
 import signal
 
 from .. import __version__
-from ..vmcore.attach_files import STDIN, attach_files
-from . import SUCCESS, UsageError
-from .console import complain, standard_input
-from .named_files import named_files
-from .progress import steps
+from ..terminal.exit import SUCCESS, UsageError
+from ..terminal.progress_line import steps
+from ..terminal.stdio import complain, standard_input
+from ..vmcore.attach.file_notes import STDIN, attach_files
+from .operands import named_files
 
 
 def run(options: argparse.Namespace) -> int:

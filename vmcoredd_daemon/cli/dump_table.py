@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..manifest import State
-from .view import Cell, Mark, Size, View
+from ..terminal.view import Cell, Mark, Size, View
 
 _GOOD = {State.COMPLETE: True, State.FAILED: False, State.TRUNCATED: False}
 

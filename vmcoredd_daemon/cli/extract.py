@@ -9,13 +9,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ..errors import InvalidVmcore, UnknownDump, WriteFailed
+from ..terminal.exit import FAILURE, SUCCESS, UsageError
+from ..terminal.progress_line import progress
+from ..terminal.stdio import complain, standard_output
 from ..vmcore.image import Image
-from ..vmcore.inspect import FoundDump, Inspection, copy_data, find
-from . import FAILURE, SUCCESS, UsageError
-from .console import complain, standard_output
-from .named_files import file_name
-from .progress import progress
-from .vmcore_file import opened
+from ..vmcore.inspect.inspect import FoundDump, Inspection, copy_data, find
+from .operands import file_name, opened
 
 
 def run(options: argparse.Namespace) -> int:

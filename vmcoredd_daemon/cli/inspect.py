@@ -6,16 +6,16 @@ from dataclasses import asdict
 from typing import Any
 
 from ..manifest import Manifest
+from ..terminal.exit import SUCCESS
+from ..terminal.progress_line import progress
+from ..terminal.stdio import complain
+from ..terminal.view import Cell, Mark, Size, View, utc
 from ..vmcore.formats import Vmcore, recognise
 from ..vmcore.image import file_image
-from ..vmcore.inspect import COMPLETE, FoundDump, Inspection, check, find_in
-from ..vmcore.summary import Summary, summarize
-from . import SUCCESS
-from .console import complain
-from .kernel_panic import panic_line
-from .progress import progress
-from .view import Cell, Mark, Size, View, utc
-from .vmcore_file import opened
+from ..vmcore.inspect.inspect import COMPLETE, FoundDump, Inspection, check, find_in
+from ..vmcore.inspect.summary import Summary, summarize
+from .operands import opened
+from .panic_message import panic_line
 
 FIELDS = (
     *("Vmcore", "Format", "Kernel", "Crash time", "Panic", "Memory", "In the file", "Dump level", "Compression"),

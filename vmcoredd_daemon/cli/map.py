@@ -10,10 +10,10 @@ from itertools import islice
 from operator import itemgetter
 from textwrap import wrap
 
+from ..terminal.exit import SUCCESS
+from ..terminal.view import Cell, Size, View
 from ..vmcore.formats import Vmcore
-from ..vmcore.regions import Kind, Region, regions
-from . import SUCCESS
-from .view import Cell, Size, View
+from ..vmcore.inspect.regions import Kind, Region, regions
 
 COLUMNS = ("OFFSET", "SIZE", "HOLES", "KIND", "WHAT")
 """The end of a region is the offset of the next."""

@@ -16,22 +16,22 @@ from typing import TYPE_CHECKING, Any
 from ..collectors.registry import Registered
 from ..collectors.runner import CollectorRunner, check_known, plan, registered
 from ..collectors.settings import directories
-from ..config import load
-from ..device_dump import DeviceDump
-from ..dumps import DumpList
+from ..config.config import load
+from ..dumps.device_dump import DeviceDump
+from ..dumps.dump_list import DumpList
+from ..dumps.spool import Spool
 from ..errors import NoSpace, VmcoreddError, WriteFailed
 from ..manifest import State
 from ..note import VMCOREDD_HEADER_SIZE, system_byteorder, system_page_size
-from ..spool import Spool
-from . import FAILURE, SUCCESS
-from .console import complain
+from ..terminal.exit import FAILURE, SUCCESS
+from ..terminal.stdio import complain
+from ..terminal.view import Cell, Size, View
 from .dump_table import dump_table
-from .named_files import file_name
+from .operands import file_name
 from .service import shown
-from .view import Cell, Size, View
 
 if TYPE_CHECKING:
-    from ..client import DumpInfo
+    from .client import DumpInfo
 
 Entry = dict[str, Any]
 """One object of the JSON that is printed."""
@@ -86,7 +86,7 @@ async def _entry(collector: Registered, timeout: float) -> Entry:
 
 
 async def _in_service(options: argparse.Namespace) -> int:
-    from ..client import Client
+    from .client import Client
 
     client = await Client.open(options.bus_address)
     try:

@@ -12,14 +12,14 @@ from dataclasses import asdict
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..client import Client, Status
 from ..errors import InvalidArgs, VmcoreddError
 from ..manifest import State
-from . import FAILURE, SUCCESS, UsageError
-from .console import complain, show, standard_input
+from ..terminal.exit import FAILURE, SUCCESS, UsageError
+from ..terminal.stdio import complain, show, standard_input
+from .client import Client, Status
 
 if TYPE_CHECKING:
-    from .view import View
+    from ..terminal.view import View
 
 _T = TypeVar("_T")
 
@@ -117,7 +117,7 @@ async def shown(what: str, work: Coroutine[Any, Any, _T], state: Callable[[], Aw
     """Await *work*, and show how far it is where somebody sees it; *state* returns bytes done, and in all."""
     if sys.stderr is None or not sys.stderr.isatty():
         return await work
-    from .progress import progress
+    from ..terminal.progress_line import progress
 
     task = asyncio.create_task(work)
     try:
@@ -142,8 +142,8 @@ async def _warn_if_truncated(client: Client, path: str, source: str) -> None:
 async def _list(options: argparse.Namespace) -> int:
     async with _client(options) as client:
         dumps = await client.list_dumps()
+    from ..terminal.view import View
     from .dump_table import dump_table
-    from .view import View
 
     view = View.of(options)
     if view.as_json:
@@ -156,7 +156,7 @@ async def _list(options: argparse.Namespace) -> int:
 async def _status(options: argparse.Namespace) -> int:
     async with _client(options) as client:
         status = await client.status()
-    from .view import View
+    from ..terminal.view import View
 
     view = View.of(options)
     if view.as_json:
@@ -181,7 +181,7 @@ def _fields(view: "View", status: Status) -> str:
 
 
 async def _write(options: argparse.Namespace) -> int:
-    from ..written import VMCORE
+    from ..writer.result import VMCORE
 
     async with _client(options) as client:
 

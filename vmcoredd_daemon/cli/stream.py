@@ -18,14 +18,14 @@ from .. import __version__
 from ..errors import InvalidArgs, VmcoreddError, WriteFailed
 from ..manifest import Failure
 from ..note import VMCOREDD_HEADER_SIZE, note_size, system_page_size
-from ..vmcore.file_additions import FileAdditions
-from ..vmcore.named_file import COLLECTOR, NamedFile, OpenFile, check_files
-from ..vmcore.note_area import BLOCK_SIZE
-from ..vmcore.stream import attach_stream, pass_on
-from . import FAILURE, SUCCESS, UsageError
-from .console import complain, standard_input, standard_output
-from .named_files import named_files
-from .progress import Progress, progress
+from ..terminal.exit import FAILURE, SUCCESS, UsageError
+from ..terminal.progress_line import Progress, progress
+from ..terminal.stdio import complain, standard_input, standard_output
+from ..vmcore.attach.file_additions import FileAdditions
+from ..vmcore.attach.named_file import COLLECTOR, NamedFile, OpenFile, check_files
+from ..vmcore.attach.note_area import BLOCK_SIZE
+from ..vmcore.attach.stream import attach_stream, pass_on
+from .operands import named_files
 
 _STDIN, _STDOUT = "standard input", "standard output"
 _SMALL = 1 << 16

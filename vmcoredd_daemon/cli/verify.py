@@ -6,15 +6,15 @@ import os
 from typing import Any
 
 from ..errors import InvalidVmcore
+from ..terminal.exit import FAILURE, SUCCESS
+from ..terminal.progress_line import progress
+from ..terminal.stdio import complain
+from ..terminal.view import Cell, Mark, View
 from ..vmcore.image import file_image
-from ..vmcore.inspect import Inspection
-from ..vmcore.judge import Judgement, judge
-from ..vmcore.verdict import Verdict
-from . import FAILURE, SUCCESS
-from .console import complain
-from .progress import progress
-from .view import Cell, Mark, View
-from .vmcore_file import opened
+from ..vmcore.inspect.compat import Verdict
+from ..vmcore.inspect.inspect import Inspection
+from ..vmcore.inspect.verify import Judgement, judge
+from .operands import opened
 
 
 def run(options: argparse.Namespace) -> int:

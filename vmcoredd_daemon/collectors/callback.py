@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import MappingProxyType
 
-from ..buffer import Buffer
 from ..bus import Connection, take_fds
+from ..bus.dbus_names import COLLECTOR
+from ..dumps.buffer import Buffer
+from ..dumps.collector import Collected, one_line
 from ..errors import CallFailed, CollectorFailed
-from ..names import COLLECTOR
-from . import Collected, one_line
 
 STANDARD_ERRORS: Mapping[str, str] = MappingProxyType(
     {

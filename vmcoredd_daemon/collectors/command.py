@@ -14,10 +14,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
-from ..buffer import Buffer
+from ..dumps.buffer import Buffer
+from ..dumps.collector import Collected, one_line
 from ..errors import CollectorFailed, TimedOut, TooLarge, VmcoreddError
 from ..journal import journal_fields
-from . import Collected, one_line
 from .descriptor import DescriptorCollector, readable
 from .process import GRACE, Process, Starter
 

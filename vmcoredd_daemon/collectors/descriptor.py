@@ -7,12 +7,12 @@ import os
 import socket
 from functools import partial
 
-from ..buffer import Buffer
-from ..closing import Closing, close_fds
+from ..dumps.buffer import Buffer
+from ..dumps.collector import Collected
+from ..dumps.transfer import read_now
 from ..errors import CollectorFailed, InvalidArgs
-from ..reading import read_now
-from ..threads import HangingThreads, outlived, run_with_duplicate
-from . import Collected
+from ..threads.fd_closer import Closing, close_fds
+from ..threads.loop import HangingThreads, outlived, run_with_duplicate
 
 EOF_GRACE = 1.0
 """Seconds to wait for the end of a pipe that has already filled its buffer."""

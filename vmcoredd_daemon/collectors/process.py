@@ -15,8 +15,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from ..threads import HangingThreads, run_alone
-from . import give_up
+from ..threads.loop import HangingThreads, give_up, run_alone
 
 GRACE = 1.0
 """Seconds that a process has after SIGTERM, and again after SIGKILL."""

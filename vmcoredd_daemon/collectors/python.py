@@ -17,11 +17,11 @@ from contextlib import suppress
 from pathlib import Path, PurePath
 from typing import BinaryIO, Protocol, TypeVar
 
-from ..buffer import Buffer
+from ..dumps.buffer import Buffer
+from ..dumps.collector import Collected, one_line
 from ..errors import CollectorFailed, TimedOut, TooLarge, VmcoreddError, storage_error
 from ..files import pwrite
-from ..threads import HangingThreads, run_alone
-from . import Collected, one_line, within
+from ..threads.loop import HangingThreads, run_alone, within
 
 GROUP = "vmcoredd.collectors"
 

@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .. import ini
+from ..config import ini
+from ..dumps.collector import Collector
 from ..errors import InvalidConfiguration, VmcoreddError
-from ..threads import HangingThreads
-from . import Collector, builtin, python, settings
+from ..threads.loop import HangingThreads
+from . import builtin, python, settings
 from .command import CommandCollector
 from .process import Starter
 from .settings import Settings

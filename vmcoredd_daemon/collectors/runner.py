@@ -7,12 +7,12 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..dumps import DumpList
+from ..dumps.collector import one_line
+from ..dumps.dump_list import DumpList
 from ..errors import CollectorFailed, InvalidArgs, TimedOut, VmcoreddError
 from ..journal import journal_fields
 from ..manifest import State
-from ..threads import HangingThreads, run_alone
-from . import one_line, within
+from ..threads.loop import HangingThreads, run_alone, within
 
 if TYPE_CHECKING:
     from .registry import Planned, Registered

@@ -13,8 +13,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-from .. import ini, values
-from ..config import DEFAULT_FILE
+from ..config import ini
+from ..config import parse as values
+from ..config.config import DEFAULT_FILE
 from ..errors import InvalidArgs, InvalidConfiguration, VmcoreddError
 from ..note import check_dump_name
 

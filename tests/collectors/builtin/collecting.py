@@ -8,9 +8,9 @@ from pathlib import Path
 
 from tests.loops import run_coroutine
 from vmcoredd_daemon.collectors.python import DeviceCollector, PythonCollector
+from vmcoredd_daemon.dumps.spool import Spool
 from vmcoredd_daemon.errors import CollectorFailed
 from vmcoredd_daemon.note import VMCOREDD_HEADER_SIZE, system_byteorder, system_page_size
-from vmcoredd_daemon.spool import Spool
 
 BROKEN = Path("/proc/self/mem")
 """A file that cannot be read at its start: input/output error."""

@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Method calls that are not answered yet, and how many there may be.
+
+A bus limits the answers that one connection waits for, but not the calls that want none, nor all callers together.
+"""
+
+from collections import Counter
+
+from ..config.limits import CallLimits
+from ..errors import LimitsExceeded
+
+
+class CallsInFlight:
+    """The calls that are not answered yet."""
+
+    def __init__(self, limits: CallLimits) -> None:
+        self._limits = limits
+        self._by_caller: Counter[str] = Counter()
+
+    def begin(self, caller: str) -> None:
+        """Count a call of *caller*, until it is ended. Raises LimitsExceeded; then it is not counted."""
+        if self._by_caller.total() >= self._limits.max_calls:
+            raise LimitsExceeded(f"{self._limits.max_calls} calls are not answered yet, which is the limit")
+        if self._by_caller[caller] >= self._limits.max_calls_per_caller:
+            raise LimitsExceeded(
+                f"{self._limits.max_calls_per_caller} calls of {caller} are not answered yet, which is the limit"
+            )
+        self._by_caller[caller] += 1
+
+    def end(self, caller: str) -> None:
+        """A call of *caller* was answered."""
+        self._by_caller[caller] -= 1
+        if not self._by_caller[caller]:
+            del self._by_caller[caller]

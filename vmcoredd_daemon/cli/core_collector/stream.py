@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""makedumpfile -F through a filter that puts device dumps into the flattened vmcore."""
+
+import os
+import signal
+from typing import BinaryIO, cast
+
+from ... import __version__
+from ...errors import VmcoreddError
+from ...note import MAX_DEVICE_DUMPS, VMCOREDD_HEADER_SIZE
+from ...terminal.exit import FAILURE
+from ...terminal.stdio import complain
+from ...vmcore.attach.file_additions import FileAdditions
+from ...vmcore.attach.named_file import OpenFile
+from ...vmcore.attach.note_area import BLOCK_SIZE
+from ...vmcore.attach.stream import attach_stream
+from .attach import keep_first, tell
+from .gather import Gathered
+from .makedumpfile import finish, missing, reason, start
+from .makedumpfile_options import Call
+
+_STDOUT, _NAME = 1, "standard output"
+
+
+def run(call: Call, gathered: Gathered) -> int:
+    """Run makedumpfile, and put what is *gathered* into its output; return its exit status."""
+    keep_first(gathered, MAX_DEVICE_DUMPS)
+    reader, writer = os.pipe()
+    with open(reader, "rb", BLOCK_SIZE) as output:
+        try:
+            process = start(call, writer)
+        except OSError as error:
+            return missing(call, error)
+        finally:
+            os.close(writer)
+        problem = _filter(output, gathered)
+    status = finish(process)
+    # What it has written is not all where it should be.
+    return problem if status in {0, -signal.SIGPIPE} and problem else status
+
+
+def _filter(output: BinaryIO, gathered: Gathered) -> int:
+    """Pass on the vmcore, extended or as it is; return 0, or an exit status when that did not work."""
+    source = _Source(output)
+    sink = _Sink(source)
+    try:
+        try:
+            problems = attach_stream(cast(BinaryIO, source), cast(BinaryIO, sink), _additions(gathered), _NAME)
+        except _SinkError:
+            raise
+        except VmcoreddError as error:
+            # All that there is has been passed on.
+            complain(f"no device dumps attached to {error}")
+            return 0
+        except Exception as error:
+            complain(f"no device dumps attached to {_NAME}: {reason(error)}")
+            return _pass_on(source, sink)
+    except _SinkError as error:
+        if isinstance(error.reason, BrokenPipeError):
+            return -signal.SIGPIPE
+        complain(f"{_NAME}: {error.reason.strerror}")
+        return FAILURE
+    for problem in problems:
+        complain(f"{_NAME}: {problem}")
+    tell(gathered, _NAME)
+    return 0
+
+
+def _pass_on(source: "_Source", sink: "_Sink") -> int:
+    """Write what was read so far, where nothing of it has been written, and the rest; return an exit status."""
+    kept = source.kept
+    source.forget()
+    for data in kept or ():
+        sink.write(data)
+    while data := source.read(BLOCK_SIZE):
+        sink.write(data)
+    return 0 if kept is not None else FAILURE
+
+
+def _additions(gathered: Gathered) -> FileAdditions:
+    dumps = tuple(
+        OpenFile(record.name, record.collector, note.fd, record.size, VMCOREDD_HEADER_SIZE, described=record)
+        for record, note in zip(gathered.records, gathered.notes, strict=True)
+    )
+    return FileAdditions(dumps, tuple(gathered.failures), f"vmcoredd {__version__}")
+
+
+class _SinkError(Exception):
+    """Standard output takes no more."""
+
+    def __init__(self, reason: OSError) -> None:
+        super().__init__(str(reason))
+        self.reason = reason
+
+
+class _Source:
+    """What makedumpfile writes, kept until the first of it has been passed on."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.kept: list[bytes] | None = []
+
+    def read(self, size: int) -> bytes:
+        data = self._file.read(size)
+        if self.kept is not None:
+            self.kept.append(data)
+        return data
+
+    def forget(self) -> None:
+        self.kept = None
+
+
+class _Sink:
+    """Writes all that it is given, at once."""
+
+    def __init__(self, source: _Source) -> None:
+        self._source = source
+
+    def write(self, data: bytes) -> int:
+        self._source.forget()
+        view = memoryview(data)
+        try:
+            while view:
+                view = view[os.write(_STDOUT, view) :]
+        except OSError as error:
+            raise _SinkError(error) from error
+        return len(data)
+
+    def flush(self) -> None:
+        """Nothing is kept."""

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The line of the kernel's log that says why it died: in the log beside the vmcore, or in the vmcore itself."""
+
+import os
+import re
+import stat
+import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from ..errors import VmcoreddError
+from ..writer import makedumpfile
+from ..writer.kernel_log import KERNEL_LOG
+
+TIMEOUT = 10.0
+"""Seconds that makedumpfile may go on without output."""
+_TAIL = 1 << 20
+"""Bytes of a log that are looked at: its end, where the panic is."""
+
+# In the order in which they say more; crash looks for the same (get_panicmsg() in its kernel.c).
+_PANIC = tuple(
+    re.compile(pattern)
+    for pattern in (
+        rb"Kernel panic - not syncing[^\r\n]*",
+        rb"BUG: [^\r\n]*",
+        rb"kernel BUG at [^\r\n]*",
+        rb"Unable to handle kernel [^\r\n]*",
+        rb"(?:general protection fault|divide error|Internal error|Oops)[:, ][^\r\n]*",
+        rb"sysrq: Trigger a crash[^\r\n]*",
+    )
+)
+
+
+def panic_line(vmcore: str, *, flattened: bool) -> str | None:
+    """Return the line, None where no log is at hand, or says nothing of a panic. Never fails."""
+    for log in (*_beside(Path(vmcore)), *([] if flattened else [_IN_VMCORE])):
+        text = _dumped(vmcore) if log is _IN_VMCORE else _tail(log)
+        for pattern in _PANIC:
+            if found := pattern.search(text):
+                return found[0].decode("utf-8", "backslashreplace").strip()
+    return None
+
+
+_IN_VMCORE = Path()
+
+
+def _beside(vmcore: Path) -> Iterator[Path]:
+    """Yield where logs are saved: by kdump-utils and by us, and by kdump-tools beside its dump.TIME."""
+    yield vmcore.with_name(KERNEL_LOG)
+    if vmcore.name.startswith("dump."):
+        yield vmcore.with_name(f"dmesg.{vmcore.name.removeprefix('dump.')}")
+
+
+def _tail(log: Path) -> bytes:
+    with suppress(OSError):
+        fd = os.open(log, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            state = os.fstat(fd)
+            if stat.S_ISREG(state.st_mode):
+                return os.pread(fd, _TAIL, max(0, state.st_size - _TAIL))
+        finally:
+            os.close(fd)
+    return b""
+
+
+def _dumped(vmcore: str) -> bytes:
+    """Return the end of the log in the vmcore, where makedumpfile is there and finds it."""
+    if not makedumpfile.available():
+        return b""
+    try:
+        with tempfile.TemporaryDirectory(prefix="vmcoredd-") as directory:
+            log = Path(directory, "dmesg")
+            # A path that starts with a dash would be an option. With mmap, version 1.7.2 falls over now and then.
+            makedumpfile.run(["--non-mmap", "--dump-dmesg", os.path.abspath(vmcore), log], TIMEOUT)
+            return _tail(log)
+    except (OSError, VmcoreddError):
+        return b""

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Configuration: ``vmcoredd.conf`` and its drop-ins, in the syntax of systemd's own files.
+
+The main file is read first, then the drop-ins of ``vmcoredd.conf.d`` by name; the last assignment wins, an empty
+one restores the default.
+"""
+
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from ..errors import InvalidConfiguration
+from ..note import MAX_NOTES_END
+from . import ini
+from . import parse as values
+from .limits import CallLimits, Limits
+from .vmcore_format import Compression, Format, Output
+
+DEFAULT_FILE = Path("/etc/vmcoredd/vmcoredd.conf")
+SECTION = "Vmcoredd"
+PROC_VMCORE = Path("/proc/vmcore")
+"""Is there in a capture kernel only."""
+CONSOLE = Path("/dev/console")
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """Everything that can be configured."""
+
+    enabled: bool = True
+    """Whether device dumps are taken; a vmcore is written all the same."""
+    source: Path = PROC_VMCORE
+    target: Path = Path("/var/crash")
+    """Directory that gets a directory for this crash."""
+    spool: Path | None = None
+    """By default ``.vmcoredd-spool`` in the target."""
+    console: Path | None = None
+    """A terminal that is told how far the vmcore is; by default, in a capture kernel, its console."""
+    keep_free: int = 0
+    """Bytes that the spool leaves free on its file system."""
+    collector_timeout: float = 30.0
+    """Seconds for one collector, where the caller names no other time."""
+    drain_timeout: float = 30.0
+    """Seconds that unfinished collectors have when the service stops."""
+    bus_timeout: float = 10.0
+    """Seconds until the service goes on without a bus."""
+    run_collectors: bool = True
+    """Whether the service runs the registered collectors by itself when it starts."""
+    limits: Limits = field(default_factory=Limits)
+    calls: CallLimits = field(default_factory=CallLimits)
+    output: Output = field(default_factory=Output)
+
+    @property
+    def spool_directory(self) -> Path:
+        """Where device dumps wait for the vmcore."""
+        return self.spool or self.target / ".vmcoredd-spool"
+
+    @property
+    def console_path(self) -> Path | None:
+        """The terminal that is told how far the vmcore is, if there is one."""
+        return self.console or (CONSOLE if self.source == PROC_VMCORE else None)
+
+
+def load(path: Path | None) -> Configuration:
+    """Read the configuration from *path*, or from the default file if it is there, and from its drop-ins.
+
+    Raises InvalidConfiguration, which names file, line and key.
+    """
+    main = path or DEFAULT_FILE
+    configuration = Configuration()
+    for file in [main, *_drop_ins(main)]:
+        try:
+            for name, value in ini.read(file, SECTION, _KEYS):
+                configuration = _assign(configuration, name, value)
+        except FileNotFoundError:
+            if path is not None:
+                raise InvalidConfiguration(f"{ini.shown(file)}: there is no such file") from None
+    return configuration
+
+
+def _drop_ins(main: Path) -> list[Path]:
+    try:
+        return sorted(main.with_name(f"{main.name}.d").glob("*.conf"))
+    except ValueError:
+        raise InvalidConfiguration(f"{ini.shown(main)}: is not the name of a file") from None
+    except OSError as error:
+        raise InvalidConfiguration(f"{ini.shown(main)}: cannot look for drop-ins: {error.strerror}") from error
+
+
+def _assign(configuration: Configuration, name: str, value: Any) -> Configuration:
+    for group in ("limits", "calls", "output"):
+        part = getattr(configuration, group)
+        if name in {known.name for known in fields(part)}:
+            new = getattr(type(part)(), name) if value is None else value
+            return replace(configuration, **{group: replace(part, **{name: new})})
+    new = getattr(Configuration(), name) if value is None else value
+    return replace(configuration, **{name: new})
+
+
+def _total_size(value: str) -> int:
+    size = values.size(value)
+    if size >= MAX_NOTES_END:
+        raise ValueError(f"below {MAX_NOTES_END} bytes, all that crash reads of notes")
+    return size
+
+
+def _dump_level(value: str) -> int:
+    if value not in {str(level) for level in range(32)}:
+        raise ValueError("0 to 31")
+    return int(value)
+
+
+_KEYS: ini.Keys = {
+    "Enabled": ("enabled", values.boolean),
+    "Source": ("source", values.path),
+    "Target": ("target", values.path),
+    "Spool": ("spool", values.path),
+    "Console": ("console", values.path),
+    "Format": ("format", values.choice(Format)),
+    "DumpLevel": ("dump_level", _dump_level),
+    "Compression": ("compression", values.choice(Compression)),
+    "Manifest": ("manifest", values.boolean),
+    "KeepFree": ("keep_free", values.size),
+    "RunCollectors": ("run_collectors", values.boolean),
+    "CollectorTimeoutSec": ("collector_timeout", values.seconds),
+    "DrainTimeoutSec": ("drain_timeout", values.seconds),
+    "BusTimeoutSec": ("bus_timeout", values.seconds),
+    "MaxDumps": ("max_dumps", values.count),
+    "MaxDumpSize": ("max_dump_size", values.size),
+    "MaxTotalSize": ("max_total_size", _total_size),
+    "MaxCollecting": ("max_collecting", values.count),
+    "MaxCollectingPerCaller": ("max_collecting_per_caller", values.count),
+    "MaxCalls": ("max_calls", values.count),
+    "MaxCallsPerCaller": ("max_calls_per_caller", values.count),
+}

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The limits that the kernel's facility lacks: of device dumps, and of what callers of the bus may ask for."""
+
+from collections.abc import Container
+from dataclasses import dataclass
+
+from ..errors import NameInUse, QuotaExceeded, TooLarge
+from ..manifest import MANIFEST_NAME
+from ..note import MAX_DEVICE_DUMPS
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Limits of the dump list."""
+
+    max_dumps: int = MAX_DEVICE_DUMPS
+    """crash reads NR_DEVICE_DUMPS, 64, and drops further ones in silence."""
+    max_dump_size: int = 256 << 20
+    """Bytes of one note."""
+    max_total_size: int = 1 << 30
+    """Bytes of all notes."""
+    max_collecting: int = 64
+    """Collectors that run at once; a system bus has 128 outstanding replies for a connection."""
+    max_collecting_per_caller: int = 60
+    """Device dumps that one caller may have begun and not finished: one whose collectors hang leaves some room."""
+    max_failures: int = 64
+    """Failures that are remembered; older ones are only counted."""
+
+    def check(
+        self, name: str, note_size: int, *, names: Container[str], count: int, total_size: int, begun: int = 0
+    ) -> None:
+        """Raise NameInUse, TooLarge or QuotaExceeded when there cannot be a device dump *name* besides the others.
+
+        Its note has *note_size* bytes. There are *count* others, with these *names* and *total_size* bytes in all;
+        *begun* of them are its caller's and unfinished.
+        """
+        if name == MANIFEST_NAME or name in names:
+            why = "reserved for the manifest" if name == MANIFEST_NAME else "in use"
+            raise NameInUse(f"device dump {name}: the name is {why}")
+        if note_size > self.max_dump_size:
+            raise TooLarge(f"device dump {name}: {note_size} bytes, at most {self.max_dump_size} are allowed")
+        if count >= self.max_dumps:
+            raise QuotaExceeded(f"device dump {name}: there are {count} already, which is the limit")
+        if begun >= self.max_collecting_per_caller:
+            raise QuotaExceeded(f"device dump {name}: its caller has {begun} unfinished ones, which is the limit")
+        total = total_size + note_size
+        if total > self.max_total_size:
+            raise QuotaExceeded(
+                f"device dump {name}: {total} bytes in all, at most {self.max_total_size} are allowed"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class CallLimits:
+    """What callers may ask for at once. A caller is a connection to the bus."""
+
+    max_calls: int = 1024
+    """Calls of all callers; each may hold 16 descriptors, and the service has 65536."""
+    max_calls_per_caller: int = 128
+    """As a system bus has it: its ``max_replies_per_connection``."""
+    max_message_size: int = 64 << 10
+    """Bytes of header or body of a message. What is larger is thrown away as it comes: unpacked, 32 MiB of the
+    least variants would take gigabytes."""

@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The buffer that a collector fills: what ``vzalloc()`` returns in the kernel's ``vmcore_add_device_dump()``."""
+
+import asyncio
+import errno
+import fcntl
+import os
+import struct
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from typing import Any, ParamSpec, TypeVar
+
+from ..digest import Digest
+from ..errors import CollectorFailed, storage_error
+from ..files import close, sync
+from ..manifest import ManifestDump
+from ..note import VMCOREDD_HEADER_SIZE, DeviceDumpNote
+from ..threads.loop import Run, outlived, run_with_duplicate
+from .commit import SYNCED, Describe
+from .transfer import PIECE, Transfer, is_memory
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+Commit = Callable[[Describe], "asyncio.Future[DeviceDumpNote]"]
+"""Makes what is described whole and durable."""
+
+# linux/falloc.h: _IOW('X', 43, struct space_resv): l_type, l_whence, l_start, l_len, l_sysid, l_pid, l_pad. As
+# fallocate(2) with FALLOC_FL_PUNCH_HOLE and FALLOC_FL_KEEP_SIZE, that Python does not have.
+_SPACE_RESV = struct.Struct("@hhqqiI4i")
+_IOC_WRITE = (2 if os.uname().machine.startswith("ppc") else 1) << 30
+FS_IOC_UNRESVSP64 = _IOC_WRITE | _SPACE_RESV.size << 16 | ord("X") << 8 | 43
+
+
+class Buffer:
+    """Room for one device dump: the header's 64 bytes, then *size* bytes for the collector.
+
+    Owns its file descriptor until :meth:`commit` hands it over in a DeviceDumpNote.
+    """
+
+    def __init__(
+        self,
+        fd: int,
+        dump_name: str,
+        size: int,
+        size_of_note: int,
+        commit: Commit,
+        read_soon: Run[bool],
+        large_pieces: threading.Semaphore,
+    ) -> None:
+        self.fd = fd
+        self.offset = VMCOREDD_HEADER_SIZE
+        self.size = size
+        self.note_size = size_of_note
+        self._dump_name = dump_name
+        self._commit = commit
+        self._read_soon = read_soon
+        self._large_pieces = large_pieces
+        self._digest = Digest(fd, self.offset)
+        self._hashing: asyncio.Future[None] | None = None
+        self._threads: set[asyncio.Future[Any]] = set()
+
+    async def read_from(self, fd: int, position: int, reached: Callable[[int], None] = lambda _: None) -> bool:
+        """Read from *fd* what is there, and write that at *position*; return whether *fd* is at its end.
+
+        *reached* is told where the next byte goes, by a thread; a later call goes on there. Raises OSError when
+        *fd* cannot be read, NoSpace or WriteFailed when the buffer cannot be written.
+        """
+        loop, given_up = asyncio.get_running_loop(), threading.Event()
+
+        def window_written() -> None:
+            # Too late for a loop that is closed.
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(self._hash_behind, transfer)
+
+        where = (self.fd, self.offset, self.size, position)
+        transfer = Transfer(*where, reached, window_written, given_up, self._large_pieces)
+        try:
+            return await outlived(self._track(self._begin(transfer, fd)))
+        except asyncio.CancelledError:
+            given_up.set()
+            raise
+
+    def _begin(self, transfer: Transfer, fd: int) -> "asyncio.Future[bool]":
+        if self.size <= PIECE and is_memory(fd):
+            return run_with_duplicate(transfer.run, fd, self._read_soon)
+        return run_with_duplicate(transfer.run, fd)
+
+    def _hash_behind(self, transfer: Transfer) -> None:
+        if self.fd >= 0 and (self._hashing is None or self._hashing.done()):
+            self._hashing = self._in_executor(self._digest.follow, lambda: transfer.position)
+            # Who asks for the SHA-256 is told; nobody may.
+            self._hashing.add_done_callback(lambda done: done.cancelled() or done.exception())
+
+    async def commit(self, size: int, describe: Callable[[str], ManifestDump]) -> DeviceDumpNote:
+        """Keep the first *size* bytes: when this returns, they are in the spool, whatever happens.
+
+        *describe* is given their SHA-256, in a thread. Raises CollectorFailed when a collector says that it has
+        written more than there is room for, or has changed the size of the buffer; NoSpace or WriteFailed.
+        """
+        if not 0 <= size <= self.size:
+            raise CollectorFailed(
+                f"device dump {self._dump_name}: the collector says that it wrote {size} bytes, "
+                f"it was given room for {self.size}",
+                errno.EOVERFLOW,
+            )
+        await self._come_near(size)
+        note = await self._outlived(self._track(self._commit(partial(self._described, size, describe))))
+        self.fd = -1
+        return note
+
+    async def _come_near(self, size: int) -> None:
+        """Leave little to do where others would wait for it."""
+        if self._hashing is not None:
+            await self._outlived(self._hashing)
+        if size >= SYNCED:
+            hashing = self._in_thread(self._digest.follow, lambda: size)
+            await asyncio.gather(hashing, self._in_thread(sync, self.fd))
+
+    def _described(
+        self, size: int, describe: Callable[[str], ManifestDump]
+    ) -> tuple[DeviceDumpNote, ManifestDump]:
+        found = os.fstat(self.fd).st_size
+        if found != self.note_size:
+            raise CollectorFailed(
+                f"device dump {self._dump_name}: the collector left a buffer of {found} bytes, "
+                f"it was given {self.note_size}",
+                errno.EOVERFLOW,
+            )
+        sha256 = self._digest.finish(size)
+        return DeviceDumpNote(self._dump_name, self.fd, self.note_size, size, sha256), describe(sha256)
+
+    async def idle(self) -> None:
+        """Wait until no thread writes to the buffer any more."""
+        if self._threads:
+            await asyncio.wait(self._threads)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a thread reads or writes, as one may that nobody waits for any more."""
+        return bool(self._threads)
+
+    def close(self) -> "asyncio.Future[Any] | None":
+        """Give up the buffer, unless it was committed, and free its room, whoever else has it open or mapped.
+
+        Threads that still use it finish first. Returns what they do, or the one that frees.
+        """
+        fd, self.fd = self.fd, -1
+        if fd < 0:
+            return None
+        free = partial(asyncio.get_running_loop().run_in_executor, None, _close_freed, fd)
+        if not self._threads:
+            return free()
+        ended = asyncio.gather(*self._threads, return_exceptions=True)
+        ended.add_done_callback(lambda _: free())
+        return ended
+
+    async def _in_thread(self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        return await self._outlived(self._in_executor(function, *args, **kwargs))
+
+    def _in_executor(
+        self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs
+    ) -> "asyncio.Future[_T]":
+        return self._track(asyncio.get_running_loop().run_in_executor(None, partial(function, *args, **kwargs)))
+
+    def _track(self, running: "asyncio.Future[_T]") -> "asyncio.Future[_T]":
+        self._threads.add(running)
+        running.add_done_callback(self._threads.discard)
+        return running
+
+    async def _outlived(self, future: "asyncio.Future[_T]") -> _T:
+        try:
+            # A cancelled wait must not cancel the thread's work half-way, and cannot stop it either.
+            return await outlived(future)
+        except OSError as error:
+            raise storage_error(error, self._dump_name) from error
+
+
+def _close_freed(fd: int) -> None:
+    with suppress(OSError):
+        state = os.fstat(fd)
+        # One that could not be made durable, and has kept its name, is whole.
+        if state.st_nlink == 0:
+            _free(fd, state.st_size)
+    close(fd)
+
+
+def close_removed(fd: int) -> None:
+    """Close the file of a device dump that was removed, and free its room. Blocks.
+
+    Whoever has it open reads its end. Where somebody has given it another name, it stays.
+    """
+    with suppress(OSError):
+        if os.fstat(fd).st_nlink == 0:
+            os.ftruncate(fd, 0)
+    close(fd)
+
+
+def _free(fd: int, size: int) -> None:
+    try:
+        # Its size stays: a collector that is late may be writing to its mapping, and would be killed by SIGBUS.
+        fcntl.ioctl(fd, FS_IOC_UNRESVSP64, _SPACE_RESV.pack(0, os.SEEK_SET, 0, size, 0, 0, 0, 0, 0, 0))
+    except OSError:
+        os.ftruncate(fd, 0)

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Makes device dumps durable: those that are there at once share the waits for the disk.
+
+For each the order is that of :mod:`.spool`: a file is synced before it has its name, and the directory before
+anybody is told. Each fails alone, but for the sync of the directory, which belongs to all.
+"""
+
+import fcntl
+import os
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+
+from ..files import pwrite, sync
+from ..manifest import ManifestDump
+from ..note import VMCOREDD_HEADER_SIZE, ByteOrder, DeviceDumpNote, pack_vmcoredd_header
+from ..threads.batches import attempt
+from .spool_directory import note_name
+
+SYNCED = 1 << 20
+"""Bytes from which on a device dump is on the disk before, as is SHA-256 known: others need not wait for it."""
+
+F_SEAL_FUTURE_WRITE = 0x0010
+"""``include/uapi/linux/fcntl.h``; Python's fcntl module does not have it."""
+
+
+Describe = Callable[[], tuple[DeviceDumpNote, ManifestDump]]
+"""Says what there is to be kept. Blocks; raises OSError, and VmcoreddError where it is not to be kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """A device dump that was collected."""
+
+    number: int
+    describe: Describe
+
+
+def commit_to_disk(
+    directory: int, byteorder: ByteOrder, commits: Sequence[Commit]
+) -> list[DeviceDumpNote | Exception]:
+    """Make device dumps durable in *directory*; return the note of each, or why it is not. Blocks."""
+    written = [attempt(partial(_write, byteorder, described=True), commit) for commit in commits]
+    # All of them before the first has its name: a journal then has one transaction for all, instead of each.
+    synced = [attempt(_sync, note) if isinstance(note, DeviceDumpNote) else note for note in written]
+    named = [
+        attempt(partial(_name, directory, commit.number), note) if isinstance(note, DeviceDumpNote) else note
+        for commit, note in zip(commits, synced, strict=True)
+    ]
+    names = [
+        note_name(commit.number)
+        for commit, note in zip(commits, named, strict=True)
+        if isinstance(note, DeviceDumpNote)
+    ]
+    if not names:
+        return named
+    try:
+        sync(directory)
+    except OSError as error:
+        # Nobody is told that they are there, so they should not come back; each is whole if it does.
+        for name in names:
+            with suppress(OSError):
+                os.unlink(name, dir_fd=directory)
+        return [error if isinstance(note, DeviceDumpNote) else note for note in named]
+    return named
+
+
+def commit_to_memory(byteorder: ByteOrder, commit: Commit) -> DeviceDumpNote:
+    """Complete the note of a device dump in a memfd, and seal it. Raises OSError and VmcoreddError."""
+    note = _write(byteorder, commit, described=False)
+    _seal(note.fd)
+    return note
+
+
+def _write(byteorder: ByteOrder, commit: Commit, *, described: bool) -> DeviceDumpNote:
+    note, record = commit.describe()
+    # Cutting the file and growing it again leaves zeros behind the data, whatever a collector left there.
+    os.ftruncate(note.fd, VMCOREDD_HEADER_SIZE + note.size)
+    os.ftruncate(note.fd, note.note_size)
+    if described:
+        pwrite(note.fd, record.dump(), note.note_size)
+    pwrite(note.fd, pack_vmcoredd_header(note.dump_name.encode("ascii"), note.note_size, byteorder), 0)
+    if described and note.size < SYNCED:
+        # mm/fadvise.c: begins to write what is dirty. So the disk has all of them before fsync(2) waits for one.
+        with suppress(OSError):
+            os.posix_fadvise(note.fd, 0, 0, os.POSIX_FADV_DONTNEED)
+    return note
+
+
+def _sync(note: DeviceDumpNote) -> DeviceDumpNote:
+    sync(note.fd)
+    return note
+
+
+def _name(directory: int, number: int, note: DeviceDumpNote) -> DeviceDumpNote:
+    os.link(f"/proc/self/fd/{note.fd}", note_name(number), dst_dir_fd=directory, follow_symlinks=True)
+    return note
+
+
+def _seal(fd: int) -> None:
+    size_seals = fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK
+    try:
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, size_seals | fcntl.F_SEAL_WRITE)
+    except OSError:
+        # EBUSY: the collector still has it mapped; then at least nobody maps it for writing any more.
+        with suppress(OSError):
+            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, size_seals | F_SEAL_FUTURE_WRITE)

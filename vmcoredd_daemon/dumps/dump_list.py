@@ -1,0 +1,305 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The list of device dumps, its lock, and the one way into it.
+
+Mirrors ``vmcore_add_device_dump()`` in Linux ``fs/proc/vmcore.c``, step by step: validate, allocate, collect
+outside of the lock, write the header, then take the lock and append. Added are limits, deadlines, and a seal.
+"""
+
+import asyncio
+import logging
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+from ..config.limits import Limits
+from ..errors import Busy, CollectorFailed, Disabled, InvalidArgs, NoSpace, TimedOut, UnknownDump, VmcoreddError
+from ..files import close
+from ..manifest import State
+from ..note import check_dump_name
+from ..threads.loop import HangingThreads
+from .buffer import Buffer, close_removed
+from .collector import Collected, Collector
+from .device_dump import Change, DeviceDump, Listeners, Snapshot, Taken, now_usec
+from .recovery import SpooledDump
+from .spool import Spool
+
+log = logging.getLogger(__name__)
+
+CUT_OFF_TIMEOUT = 10.0
+"""Seconds, at least, for collectors that are cut off to hand over what they have."""
+
+
+class Sealable:
+    """What can be sealed, for a while or for good."""
+
+    _sealed = ""
+
+    @property
+    def accepting(self) -> bool:
+        """False while the list is sealed."""
+        return not self._sealed
+
+    def check_open(self) -> None:
+        """Raise Busy when the list is sealed."""
+        if self._sealed:
+            raise Busy(self._sealed)
+
+    def seal(self, reason: str) -> None:
+        """Refuse every addition and removal from now on, with Busy and this reason."""
+        self._sealed = reason
+
+    @contextmanager
+    def sealed(self, reason: str) -> Iterator[None]:
+        """Seal the list for a while."""
+        before, self._sealed = self._sealed, self._sealed or reason
+        try:
+            yield
+        finally:
+            # A seal that was put on meanwhile, because the service stops, stays.
+            self._sealed = before if self._sealed == reason else self._sealed
+
+
+class DumpList(Sealable):
+    """All device dumps of this capture kernel."""
+
+    def __init__(self, spool: Spool, limits: Limits, *, enabled: bool = True) -> None:
+        self._taken = Taken()
+        self.listeners = Listeners([self._taken.changed])
+        self.failures_forgotten = 0
+        self.generation = 0
+        """Grows whenever what a vmcore would hold has changed."""
+        self._spool = spool
+        self._limits = limits
+        self._enabled = enabled
+        self._lock = asyncio.Lock()
+        self._collecting = asyncio.Semaphore(limits.max_collecting)
+        self._dumps: dict[int, DeviceDump] = {}
+        self._order: list[int] = []
+        """Bytes of the notes that are there, or may come to be, by their names."""
+        self._tasks: dict[int, asyncio.Task[DeviceDump]] = {}
+        self._committing: set[int] = set()
+        self._next = spool.next_number()
+        self.hanging = HangingThreads(limits.max_collecting)
+
+    def __iter__(self) -> Iterator[DeviceDump]:
+        """Iterate over a snapshot of all device dumps, failed ones and those being collected included."""
+        return iter(list(self._dumps.values()))
+
+    @property
+    def complete(self) -> tuple[DeviceDump, ...]:
+        """The device dumps that a vmcore would hold, in the order in which they were appended."""
+        return tuple(self._dumps[number] for number in self._order)
+
+    async def add_device_dump(
+        self,
+        name: str,
+        size: int,
+        collector: Collector,
+        *,
+        timeout: float,
+        wait: bool = True,
+        caller: str = "",
+        despite_seal: bool = False,
+    ) -> DeviceDump:
+        """Add a device dump of at most *size* bytes that *collector* fills within *timeout* seconds.
+
+        The seconds are counted from when it has its turn, see ``Limits.max_collecting``. Returns when it is
+        durable or, with *wait* false, as soon as its name and bytes are reserved. *despite_seal* is for what the
+        service itself has begun before it was told to stop. Raises InvalidArgs, NameInUse, TooLarge,
+        QuotaExceeded, NoSpace, CollectorFailed, TimedOut, Busy or Disabled; then nothing was added. Whatever
+        happens, *collector* is closed once it is no longer needed.
+        """
+        try:
+            self.check_enabled()
+            if not despite_seal:
+                self.check_open()
+            dump = self._reserve(name, size, collector.description, caller)
+        except BaseException:
+            collector.close()
+            raise
+        task = asyncio.create_task(self._collect(dump, collector, timeout))
+        self._tasks[dump.number] = task
+        task.add_done_callback(lambda done: self._finished(dump.number, collector, done))
+        # The caller may leave; what it began is worth having all the same.
+        return await asyncio.shield(task) if wait else dump
+
+    def restore(self, spooled: SpooledDump) -> None:
+        """Take back a device dump that an earlier daemon acknowledged."""
+        self._append(dump := DeviceDump.restored(spooled.number, spooled.record, spooled.note))
+        self._taken.take(dump)
+
+    async def snapshot(self) -> Snapshot:
+        """Return what a vmcore is to hold, when no removal is half done."""
+        async with self._lock:
+            complete = self.complete
+            failed = (dump for dump in self._dumps.values() if dump.state is State.FAILED)
+            return Snapshot(
+                self.generation,
+                tuple(dump.record() for dump in complete),
+                tuple(dump.note for dump in complete if dump.note is not None),
+                tuple(dump.failure() for dump in failed),
+                self.failures_forgotten,
+            )
+
+    def add_failed(self, name: str, collector: str, error: VmcoreddError) -> DeviceDump:
+        """Remember a device dump that there will not be, so that it is seen, and return it."""
+        dump = self._begin(name, 0, 0, collector)
+        return self._fail(dump, error)
+
+    async def finished(self, numbers: Iterable[int]) -> None:
+        """Wait until none of these device dumps is being collected any more."""
+        if tasks := [self._tasks[number] for number in numbers if number in self._tasks]:
+            await asyncio.wait(tasks)
+
+    async def remove(self, number: int) -> None:
+        """Remove a device dump, or forget that it failed. Raises UnknownDump, Busy or WriteFailed."""
+        async with self._lock:
+            self.check_open()
+            if number not in self._dumps:
+                raise UnknownDump(f"there is no device dump {number}")
+            dump = self._dumps[number]
+            if dump.state is State.COLLECTING:
+                raise Busy(f"device dump {dump.name} is still being collected")
+            if dump.note is not None:
+                await self._spool.remove([number])
+                self._order.remove(number)
+                self.generation += 1
+            del self._dumps[number]
+            # Whoever would open it must know before its descriptor is another's.
+            self.listeners.notify(Change.REMOVED, dump)
+            if dump.note is not None:
+                await asyncio.to_thread(close_removed, dump.note.fd)
+
+    def check_enabled(self) -> None:
+        """Raise Disabled when no device dump is ever taken."""
+        if not self._enabled:
+            raise Disabled("device dumps are switched off by the configuration")
+
+    async def drain(self, timeout: float) -> None:
+        """Wait up to *timeout* seconds for what is being collected, then record the rest as failed."""
+        await self.settle(timeout)
+        for number, task in self._tasks.items():
+            # What is being made durable has its data already: a moment more, and nothing of it is lost.
+            if number not in self._committing:
+                task.cancel()
+        await self.settle(max(timeout, CUT_OFF_TIMEOUT))
+
+    async def settle(self, timeout: float) -> bool:
+        """Wait up to *timeout* seconds for what was begun; return whether all of it has come to its end."""
+        if self._tasks:
+            await asyncio.wait(self._tasks.values(), timeout=timeout)
+        return not self._tasks
+
+    def close(self) -> None:
+        """Give up the notes; in the spool they stay. Blocks for a moment: what was removed is freed there."""
+        dumps = list(self._dumps.values())
+        self._dumps.clear()
+        self._order.clear()
+        for dump in dumps:
+            if dump.note is not None:
+                close(dump.note.fd)
+
+    async def clear_spool(self, numbers: Collection[int]) -> None:
+        """Remove complete device dumps from the spool, because a vmcore holds them. Raises WriteFailed."""
+        async with self._lock:
+            await self._spool.remove(numbers)
+
+    def _reserve(self, name: str, size: int, collector: str, caller: str) -> DeviceDump:
+        check_dump_name(name)
+        if size < 1:
+            raise InvalidArgs(f"device dump {name}: size is {size}")
+        note_size = self._spool.note_size(size)
+        unfinished = filter(None, map(self._dumps.get, self._tasks))
+        begun = sum(dump.caller == caller != "" and dump.state is State.COLLECTING for dump in unfinished)
+        self._limits.check(
+            name,
+            note_size,
+            names=self._taken,
+            count=len(self._taken),
+            total_size=self._taken.size,
+            begun=begun,
+        )
+        return self._begin(name, size, note_size, collector, caller)
+
+    def _begin(self, name: str, limit: int, note_size: int, collector: str, caller: str = "") -> DeviceDump:
+        dump = DeviceDump(self._next, name, limit, note_size, collector, now_usec(), caller=caller)
+        self._next += 1
+        self._dumps[dump.number] = dump
+        self.listeners.notify(Change.RESERVED, dump)
+        return dump
+
+    async def _collect(self, dump: DeviceDump, collector: Collector, timeout: float) -> DeviceDump:
+        buffer = None
+        try:
+            async with self._collecting:
+                async with asyncio.timeout(timeout):
+                    buffer = await self._spool.create(dump.number, dump.name, dump.limit)
+                    collected = await collector.collect(dump.name, buffer)
+                return await self._commit(dump, buffer, collected)
+        except VmcoreddError as error:
+            failure = error
+        except TimeoutError:
+            failure = TimedOut(f"device dump {dump.name}: the collector did not finish within {timeout:g} s")
+        except MemoryError:
+            failure = NoSpace(f"device dump {dump.name}: no memory is left for it")
+        except asyncio.CancelledError:
+            failure = TimedOut(f"device dump {dump.name}: the collector did not finish before the shutdown")
+        except Exception:
+            log.exception("Device dump %s: unexpected error", dump.name)
+            failure = CollectorFailed(f"device dump {dump.name}: internal error")
+        finally:
+            if buffer is not None:
+                await self._give_up(buffer)
+        self._fail(dump, failure)
+        raise failure
+
+    async def _give_up(self, buffer: Buffer) -> None:
+        hangs, closing = buffer.busy, buffer.close()
+        if hangs:
+            self.hanging.add(closing)
+        elif closing is not None:
+            # Whoever is told that it failed may want its room at once.
+            await asyncio.wait([closing])
+
+    async def _commit(self, dump: DeviceDump, buffer: Buffer, collected: Collected) -> DeviceDump:
+        # Before anything is awaited: the collector has done its part, and neither its deadline nor a drain ends
+        # the rest.
+        self._committing.add(dump.number)
+        try:
+            dump = replace(
+                dump,
+                state=State.TRUNCATED if collected.truncated else State.COMPLETE,
+                size=collected.size,
+                finished_usec=now_usec(),
+                error=collected.error,
+            )
+            note = await buffer.commit(collected.size, dump.described)
+            dump = replace(dump, sha256=note.sha256, note=note)
+            async with self._lock:
+                self._append(dump)
+        finally:
+            self._committing.discard(dump.number)
+        self.listeners.notify(Change.ADDED, dump)
+        return dump
+
+    def _append(self, dump: DeviceDump) -> None:
+        self._dumps[dump.number] = dump
+        self._order.append(dump.number)
+        self.generation += 1
+
+    def _fail(self, dump: DeviceDump, error: VmcoreddError) -> DeviceDump:
+        failed = replace(dump, state=State.FAILED, error=error, finished_usec=now_usec())
+        self._dumps[dump.number] = failed
+        self.listeners.notify(Change.FAILED, failed)
+        old = [number for number, other in self._dumps.items() if other.state is State.FAILED]
+        for number in old[: -self._limits.max_failures]:
+            self.failures_forgotten += 1
+            self.listeners.notify(Change.REMOVED, self._dumps.pop(number))
+        return failed
+
+    def _finished(self, number: int, collector: Collector, task: asyncio.Task[DeviceDump]) -> None:
+        del self._tasks[number]
+        collector.close()
+        # The failure is in the list; the task's copy of it may have nobody who waits.
+        if not task.cancelled():
+            task.exception()

@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What an earlier daemon has left in the spool: device dumps that are whole are taken back, others set aside.
+
+Whatever is under the name of a note was linked when it was whole and on disk; it is not believed, but read again.
+"""
+
+import errno
+import os
+from collections.abc import Callable, Container, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from ..digest import sha256
+from ..errors import InvalidVmcore, NameInUse, VmcoreddError, WriteFailed
+from ..files import close, pread
+from ..manifest import MAX_SIZE, ManifestDump, State, load_dump
+from ..note import (
+    NT_VMCOREDD,
+    VMCOREDD_HEADER_SIZE,
+    ByteOrder,
+    DeviceDumpNote,
+    check_dump_name,
+    note_size,
+    pack_vmcoredd_header,
+    walk_notes,
+)
+from .spool_directory import _DAMAGED, _NOTE, _SUPERSEDED, CRASH_DIRECTORY, _number, boot_id, note_name
+
+Report = Callable[[str, VmcoreddError], None]
+"""Is told the name of a file, and why it is not taken."""
+
+Progress = Callable[[], None]
+"""Is called when one more file was read."""
+
+
+_NO_FILE = {errno.ELOOP, errno.EISDIR, errno.ESPIPE, errno.ENXIO}
+"""Errors of what the spool has not made."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpooledDump:
+    """A complete device dump in the spool."""
+
+    number: int
+    record: ManifestDump
+    note: DeviceDumpNote
+
+
+def recover(
+    directory: int, page_size: int, byteorder: ByteOrder, report: Report, progress: Progress = lambda: None
+) -> Iterator[SpooledDump]:
+    """Yield the device dumps in *directory*, in their order. Blocks. Raises WriteFailed when it cannot be listed.
+
+    All are read before the first is yielded; *progress* is called after each.
+
+    What is not whole is set aside under the name ``*.damaged``, and reported by each daemon that comes; what
+    cannot be read, and may be another time, stays, and is reported as WriteFailed. One whose name a later one has
+    is set aside as ``*.superseded``, and reported as NameInUse: nothing is lost with it.
+    """
+    try:
+        listed = os.listdir(directory)
+    except OSError as error:
+        raise WriteFailed(f"cannot list the spool: {error.strerror}") from error
+    for name in sorted(name for name in listed if name.endswith(_DAMAGED)):
+        report(name, InvalidVmcore("was damaged, and set aside by an earlier daemon"))
+    found: dict[str, SpooledDump] = {}
+    for name in sorted((name for name in listed if name.endswith(_NOTE)), key=_number, reverse=True):
+        try:
+            spooled = _open_note(directory, name, found, page_size, byteorder)
+        except WriteFailed as error:
+            report(name, error)
+        except NameInUse as error:
+            report(name, _set_aside(directory, name, _SUPERSEDED, error))
+        except VmcoreddError as error:
+            report(name, _set_aside(directory, name, _DAMAGED, error))
+        else:
+            found[spooled.record.name] = spooled
+        progress()
+    yield from reversed(found.values())
+
+
+def may_hold_notes(path: Path) -> bool:
+    """Tell whether device dumps of this boot may lie in the spool *path*, that cannot be opened. Blocks."""
+    try:
+        return bool(os.listdir(path / boot_id()))
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+
+
+def _open_note(
+    directory: int, name: str, found: Container[str], page_size: int, byteorder: ByteOrder
+) -> SpooledDump:
+    number = _number(name)
+    if number < 0 or name != note_name(number):
+        raise InvalidVmcore("is not a name that the spool gives")
+    fd = -1
+    try:
+        # O_NONBLOCK: nobody need be at the other end of what is no file.
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        fd = os.open(name, flags, dir_fd=directory)
+        spooled = SpooledDump(number, *load_note(fd, page_size, byteorder))
+        if spooled.record.name in found:
+            # One that failed at the very end, and was added again.
+            raise NameInUse(f"there is a later device dump {spooled.record.name}")
+        return spooled
+    except BaseException as error:
+        if fd >= 0:
+            close(fd)
+        if isinstance(error, OSError):
+            kind = InvalidVmcore if error.errno in _NO_FILE else WriteFailed
+            raise kind(f"cannot be {'opened' if fd < 0 else 'read'}: {error.strerror}") from error
+        if isinstance(error, MemoryError):
+            raise WriteFailed("cannot be read: no memory is left") from error
+        raise
+
+
+def load_note(fd: int, page_size: int, byteorder: ByteOrder) -> tuple[ManifestDump, DeviceDumpNote]:
+    """Return what the file *fd* of a spool holds, read and verified. Blocks. Raises InvalidVmcore and OSError."""
+    header = next(walk_notes(partial(pread, fd), 0, os.fstat(fd).st_size, byteorder), None)
+    if header is None or header.n_type != NT_VMCOREDD:
+        raise InvalidVmcore("does not begin with an NT_VMCOREDD note")
+    record = load_dump(pread(fd, MAX_SIZE, header.end))
+    check_dump_name(record.name)
+    if record.state not in {State.COMPLETE, State.TRUNCATED} or not 0 <= record.size <= record.limit:
+        raise InvalidVmcore(f"device dump {record.name} has a description that is not one of the spool")
+    size = note_size(record.limit, page_size)
+    if pread(fd, VMCOREDD_HEADER_SIZE, 0) != pack_vmcoredd_header(record.name.encode("ascii"), size, byteorder):
+        raise InvalidVmcore(f"device dump {record.name} has a header that does not fit its description")
+    if sha256(fd, header.data_offset, record.size) != record.sha256:
+        raise InvalidVmcore(f"device dump {record.name} does not have its SHA-256 any more")
+    return record, DeviceDumpNote(record.name, fd, size, record.size, record.sha256)
+
+
+def left_by_other_boots(path: Path) -> list[Path]:
+    """Return the directories in the spool *path* whose device dumps no vmcore has taken. Blocks.
+
+    Directories of other boots that hold nothing are removed. Raises WriteFailed.
+    """
+    left = []
+    try:
+        boot = boot_id()
+        for directory in sorted(path.iterdir()):
+            if directory.name == boot or not directory.is_dir():
+                continue
+            try:
+                if os.listdir(directory) == [CRASH_DIRECTORY]:
+                    (directory / CRASH_DIRECTORY).unlink()
+                directory.rmdir()
+            except OSError:
+                left.append(directory)
+    except OSError as error:
+        raise WriteFailed(f"{path}: cannot look for device dumps of other boots: {error.strerror}") from error
+    return left
+
+
+def _set_aside(directory: int, name: str, suffix: str, error: VmcoreddError) -> VmcoreddError:
+    """Rename what is not taken; return *error*, or one that says that this failed, too."""
+    try:
+        os.rename(name, name.removesuffix(_NOTE) + suffix, src_dir_fd=directory, dst_dir_fd=directory)
+    except OSError as failure:
+        return WriteFailed(f"{error}; cannot be set aside: {failure.strerror}")
+    return error

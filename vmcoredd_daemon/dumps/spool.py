@@ -1,0 +1,245 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Buffers for device dumps that survive the daemon: one file for each, beside the target.
+
+A file holds the note byte for byte as it goes into the vmcore, page-aligned, and behind it one JSON object:
+what the manifest will say of the dump. It has no name until it is whole and on disk (O_TMPFILE, fsync, link),
+so that whatever is found under a name after a crash of the daemon is an acknowledged device dump. Where there
+is no disk to write to, the same buffers are memfds, sealed when complete.
+"""
+
+import asyncio
+import errno
+import fcntl
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+from ..errors import Busy, NoSpace, VmcoreddError, WriteFailed, storage_error
+from ..files import NO_SPACE, close, sync
+from ..note import ByteOrder, DeviceDumpNote, note_size
+from ..threads.batches import Batches, each
+from .buffer import Buffer
+from .commit import Commit, Describe, commit_to_disk, commit_to_memory
+from .recovery import Progress, Report, SpooledDump, recover
+from .spool_directory import BOOT_ID, boot_id, last_number, note_name, open_private, sync_parents
+from .transfer import MAX_LARGE_PIECES
+
+__all__ = ["BOOT_ID", "Spool", "SpooledDump"]
+
+log = logging.getLogger(__name__)
+
+MEMORY_RESERVE = 64 << 20
+"""Bytes of memory that device dumps in memory leave available."""
+
+
+class Spool:
+    """A directory of device dumps, or memory where there is none."""
+
+    def __init__(
+        self,
+        directory: int | None,
+        page_size: int,
+        byteorder: ByteOrder,
+        keep_free: int,
+        last: int = 0,
+        *,
+        full: bool = False,
+    ) -> None:
+        self._last = last
+        self._full = full
+        self._memory = directory is None
+        self._directory = directory
+        self._page_size = page_size
+        self._byteorder = byteorder
+        self._keep_free = keep_free
+        self._large_pieces = threading.Semaphore(MAX_LARGE_PIECES)
+        self._creating = Batches[tuple[str, int], int](each(self._create))
+        self._reading = Batches[Callable[[], bool], bool](each(lambda read: read()))
+        self._committing = Batches[Commit, DeviceDumpNote](self._commit)
+
+    @classmethod
+    def open(cls, path: Path, page_size: int, byteorder: ByteOrder, keep_free: int) -> "Spool":
+        """Do as :meth:`lock` and :meth:`check_writable`. Blocks."""
+        spool = cls.lock(path, page_size, byteorder, keep_free)
+        try:
+            spool.check_writable()
+        except VmcoreddError as error:
+            spool.close()
+            raise type(error)(f"{path}: {error}") from error
+        return spool
+
+    @classmethod
+    def lock(cls, path: Path, page_size: int, byteorder: ByteOrder, keep_free: int) -> "Spool":
+        """Open, or make, this boot's directory in the spool directory *path*, and lock it. Blocks.
+
+        It may be read-only: what an earlier daemon has left is worth having without room for more.
+        A vmcore must not get the device dumps of an earlier crash, so each boot has a directory of its own. Raises
+        NoSpace when it is not there and its file system is full, WriteFailed when it cannot be used for another
+        reason, or it is another user's or a symbolic link, Busy when another daemon has it.
+        """
+        try:
+            path /= boot_id()
+            directory = open_private(path)
+        except OSError as error:
+            raise _error(error, f"{path}: cannot use the spool directory") from error
+        try:
+            fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            last = last_number(directory)
+        except BlockingIOError as error:
+            close(directory)
+            raise Busy(f"{path}: another daemon uses this spool directory") from error
+        except OSError as error:
+            close(directory)
+            raise _error(error, f"{path}: cannot read the spool directory") from error
+        return cls(directory, page_size, byteorder, keep_free, last)
+
+    def check_writable(self) -> None:
+        """See that the directory has its name for good, and takes a device dump. Blocks.
+
+        Raises NoSpace when its file system is full, WriteFailed when it cannot be written to for another reason,
+        or its file system has no O_TMPFILE.
+        """
+        if self._directory is None:
+            return
+        try:
+            sync_parents(self._directory)
+            close(_open_unnamed(self._directory))
+        except OSError as error:
+            raise _error(error, "cannot write to the spool directory") from error
+
+    def keep_in_memory(self) -> None:
+        """Take new device dumps as :meth:`in_memory` does; those that are in the directory stay there."""
+        self._memory = True
+
+    def refuse(self) -> None:
+        """Take no new device dump until there is room in the directory; those that are there stay."""
+        self._full = True
+
+    def _has_room_again(self) -> bool:
+        try:
+            self.check_writable()
+        except (NoSpace, WriteFailed):
+            return False
+        self._full = self._directory is None
+        return not self._full
+
+    @classmethod
+    def in_memory(cls, page_size: int, byteorder: ByteOrder) -> "Spool":
+        """Return a spool whose buffers are memfds."""
+        return cls(None, page_size, byteorder, 0)
+
+    @classmethod
+    def full(cls, page_size: int, byteorder: ByteOrder) -> "Spool":
+        """Return a spool that has no room for anything."""
+        return cls(None, page_size, byteorder, 0, full=True)
+
+    @property
+    def directory(self) -> int | None:
+        """Descriptor of the directory of this boot, None where there is none."""
+        return self._directory
+
+    def note_size(self, size: int) -> int:
+        """Return the bytes that a device dump of at most *size* bytes takes. Raises TooLarge."""
+        return note_size(size, self._page_size)
+
+    async def create(self, number: int, dump_name: str, size: int) -> Buffer:
+        """Return an empty buffer for *size* bytes, its disk space allocated. Raises NoSpace or WriteFailed."""
+        bytes_needed = self.note_size(size)
+        creating = self._creating.add((dump_name, bytes_needed))
+        try:
+            fd = await asyncio.shield(creating)
+        except asyncio.CancelledError:
+            creating.add_done_callback(lambda done: None if done.exception() else close(done.result()))
+            raise
+        except OSError as error:
+            raise storage_error(error, dump_name) from error
+        commit = partial(self._add, number)
+        return Buffer(fd, dump_name, size, bytes_needed, commit, self._reading.add, self._large_pieces)
+
+    def _create(self, wanted: tuple[str, int]) -> int:
+        dump_name, size = wanted
+        # One at a time: the room that one has seen must not be taken by another, and what memory is allocated is
+        # no more to be had back.
+        if not self._has_room(size):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        if self._memory or self._directory is None:
+            fd = os.memfd_create(dump_name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        else:
+            fd = _open_unnamed(self._directory)
+        try:
+            os.posix_fallocate(fd, 0, size)
+        except OSError:
+            close(fd)
+            raise
+        return fd
+
+    def _has_room(self, size: int) -> bool:
+        if self._full and not self._has_room_again():
+            return False
+        if self._memory or self._directory is None:
+            return _available_memory() - size >= MEMORY_RESERVE
+        # Not the memory: what is written to a disk, the kernel takes out of its cache when it needs the room.
+        state = os.fstatvfs(self._directory)
+        return state.f_bavail * state.f_frsize - size >= self._keep_free
+
+    def _add(self, number: int, describe: Describe) -> "asyncio.Future[DeviceDumpNote]":
+        return self._committing.add(Commit(number, describe))
+
+    def _commit(self, commits: Sequence[Commit]) -> Sequence[DeviceDumpNote | Exception]:
+        if self._memory or self._directory is None:
+            return each(partial(commit_to_memory, self._byteorder))(commits)
+        return commit_to_disk(self._directory, self._byteorder, commits)
+
+    async def remove(self, numbers: Iterable[int]) -> None:
+        """Remove complete device dumps; those that are not there any more are no error. Raises WriteFailed."""
+        # Where new ones are in memory, only those that were there at first are in the directory.
+        names = [note_name(number) for number in numbers if not self._memory or number <= self._last]
+        if self._directory is not None and names:
+            try:
+                await asyncio.to_thread(self._remove, self._directory, names)
+            except OSError as error:
+                log.error("Cannot remove from the spool: %s", error.strerror)
+                raise WriteFailed(f"cannot remove from the spool: {error.strerror}") from error
+
+    @staticmethod
+    def _remove(directory: int, names: list[str]) -> None:
+        for name in names:
+            with suppress(FileNotFoundError):
+                os.unlink(name, dir_fd=directory)
+        # They are gone, and no error brings them back; what a power cut brings back is whole.
+        with suppress(OSError):
+            sync(directory)
+
+    def recover(self, report: Report, progress: Progress = lambda: None) -> Iterator[SpooledDump]:
+        """Yield the device dumps that an earlier daemon left, as :func:`.recovery.recover` does. Blocks."""
+        if self._directory is not None:
+            yield from recover(self._directory, self._page_size, self._byteorder, report, progress)
+
+    def next_number(self) -> int:
+        """Return a number above that of every file that the spool had at first, damaged ones included."""
+        return self._last + 1
+
+    def close(self) -> None:
+        """Unlock the directory; not while a device dump is being committed."""
+        if self._directory is not None:
+            close(self._directory)
+            self._directory = None
+
+
+def _error(error: OSError, what: str) -> VmcoreddError:
+    kind = NoSpace if error.errno in NO_SPACE else WriteFailed
+    return kind(f"{what}: {error.strerror}")
+
+
+def _open_unnamed(directory: int) -> int:
+    return os.open(".", os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC, 0o600, dir_fd=directory)
+
+
+def _available_memory() -> int:
+    """Return MemAvailable in bytes."""
+    with open("/proc/meminfo", encoding="ascii") as file:
+        return next(int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable:"))

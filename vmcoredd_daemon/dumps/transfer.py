@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What somebody else's descriptor holds goes into a buffer, in one thread, and to the disk behind that.
+
+The last fsync(2) waits for all pages that are dirty, and a capture kernel has few: write-back of each window
+begins as soon as it is written. SHA-256, which takes longer than both, goes over it meanwhile: :mod:`.digest`.
+"""
+
+import fcntl
+import os
+import select
+import socket
+import stat
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from types import TracebackType
+
+from ..errors import storage_error
+from ..files import pwrite
+from ..threads.loop import POLL
+
+PIECE = 1 << 16
+"""Bytes in memory at a time, for each transfer: as many as a pipe holds."""
+
+LARGE_PIECE = 1 << 18
+"""Those of a large file. With smaller ones the thread takes 5 % longer than SHA-256."""
+
+MAX_LARGE_PIECES = 4
+"""Transfers that have large pieces at the same time; with 64, they would be 16 MiB."""
+
+WINDOW = 8 << 20
+"""Bytes that are written back together."""
+
+PATIENCE = 0.01
+"""Seconds that a thread waits for who writes to a pipe or a socket. A slower one is awaited on the loop: no thread
+is busy with it."""
+
+
+class Reading:
+    """Reads as read(2) does, what is there now or soon, if not *given_up*.
+
+    Somebody else may take what poll(2) has announced, and then a thread would wait for as long as the writer
+    likes: pipes and sockets are read without waiting. The file description is not ours to be made non-blocking.
+    """
+
+    def __init__(self, fd: int, given_up: threading.Event | None = None) -> None:
+        """Does not own *fd*. Raises OSError."""
+        self._fd = fd
+        self._given_up = given_up or threading.Event()
+        self._polled = select.poll()
+        self._polled.register(fd, select.POLLIN)
+        self._writes_only = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_WRONLY
+        self._ours = -1
+        self._socket: socket.socket | None = None
+        mode = os.fstat(fd).st_mode
+        self.regular = stat.S_ISREG(mode)
+        self._patience = PATIENCE if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) else POLL
+        if stat.S_ISSOCK(mode):
+            self._socket = socket.socket(fileno=os.dup(fd))
+        # Opened again, what is for writing only could be read.
+        elif stat.S_ISFIFO(mode) and not self._writes_only:
+            self._ours = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+
+    def __enter__(self) -> "Reading":
+        """Close what was opened at the end."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close what was opened; the descriptor that was given stays open."""
+        if self._socket is not None:
+            self._socket.close()
+        if self._ours >= 0:
+            os.close(self._ours)
+
+    def read(self, size: int) -> bytes:
+        """Return at most *size* bytes, none at the end. Raises BlockingIOError when there are none, or OSError."""
+        self._check()
+        if self._socket is not None or self._ours >= 0:
+            # Most often there is something.
+            with suppress(BlockingIOError):
+                return self._read(size)
+        if not self._writes_only and not self._polled.poll(self._patience * 1000):
+            raise BlockingIOError
+        self._check()
+        return self._read(size)
+
+    def _check(self) -> None:
+        if self._given_up.is_set():
+            # Who types at a terminal types for somebody else by now.
+            raise BlockingIOError
+
+    def _read(self, size: int) -> bytes:
+        if self._socket is not None:
+            return self._socket.recv(size, socket.MSG_DONTWAIT)
+        return os.read(self._fd if self._ours < 0 else self._ours, size)
+
+    def at_end(self) -> bool:
+        """Tell whether a file says that it has no more bytes; others, and those of the kernel, do not. Blocks."""
+        if not self.regular:
+            return False
+        return os.lseek(self._fd, 0, os.SEEK_CUR) >= os.fstat(self._fd).st_size > 0
+
+
+def read_now(fd: int, size: int) -> bytes:
+    """Read once as :class:`Reading` does. Raises BlockingIOError or OSError."""
+    with Reading(fd) as reading:
+        return reading.read(size)
+
+
+def is_memory(fd: int) -> bool:
+    """Tell whether *fd* is a memfd, or a file of a tmpfs: nobody else is asked, now or to read it."""
+    try:
+        fcntl.fcntl(fd, fcntl.F_GET_SEALS)
+    except OSError:
+        return False
+    return True
+
+
+@dataclass(slots=True)
+class Transfer:
+    """The way of bytes into the file *fd*, where *offset* is the first of *size*."""
+
+    fd: int
+    offset: int
+    size: int
+    position: int
+    """Bytes that are there already."""
+    reached: Callable[[int], None]
+    """Is told the position, by the thread."""
+    window_written: Callable[[], None]
+    """Is told that there is another window, or the end, by the thread."""
+    given_up: threading.Event
+    large_pieces: threading.Semaphore
+
+    def run(self, source: int) -> bool:
+        """Read *source* up to its end, or until there is nothing now, or no room; return whether it is at its end.
+
+        Blocks. Raises OSError when it cannot be read, NoSpace or WriteFailed when the buffer cannot be written.
+        """
+        with Reading(source, self.given_up) as reading:
+            large = reading.regular and self.size >= WINDOW and self.large_pieces.acquire(blocking=False)
+            try:
+                return self._copy(reading, LARGE_PIECE if large else PIECE)
+            except BlockingIOError:
+                return False
+            finally:
+                if large:
+                    self.large_pieces.release()
+
+    def _copy(self, reading: Reading, piece: int) -> bool:
+        started = self.position
+        while self.position < self.size:
+            # Not kept while the next is read: 64 transfers at once should take few MiB.
+            if not self._write(reading.read(min(piece, self.size - self.position))):
+                return True
+            if self.position - started >= WINDOW:
+                self._write_back(started)
+                started = self.position
+        return reading.at_end()
+
+    def _write(self, data: bytes) -> int:
+        try:
+            pwrite(self.fd, data, self.offset + self.position)
+        except OSError as error:
+            raise storage_error(error, "device dump") from error
+        if data:
+            self.position += len(data)
+            self.reached(self.position)
+        return len(data)
+
+    def _write_back(self, started: int) -> None:
+        self.window_written()
+        # mm/fadvise.c: begins to write what is dirty, as all of it is, and drops the rest. Nobody depends on it.
+        with suppress(OSError):
+            os.posix_fadvise(self.fd, self.offset + started, self.position - started, os.POSIX_FADV_DONTNEED)

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The spool at the start of the service: what an earlier daemon acknowledged is taken back, whatever fails.
+
+That it can be read has nothing to do with whether more can be written: a disk may be full, or read-only since an
+error. New device dumps are then kept in memory, or refused.
+"""
+
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..config.config import Configuration
+from ..dumps.recovery import SpooledDump, left_by_other_boots, may_hold_notes
+from ..dumps.spool import Spool
+from ..errors import NameInUse, NoSpace, VmcoreddError, WriteFailed
+from ..journal import Event, record
+from ..note import system_byteorder, system_page_size
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Recovered:
+    """What an earlier daemon has left in the spool, as far as it is read."""
+
+    dumps: list[SpooledDump] = field(default_factory=list)
+    problems: list[tuple[str, VmcoreddError]] = field(default_factory=list)
+    """Names of files, and why they were not taken."""
+    steps: int = 0
+    """Grows with each file that is read."""
+
+    @property
+    def whole(self) -> bool:
+        """Whether nothing of it is missing: what a later device dump has superseded was never acknowledged."""
+        return all(isinstance(error, NameInUse) for _, error in self.problems)
+
+    def report(self, name: str, error: VmcoreddError) -> None:
+        """Remember what was not taken."""
+        self.problems.append((name, error))
+
+    def step(self) -> None:
+        """Count one more file."""
+        self.steps += 1
+
+
+def open_spool(configuration: Configuration, recovered: Recovered) -> Spool:
+    """Open the spool, and read into *recovered* what is there. Blocks. Raises Busy when another daemon has it."""
+    path, page_size, byteorder = configuration.spool_directory, system_page_size(), system_byteorder()
+    try:
+        spool = Spool.lock(path, page_size, byteorder, configuration.keep_free)
+    except (NoSpace, WriteFailed) as error:
+        if may_hold_notes(path):
+            recovered.report(path.name, error)
+        # The same, with no directory.
+        spool = Spool.in_memory(page_size, byteorder)
+        _write_elsewhere(spool, error, configuration)
+        return spool
+    try:
+        recovered.dumps += spool.recover(recovered.report, recovered.step)
+    except WriteFailed as error:
+        recovered.report(path.name, error)
+    try:
+        spool.check_writable()
+    except (NoSpace, WriteFailed) as error:
+        _write_elsewhere(spool, type(error)(f"{path}: {error}"), configuration)
+    _report_other_boots(path)
+    return spool
+
+
+def _write_elsewhere(spool: Spool, error: NoSpace | WriteFailed, configuration: Configuration) -> None:
+    path, full = configuration.spool_directory, isinstance(error, NoSpace)
+    # Kept in memory, they would be acknowledged, and then have no place in the same file system.
+    if full and _same_file_system(path, configuration.target):
+        spool.refuse()
+        record(Event.SPOOL_UNUSABLE, logging.ERROR, f"{error}; device dumps are refused", spool=path)
+    else:
+        spool.keep_in_memory()
+        record(Event.SPOOL_UNUSABLE, logging.WARNING, f"{error}; device dumps are kept in memory", spool=path)
+
+
+def _report_other_boots(path: Path) -> None:
+    try:
+        for directory in left_by_other_boots(path):
+            message = f"{directory}: device dumps of another boot, that are in no vmcore, lie here"
+            record(Event.DUMP_LEFT_BEHIND, logging.WARNING, message, spool=directory)
+    except WriteFailed as error:
+        log.warning("%s", error)
+
+
+def _same_file_system(path: Path, target: Path) -> bool:
+    """Tell whether *path*, which need not be there, would be in the file system of *target*; True if in doubt."""
+    existing = next((parent for parent in (path, *path.absolute().parents) if parent.exists()), target)
+    try:
+        return existing.stat().st_dev == target.stat().st_dev
+    except OSError:
+        return True

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Command lines as systemd's tools have them: options anywhere, by getopt_long(3), and errors in one line."""
+
+import argparse
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import NoReturn
+
+from .. import __version__
+from .exit import UsageError
+from .stdio import show
+
+
+class Parser(argparse.ArgumentParser):
+    """Prints through :mod:`.console`, and says in one line what is wrong."""
+
+    def __init__(self, **kwargs: object) -> None:
+        super().__init__(**kwargs, allow_abbrev=False, formatter_class=_Help)  # type: ignore[arg-type]
+
+    def print_help(self, file: object = None) -> None:
+        """Print the help on standard output. Raises WriteFailed."""
+        show(self.format_help())
+
+    def error(self, message: str) -> NoReturn:
+        """Raise UsageError."""
+        raise UsageError(f"{message} (see {self.prog} --help)")
+
+
+class _Help(argparse.HelpFormatter):
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=26, width=80)
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        # What is optional belongs to its option: --json VMCORE is the option alone, and a file.
+        return super()._format_action_invocation(action).replace(" [MODE]", "[=MODE]").replace("= ", "=")
+
+
+class Version(argparse.Action):
+    """Prints the version of the program."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        """Print it on standard output. Raises WriteFailed."""
+        show(f"{parser.prog.split()[0]} {__version__}\n")
+        parser.exit()
+
+
+def parse_command(main: Parser, commands: Mapping[str, Parser], words: list[str]) -> argparse.Namespace:
+    """Return what *words* say to *main*, or to one of its *commands*. Options may stand anywhere among them.
+
+    Raises UsageError; raises SystemExit when it has printed what they ask for.
+    """
+    known = {name: option for each in (main, *commands.values()) for name, option in _options(each)}
+    options, arguments = _permuted(words, known)
+    command = commands.get(arguments[0]) if arguments else None
+    if command is None:
+        return main.parse_args([*(word for option in options for word in option), *arguments[:1]])
+    own = dict(_options(command))
+    wrong = [option[0] for option in options if _option_name(option[0]) not in own]
+    right = [word for option in options for word in option if _option_name(option[0]) in own]
+    # argparse itself takes an argument that may be left out for missing where an option comes before it.
+    given = argparse.Namespace(command=arguments[0])
+    parsed, left = command.parse_known_args([*right, "--", *arguments[1:]], given)
+    wrong += [word for word in left if word != "--"]
+    if wrong:
+        command.error(f"unrecognized arguments: {' '.join(wrong)}")
+    return parsed
+
+
+def _options(parser: Parser) -> Iterable[tuple[str, argparse.Action]]:
+    return parser._option_string_actions.items()
+
+
+def _permuted(words: list[str], known: Mapping[str, argparse.Action]) -> tuple[list[list[str]], list[str]]:
+    """Return options among *words*, each with the word that is its value, and the arguments."""
+    options: list[list[str]] = []
+    arguments: list[str] = []
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        if word == "--":
+            return options, [*arguments, *rest]
+        if not word.startswith("-") or word == "-":
+            arguments.append(word)
+            continue
+        options.append([word])
+        if rest and _wants_value(word, known):
+            options[-1].append(rest.pop(0))
+    return options, arguments
+
+
+def _wants_value(word: str, known: Mapping[str, argparse.Action]) -> bool:
+    """Tell whether the value of the option *word*, or of the last of its letters, is the next word."""
+    if word.startswith("--"):
+        return word in known and known[word].nargs is None
+    for position, letter in enumerate(word[1:], 2):
+        option = known.get(f"-{letter}")
+        if option is None or option.nargs is None:
+            return option is not None and position == len(word)
+    return False
+
+
+def _option_name(word: str) -> str:
+    return word.partition("=")[0] if word.startswith("--") else word[:2]
+
+
+def path(value: str) -> Path:
+    """Parse the path of an option. An empty one would be the working directory, where nobody asked for it."""
+    if not value:
+        raise argparse.ArgumentTypeError("the path is empty")
+    return Path(value)
+
+
+def path_as_given(value: str) -> str:
+    """Parse a path of which ``-`` means something else, and ``./-`` does not."""
+    path(value)
+    return value

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Closes descriptors of other programs' files.
+
+close(2) may take long, or fail: a socket with SO_LINGER waits until its peer has everything, a file of FUSE or NFS
+until its server has answered. So it happens in threads, never on the loop.
+"""
+
+import asyncio
+import os
+from collections import deque
+from contextlib import suppress
+
+from ..errors import Busy
+from .loop import run_alone
+
+MAX_THREADS = 64
+MAX_WAITING = 1024
+"""Descriptors; as many again may come with the messages of one turn."""
+PATIENCE = 0.1
+"""Seconds until a thread that has closed nothing is taken to hang, and another begins."""
+
+
+def close_fds(fds: list[int]) -> None:
+    """Close all of *fds*, whatever close(2) says of them, and empty the list. May block."""
+    while fds:
+        _close(fds.pop())
+
+
+class Closing:
+    """Descriptors that wait to be closed, and the threads that do it: one, unless it hangs."""
+
+    def __init__(self) -> None:
+        """Needs a running loop."""
+        self._loop = asyncio.get_running_loop()
+        self._waiting: deque[int] = deque()
+        self._given = 0
+        self._taken = 0
+        self._threads: set[asyncio.Future[None]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def full(self) -> bool:
+        """There are so many that no more should be received."""
+        return len(self._waiting) >= MAX_WAITING
+
+    def check(self) -> None:
+        """Raise Busy when nothing is closed any more, because all threads hang."""
+        if len(self._threads) >= MAX_THREADS:
+            raise Busy(f"{len(self._threads)} descriptors are being closed, and that hangs")
+
+    def close(self, fds: list[int]) -> None:
+        """Take over *fds*, which is empty then; neither waits nor fails, while the loop runs."""
+        if not self._loop.is_running():
+            # At the end of the process, where nobody is kept waiting.
+            close_fds(fds)
+            return
+        self._given += len(fds)
+        self._waiting.extend(fds)
+        fds.clear()
+        if not self._threads:
+            self._start()
+        self._watch()
+
+    def _start(self) -> None:
+        if not self._waiting or len(self._threads) >= MAX_THREADS:
+            return
+        # Where no thread can be started now, the timer tries again.
+        with suppress(OSError):
+            thread = run_alone(_close_all, self._waiting)
+            self._threads.add(thread)
+            thread.add_done_callback(self._ended)
+
+    def _ended(self, thread: "asyncio.Future[None]") -> None:
+        self._threads.discard(thread)
+        # More may have come when it had seen that there are none.
+        self._start()
+
+    def _watch(self) -> None:
+        if self._waiting and self._timer is None:
+            self._taken = self._given - len(self._waiting)
+            self._timer = self._loop.call_later(PATIENCE, self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        if self._given - len(self._waiting) == self._taken:
+            self._start()
+        self._watch()
+
+
+def _close_all(waiting: deque[int]) -> None:
+    while True:
+        try:
+            fd = waiting.popleft()
+        except IndexError:
+            return
+        _close(fd)
+
+
+def _close(fd: int) -> None:
+    # What it says is of the writes of whoever opened the file; the descriptor is gone in any case.
+    with suppress(OSError):
+        os.close(fd)

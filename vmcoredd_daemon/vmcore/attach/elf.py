@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Attach to an ELF vmcore: in place where there is room before the first PT_LOAD, else as a new file.
+
+crash reads notes before the first PT_LOAD only, and the first segment only. In place, the new notes are written to
+zeros that nothing points at, and synced; then one write of less than a sector changes the first program header, as
+in ``attach_kdump``. A new file has the same loads, cloned where the file system can, and takes the old one's name,
+owner, mode and extended attributes when it is whole and on disk.
+"""
+
+import os
+import struct
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
+
+from ...errors import WriteFailed
+from ...files import pwrite, replace_file
+from ...note import MAX_NOTES_END, DeviceDumpNote, round_up
+from ...progress import Step
+from ..copy.clone import copy_sparse
+from ..copy.extents import ExtentCopy, Progress
+from ..copy.read_back import own_offsets, verify_notes
+from ..copy.write import write_headers
+from ..elf import PT_LOAD, PT_NOTE, Headers, read_headers, walk
+from ..formats import Notes, Vmcore
+from ..image import file_image
+from ..layout import Extent, Layout, Source, place_notes, plan, plan_moved
+
+BLOCK_SIZE = 256 * 1024
+_ZEROS = bytes(BLOCK_SIZE)
+
+# e_phoff and e_shoff in the ELF header; p_offset, p_filesz and p_memsz in a program header, with what is between.
+_EHDR = {64: ("QQ", 32), 32: ("II", 28)}
+_PHDR = {64: ("QQQQQ", 8), 32: ("IIIII", 4)}
+
+
+def attach(
+    fd: int,
+    path: str,
+    vmcore: Vmcore,
+    page_size: int,
+    notes: Notes,
+    dumps: Sequence[DeviceDumpNote],
+    committing: Callable[[], None],
+    step: Step,
+) -> tuple[bool, tuple[str, ...]]:
+    """Attach *dumps* to *notes*; return whether that was done in place, and the names of altered device dumps.
+
+    Raises OSError, InvalidVmcore, QuotaExceeded and WriteFailed; the file is then as it was.
+    """
+    headers = read_headers(vmcore.image)
+    extents, size, _ = place_notes(fd, notes(), dumps, 0)
+    room = _room(fd, vmcore, headers, page_size, size)
+    if room is None:
+        new = _NewFile(fd, path, vmcore, headers, page_size, step)
+        return False, replace_file(fd, path, lambda out: new.write(out, notes, dumps), committing)
+    placed = [Extent(extent.fd, extent.source_offset, room + extent.offset, extent.size) for extent in extents]
+    own = own_offsets(placed, dumps)
+    try:
+        _copy(fd, placed, page_size, partial(step, "writing the notes", size), sparse=False)
+        write_headers(fd, own, headers.byteorder)
+        os.fsync(fd)
+        altered = verify_notes(
+            vmcore.image, vmcore.image.notes(room, size, headers.byteorder), room, room + size, own
+        )
+        committing()
+    except BaseException:
+        _write_zeros(fd, room, size)
+        raise
+    _commit(fd, headers, room, size)
+    return True, altered
+
+
+def _copy(fd: int, extents: Sequence[Extent], page_size: int, progress: Progress, *, sparse: bool) -> None:
+    copy = ExtentCopy(fd, page_size, progress, sparse=sparse)
+    for extent in extents:
+        copy.extent(extent)
+    if copy.report.unreadable_pages or copy.report.missing_bytes > 3:
+        raise WriteFailed("a note or a device dump cannot be read")
+
+
+def _room(fd: int, vmcore: Vmcore, headers: Headers, page_size: int, size: int) -> int | None:
+    """Return where *size* bytes of notes can go, before the first PT_LOAD, to zeros that nothing points at."""
+    types = [segment.p_type for segment in headers.segments]
+    fields, offset = _EHDR[headers.elfclass]
+    e_phoff, e_shoff = struct.unpack_from(headers.byteorder.prefix + fields, os.pread(fd, 64, 0), offset)
+    only_loads = types[:1] == [PT_NOTE] and set(types[1:]) == {PT_LOAD}
+    if not only_loads or e_shoff or e_phoff != headers.size - len(types) * (56 if headers.elfclass == 64 else 32):
+        return None
+    note = headers.segments[0]
+    end = min(load.p_offset for load in headers.loads) // page_size * page_size
+    gaps = ((headers.size, note.p_offset), (max(headers.size, note.p_offset + note.p_filesz), end))
+    for begin, stop in gaps:
+        start = round_up(begin, page_size)
+        if start + size <= min(stop, end, MAX_NOTES_END, vmcore.image.size) and _is_zero(fd, start, size):
+            return start
+    return None
+
+
+def _is_zero(fd: int, offset: int, size: int) -> bool:
+    end = offset + size
+    while offset < end:
+        data = os.pread(fd, min(BLOCK_SIZE, end - offset), offset)
+        if not data or data != _ZEROS[: len(data)]:
+            return False
+        offset += len(data)
+    return True
+
+
+def _write_zeros(fd: int, offset: int, size: int) -> None:
+    for done in range(0, size, BLOCK_SIZE):
+        pwrite(fd, _ZEROS[: min(BLOCK_SIZE, size - done)], offset + done)
+
+
+def _commit(fd: int, headers: Headers, room: int, size: int) -> None:
+    note = headers.segments[0]
+    fields, position = _PHDR[headers.elfclass]
+    position += headers.size - len(headers.segments) * (56 if headers.elfclass == 64 else 32)
+    data = struct.pack(headers.byteorder.prefix + fields, room, note.p_vaddr, note.p_paddr, size, size)
+    before = os.pread(fd, len(data), position)
+    try:
+        pwrite(fd, data, position)
+        os.fsync(fd)
+    except BaseException:
+        pwrite(fd, before, position)
+        os.fsync(fd)
+        _write_zeros(fd, room, size)
+        raise
+    # So that there is room next time.
+    with suppress(OSError):
+        _write_zeros(fd, note.p_offset, note.p_filesz)
+        os.fsync(fd)
+
+
+def _is_kernel_layout(headers: Headers, page_size: int) -> bool:
+    return all((load.p_offset - load.p_paddr) % page_size == 0 for load in headers.loads if load.p_filesz)
+
+
+def _is_whole(layout: Layout, source: Source) -> bool:
+    return all(load.source_offset + load.size <= source.size for load in layout.loads)
+
+
+def missing(vmcore: Vmcore) -> str | None:
+    """Return a warning where the file ends before its memory does."""
+    end = max((load.p_offset + load.p_filesz for load in read_headers(vmcore.image).loads), default=0)
+    if end <= vmcore.image.size:
+        return None
+    return f"is truncated: its memory ends at {end:#x}, the file at {vmcore.image.size:#x}"
+
+
+class _NewFile:
+    """A new file that takes the place of the old one."""
+
+    def __init__(self, fd: int, path: str, vmcore: Vmcore, headers: Headers, page_size: int, step: Step) -> None:
+        self._fd = fd
+        self._path = path
+        self._vmcore = vmcore
+        self._headers = headers
+        self._page_size = page_size
+        self._step = step
+
+    def write(self, out: int, notes: Notes, dumps: Sequence[DeviceDumpNote]) -> tuple[str, ...]:
+        """Write it to *out*, and read the notes back; return the names of altered device dumps."""
+        source = Source(self._fd, self._vmcore.image.size)
+        planned = plan if _is_kernel_layout(self._headers, self._page_size) else plan_moved
+        layout = planned(source, self._headers, notes(), dumps, self._page_size)
+        own = own_offsets(layout.notes, dumps)
+        progress = partial(self._step, "writing a new file", layout.copied)
+        pwrite(out, layout.headers.pack(), 0)
+        _copy(out, layout.notes, self._page_size, progress, sparse=True)
+        write_headers(out, own, self._headers.byteorder)
+        for load in layout.loads:
+            copy_sparse(load.fd, out, load.source_offset, load.offset, load.size, progress)
+        # Memory that is not in the old file is not in the new one either, instead of being zeros there.
+        ends = [load.offset + min(load.size, source.size - load.source_offset) for load in layout.loads]
+        os.ftruncate(out, layout.size if _is_whole(layout, source) else max([layout.loads[0].offset, *ends]))
+        os.fsync(out)
+        return self._verify(out, layout.headers, own)
+
+    def _verify(self, out: int, headers: Headers, own: dict[int, DeviceDumpNote]) -> tuple[str, ...]:
+        os.posix_fadvise(out, 0, 0, os.POSIX_FADV_DONTNEED)
+        image = file_image(out, self._path)
+        read_back = read_headers(image)
+        if read_back.segments != headers.segments:
+            raise WriteFailed("the program headers do not read back as written")
+        start = headers.notes[0].p_offset
+        return verify_notes(image, walk(image, read_back), start, start + headers.notes[0].p_filesz, own)

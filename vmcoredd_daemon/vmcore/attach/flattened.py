@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Attach to a flattened vmcore that is a file: through the filter of ``stream``, into a new file of that name."""
+
+import os
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import BinaryIO, cast
+
+from ...errors import WriteFailed
+from ...files import replace_file, sync
+from ...note import VMCOREDD_HEADER_SIZE, ByteOrder, DeviceDumpNote, pack_vmcoredd_header
+from ...progress import Step
+from ..copy.extents import Progress
+from ..copy.read_back import verify_notes
+from ..formats import Notes, Vmcore, recognise
+from ..image import Image, file_image
+from .note_area import BLOCK_SIZE, read_blocks
+from .stream import attach_stream
+
+
+@dataclass(frozen=True, slots=True)
+class NewFile:
+    """A new file that takes the place of the flattened *vmcore*, which is open at *fd*."""
+
+    fd: int
+    path: str
+    vmcore: Vmcore
+    step: Step
+
+    def attach(
+        self, dumps: Sequence[DeviceDumpNote], replaced: Collection[int], committing: Callable[[], None]
+    ) -> tuple[str, ...]:
+        """Attach *dumps*, leave out the notes at the offsets *replaced*; return the names of altered device dumps.
+
+        Raises OSError, and the errors of :func:`~.stream.attach_stream`; the file is then as it was.
+        """
+        kept = sum(1 for note in self.vmcore.device_dumps() if note.offset not in replaced)
+
+        def write(out: int) -> tuple[str, ...]:
+            self._write(out, ReadyNotes(dumps, replaced))
+            sync(out)
+            return _verify(out, self.path, dumps, kept)
+
+        return replace_file(self.fd, self.path, write, committing)
+
+    def _write(self, out: int, notes: "ReadyNotes") -> None:
+        image = file_image(self.fd, self.path)
+        with (
+            open(self.fd, "rb", BLOCK_SIZE, closefd=False) as source,
+            open(out, "wb", BLOCK_SIZE, closefd=False) as new,
+        ):
+            source.seek(0)
+            watched = cast(BinaryIO, _Watched(source, partial(self.step, "writing a new file", image.size)))
+            problems = attach_stream(watched, new, notes, self.path, image)
+        if problems:
+            raise WriteFailed(f"{self.path}: cannot attach: {problems[0]}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Watched:
+    """A file of which somebody wants to know how much has been read."""
+
+    file: BinaryIO
+    progress: Progress
+
+    def read(self, size: int) -> bytes:
+        data = self.file.read(size)
+        self.progress(len(data))
+        return data
+
+
+def _verify(out: int, path: str, dumps: Sequence[DeviceDumpNote], kept: int) -> tuple[str, ...]:
+    os.posix_fadvise(out, 0, 0, os.POSIX_FADV_DONTNEED)
+    new = recognise(file_image(out, path))
+    own = [note.offset for note in new.device_dumps()][kept:]
+    if len(own) != len(dumps):
+        raise WriteFailed(f"{len(own)} of {len(dumps)} device dumps read back")
+    start, size = new.note_ranges[0]
+    return verify_notes(new.image, new.notes(), start, start + size, dict(zip(own, dumps, strict=True)))
+
+
+@dataclass(frozen=True, slots=True)
+class ReadyNotes:
+    """Device dumps that are notes already; see :class:`.note_area.Additions`."""
+
+    dumps: Sequence[DeviceDumpNote]
+    replaced: Collection[int]
+
+    def among(self, image: Image, notes: Notes, byteorder: ByteOrder, page_size: int) -> "_NewNotes":
+        """Return the new notes."""
+        return _NewNotes(self.dumps, self.replaced, byteorder)
+
+
+@dataclass(frozen=True, slots=True)
+class _NewNotes:
+    dumps: Sequence[DeviceDumpNote]
+    replaced: Collection[int]
+    byteorder: ByteOrder
+
+    @property
+    def size(self) -> int:
+        return sum(dump.note_size for dump in self.dumps)
+
+    def blocks(self, problems: list[str]) -> Iterator[bytes]:
+        for dump in self.dumps:
+            yield pack_vmcoredd_header(dump.dump_name.encode("ascii"), dump.note_size, self.byteorder)
+            size = dump.note_size - VMCOREDD_HEADER_SIZE
+            what = f"device dump {dump.dump_name}"
+            yield from read_blocks(partial(os.pread, dump.fd), VMCOREDD_HEADER_SIZE, size, what, problems)

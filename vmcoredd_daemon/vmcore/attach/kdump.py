@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Attach to a kdump-compressed vmcore in place, at a cost of the notes' size, whatever the file's.
+
+The notes are a contiguous area to which the sub header points, anywhere in the file. So a new area, with copies of
+the notes that stay, is appended, and then the sub header is pointed at it.
+
+What the file is after a power cut, at any moment, with writes since the last fsync lost or in any order:
+
+1. The new area is written behind everything that the file has, then fsync. The sub header points at the old
+   area, of which nothing has changed; what is behind it does not matter to any reader.
+2. One write of at most 32 bytes changes the sub header: offset_vmcoreinfo, offset_note and size_note. It lies
+   within one sector, which disks write whole or not at all. The sub header points at the old area or at the new
+   one, and both are complete on disk. Then fsync: this is the commit.
+
+Attaching again would let the file grow by all notes each time. So where the old area was the last thing in the
+file, and lies where only an attach can have put it, behind the page descriptors at a page boundary, its place is
+used again. Not for the new area at once, as the old one counts until the commit. Step 1 puts the new area behind
+the *end that it will have at the old place*, so that the two do not overlap. After the commit:
+
+3. The new area is copied to the old place, then fsync. The sub header points at the copy behind, which is not
+   touched.
+4. The sub header is pointed at the old place, as in 2, then fsync. Both copies are complete on disk.
+5. The file is truncated behind the copy at the old place. That the sub header points there is on disk already.
+
+An error after 2 only means that the file is longer than it need be. So does a power cut between 2 and 5: the place
+of the old area is then not used again, because nothing says any more what was there.
+"""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+
+from ...errors import InvalidVmcore, QuotaExceeded, WriteFailed
+from ...files import pwrite
+from ...note import MAX_NOTES_END, DeviceDumpNote, round_up
+from ...progress import Step
+from ..copy.clone import copy_range
+from ..copy.extents import ExtentCopy
+from ..copy.read_back import own_offsets, verify_notes
+from ..copy.write import write_headers
+from ..formats import Notes, Vmcore
+from ..image import file_image
+from ..kdump import KdumpHeader
+from ..layout import Extent, place_notes
+
+_PAGE_DESC_SIZE = 24
+"""``page_desc_t``, in 32 and 64 bits."""
+_BITMAP_BLOCK = 1 << 18
+
+
+class Attach:
+    """One attach to one file, which is locked."""
+
+    def __init__(
+        self,
+        fd: int,
+        vmcore: Vmcore,
+        header: KdumpHeader,
+        page_size: int,
+        committing: Callable[[], None],
+        step: Step,
+    ) -> None:
+        self._fd = fd
+        self._vmcore = vmcore
+        self._header = header
+        self._page_size = page_size
+        self._committing = committing
+        self._step = step
+        self._size = vmcore.image.size
+
+    def run(self, notes: Notes, dumps: Sequence[DeviceDumpNote]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Attach *dumps* to *notes*; return the names of altered device dumps, and warnings.
+
+        Raises OSError, InvalidVmcore, QuotaExceeded and WriteFailed; the file is then as it was.
+        """
+        behind = self._end_of_descriptors()
+        extents, size, _ = place_notes(self._fd, notes(), dumps, 0)
+        if size >= MAX_NOTES_END:
+            raise QuotaExceeded(f"the notes would have {size} bytes, crash reads fewer than {MAX_NOTES_END:#x}")
+        old_place = self._old_place(behind)
+        start = max(self._size, behind) if old_place is None else max(self._size, old_place + size)
+        start = round_up(start, self._page_size)
+        # All that can be refused is, before anything is written.
+        fields = self._fields(extents, start, size)
+        moved = None if old_place is None else self._fields(extents, old_place, size)
+        try:
+            altered = self._write(extents, start, size, dumps)
+            self._committing()
+        except BaseException:
+            os.ftruncate(self._fd, self._size)
+            raise
+        self._commit(fields)
+        return altered, self._move(moved, start, size, old_place)
+
+    def _write(
+        self, extents: Sequence[Extent], start: int, size: int, dumps: Sequence[DeviceDumpNote]
+    ) -> tuple[str, ...]:
+        """Write the new area from *start* on, and read it back."""
+        placed = [_moved(extent, start) for extent in extents]
+        own = own_offsets(placed, dumps)
+        copy = ExtentCopy(self._fd, self._page_size, partial(self._step, "writing the notes", size))
+        for extent in placed:
+            copy.extent(extent)
+        # The last note of the old area need not be padded, where it ends the file.
+        if copy.report.unreadable_pages or copy.report.missing_bytes > 3:
+            raise WriteFailed("a note or a device dump cannot be read")
+        write_headers(self._fd, own, self._vmcore.byteorder)
+        os.ftruncate(self._fd, start + size)
+        os.fsync(self._fd)
+        return self._verify(own, start, size)
+
+    def _verify(self, own: Mapping[int, DeviceDumpNote], start: int, size: int) -> tuple[str, ...]:
+        # From the disk, as far as that can be had, and not from the memory that was written a moment ago.
+        os.posix_fadvise(self._fd, start, size, os.POSIX_FADV_DONTNEED)
+        image = file_image(self._fd, self._vmcore.image.path)
+        notes = image.notes(start, size, self._vmcore.byteorder)
+        return verify_notes(image, notes, start, start + size, own)
+
+    def _commit(self, fields: tuple[int, bytes]) -> None:
+        offset, data = fields
+        before = os.pread(self._fd, len(data), offset)
+        try:
+            pwrite(self._fd, data, offset)
+            os.fsync(self._fd)
+        except BaseException:
+            # Nobody knows which of the two is on disk. If what was there cannot be put back either, the new area
+            # has to stay.
+            try:
+                pwrite(self._fd, before, offset)
+                os.fsync(self._fd)
+            except OSError as error:
+                reason = f"the header cannot be written: {error.strerror}"
+                raise WriteFailed(f"{reason}; the new device dumps may count, or may not") from error
+            os.ftruncate(self._fd, self._size)
+            raise
+
+    def _move(
+        self, fields: tuple[int, bytes] | None, start: int, size: int, old_place: int | None
+    ) -> tuple[str, ...]:
+        """Bring the area that counts from *start* to *old_place*; return a warning where that fails."""
+        if fields is None or old_place is None:
+            return ()
+        offset, data = fields
+        try:
+            copy_range(self._fd, self._fd, start, old_place, size)
+            os.fsync(self._fd)
+            pwrite(self._fd, data, offset)
+            os.fsync(self._fd)
+            os.ftruncate(self._fd, old_place + size)
+            os.fsync(self._fd)
+        except OSError as error:
+            return (f"is attached, but longer than it need be: {error.strerror}",)
+        return ()
+
+    def _fields(self, extents: Sequence[Extent], start: int, size: int) -> tuple[int, bytes]:
+        header = self._header
+        if not header.offset_vmcoreinfo or not header.size_vmcoreinfo:
+            return header.note_fields(start, size, header.offset_vmcoreinfo)
+        vmcoreinfo, end = header.offset_vmcoreinfo, header.offset_vmcoreinfo + header.size_vmcoreinfo
+        for extent in extents:
+            source = extent.source_offset
+            if extent.fd == self._fd and source <= vmcoreinfo and end <= source + extent.size:
+                return header.note_fields(start, size, start + extent.offset + vmcoreinfo - source)
+        if vmcoreinfo < header.offset_note + header.size_note and end > header.offset_note:
+            raise InvalidVmcore(f"offset_vmcoreinfo is {vmcoreinfo:#x}, which is not inside one of the notes")
+        return header.note_fields(start, size, vmcoreinfo)
+
+    def _old_place(self, behind: int) -> int | None:
+        """Return where the old notes are, if only an attach can have put them there, as the last of the file."""
+        header = self._header
+        start, end = header.offset_note, header.offset_note + header.size_note
+        if not header.size_note or start < behind or start % self._page_size or end != self._size:
+            return None
+        erased = header.offset_eraseinfo + header.size_eraseinfo if header.size_eraseinfo else 0
+        # VMCOREINFO is inside the notes, or all before them.
+        before = header.offset_vmcoreinfo < start < header.offset_vmcoreinfo + header.size_vmcoreinfo
+        return None if erased > start or before else start
+
+    def _end_of_descriptors(self) -> int:
+        """Return where page data starts. An incomplete file can end before, and must not get notes there."""
+        header = self._header
+        if not header.incomplete:
+            return header.data_offset
+        # The second bitmap has a bit for each page that was to be in the file.
+        half = header.bitmap_blocks * header.block_size // 2
+        offset, end = header.bitmap_offset + half, header.bitmap_offset + 2 * half
+        pages = 0
+        while offset < end and (data := self._vmcore.image.pread(min(_BITMAP_BLOCK, end - offset), offset)):
+            pages += int.from_bytes(data, "little").bit_count()
+            offset += len(data)
+        return header.data_offset + pages * _PAGE_DESC_SIZE
+
+
+def _moved(extent: Extent, by: int) -> Extent:
+    return Extent(extent.fd, extent.source_offset, extent.offset + by, extent.size)

@@ -1,0 +1,275 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""A filter that puts device dumps into a flattened vmcore on its way: one pass, bounded memory.
+
+::
+
+    makedumpfile -F /proc/vmcore | vmcoredd attach --stream NAME=FILE | ssh HOST 'cat > vmcore.flat'
+
+The pieces of the start are withheld until there is a plan (``stream_kdump``, ``stream_elf``), then everything
+passes in the order in which it comes, at once. No pieces of the output overlap, unless
+the input's do behind its headers.
+
+The memory is worth more than the device dumps: where there cannot be a plan, the input passes as it is, to the
+last byte, and only then is it said why. What comes of a truncated input passes too, without an end mark.
+"""
+
+import os
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import BinaryIO
+
+from ...errors import InvalidVmcore, VmcoreddError, WriteFailed
+from .. import kdump
+from ..elf import MAGIC, MAX_FILE_SIZE
+from ..flattened import END, HEADER_SIZE, PIECE, Index, check_header, check_piece, pieces
+from ..image import Image
+from . import stream_elf, stream_kdump
+from .note_area import Additions
+from .stream_plan import Fate, NotYet, Plan
+from .stream_prefix import Withheld
+
+BLOCK_SIZE = 1 << 18
+"""Bytes that are passed on at a time; longer pieces are cut there."""
+MAX_START = 16 << 20
+"""Bytes of pieces after which there has to be a plan; the last of them may be longer, as the notes can be."""
+MAX_START_PIECES = 1024
+
+
+def attach_stream(
+    source: BinaryIO, sink: BinaryIO, additions: Additions, path: str, known: Image | None = None
+) -> list[str]:
+    """Copy a flattened vmcore from *source* to *sink*, and put *additions* into it; *path* is for messages.
+
+    *known* is the whole flattened file, where it is one. Return what went wrong with device dumps, each in one
+    line. Raises VmcoreddError when the vmcore cannot be extended, or is not whole, after all of it that there is
+    was copied. OSError is that of *sink*.
+    """
+    withheld = Withheld()
+    try:
+        job = _Stream(source, sink, additions, path, withheld)
+        return job.run(known)
+    finally:
+        withheld.close()
+
+
+def pass_on(source: BinaryIO, sink: BinaryIO, path: str) -> None:
+    """Copy all of *source* to *sink*. Raises InvalidVmcore when it cannot be read, OSError is that of *sink*."""
+    read = _Reader(source, path)
+    while data := read(BLOCK_SIZE):
+        sink.write(data)
+    sink.flush()
+    if read.error is not None:
+        raise read.error
+
+
+class _Reader:
+    """Reads as many bytes as asked for, fewer at the end; an error is an end, too."""
+
+    def __init__(self, source: BinaryIO, path: str) -> None:
+        self._source = source
+        self._path = path
+        self.position = 0
+        self.error: InvalidVmcore | None = None
+
+    def __call__(self, size: int) -> bytes:
+        blocks, rest = [], size
+        while rest and self.error is None:
+            try:
+                block = self._source.read(rest)
+            except OSError as error:
+                reason = os.strerror(error.errno) if error.errno else str(error)
+                self.error = InvalidVmcore(f"{self._path}: cannot be read: {reason}")
+                break
+            if not block:
+                break
+            blocks.append(block)
+            rest -= len(block)
+        data = blocks[0] if len(blocks) == 1 else b"".join(blocks)
+        self.position += len(data)
+        return data
+
+    def truncated(self) -> InvalidVmcore:
+        """Return the error of an input that ended here."""
+        return self.error or InvalidVmcore(f"{self._path}: is truncated: it ends at offset {self.position:#x}")
+
+
+class _Stream:
+    """One vmcore on its way."""
+
+    def __init__(
+        self, source: BinaryIO, sink: BinaryIO, additions: Additions, path: str, withheld: Withheld
+    ) -> None:
+        self._read = _Reader(source, path)
+        self._sink = sink
+        self._additions = additions
+        self._path = path
+        self._withheld = withheld
+        self._end = 0
+        self._late = False
+
+    def run(self, known: Image | None) -> list[str]:
+        header = self._read(HEADER_SIZE)
+        unsaved = header
+        try:
+            check_header(header, self._path)
+            self._withheld.append(header)
+            unsaved = b""
+            plan = self._collect() if known is None else self._plan_known(known)
+        except _NotWithheld as error:
+            self._give_up(error.data)
+            raise error.reason from error
+        except VmcoreddError:
+            self._give_up(unsaved)
+            raise
+        return self._extend(plan, streamed=known is None)
+
+    def _give_up(self, unsaved: bytes) -> None:
+        """Pass on everything as it came."""
+        image, offset = self._withheld.image(self._path), 0
+        while offset < image.size:
+            block = image.read(min(BLOCK_SIZE, image.size - offset), offset, "what was withheld")
+            self._sink.write(block)
+            offset += len(block)
+        self._sink.write(unsaved)
+        self._pass_rest()
+
+    def _pass_rest(self) -> None:
+        while data := self._read(BLOCK_SIZE):
+            self._sink.write(data)
+        self._sink.flush()
+
+    def _collect(self) -> Plan:
+        """Withhold pieces until there is a plan."""
+        start = 0
+        for _ in range(MAX_START_PIECES):
+            header = self._take(PIECE.size)
+            if header == END:
+                reason = f"{self._path}: ends at offset {self._read.position:#x}, before its notes are whole"
+                raise InvalidVmcore(reason)
+            offset, size = PIECE.unpack(header)
+            check_piece(self._path, self._read.position - PIECE.size, offset, size)
+            for _ in range(0, size, BLOCK_SIZE):
+                self._take(min(BLOCK_SIZE, size))
+                size -= BLOCK_SIZE
+            try:
+                return self._plan(*self._known_so_far())
+            except NotYet as error:
+                start = self._withheld.size - HEADER_SIZE
+                if start > MAX_START:
+                    raise InvalidVmcore(f"{error} (after {start} bytes)") from error
+                reason = str(error)
+        raise InvalidVmcore(f"{reason} (after {MAX_START_PIECES} pieces)")
+
+    def _plan_known(self, known: Image) -> Plan:
+        index = Index(known)
+        return self._plan(Image(index.pread, index.size, self._path), index)
+
+    def _take(self, size: int) -> bytes:
+        data = self._read(size)
+        try:
+            self._withheld.append(data)
+        except OSError as error:
+            reason = f"{self._path}: no room to withhold its start: {error.strerror}"
+            raise _NotWithheld(data, WriteFailed(reason)) from error
+        if len(data) < size:
+            raise self._read.truncated()
+        return data
+
+    def _known_so_far(self) -> tuple[Image, Index]:
+        index = Index(self._withheld.image(self._path), whole=False)
+
+        def pread(size: int, offset: int) -> bytes:
+            return index.pread(min(size, index.known(offset) - offset), offset)
+
+        return Image(pread, MAX_FILE_SIZE, self._path), index
+
+    def _plan(self, image: Image, index: Index) -> Plan:
+        if index.known(0) < 16:
+            raise NotYet(f"{self._path}: what is at offset 0 comes too late")
+        start = index.pread(16, 0)
+        if start.startswith(kdump.SIGNATURE):
+            return stream_kdump.plan(image, index, self._additions)
+        if start.startswith(MAGIC):
+            return stream_elf.plan(image, index, self._additions)
+        raise InvalidVmcore(f"{self._path}: holds neither an ELF nor a kdump-compressed vmcore: {start[:8]!r}")
+
+    def _extend(self, plan: Plan, *, streamed: bool) -> list[str]:
+        self._sink.write(self._withheld.image(self._path).read(HEADER_SIZE, 0, "the header"))
+        plan.begin(self._emit)
+        start = self._withheld.image(self._path)
+        for position, offset, size in pieces(start, whole=False):
+            self._route(plan, offset, size, _Replay(start, position + PIECE.size))
+        # What was not known from the stream's start can be left out of it.
+        self._late = streamed
+        failure, rest = self._follow(plan)
+        problems = plan.finish(self._emit, self._end) + plan.area.problems
+        self._sink.write(rest)
+        self._pass_rest()
+        if failure is not None:
+            raise failure
+        return problems
+
+    def _follow(self, plan: Plan) -> tuple[VmcoreddError | None, bytes]:
+        """Pass on pieces up to the end mark; return what is wrong, and the bytes that were read and not passed."""
+        while True:
+            header = self._read(PIECE.size)
+            if header == END:
+                return None, header
+            if len(header) < PIECE.size:
+                return self._read.truncated(), b""
+            offset, size = PIECE.unpack(header)
+            try:
+                position = self._read.position - PIECE.size
+                check_piece(self._path, position, offset, size)
+                check_piece(self._path, position, offset + max(plan.regions[-1].shift, 0), size)
+            except InvalidVmcore as error:
+                return error, header
+            if not self._route(plan, offset, size, self._read):
+                return self._read.truncated(), b""
+
+    def _route(self, plan: Plan, offset: int, size: int, read: Callable[[int], bytes]) -> bool:
+        """Do with the bytes of a piece what is planned; return False when they end early."""
+        end = offset + size
+        stops = [*(region.start for region in plan.regions[1:]), MAX_FILE_SIZE + 1]
+        for region, stop in zip(plan.regions, stops, strict=True):
+            while offset < min(end, stop):
+                wanted = min(BLOCK_SIZE, min(end, stop) - offset)
+                data = read(wanted)
+                if data and region.fate is Fate.PASS:
+                    self._emit(offset + region.shift, len(data), [data])
+                elif data and region.fate is Fate.HOLD:
+                    plan.hold(offset, data)
+                elif data and self._late:
+                    plan.area.problems.append(f"{len(data)} bytes at offset {offset:#x} came twice")
+                if len(data) < wanted:
+                    return False
+                offset += len(data)
+        return True
+
+    def _emit(self, offset: int, size: int, blocks: Iterable[bytes]) -> None:
+        self._sink.write(PIECE.pack(offset, size))
+        for block in blocks:
+            self._sink.write(block)
+        self._end = max(self._end, offset + size)
+
+
+class _Replay:
+    """Reads the data of a piece that was withheld."""
+
+    def __init__(self, image: Image, position: int) -> None:
+        self._pread = partial(image.read, what="what was withheld")
+        self._position = position
+
+    def __call__(self, size: int) -> bytes:
+        data = self._pread(size, self._position)
+        self._position += len(data)
+        return data
+
+
+class _NotWithheld(Exception):
+    """There was no room to withhold *data*."""
+
+    def __init__(self, data: bytes, reason: WriteFailed) -> None:
+        super().__init__(str(reason))
+        self.data = data
+        self.reason = reason

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Device dumps into a kdump-compressed vmcore that passes by.
+
+makedumpfile writes the header, the notes, the sub header, then bitmaps, page descriptors and pages in turn,
+and, where it has erased something, the sub header once more (``write_kdump_header()``,
+``update_eraseinfo_of_sub_header()``). Only the sub header is kept back; at the end come the new notes, at a
+page behind everything, and the sub header that points to them. In a file that is all known, and has such notes at
+its end already, the new ones take their place.
+"""
+
+from collections.abc import Iterator
+
+from ...errors import InvalidVmcore
+from ...note import Note, round_up
+from .. import kdump
+from ..elf import MAX_FILE_SIZE
+from ..flattened import Index
+from ..image import Image
+from .note_area import Additions, NoteArea, note_area
+from .stream_plan import Emit, Fate, Held, NotYet, Region
+
+
+def plan(image: Image, index: Index, additions: Additions) -> "KdumpPlan":
+    """Return the plan for the vmcore of which *image* and *index* know the start.
+
+    Raises NotYet, and whatever keeps the vmcore from being extended.
+    """
+    try:
+        header = kdump.read_header(image)
+    except InvalidVmcore as error:
+        if index.known(0) < kdump.HEADER_SIZE:
+            raise NotYet(str(error)) from error
+        # makedumpfile writes it early; this filter has put it behind everything.
+        reason = "its sub header comes last: device dumps were attached to this stream before"
+        raise NotYet(f"{image.path}: {reason}; save it, and use vmcoredd attach") from error
+    if header.header_version < kdump.NOTES_VERSION:
+        raise InvalidVmcore(
+            f"{image.path}: header_version is {header.header_version}, notes need {kdump.NOTES_VERSION}"
+        )
+    if header.split:
+        raise InvalidVmcore(f"{image.path}: split is set: it is one part of several, of makedumpfile --split")
+    start = header.offset_note if header.size_note else 0
+    end = start + header.size_note if start else 0
+    if index.known(start) < end:
+        raise NotYet(f"{image.path}: its notes, at offset {start:#x}, come too late")
+
+    def notes() -> Iterator[Note]:
+        return image.notes(start, end - start, header.byteorder)
+
+    area = note_area(image, notes, end, header.byteorder, header.block_size, additions)
+    return KdumpPlan(header, area, start if _is_last(header, area, image.size) else None)
+
+
+def _is_last(header: kdump.KdumpHeader, area: NoteArea, size: int) -> bool:
+    """Return whether the notes end a file of *size* bytes that is all known, and nothing else needs their place.
+
+    An attach has put them there, as makedumpfile has its own before the bitmaps; and this one puts new ones there.
+    """
+    start, end = header.offset_note, header.offset_note + header.size_note
+    if not header.size_note or start < header.data_offset or end != size:
+        return False
+    erased = header.offset_eraseinfo + header.size_eraseinfo if header.size_eraseinfo else 0
+    vmcoreinfo = header.offset_vmcoreinfo + header.size_vmcoreinfo
+    moves = area.place(header.offset_vmcoreinfo, header.size_vmcoreinfo) is not None
+    return erased <= start and (vmcoreinfo <= start or moves)
+
+
+class KdumpPlan:
+    """See :class:`.stream_plan.Plan`."""
+
+    def __init__(self, header: kdump.KdumpHeader, area: NoteArea, old_place: int | None) -> None:
+        self._header = header
+        self.area = area
+        self._sub_header = Held(header.block_size, bytearray(header.sub_header))
+        self.regions: tuple[Region, ...] = (
+            Region(0, Fate.PASS),
+            Region(header.block_size, Fate.HOLD),
+            Region(header.block_size + len(header.sub_header), Fate.PASS),
+            *([] if old_place is None else [Region(old_place, Fate.REPLACED)]),
+        )
+
+    def begin(self, emit: Emit) -> None:
+        """Nothing has to go before."""
+
+    def hold(self, offset: int, data: bytes) -> None:
+        """Keep bytes of the sub header."""
+        self._sub_header.put(offset, data)
+
+    def finish(self, emit: Emit, end: int) -> list[str]:
+        """Write the new notes behind *end*, then the sub header."""
+        header, size = self._header, self.area.size
+        start = round_up(max(end, header.data_offset), header.block_size)
+        problems = []
+        if start + size > MAX_FILE_SIZE:
+            problems.append(f"no room for the notes behind offset {end:#x}")
+        else:
+            emit(start, size, self.area.blocks())
+            self._sub_header.put(*header.note_fields(start, size, self._vmcoreinfo(start)))
+        emit(self._sub_header.start, len(self._sub_header.data), [bytes(self._sub_header.data)])
+        return problems
+
+    def _vmcoreinfo(self, start: int) -> int:
+        header = self._header
+        place = self.area.place(header.offset_vmcoreinfo, header.size_vmcoreinfo)
+        # Where it is not inside a note it stays: what was there is still there.
+        return header.offset_vmcoreinfo if place is None or not header.size_vmcoreinfo else start + place

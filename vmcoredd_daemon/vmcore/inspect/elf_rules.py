@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What crash and makedumpfile do with an ELF vmcore.
+
+Mirrors ``is_netdump()``, ``resize_elf_header()`` and ``dump_Elf64_Nhdr()`` of crash's netdump.c, and
+``check_elf_format()``, ``get_elf_info()`` and ``get_pt_note_info()`` of makedumpfile's elf_info.c.
+"""
+
+import platform
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ...note import MAX_NOTES_END, NT_VMCOREDD, ByteOrder
+from ..elf import ET_CORE, FORMATS, MAGIC, MAX_SEGMENTS, PN_XNUM, PT_LOAD, PT_NOTE, Segment, machine_name, segment
+from ..image import Image
+from .compat import RawNote, Verdict, count_for_crash, is_vmcoreinfo, raw_notes
+
+_MIN_SIZE = 176
+"""``MIN_NETDUMP_ELF_HEADER_SIZE`` of crash."""
+_READ_FIRST = 432
+"""``SAFE_NETDUMP_ELF_HEADER_SIZE``: where crash looks for the first two program headers."""
+_MAX_NAME = 1500
+"""``BUFSIZE``: room that crash has for a note's name."""
+_MIN_PAGE = 4096
+_DISK_DUMP_HEADER = 464
+"""Bytes that makedumpfile reads of any file, to see whether it is kdump-compressed."""
+_NO_ELF = "is neither ELF nor kdump-compressed"
+_NO_ROOM = "the file ends inside the ELF header"
+_NHDR_SIZE = 12
+_NAME_ROOM = 15
+"""``VMCOREINFO_XEN_NOTE_NAME_BYTES``: bytes that makedumpfile reads of a name."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Header:
+    """The ELF header as it stands in the file."""
+
+    elfclass: int
+    byteorder: ByteOrder
+    magic: bytes
+    ei_version: int
+    e_type: int
+    e_machine: int
+    e_version: int
+    e_phoff: int
+    e_phnum: int
+    """That of section 0, where PN_XNUM says so."""
+    size: int
+
+    @property
+    def phdr_size(self) -> int:
+        return struct.calcsize("<" + FORMATS[self.elfclass][1])
+
+    def segments(self, image: Image, offset: int) -> tuple[Segment, ...]:
+        """Return the program headers from *offset* on, as far as they are in the file."""
+        size = self.phdr_size
+        data = image.pread(min(self.e_phnum, MAX_SEGMENTS) * size, min(offset, image.size))
+        whole = data[: len(data) // size * size]
+        form = self.byteorder.prefix + FORMATS[self.elfclass][1]
+        return tuple(segment(self.elfclass, fields) for fields in struct.iter_unpack(form, whole))
+
+
+def crash(image: Image) -> Verdict:
+    """Foretell what crash does with the ELF file *image*. Raises InvalidVmcore and OSError of reading it."""
+    verdict = Verdict()
+    header = _header(image)
+    if isinstance(header, str):
+        return verdict.refuse(header)
+    if reason := _why_crash_refuses(header, image.size):
+        return verdict.refuse(reason)
+    segments = header.segments(image, header.e_phoff)
+    if len(segments) < header.e_phnum:
+        return verdict.refuse("ends inside the program headers")
+    notes, first, *_ = segments
+    if first.p_offset % _MIN_PAGE == 0 and first.p_align:
+        return verdict.refuse(
+            f"takes it for a netdump: the second segment lies at a page, {first.p_offset:#x}, and has p_align"
+        )
+    if not first.p_offset:
+        return verdict.refuse("falls over it: the second segment has p_offset 0")
+    memory = min(load.p_offset for load in segments[1:] if load.p_offset)
+    if memory > image.size or memory >= MAX_NOTES_END:
+        limit = f"of {min(image.size, MAX_NOTES_END):#x} bytes"
+        return verdict.refuse(f"reads all before the first PT_LOAD at {memory:#x} at once, {limit}")
+    found = [*_notes_before(image, notes, memory, header.byteorder)]
+    if any(note.n_namesz > _MAX_NAME for note in found):
+        return verdict.refuse(f"falls over a note with a name of more than {_MAX_NAME} bytes")
+    count_for_crash(verdict, found)
+    _remark(verdict, header, segments, image, found)
+    return verdict
+
+
+def _why_crash_refuses(header: _Header, size: int) -> str:
+    if header.magic != MAGIC:
+        return _NO_ELF
+    if header.ei_version != 1:
+        return f"EI_VERSION is {header.ei_version}: an ELF file has 1"
+    if size < _MIN_SIZE:
+        return f"is too small: it has {size} bytes, an ELF header and two program headers have {_MIN_SIZE}"
+    if header.e_type != ET_CORE or header.e_version != 1:
+        return f"e_type is {header.e_type}, e_version {header.e_version}: a vmcore has {ET_CORE} and 1"
+    if header.e_phnum < 2:
+        return f"e_phnum is {header.e_phnum}, at least 2 are needed"
+    if header.e_phoff > _READ_FIRST - 2 * header.phdr_size:
+        return f"e_phoff is {header.e_phoff}, which is too far into the file"
+    return ""
+
+
+def _remark(
+    verdict: Verdict, header: _Header, segments: tuple[Segment, ...], image: Image, found: list[RawNote]
+) -> None:
+    if not verdict.vmcoreinfo:
+        verdict.problems.append("finds no VMCOREINFO in the notes of the first segment")
+    for number, other in enumerate(segments[1:], 1):
+        if other.p_type != PT_LOAD:
+            verdict.problems.append(f"takes segment {number} for memory: its p_type is {other.p_type}")
+            break
+    notes = segments[0]
+    if notes.p_type == PT_NOTE and found and found[-1].end < notes.p_offset + notes.p_filesz - 3:
+        verdict.problems.append(f"reads no notes behind {found[-1].end:#x}")
+    end = max(load.p_offset + load.p_filesz for load in segments[1:])
+    if end > image.size:
+        verdict.problems.append(f"memory is missing: it ends at {end:#x}, the file at {image.size:#x}")
+    remark_machine(verdict, machine_name(header.e_machine, header.elfclass, header.byteorder))
+
+
+def remark_machine(verdict: Verdict, machine: str) -> None:
+    """Remark that it takes a crash of its own for a *machine* that is not this one."""
+    if machine != platform.machine():
+        verdict.remarks.append(f"takes a crash that is built for {machine}")
+
+
+def _notes_before(image: Image, notes: Segment, memory: int, byteorder: ByteOrder) -> Iterator[RawNote]:
+    """Yield the notes that crash walks: those that end before the memory starts."""
+    for note in raw_notes(image, notes.p_offset, notes.p_filesz, byteorder):
+        start, size = note.offset + _NHDR_SIZE, note.n_namesz + note.n_descsz
+        if start >= memory or size > memory - start or (note.n_namesz == 0 and note.n_descsz):
+            return
+        yield note
+
+
+def makedumpfile(image: Image) -> Verdict:
+    """Foretell what makedumpfile does with the ELF file *image*. Raises InvalidVmcore, OSError of reading it."""
+    verdict = Verdict()
+    header = _header(image)
+    if isinstance(header, str):
+        return verdict.refuse(header)
+    if image.size < _DISK_DUMP_HEADER:
+        return verdict.refuse(f"is too small: it has {image.size} bytes, {_DISK_DUMP_HEADER} are read of any file")
+    # It does not look at e_phoff.
+    segments = header.segments(image, header.size)
+    loads = [load for load in segments if load.p_type == PT_LOAD]
+    if len(segments) < header.e_phnum:
+        return verdict.refuse("ends inside the program headers")
+    if not loads:
+        return verdict.refuse("has no PT_LOAD")
+    notes = next((note for note in reversed(segments) if note.p_type == PT_NOTE), None)
+    if notes is None or not notes.p_filesz:
+        return verdict.refuse("has no PT_NOTE")
+    end = notes.p_offset
+    for note in raw_notes(image, notes.p_offset, notes.p_filesz, header.byteorder):
+        if 0 < note.n_namesz <= _NAME_ROOM:
+            if note.offset + _NHDR_SIZE + _NAME_ROOM > image.size:
+                break
+            verdict.vmcoreinfo |= is_vmcoreinfo(note) and note.n_type == 0
+        verdict.device_dumps += note.n_type == NT_VMCOREDD
+        end = note.end
+    if end < notes.p_offset + notes.p_filesz - 3 and end + _NHDR_SIZE > image.size:
+        return verdict.refuse(f"the file ends inside the notes, at {image.size:#x}")
+    if not verdict.vmcoreinfo:
+        verdict.problems.append("finds no VMCOREINFO in the last PT_NOTE, and then filters nothing but zeros")
+    memory_end = max(load.p_offset + load.p_filesz for load in loads)
+    if memory_end > image.size:
+        return verdict.refuse(f"memory is missing: it ends at {memory_end:#x}, the file at {image.size:#x}")
+    if any(0 < load.p_filesz < load.p_memsz and load.p_offset % _MIN_PAGE == 0 for load in loads):
+        verdict.remarks.append("give it --non-mmap: it is filtered, and its loads lie at pages")
+    return verdict
+
+
+def _header(image: Image) -> _Header | str:
+    """Return the ELF header, or why there is none of either class."""
+    ident = image.pread(16, 0)
+    elfclass = {1: 32, 2: 64}.get(ident[4]) if len(ident) == 16 else None
+    if elfclass is None:
+        if not ident.startswith(MAGIC):
+            return _NO_ELF
+        return f"EI_CLASS is {ident[4]}: an ELF file has 1 or 2" if len(ident) == 16 else _NO_ROOM
+    # Anything but 2 is for both programs what this machine is, which is little endian where it is not that.
+    byteorder = ByteOrder.BIG if ident[5] == 2 else ByteOrder.LITTLE
+    form = byteorder.prefix + FORMATS[elfclass][0]
+    data = image.pread(struct.calcsize(form), 0)
+    if len(data) < struct.calcsize(form):
+        return _NO_ROOM
+    _, e_type, e_machine, e_version, _, e_phoff, e_shoff, _, size, _, e_phnum, *_ = struct.unpack(form, data)
+    size = struct.calcsize(form)
+    if e_phnum == PN_XNUM:
+        e_phnum = _extended_count(image, e_shoff, byteorder.prefix + FORMATS[elfclass][2])
+    numbers = (ident[6], e_type, e_machine, e_version, e_phoff, e_phnum, size)
+    return _Header(elfclass, byteorder, ident[:4], *numbers)
+
+
+def _extended_count(image: Image, e_shoff: int, form: str) -> int:
+    section = image.pread(struct.calcsize(form), min(e_shoff, image.size))
+    if len(section) < struct.calcsize(form):
+        return 0
+    return int(struct.unpack(form, section)[7])

@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What device dumps a vmcore holds, and whether they are what their manifest says.
+
+Offsets, sizes and indices are those of crash's ``dev -V``; true sizes and checksums are the manifest's, where the
+file has one. A file may have several, when the source of one vmcore was another: each describes what stands before
+it.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+
+from ...errors import InvalidVmcore
+from ...manifest import MANIFEST_NAME, MAX_SIZE, Failure, Manifest, ManifestDump, load
+from ...note import NT_VMCOREDD, Note
+from ..formats import Vmcore, recognise
+from ..image import Image, file_image
+
+BLOCK_SIZE = 1 << 20
+"""Bytes of a device dump that are in memory at a time."""
+
+MAX_FOUND = 4096
+"""Device dumps that a file may have; crash knows 64. A forged file must not take all memory."""
+
+COMPLETE = "complete"
+"""State of a device dump that holds all that there was."""
+
+MAX_FAILURES = 4096
+"""Failures that all manifests of a file may name."""
+
+
+@dataclass(frozen=True, slots=True)
+class FoundDump:
+    """One NT_VMCOREDD note."""
+
+    index: int
+    name: str
+    """As it stands in the file: it may hold control characters; bytes other than ASCII are escaped."""
+    offset: int
+    """Of the data, in the file."""
+    size: int
+    """Bytes of the data, padding included."""
+    true_size: int | None = None
+    """Bytes without the padding, where a manifest says it."""
+    sha256: str | None = None
+    """What the manifest says."""
+    verified: bool | None = None
+    """Whether the data has that checksum; None where there is none, or nobody has looked."""
+    entry: ManifestDump | None = None
+    """All that a manifest says of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """What is known of a file."""
+
+    format: str
+    elfclass: int
+    """32 or 64."""
+    byteorder: str
+    machine: str
+    """As uname(2) calls it."""
+    image: Image
+    """Where the offsets of the device dumps lead."""
+    device_dumps: tuple[FoundDump, ...]
+    failures: tuple[Failure, ...]
+    """Collectors that failed, from the manifests."""
+    problems: tuple[str, ...]
+    """What is wrong with it, each in one line."""
+    manifest: Manifest | None = None
+    """The last one, without what it says of device dumps and failures, which is above."""
+
+
+def inspect(fd: int, path: str) -> Inspection:
+    """Find the device dumps of the vmcore open at *fd*, and read all that have a checksum, to check it.
+
+    *path* is for messages. Raises InvalidVmcore when the file is not a vmcore, or not a whole one.
+    """
+    return check(find(fd, path))
+
+
+def check(found: Inspection, progress: Callable[[int], None] = lambda size: None) -> Inspection:
+    """Read all device dumps that have a checksum, to check it; *progress* is called with the bytes just read.
+
+    Raises InvalidVmcore when one cannot be read.
+    """
+    dumps = tuple(replace(dump, verified=_verify(found.image, dump, progress)) for dump in found.device_dumps)
+    altered = tuple(
+        f"device dump {dump.name} does not have the SHA-256 that its manifest says"
+        for dump in dumps
+        if dump.verified is False
+    )
+    return replace(found, device_dumps=dumps, problems=found.problems + altered)
+
+
+def find(fd: int, path: str) -> Inspection:
+    """Do as :func:`inspect`, but leave the data unread."""
+    return find_in(recognise(file_image(fd, path)))
+
+
+def find_in(vmcore: Vmcore) -> Inspection:
+    """Find the device dumps of *vmcore*, and leave their data unread. Raises InvalidVmcore."""
+    found = search(vmcore.image, vmcore.notes())
+    return Inspection(
+        vmcore.format,
+        vmcore.elfclass,
+        vmcore.byteorder.value,
+        vmcore.machine,
+        vmcore.image,
+        tuple(found.dumps),
+        tuple(found.failures),
+        (*vmcore.problems, *found.problems),
+        found.manifest,
+    )
+
+
+def search(image: Image, notes: Iterable[Note]) -> "Search":
+    """Return the device dumps among *notes* of *image*. Raises InvalidVmcore for a broken note, or too many."""
+    found = Search(image)
+    for note in notes:
+        if note.n_type != NT_VMCOREDD or note.dump_name is None:
+            continue
+        if len(found.dumps) == MAX_FOUND:
+            raise InvalidVmcore(f"{image.path}: has more than {MAX_FOUND} device dumps")
+        found.add(note)
+    return found
+
+
+def copy_data(image: Image, dump: FoundDump, write: Callable[[bytes], object]) -> bool | None:
+    """Pass the data of *dump* to *write*, in blocks: the true bytes, or all where nobody knows how many are true.
+
+    Return whether they have the manifest's SHA-256, None where there is none to compare. Raises InvalidVmcore when
+    they cannot be read, and whatever *write* raises.
+    """
+    digest = hashlib.sha256()
+    for block in _blocks(image, dump):
+        digest.update(block)
+        write(block)
+    return None if dump.sha256 is None else digest.hexdigest() == dump.sha256
+
+
+def _verify(image: Image, dump: FoundDump, progress: Callable[[int], None]) -> bool | None:
+    return None if dump.sha256 is None else copy_data(image, dump, lambda block: progress(len(block)))
+
+
+def _blocks(image: Image, dump: FoundDump) -> Iterator[bytes]:
+    offset = dump.offset
+    end = offset + (dump.size if dump.true_size is None else dump.true_size)
+    while offset < end:
+        try:
+            block = image.pread(min(BLOCK_SIZE, end - offset), offset)
+        except OSError as error:
+            reason = f"cannot be read at offset {offset:#x}: {error.strerror}"
+            raise InvalidVmcore(f"{image.path}: device dump {dump.name} {reason}") from error
+        if not block:
+            raise InvalidVmcore(
+                f"{image.path}: the file ends at offset {offset:#x}, inside device dump {dump.name}"
+            )
+        yield block
+        offset += len(block)
+
+
+class Search:
+    """What has been found so far."""
+
+    def __init__(self, image: Image) -> None:
+        self.dumps: list[FoundDump] = []
+        self.failures: list[Failure] = []
+        self.problems: list[str] = []
+        self.manifest: Manifest | None = None
+        self._image = image
+        self._undescribed: dict[str, list[int]] = {}
+
+    def add(self, note: Note) -> None:
+        """Take the next device dump."""
+        name = (note.dump_name or b"").decode("ascii", "backslashreplace")
+        dump = FoundDump(len(self.dumps), name, note.data_offset, note.data_size)
+        if name == MANIFEST_NAME:
+            dump = self._take_manifest(dump)
+        else:
+            self._undescribed.setdefault(name, []).append(dump.index)
+        self.dumps.append(dump)
+
+    def _take_manifest(self, dump: FoundDump) -> FoundDump:
+        try:
+            data = read_manifest(self._image, dump)
+            manifest = load(data)
+        except InvalidVmcore as error:
+            self.problems.append(str(error))
+            return dump
+        if len(self.failures) + len(manifest.failures) > MAX_FAILURES:
+            self.problems.append(
+                f"{MANIFEST_NAME}: names more than {MAX_FAILURES} failures, further ones are left out"
+            )
+        self.manifest = replace(manifest, device_dumps=(), failures=())
+        self.failures = [*self.failures, *manifest.failures][:MAX_FAILURES]
+        # From last to first: a device dump of the kernel can have the name of one of ours, and precedes it.
+        missing = []
+        for entry in reversed(manifest.device_dumps):
+            if indices := self._undescribed.get(entry.name):
+                index = indices.pop()
+                self.dumps[index] = _described(self.dumps[index], entry)
+            else:
+                missing.append(entry.name)
+        if missing:
+            others = f" and {len(missing) - 1} more" if missing[1:] else ""
+            self.problems.append(f"{MANIFEST_NAME}: names device dump {missing[-1][:64]}{others}, not in the file")
+        return replace(dump, true_size=len(data))
+
+
+def read_manifest(image: Image, dump: FoundDump) -> bytes:
+    """Return the JSON text of the manifest *dump*. Raises InvalidVmcore when it cannot be read or is too long."""
+    if dump.size > MAX_SIZE:
+        raise InvalidVmcore(f"{MANIFEST_NAME}: has {dump.size} bytes, at most {MAX_SIZE} are read")
+    try:
+        return image.pread(dump.size, dump.offset).rstrip(b"\0")
+    except OSError as error:
+        raise InvalidVmcore(f"{MANIFEST_NAME}: cannot be read: {error.strerror}") from error
+
+
+def _described(dump: FoundDump, entry: ManifestDump) -> FoundDump:
+    # A size that the note cannot hold is no true size; the checksum will tell that something is wrong.
+    true_size = entry.size if 0 <= entry.size <= dump.size else None
+    return replace(dump, true_size=true_size, sha256=entry.sha256.lower(), entry=entry)

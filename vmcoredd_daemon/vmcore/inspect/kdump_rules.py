@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What crash and makedumpfile do with a kdump-compressed vmcore.
+
+Mirrors ``read_dump_header()`` and ``process_elf64_notes()`` of crash's diskdump.c, and
+``get_kdump_compressed_header_info()`` and ``initialize_bitmap_memory()`` of makedumpfile.c.
+"""
+
+import struct
+from collections.abc import Callable
+
+from ...errors import InvalidVmcore
+from ...note import MAX_NOTES_END, NT_VMCOREDD
+from ..image import Image
+from ..kdump import MAX_VERSION, NOTES_VERSION, KdumpHeader, read_header
+from .compat import Verdict, count_for_crash, raw_notes
+from .elf_rules import remark_machine
+from .regions import PAGE_DESC_SIZE
+from .summary import page_count
+
+_BLOCK = PAGE_DESC_SIZE << 13
+_PAGE_DESC = "qIIQ"
+"""``page_desc_t``: offset, size, flags, page_flags."""
+
+
+def crash(image: Image) -> Verdict:
+    """Foretell what crash does with the file *image*. Raises InvalidVmcore and OSError of reading it."""
+    verdict = Verdict()
+    header = _header(image)
+    if isinstance(header, str):
+        return verdict.refuse(header)
+    if 2 * header.block_size > image.size:
+        return verdict.refuse("ends inside the sub header")
+    if header.data_offset > image.size:
+        return verdict.refuse(f"falls over it: the bitmaps end at {header.data_offset:#x}, beyond the file")
+    if (max_mapnr := _max_mapnr(header)) > header.bitmap_blocks * header.block_size * 4:
+        return verdict.refuse(f"misreads it: the bitmaps are too small for max_mapnr {max_mapnr:#x}")
+    if header.header_version >= NOTES_VERSION and header.offset_note and header.size_note:
+        if header.offset_note + header.size_note > image.size or header.size_note >= MAX_NOTES_END:
+            return verdict.refuse(f"cannot read size_note {header.size_note} at {header.offset_note:#x}")
+        count_for_crash(verdict, raw_notes(image, header.offset_note, header.size_note, header.byteorder))
+    verdict.vmcoreinfo = _has_vmcoreinfo(image, header)
+    if not verdict.vmcoreinfo:
+        verdict.problems.append("finds no VMCOREINFO where offset_vmcoreinfo leads")
+    if header.split:
+        verdict.remarks.append("is one part of several: it wants all of them")
+    remark_machine(verdict, header.machine)
+    return verdict
+
+
+def makedumpfile(image: Image) -> Verdict:
+    """Foretell what makedumpfile does with the file *image*. Raises InvalidVmcore and OSError of reading it."""
+    verdict = Verdict()
+    header = _header(image)
+    if isinstance(header, str):
+        return verdict.refuse(header)
+    if header.header_version < 1:
+        return verdict.refuse("header_version is 0, which has no dump_level")
+    if header.data_offset > image.size:
+        return verdict.refuse(f"the bitmaps end at {header.data_offset:#x}, beyond the file")
+    if (max_mapnr := _max_mapnr(header)) > header.bitmap_blocks * header.block_size * 4:
+        return verdict.refuse(f"misreads it: the bitmaps are too small for max_mapnr {max_mapnr:#x}")
+    if header.header_version >= NOTES_VERSION and header.offset_note and header.size_note:
+        if header.offset_note + header.size_note > image.size:
+            return verdict.refuse(f"cannot read size_note {header.size_note} at {header.offset_note:#x}")
+        notes = raw_notes(image, header.offset_note, header.size_note, header.byteorder)
+        verdict.device_dumps = sum(note.n_type == NT_VMCOREDD for note in notes)
+    verdict.vmcoreinfo = _has_vmcoreinfo(image, header)
+    if not verdict.vmcoreinfo:
+        verdict.problems.append("finds no VMCOREINFO where offset_vmcoreinfo leads, and then filters only zeros")
+    if header.split:
+        verdict.remarks.append("is one part of several: makedumpfile --reassemble makes one file of them")
+    return verdict
+
+
+def check_pages(image: Image, progress: Callable[[int], None] = lambda size: None) -> list[str]:
+    """Return what is wrong with the page descriptors, each in one line; *progress* is called with bytes read.
+
+    Raises OSError.
+    """
+    header = _header(image)
+    if isinstance(header, str) or header.data_offset > image.size:
+        return []
+    pages = page_count(image, header)
+    if pages is None:
+        return []
+    offset, end, missing = header.data_offset, header.data_offset + pages * PAGE_DESC_SIZE, 0
+    form = header.byteorder.prefix + _PAGE_DESC
+    while offset < end:
+        data = image.pread(min(_BLOCK, end - offset), offset)
+        whole = data[: len(data) // PAGE_DESC_SIZE * PAGE_DESC_SIZE]
+        if not whole:
+            missing += (end - offset) // PAGE_DESC_SIZE
+            break
+        missing += sum(not 0 < start <= image.size - size for start, size, _, _ in struct.iter_unpack(form, whole))
+        progress(len(whole))
+        offset += len(whole)
+    return [f"{missing} of {pages} pages are beyond the end of the file, {image.size:#x}"] if missing else []
+
+
+def _header(image: Image) -> KdumpHeader | str:
+    """Return the headers, as far as these programs need them right, or why they cannot be read."""
+    try:
+        header = read_header(image, strict=False)
+    except InvalidVmcore as error:
+        return str(error).removeprefix(f"{image.path}: ")
+    if not header.header_version >= 0 or header.sub_hdr_size < 1:
+        return f"header_version is {header.header_version}, sub_hdr_size {header.sub_hdr_size}"
+    return header
+
+
+def _max_mapnr(header: KdumpHeader) -> int:
+    """Return how many bits each bitmap has; 0 where an old version has it elsewhere, in 32 bits."""
+    if header.header_version < MAX_VERSION:
+        return 0
+    return int.from_bytes(header.sub_header[-8:], header.byteorder.value)
+
+
+def _has_vmcoreinfo(image: Image, header: KdumpHeader) -> bool:
+    end = header.offset_vmcoreinfo + header.size_vmcoreinfo
+    if not header.offset_vmcoreinfo or not header.size_vmcoreinfo or end > image.size:
+        return False
+    return b"OSRELEASE=" in image.pread(min(header.size_vmcoreinfo, 1 << 16), header.offset_vmcoreinfo)

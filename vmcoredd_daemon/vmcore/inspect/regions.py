@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Where in a vmcore its parts lie: headers, notes, device dumps, memory, and what nothing refers to."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import islice
+
+from ...note import NT_VMCOREDD, Note
+from .. import kdump
+from ..elf import read_headers
+from ..formats import Vmcore
+from .summary import page_count
+
+PAGE_DESC_SIZE = 24
+"""``page_desc_t``, in 32 and 64 bits."""
+
+MAX_NOTES = 1 << 16
+"""Notes that have a region of their own. A forged file must not take all memory."""
+
+
+class Kind(StrEnum):
+    """What lies somewhere."""
+
+    HEADER = "header"
+    DEVICE_DUMP = "device dump"
+    NOTE = "note"
+    LOAD = "memory"
+    GAP = "unused"
+    """Nothing refers to it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """Bytes of a file that are one thing; offset and size in bytes."""
+
+    kind: Kind
+    offset: int
+    size: int
+    name: str
+
+    @property
+    def end(self) -> int:
+        """Offset behind it."""
+        return self.offset + self.size
+
+
+def regions(vmcore: Vmcore) -> list[Region]:
+    """Return the regions of *vmcore* in the order of their offsets, gaps among them. Raises InvalidVmcore.
+
+    They may overlap where the file is broken, and reach beyond its end where it is truncated.
+    """
+    if vmcore.image.pread(len(kdump.SIGNATURE), 0) == kdump.SIGNATURE:
+        found = [*_kdump(vmcore, kdump.read_header(vmcore.image))]
+    else:
+        found = [*_elf(vmcore)]
+    found.extend(_notes(islice(vmcore.notes(), MAX_NOTES)))
+    found.sort(key=lambda region: (region.offset, region.end))
+    return [*_with_gaps(found, vmcore.image.size)]
+
+
+def _elf(vmcore: Vmcore) -> Iterator[Region]:
+    headers = read_headers(vmcore.image)
+    count = len(headers.segments)
+    yield Region(Kind.HEADER, 0, headers.size, f"ELF header, {count} program headers")
+    for load in headers.loads:
+        if load.p_filesz:
+            name = f"physical {load.p_paddr:#x} to {load.p_paddr + load.p_memsz:#x}"
+            yield Region(Kind.LOAD, load.p_offset, load.p_filesz, name)
+
+
+def _kdump(vmcore: Vmcore, header: kdump.KdumpHeader) -> Iterator[Region]:
+    block = header.block_size
+    yield Region(Kind.HEADER, 0, block, "disk_dump_header")
+    yield Region(Kind.HEADER, block, len(header.sub_header), "kdump_sub_header")
+    half = header.bitmap_blocks * block // 2
+    yield Region(Kind.HEADER, header.bitmap_offset, half, "bitmap of the pages of the machine")
+    yield Region(Kind.HEADER, header.bitmap_offset + half, half, "bitmap of the pages in the file")
+    pages = page_count(vmcore.image, header) or 0
+    table = pages * PAGE_DESC_SIZE
+    yield Region(Kind.HEADER, header.data_offset, table, f"descriptors of {pages} pages")
+    data = header.data_offset + table
+    # An attach appends notes behind the pages.
+    end = header.offset_note if header.offset_note >= data else vmcore.image.size
+    if end > data:
+        yield Region(Kind.LOAD, data, end - data, f"{pages} pages")
+
+
+def _notes(notes: Iterable[Note]) -> Iterator[Region]:
+    index = 0
+    for note in notes:
+        if note.n_type == NT_VMCOREDD and note.dump_name is not None:
+            name = f"{index} {note.dump_name.decode('ascii', 'backslashreplace')}"
+            yield Region(Kind.DEVICE_DUMP, note.offset, note.end - note.offset, name)
+            index += 1
+        else:
+            name = f"{note.name.decode('ascii', 'backslashreplace')}, type {note.n_type:#x}"
+            yield Region(Kind.NOTE, note.offset, note.end - note.offset, name)
+
+
+def _with_gaps(found: list[Region], size: int) -> Iterator[Region]:
+    end = 0
+    for region in found:
+        if region.offset > end:
+            yield Region(Kind.GAP, end, region.offset - end, "")
+        yield region
+        end = max(end, region.end)
+    if size > end:
+        yield Region(Kind.GAP, end, size - end, "")

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What a vmcore says of itself: its kernel, its crash, its memory, and what of that is in the file."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ...errors import InvalidVmcore
+from .. import kdump
+from ..elf import read_headers
+from ..formats import Vmcore
+from ..image import Image
+from ..vmcoreinfo import lines
+
+_BLOCK = 1 << 18
+"""Bytes of a bitmap that are in memory at a time."""
+_MAX_BITMAPS = 1 << 32
+"""Bytes of bitmaps that are counted: those of 64 TiB of memory."""
+_COMPRESSIONS = {0x1: "zlib", 0x2: "lzo", 0x4: "snappy", 0x20: "zstd"}
+"""``DUMP_DH_COMPRESSED_*`` of makedumpfile's diskdump_mod.h."""
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What is known; sizes are in bytes, None is what the file does not say."""
+
+    kernel_release: str | None
+    """As uname(2) calls it. It stands in the file: control characters and all."""
+    crash_time: int | None
+    """Seconds since the epoch."""
+    memory: int | None
+    """Of the machine that crashed, as far as the file knows of it."""
+    memory_in_file: int | None
+    """How much of that is in the file, uncompressed."""
+    dump_level: int | None
+    """Which pages makedumpfile left out."""
+    compression: str | None
+    """Of the pages."""
+    incomplete: bool = False
+    """Whether makedumpfile ran out of space, or the file ends before its memory."""
+
+
+def summarize(vmcore: Vmcore) -> Summary:
+    """Return what *vmcore* says. Reads headers, VMCOREINFO and bitmaps. Raises InvalidVmcore."""
+    info = lines(vmcore.image, vmcore.notes())
+    release, crash_time = info.get("OSRELEASE"), _number(info.get("CRASHTIME"))
+    if vmcore.image.pread(len(kdump.SIGNATURE), 0) != kdump.SIGNATURE:
+        return _of_elf(vmcore.image, release, crash_time)
+    header = kdump.read_header(vmcore.image)
+    pages = [_count(vmcore.image, *half) for half in _halves(header)]
+    there, stored = (None if count is None else count * header.block_size for count in pages)
+    compression = next((name for bit, name in _COMPRESSIONS.items() if header.status & bit), "none")
+    return Summary(
+        release or _utsname_release(vmcore.image),
+        crash_time,
+        there,
+        stored,
+        header.dump_level if header.header_version >= 1 else None,
+        compression,
+        header.incomplete,
+    )
+
+
+def page_count(image: Image, header: kdump.KdumpHeader) -> int | None:
+    """Return how many pages are in a kdump-compressed file; None where its bitmaps are too large to be counted."""
+    return _count(image, *_halves(header)[1])
+
+
+def _of_elf(image: Image, release: str | None, crash_time: int | None) -> Summary:
+    loads = read_headers(image).loads
+    # The kernel's text is mapped twice, so that its memory is in two segments.
+    memory = _union((load.p_paddr, load.p_paddr + load.p_memsz) for load in loads)
+    there = ((load, min(load.p_filesz, max(0, image.size - load.p_offset))) for load in loads)
+    stored = _union((load.p_paddr, load.p_paddr + size) for load, size in there)
+    end = max((load.p_offset + load.p_filesz for load in loads), default=0)
+    # A file of device dumps alone has no memory, whatever the machine had.
+    return Summary(release, crash_time, memory or None, stored if memory else None, None, None, end > image.size)
+
+
+def _union(ranges: Iterator[tuple[int, int]]) -> int:
+    size = covered = 0
+    for start, end in sorted(ranges):
+        size += max(0, end - max(start, covered))
+        covered = max(covered, end)
+    return size
+
+
+def _halves(header: kdump.KdumpHeader) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Return offset and bytes of the bitmaps: of the pages that there are, of those that are in the file."""
+    half = header.bitmap_blocks * header.block_size // 2
+    return (header.bitmap_offset, half), (header.bitmap_offset + half, half)
+
+
+def _count(image: Image, offset: int, size: int) -> int | None:
+    if size > _MAX_BITMAPS // 2:
+        return None
+    count, end = 0, offset + size
+    while offset < end:
+        try:
+            data = image.pread(min(_BLOCK, end - offset), offset)
+        except OSError as error:
+            raise InvalidVmcore(
+                f"{image.path}: cannot read the bitmaps at offset {offset:#x}: {error.strerror}"
+            ) from error
+        if not data:
+            break
+        count += int.from_bytes(data, "little").bit_count()
+        offset += len(data)
+    return count
+
+
+def _number(text: str | None) -> int | None:
+    return int(text) if text is not None and re.fullmatch(r"[0-9]{1,12}", text) else None
+
+
+def _utsname_release(image: Image) -> str | None:
+    # struct new_utsname has six fields of 65 bytes, behind the signature and header_version.
+    field = image.read(65, 12 + 2 * 65, "utsname.release").split(b"\0", 1)[0]
+    return field.decode("ascii", "backslashreplace") or None

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Write the vmcore as an ELF core file, as the kernel lays it out: with the memory of the source, or without."""
+
+import logging
+from collections.abc import Iterable, Iterator
+
+from ..errors import InvalidVmcore
+from ..journal import Event, record
+from ..manifest import ManifestSource
+from ..note import Note, system_byteorder
+from ..vmcore.copy.extents import CopyReport
+from ..vmcore.copy.source import Reads, TimedFile, TimedNotes
+from ..vmcore.copy.write import VMCORE_INCOMPLETE, write_vmcore
+from ..vmcore.elf import Headers, empty_headers, read_headers, walk
+from ..vmcore.image import Image
+from ..vmcore.layout import Layout, Source, plan
+from .job import Job, report_altered
+from .manifest_note import own_note
+from .result import DEVICE_DUMPS_ONLY, VMCORE, Written
+
+
+def write_elf(job: Job, fallback: str = "") -> Written:
+    """Write the source's memory with the device dumps in it: as much of the memory as the target has room for.
+
+    *fallback* says why that is not the format that was asked for. Blocks. Raises InvalidVmcore when the source
+    cannot be read, QuotaExceeded when its notes and ours are more than crash reads, NoSpace and WriteFailed.
+    """
+    try:
+        fd = job.reads.open(job.source)
+    except OSError as error:
+        raise InvalidVmcore(f"{job.source}: cannot open the source: {error.strerror}") from error
+    # Somebody waits to see that it goes on.
+    job.progress.start(0)
+    try:
+        reads = TimedFile(job.reads, fd, TimedNotes(job.spool_reads))
+        image = reads.image(str(job.source))
+        headers = read_headers(image)
+        if headers.byteorder is not system_byteorder():
+            raise InvalidVmcore(f"{job.source}: has the byte order of another machine, {headers.byteorder} endian")
+        notes = _notes(image, headers)
+        described = ManifestSource(str(job.source), fallback=fallback)
+        return _copy(job, VMCORE, Source(fd, image.size), headers, notes, described, reads)
+    finally:
+        job.reads.close(fd)
+
+
+def write_device_dumps(job: Job, reason: str) -> Written:
+    """Write the device dumps alone, because of *reason*. Blocks. Raises QuotaExceeded, NoSpace and WriteFailed."""
+    described = ManifestSource(str(job.source), error=reason)
+    reads = TimedNotes(job.spool_reads)
+    return _copy(job, DEVICE_DUMPS_ONLY, Source(-1, 0), empty_headers(), (), described, reads)
+
+
+def _copy(
+    job: Job,
+    name: str,
+    source: Source,
+    headers: Headers,
+    notes: Iterable[Note],
+    described: ManifestSource,
+    reads: Reads,
+) -> Written:
+    with own_note(job, described, headers.byteorder) as own:
+        dumps = [*job.snapshot.notes, *own.notes]
+        layout = plan(source, headers, notes, dumps, job.page_size)
+        _warn_if_small(job, layout)
+        job.progress.start(layout.copied)
+        advance = job.progress.advance
+        report = write_vmcore(layout, dumps, job.directory, name, job.page_size, advance, own.complete, reads)
+    errors, path = [described.error, _report(job, report), own.problem], job.directory / name
+    if report.left_out:
+        path = path.with_name(VMCORE_INCOMPLETE)
+        why = "the source blocks, there was no reading" if report.blocked else "the target has no room for"
+        errors.append(f"{why} {report.left_out} of {layout.size} bytes")
+    error = "; ".join(filter(None, errors))
+    return Written(path, path.stat().st_size, len(job.snapshot.notes), error, described.fallback)
+
+
+def _notes(image: Image, headers: Headers) -> Iterator[Note]:
+    """Yield the source's notes up to the first broken one, as the kernel does: the memory is worth more."""
+    try:
+        yield from walk(image, headers)
+    except InvalidVmcore as error:
+        message = f"{error}; the notes behind it are lost"
+        record(Event.SOURCE_UNREADABLE, logging.ERROR, message, source=image.path)
+
+
+def _warn_if_small(job: Job, layout: Layout) -> None:
+    free = job.free
+    if layout.size > free:
+        message = f"{job.directory}: {free} bytes are free, the vmcore has {layout.size} less its runs of zeros"
+        record(Event.SPACE_SHORT, logging.WARNING, message, free=free, size=layout.size)
+
+
+def _report(job: Job, report: CopyReport) -> str:
+    """Log what is not as it should be; return what of that makes the vmcore incomplete."""
+    if report.unreadable_pages or report.missing_bytes:
+        record(
+            Event.SOURCE_UNREADABLE,
+            # Pages that nobody may read are usual, an end that is missing is not.
+            logging.ERROR if report.missing_bytes else logging.WARNING,
+            f"{job.source}: {report.unreadable_pages} pages could not be read and "
+            f"{report.missing_bytes} bytes are missing at the end; zeros are in their place",
+            source=job.source,
+            unreadable_pages=report.unreadable_pages,
+            missing_bytes=report.missing_bytes,
+        )
+    if job.reads.blocked:
+        record(
+            Event.SOURCE_UNREADABLE,
+            logging.WARNING,
+            f"{job.source}: {job.reads.blocked} reads did not return in time, and were given up",
+            source=job.source,
+            blocked=job.reads.blocked,
+        )
+    return report_altered(report.altered, report.unread)

@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Write the vmcore with makedumpfile, which filters and compresses it, then attach the device dumps in place.
+
+makedumpfile knows nothing of device dumps; :mod:`.vmcore.attach_kdump` says how they get in. Room for them is kept
+free while it works, because a full disk is no reason to lose what is small.
+"""
+
+import errno
+import os
+import signal
+from pathlib import Path
+
+from ..errors import InvalidVmcore, NoSpace, VmcoreddError, WriteFailed
+from ..files import NO_SPACE, sync, sync_directory
+from ..manifest import ManifestSource
+from ..note import system_byteorder
+from ..vmcore.attach.attach import attach
+from ..vmcore.copy.source import TimedFile
+from ..vmcore.copy.write import VMCORE_INCOMPLETE
+from ..vmcore.copy.write_back import written_back
+from ..vmcore.formats import recognise
+from ..vmcore.image import file_image
+from ..vmcore.kdump import read_header
+from . import makedumpfile
+from .elf import write_device_dumps
+from .job import Job, kept_free, report_altered
+from .manifest_note import own_note
+from .result import VMCORE, Written
+
+HARDEST_LEVEL = 31
+"""Leaves out all that makedumpfile can leave out."""
+
+_MANIFEST_ROOM = 1 << 20
+"""Bytes for the manifest, and for what is rounded up to pages."""
+
+
+def write_kdump(job: Job, fallback: str = "") -> Written:
+    """Write a kdump-compressed vmcore; where it does not fit, without the pages that can be spared.
+
+    *fallback* says why that is not the format that was asked for. Blocks. Raises MakedumpfileMissing, TimedOut,
+    NoSpace and WriteFailed, when there is no vmcore.
+    """
+    incomplete = job.directory / VMCORE_INCOMPLETE
+    try:
+        finished = _filter(job, incomplete)
+        if not _analyzable(incomplete, whole=finished.status == 0):
+            reason = finished.reason if finished.status else f"makedumpfile has left no vmcore: {finished.message}"
+            raise WriteFailed(f"{job.source}: {reason}")
+        error = _left_out(job, finished)
+        described = ManifestSource(str(job.source), error=error, fallback=fallback)
+        problem, lacks = _attach(job, incomplete, described)
+        path, doubt = _keep(incomplete, whole=finished.status == 0)
+        apart = _write_apart(job, problem) if problem else ""
+        error = "; ".join(filter(None, (error, doubt, apart, lacks)))
+        return Written(path, path.stat().st_size, len(job.snapshot.notes), error, fallback)
+    except OSError as error:
+        kind = NoSpace if error.errno in NO_SPACE else WriteFailed
+        reason = os.strerror(error.errno or errno.EIO)
+        raise kind(f"{incomplete}: cannot write: {reason}") from error
+
+
+def _filter(job: Job, destination: Path) -> makedumpfile.Finished:
+    """Run makedumpfile, first with the configured dump level, then, where the target is full, with the hardest."""
+    destination.unlink(missing_ok=True)
+    job.progress.start(job.source_size)
+
+    def advance(percent: float) -> None:
+        job.progress.reach(int(job.progress.total * percent / 100))
+
+    levels = sorted({job.output.dump_level, HARDEST_LEVEL})
+    room = sum(note.note_size for note in job.snapshot.notes) + _notes_size(job) + _MANIFEST_ROOM
+    options = [*job.output.compression.option, "-d", ",".join(map(str, levels))]
+    # A name that begins with a dash would be an option.
+    arguments = [*options, str(job.source.absolute()), str(destination.absolute())]
+    try:
+        with kept_free(job.directory, room), written_back(destination):
+            finished = makedumpfile.run(arguments, makedumpfile.STALL_TIMEOUT, advance)
+            if finished.status == -signal.SIGSEGV:
+                # Version 1.7.2 falls over its own mappings now and then, see docs/kernel-parity.md.
+                destination.unlink(missing_ok=True)
+                finished = makedumpfile.run(["--non-mmap", *arguments], makedumpfile.STALL_TIMEOUT, advance)
+            return finished
+    except VmcoreddError:
+        destination.unlink(missing_ok=True)
+        raise
+
+
+def _notes_size(job: Job) -> int:
+    """Return the bytes of the source's own notes, which an attach copies; 0 where they cannot be read."""
+    try:
+        fd = job.reads.open(job.source)
+    except OSError:
+        return 0
+    try:
+        return sum(size for _, size in recognise(TimedFile(job.reads, fd).image(str(job.source))).note_ranges)
+    except InvalidVmcore:
+        return 0
+    finally:
+        job.reads.close(fd)
+
+
+def _analyzable(path: Path, *, whole: bool) -> bool:
+    """Tell whether makedumpfile has left something that crash opens; if not, it is removed.
+
+    Unless it is *whole*, makedumpfile must have marked it as incomplete, which it does where the target is full
+    (DUMP_DH_COMPRESSED_INCOMPLETE in diskdump_mod.h). If it was killed, nobody knows what is missing.
+    """
+    try:
+        with path.open("rb") as file:
+            image = file_image(file.fileno(), str(path))
+            if recognise(image).format == "kdump" and read_header(image).incomplete != whole:
+                return True
+    except FileNotFoundError:
+        return False
+    except InvalidVmcore:
+        pass
+    path.unlink()
+    return False
+
+
+def _keep(incomplete: Path, *, whole: bool) -> tuple[Path, str]:
+    """Make the file durable, and give it its name when it is *whole*; return its path, and what of that failed.
+
+    It is there all the same: to write another would cost it. Raises OSError when there was no room for all of it.
+    """
+    path = incomplete
+    try:
+        with incomplete.open("rb") as file:
+            sync(file.fileno())
+        if whole:
+            path = incomplete.rename(incomplete.with_name(VMCORE))
+        sync_directory(path.parent)
+    except OSError as error:
+        if error.errno in NO_SPACE:
+            raise
+        return path, f"it may not be on disk: {error.strerror}"
+    return path, ""
+
+
+def _write_apart(job: Job, problem: str) -> str:
+    try:
+        alone = write_device_dumps(job, problem)
+    except VmcoreddError as error:
+        return f"the device dumps are in the spool only: {problem}; {error}"
+    return f"the device dumps are in {alone.path.name}: {problem}"
+
+
+def _left_out(job: Job, finished: makedumpfile.Finished) -> str:
+    if finished.status:
+        return f"it is incomplete: {finished.reason}"
+    if finished.no_space and job.output.dump_level != HARDEST_LEVEL:
+        return (
+            f"the target has no room for all pages of dump level {job.output.dump_level}, it is of {HARDEST_LEVEL}"
+        )
+    return ""
+
+
+def _attach(job: Job, path: Path, described: ManifestSource) -> tuple[str, str]:
+    """Attach the device dumps; return why that failed, or an empty string, and what is not as it should be."""
+    # Its memory is in the file already: there is nothing left to complete.
+    with own_note(job, described, system_byteorder()) as own:
+        try:
+            altered = report_altered(attach(str(path), [*job.snapshot.notes, *own.notes]).altered)
+        except VmcoreddError as error:
+            return str(error), own.problem
+        return "", "; ".join(filter(None, (altered, own.problem)))

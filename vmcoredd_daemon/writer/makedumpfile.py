@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Runs makedumpfile, follows its progress, and says in one line why it failed.
+
+Its progress comes as ``\\rCopying data : [ 45.3 %] - eta: 12s`` (``print_progress()`` in print_info.c), messages
+as lines; both on standard output and standard error, as the message level has it.
+"""
+
+import os
+import re
+import select
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from ..errors import TimedOut, VmcoreddError
+
+STALL_TIMEOUT = 300.0
+"""Seconds without progress after which makedumpfile is killed; it prints it every second, with one decimal."""
+
+_NO_SPACE = os.strerror(28)
+_PROGRESS = re.compile(rb"\r([^:\r\n]{1,80}): \[ *(\d{1,3}\.\d) %\]")
+_COPYING = b"Copying data"
+_OVERWRITTEN = re.compile(rb"\r[^\r\n]*: \[ *[0-9.]+ %\][^\r\n]*(?=\r)")
+"""A line of progress with another one behind it."""
+_TAIL = 8192
+"""Bytes of output that are remembered."""
+
+
+class MakedumpfileMissing(VmcoreddError):
+    """There is no makedumpfile."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """How it ended."""
+
+    status: int
+    """Its exit status; negative: the signal that killed it."""
+    messages: tuple[str, ...]
+    """The last lines that it printed, progress left out."""
+
+    @property
+    def no_space(self) -> bool:
+        """Whether its target was full."""
+        return any(_NO_SPACE in message for message in self.messages)
+
+    @property
+    def reason(self) -> str:
+        """Why it failed, in one line."""
+        return f"makedumpfile failed with status {self.status}: {self.message}"
+
+    @property
+    def message(self) -> str:
+        """The message that says most."""
+        wrong = [message for message in self.messages if message.startswith(("Can't", "Can not"))]
+        return next(iter([*wrong, *self.messages]), "no message")[:200]
+
+
+def available() -> bool:
+    """Tell whether there is a makedumpfile."""
+    return shutil.which("makedumpfile") is not None
+
+
+def run(
+    arguments: Sequence[str | os.PathLike[str]],
+    stall: float = STALL_TIMEOUT,
+    progress: Callable[[float], None] = lambda percent: None,
+) -> Finished:
+    """Run makedumpfile, and call *progress* with the percentage that is copied; also while it only looks at pages.
+
+    Blocks. Raises MakedumpfileMissing, and TimedOut when it goes on for *stall* seconds without progress, whatever
+    else it prints; it is killed then.
+    """
+    program = shutil.which("makedumpfile")
+    if program is None:
+        raise MakedumpfileMissing("makedumpfile is not there")
+    process = subprocess.Popen(
+        [program, *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        # Control-C tells the service to write the vmcore, and makedumpfile not to.
+        process_group=0,
+    )
+    assert process.stdout is not None
+    with process.stdout as output:
+        try:
+            tail = _follow(output.fileno(), stall, progress)
+            return Finished(process.wait(stall), _messages(tail))
+        except (TimeoutError, subprocess.TimeoutExpired):
+            raise TimedOut(f"makedumpfile made no progress for {stall:g} s") from None
+        finally:
+            if process.returncode is None:
+                process.kill()
+                # In D state it cannot even be killed: then it is left to itself.
+                try:
+                    process.wait(1)
+                except subprocess.TimeoutExpired:
+                    # Not a running program to Python, which would warn of it.
+                    process.returncode = -signal.SIGKILL
+
+
+def _follow(fd: int, stall: float, progress: Callable[[float], None]) -> bytes:
+    """Read until the end of the output; return the last of it."""
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    tail, copied, last = b"", 0.0, (b"", b"")
+    deadline = time.monotonic() + stall
+    while True:
+        if not poll.poll(max(deadline - time.monotonic(), 0) * 1000):
+            raise TimeoutError
+        data = os.read(fd, _TAIL)
+        if not data:
+            return tail
+        tail += data
+        found = _PROGRESS.findall(tail)
+        if found and found[-1] != last:
+            last, deadline = found[-1], time.monotonic() + stall
+            copied = next((float(percent) for step, percent in found[::-1] if step.startswith(_COPYING)), copied)
+            progress(copied)
+        if len(tail) > _TAIL:
+            # Hours of progress may follow a message.
+            tail = _OVERWRITTEN.sub(b"", tail)[-_TAIL:]
+
+
+def _messages(output: bytes) -> tuple[str, ...]:
+    lines = re.split(r"[\r\n]+", output.decode("ascii", "backslashreplace"))
+    # A line of progress may be followed by a message without a line break.
+    texts = (
+        re.sub(r"^.*: \[ *[0-9.]+ %\] [-\\|/]?( *eta: (?:(?:\d+[smhd])+|>100day))?", "", line).strip()
+        for line in lines
+    )
+    return tuple(text for text in texts if text)

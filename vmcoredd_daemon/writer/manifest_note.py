@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The manifest as a device dump: written with all others, and completed when it is known how the copy went."""
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+
+from .. import __version__
+from ..dumps.device_dump import Snapshot
+from ..files import close
+from ..manifest import MANIFEST_NAME, Manifest, ManifestSource
+from ..note import VMCOREDD_HEADER_SIZE, ByteOrder, DeviceDumpNote, note_size, pack_vmcoredd_header
+from ..vmcore.copy.extents import CopyReport
+from ..vmcore.copy.write import Complete
+from .job import Job
+
+_ROOM = 512
+"""Bytes that the manifest may grow by at the end: counts, and why memory is missing."""
+
+_REASON = 400
+"""Characters of a reason that are kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class OwnNote:
+    """What the service itself adds to the device dumps of a vmcore: the manifest, or nothing."""
+
+    notes: tuple[DeviceDumpNote, ...] = ()
+    complete: Complete | None = None
+    """Completes the manifest."""
+    problem: str = ""
+    """Why there is none, though there should be."""
+
+
+@contextmanager
+def own_note(job: Job, source: ManifestSource, byteorder: ByteOrder) -> Iterator[OwnNote]:
+    """Provide the manifest of what *job* writes; where it has no room in memory, the vmcore goes without."""
+    with ExitStack() as stack:
+        if not job.output.manifest:
+            yield OwnNote()
+            return
+        try:
+            note, complete = stack.enter_context(manifest_note(job.snapshot, source, job.page_size, byteorder))
+        except OSError as error:
+            own = OwnNote(problem=f"it has no manifest: {error.strerror}")
+        except MemoryError:
+            own = OwnNote(problem="it has no manifest: no memory is left")
+        else:
+            own = OwnNote((note,), complete)
+        yield own
+
+
+@contextmanager
+def manifest_note(
+    snapshot: Snapshot, source: ManifestSource, page_size: int, byteorder: ByteOrder
+) -> Iterator[tuple[DeviceDumpNote, Complete]]:
+    """Provide the note of a snapshot's manifest, in memory, and the function that completes it. Raises OSError."""
+    source = replace(source, error=source.error[:_REASON], fallback=source.fallback[:_REASON])
+    data = _manifest(snapshot, source).dump()
+    size = note_size(len(data) + _ROOM, page_size)
+    header = pack_vmcoredd_header(MANIFEST_NAME.encode("ascii"), size, byteorder)
+    fd = os.memfd_create(MANIFEST_NAME, os.MFD_CLOEXEC)
+    try:
+        with open(fd, "wb", closefd=False) as file:
+            file.write(header + data)
+            file.truncate(size)
+        note = DeviceDumpNote(MANIFEST_NAME, fd, size, len(data), "")
+        yield note, partial(_complete, snapshot, source, size - VMCOREDD_HEADER_SIZE)
+    finally:
+        close(fd)
+
+
+def _complete(snapshot: Snapshot, source: ManifestSource, room: int, report: CopyReport) -> bytes:
+    why = "the source blocks: there was no reading" if report.blocked else "no room for"
+    error = source.error or (f"{why} {report.left_out} bytes" if report.left_out else "")
+    source = replace(
+        source,
+        unreadable_pages=report.unreadable_pages,
+        missing_bytes=report.missing_bytes + report.left_out,
+        error=error,
+    )
+    data = _manifest(snapshot, source).dump()
+    # Rather the counts of before than half a manifest.
+    return data if len(data) <= room else b""
+
+
+def _manifest(snapshot: Snapshot, source: ManifestSource) -> Manifest:
+    return Manifest(
+        f"vmcoredd {__version__}",
+        time.time_ns() // 1000,
+        snapshot.records,
+        snapshot.failures,
+        snapshot.failures_forgotten,
+        source,
+    )
