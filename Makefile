@@ -66,7 +66,7 @@ dist: check-python $(INSTALLED) ## build and check wheel and source distribution
 	mkdir -p build/sdist
 	tar --extract --directory build/sdist --strip-components 1 --file dist/*.tar.gz
 	cd build/sdist && ../../$(VENV)/bin/python -m pytest -q tests/test_note.py tests/test_manifest.py tests/test_pages.py \
-	    tests/test_config.py tests/vmcore/test_layout.py tests/cli/test_extract.py
+	    tests/config/test_config.py tests/vmcore/test_layout.py tests/cli/test_extract.py
 
 clean: ## remove the virtual environment and everything else that was built
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

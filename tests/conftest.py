@@ -10,10 +10,10 @@ import pytest
 import pytest_asyncio
 from hypothesis import settings
 
-from tests.bus import private_bus
-from tests.sample import unpack
-from tests.service import Service
-from tests.tools import require
+from tests.lib.bus import private_bus
+from tests.lib.sample import unpack
+from tests.lib.service import Service
+from tests.lib.tools import require
 from vmcoredd_daemon.bus import Connection
 
 # No test fails because its machine is slow.

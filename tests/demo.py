@@ -9,9 +9,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.bus import private_bus
-from tests.sample import unpack
-from tests.service import Service
+from tests.lib.bus import private_bus
+from tests.lib.sample import unpack
+from tests.lib.service import Service
 
 DIRECTORY = Path("build/demo")
 FIRMWARE_LOG = "".join(f"[{i:6}] firmware: queue {i % 8} stalled, retrying\n" for i in range(2000))
@@ -33,7 +33,7 @@ def run(*command: str, data: str | None = None) -> str:
 def add_three(address: str, directory: Path) -> None:
     """Add device dumps in the three ways there are."""
     say("A helper in its own process is called back, and fills its buffer through mmap")
-    print(run("python3", "-m", "tests.helper_process", address, "nic_0000:02:00.4", "262144"), end="")
+    print(run("python3", "-m", "tests.lib.helper_process", address, "nic_0000:02:00.4", "262144"), end="")
     say("A firmware log comes through a pipe")
     print(run("vmcoredd", "add", "--size", "1M", "hba_0000:03:00.0", "-", data=FIRMWARE_LOG), end="")
     say("A file is as large as it is")

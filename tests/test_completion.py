@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from docs import programs
-from tests.service import Service
-from tests.tools import installed_program, require, skip_or_fail
+from tests.lib.paths import ROOT
+from tests.lib.service import Service
+from tests.lib.tools import installed_program, require, skip_or_fail
 
-ROOT = Path(__file__).parent.parent
 BASH_COMPLETION = Path("/usr/share/bash-completion/bash_completion")
 SCRIPTS = installed_program("vmcoredd").parent
 TIMEOUT = 60.0

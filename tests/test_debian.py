@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from tests.kdump import debian
-from tests.tools import require, skip_or_fail
+from tests.lib.paths import ROOT
+from tests.lib.tools import require, skip_or_fail
 from vmcoredd_daemon import __version__
 
-ROOT = Path(__file__).parent.parent
 PACKAGED = pytest.mark.deb
 
 FILES = (

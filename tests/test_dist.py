@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.tools import require, skip_or_fail
-
-ROOT = Path(__file__).parent.parent
+from tests.lib.paths import ROOT
+from tests.lib.tools import require, skip_or_fail
 
 
 @pytest.fixture(scope="module")

@@ -11,15 +11,15 @@ from pathlib import Path
 import pytest
 
 import vmcoredd_daemon
-from tests.cli import run
-from tests.service import Service, mask_built_in
-from tests.tools import require
-from tests.vmcore.attaching import contents
+from tests.lib.attaching import contents
+from tests.lib.paths import ROOT
+from tests.lib.service import Service, mask_built_in
+from tests.lib.tools import require
+from tests.lib.vmcoredd import run
 from vmcoredd_daemon.collectors.builtin import BUILT_IN
 from vmcoredd_daemon.collectors.settings import KEYS
 from vmcoredd_daemon.config.config import _KEYS
 
-ROOT = Path(__file__).parent.parent
 # Where Debian tests its package, the code is not beside the tests.
 PACKAGE = Path(vmcoredd_daemon.__file__).parent
 TEXT = (ROOT / "docs/man/vmcoredd-collectors.7.rst").read_text()
@@ -116,7 +116,7 @@ def test_example_in_c_without_a_service(bus_address: str, tmp_path: Path) -> Non
 
 
 def test_promises_are_held_by_tests_that_exist() -> None:
-    tests = Path(__file__).parent
+    tests = ROOT / "tests"
     named = re.findall(r"`([\w/]+\.py)::(\w+)`", (tests.parent / "docs" / "promises.md").read_text())
     assert len(named) > 20
     for file, test in named:
@@ -172,12 +172,3 @@ def test_links_lead_somewhere() -> None:
     for document in documents:
         for link in re.findall(r"\]\(([^):#]+)\)", document.read_text()):
             assert (document.parent / link).exists(), f"{document}: {link}"
-
-
-def test_map_of_the_code_names_every_module_and_no_other() -> None:
-    named = set(re.findall(r"\b(\w+\.py)\b", (ROOT / "HACKING.md").read_text()))
-    package = [file for file in PACKAGE.rglob("*.py") if file.parent.name != "builtin"]
-    modules = {file.name for file in package} - {"__init__.py", "__main__.py"}
-    assert modules - named == set()
-    others = {file.name for name in ("tests", "docs") for file in (ROOT / name).rglob("*.py")}
-    assert named - modules - others == set()

@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 
 import vmcoredd_daemon
-from tests.resources import tmpfs
-from tests.tools import require, skip_or_fail
+from tests.lib.paths import ROOT
+from tests.lib.resources import tmpfs
+from tests.lib.tools import require, skip_or_fail
 from vmcoredd_daemon import journal
 from vmcoredd_daemon.errors import WriteFailed
 from vmcoredd_daemon.journal import FIELDS, SAVED_JOURNAL, Event, logging_started, record, save_journal
 from vmcoredd_daemon.service import sd_notify as service_manager
 
-ROOT = Path(__file__).parent.parent
 PACKAGE = Path(vmcoredd_daemon.__file__).parent
 
 # Runs where nothing but the test listens at journald's socket: what is sent there is printed, field by field.

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 import struct
 from contextlib import suppress
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.elf_writer import NT_PRSTATUS, device_dump, note
+from tests.lib.elf_writer import NT_PRSTATUS, device_dump, note
+from tests.lib.paths import DATA_DIRECTORY
 from vmcoredd_daemon.errors import InvalidArgs, InvalidVmcore, TooLarge
 from vmcoredd_daemon.note import (
     NT_VMCOREDD,
@@ -21,7 +21,7 @@ from vmcoredd_daemon.note import (
     walk_notes,
 )
 
-GOLDEN = (Path(__file__).parent / "data" / "proc-vmcore-prefix.bin").read_bytes()
+GOLDEN = (DATA_DIRECTORY / "proc-vmcore-prefix.bin").read_bytes()
 GOLDEN_HEADERS = [
     (0x1000, b"golden_a", 100),
     (0x2000, b"golden_b", 4032),

@@ -11,15 +11,15 @@ import pytest
 
 import vmcoredd_daemon
 from docs import programs
-from tests.cli import run
-from tests.cli.dumps import GOLDEN
-from tests.tools import require
+from tests.lib.paths import ROOT
+from tests.lib.tools import require
+from tests.lib.vmcore_dumps import GOLDEN
+from tests.lib.vmcoredd import run
 from vmcoredd_daemon.cli import inspect
 from vmcoredd_daemon.cli import map as map_of
 from vmcoredd_daemon.config.config import _KEYS
 from vmcoredd_daemon.journal import Event
 
-ROOT = Path(__file__).parent.parent
 SOURCES = sorted((ROOT / "docs/man").glob("*.rst"))
 NAMES = [source.stem for source in SOURCES]
 

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from docs import programs
-from tests import judges
-from tests.service import Service
-from tests.sessions import check_session, make_files, sessions
-from tests.tools import require
+from tests.lib import external_tools as judges
+from tests.lib.paths import ROOT
+from tests.lib.service import Service
+from tests.lib.sessions import check_session, make_files, sessions
+from tests.lib.tools import require
 
-ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 
 

@@ -16,15 +16,16 @@ from pathlib import Path
 import pytest
 
 import vmcoredd_daemon
-from tests import judges
-from tests.cli import run as cli
-from tests.service import Service
-from tests.tools import installed_program, require
+from tests.lib import external_tools as judges
+from tests.lib.paths import ROOT
+from tests.lib.service import Service
+from tests.lib.tools import installed_program, require
+from tests.lib.vmcoredd import run as cli
 from vmcoredd_daemon.collectors.builtin import BUILT_IN
 from vmcoredd_daemon.config.config import _KEYS, Configuration, load
 from vmcoredd_daemon.journal import Event
 
-SYSTEMD = Path(__file__).parent.parent / "systemd"
+SYSTEMD = ROOT / "systemd"
 PROGRAM = installed_program("vmcoredd-daemon")
 HOST_UNITS = Path("/usr/lib/systemd/system")
 HOOKS = Path("usr/share/initramfs-tools/hooks")
@@ -177,7 +178,7 @@ def test_catalog_says_what_to_do_next_and_has_every_field_that_it_shows() -> Non
 
 
 def recorded_fields() -> dict[str, set[str]]:
-    """Fields that each call of record() names; those in dictionaries, of journal_entries.py, are taken together."""
+    """Fields that each call of record() names; those in the dictionaries of journal_entries.py, together."""
     package = Path(vmcoredd_daemon.__file__).parent
     together = set(re.findall(r'"(\w+)": ', (package / "service/journal_entries.py").read_text()))
     fields: dict[str, set[str]] = {}

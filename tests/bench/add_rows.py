@@ -13,7 +13,7 @@ from pathlib import Path
 from tests.bench.measure import Case, Contender, NotRun, at_most
 from tests.bench.rig import Daemon, Rig, manager_call, running, timed_command
 from tests.bench.storage import disk, settle
-from tests.caller import Collector, options
+from tests.lib.caller import Collector, options
 
 GIB = 1 << 30
 PIECE = 1 << 20

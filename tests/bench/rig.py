@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from tests.bench.storage import settle
-from tests.bus import private_bus
-from tests.caller import MANAGER, NAME, PATH
-from tests.elf_writer import PAGE
-from tests.loops import runner_of_its_own
-from tests.sample import unpack
-from tests.service import Service
+from tests.lib.bus import private_bus
+from tests.lib.caller import MANAGER, NAME, PATH
+from tests.lib.elf_writer import PAGE
+from tests.lib.loops import runner_of_its_own
+from tests.lib.sample import unpack
+from tests.lib.service import Service
 from vmcoredd_daemon.bus import Connection
 
 _T = TypeVar("_T")

@@ -11,12 +11,12 @@ from pathlib import Path
 
 from tests.bench.measure import Case, Contender, Goal, NotRun, Unavailable, at_least, at_most, more
 from tests.bench.rig import TIMEOUT, Daemon, Rig, bus, connected, manager_call, running
-from tests.bench.simple import command, memory, started
+from tests.bench.service_start import command, memory, started
 from tests.bench.source import write_source
 from tests.bench.storage import disk, settle, tmpfs
-from tests.caller import NAME, PATH
-from tests.service import mask_built_in
-from tests.tools import installed_program
+from tests.lib.caller import NAME, PATH
+from tests.lib.service import mask_built_in
+from tests.lib.tools import installed_program
 
 MIB = 1 << 20
 CALLS = 1000

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.bench.kept import Kernel, Mapped
-from tests.elf_writer import PAGE, PT_LOAD, PT_NOTE, round_out
+from tests.bench.kept_pages import Kernel, Mapped
+from tests.lib.elf_writer import PAGE, PT_LOAD, PT_NOTE, round_out
 
 _EHDR_PHNUM = 56
 _PHDR = struct.Struct("<IIQQQQQQ")

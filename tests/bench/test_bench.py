@@ -16,7 +16,7 @@ from tests.bench.chart import share, svg
 from tests.bench.measure import Case, Contender, Goal, Result, at_least, at_most, measure, more
 from tests.bench.report import as_json, read_before, table
 from tests.kdump import capture
-from tests.tools import require, skip_or_fail
+from tests.lib.tools import require, skip_or_fail
 
 SCALE = "0.001"
 MAY_LACK = {"mkfs.ext4", "mkfs.xfs", "losetup", "mount"}

@@ -12,7 +12,7 @@ from tests.bench.measure import Case, Contender, Goal, NotRun, Unavailable, at_m
 from tests.bench.rig import Daemon, Rig, running, timed_command
 from tests.bench.source import write_source
 from tests.bench.storage import disk, loop_mounted, settle, warm
-from tests.tools import installed_program
+from tests.lib.tools import installed_program
 
 GIB = 1 << 30
 MIB = 1 << 20

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.dumps import DATA, MANIFEST, truncated_manifest
-from tests.elf_writer import Core, device_dump
+from tests.lib.elf_writer import Core, device_dump
+from tests.lib.vmcore_dumps import DATA, MANIFEST, truncated_manifest
 from vmcoredd_daemon.manifest import MANIFEST_NAME
 
 

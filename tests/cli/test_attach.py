@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli import VMCOREDD, run
-from tests.elf_writer import Core, Load, device_dump
-from tests.flat import flatten
-from tests.kdump_writer import Kdump, notes
-from tests.loops import run_coroutine
+from tests.lib.elf_writer import Core, Load, device_dump
+from tests.lib.flattened_writer import flatten
+from tests.lib.kdump_writer import Kdump, notes
+from tests.lib.loops import run_coroutine
+from tests.lib.vmcoredd import VMCOREDD, run
 from vmcoredd_daemon.dumps.spool import Spool
 from vmcoredd_daemon.manifest import ManifestDump
 from vmcoredd_daemon.note import ByteOrder

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli import VMCOREDD
-from tests.cli.dumps import DATA
-from tests.elf_writer import Core, device_dump
-from tests.service import Service, mask_built_in
-from tests.tools import require
+from tests.lib.elf_writer import Core, device_dump
+from tests.lib.service import Service, mask_built_in
+from tests.lib.tools import require
+from tests.lib.vmcore_dumps import DATA
+from tests.lib.vmcoredd import VMCOREDD
 from vmcoredd_daemon.manifest import MANIFEST_NAME, Manifest, ManifestDump
 
 VMCORE = "VMCORE"

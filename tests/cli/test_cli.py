@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli import VMCOREDD, run
-from tests.cli.dumps import DATA, GOLDEN, SHA256
-from tests.elf_writer import Core, device_dump
-from tests.service import Service
-from tests.tools import require
+from tests.lib.elf_writer import Core, device_dump
+from tests.lib.service import Service
+from tests.lib.tools import require
+from tests.lib.vmcore_dumps import DATA, GOLDEN, SHA256
+from tests.lib.vmcoredd import VMCOREDD, run
 from vmcoredd_daemon import __version__
 from vmcoredd_daemon.manifest import MANIFEST_NAME
 

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from tests import judges
-from tests.cli import VMCOREDD, run
-from tests.resources import tmpfs
-from tests.service import Service, mask_built_in
-from tests.tools import require
+from tests.lib import external_tools as judges
+from tests.lib.resources import tmpfs
+from tests.lib.service import Service, mask_built_in
+from tests.lib.tools import require
+from tests.lib.vmcoredd import VMCOREDD, run
 from vmcoredd_daemon.cli.core_collector.makedumpfile_options import OWN_OPTIONS
 from vmcoredd_daemon.manifest import MANIFEST_NAME
 

@@ -11,8 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from tests import judges
-from tests.cli import VMCOREDD
 from tests.cli.test_core_collector import (
     NO_BUS,
     NOWHERE,
@@ -29,7 +27,9 @@ from tests.cli.test_core_collector import (
     tools,
     verified,
 )
-from tests.service import Service
+from tests.lib import external_tools as judges
+from tests.lib.service import Service
+from tests.lib.vmcoredd import VMCOREDD
 from vmcoredd_daemon.manifest import MANIFEST_NAME
 
 __all__ = ["collect", "config", "plain", "program", "tools"]

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli import run, run_in_terminal
-from tests.service import Service
+from tests.lib.service import Service
+from tests.lib.vmcoredd import run, run_in_terminal
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli import VMCOREDD, run
-from tests.cli.dumps import DATA, GOLDEN, MANIFEST
-from tests.elf_writer import Core, device_dump
+from tests.lib.elf_writer import Core, device_dump
+from tests.lib.vmcore_dumps import DATA, GOLDEN, MANIFEST
+from tests.lib.vmcoredd import VMCOREDD, run
 from vmcoredd_daemon.manifest import MANIFEST_NAME
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.resources import open_fds
+from tests.lib.resources import open_fds
 from vmcoredd_daemon.cli.core_collector.gather import Gathered, _take_dump, check
 from vmcoredd_daemon.cli.core_collector.messages import MAX_TEXT, send_dump, send_failure
 from vmcoredd_daemon.errors import InvalidArgs, InvalidVmcore

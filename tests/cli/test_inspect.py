@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli import run, run_in_terminal
-from tests.cli.dumps import DATA, DUMP, GOLDEN, MANIFEST, SHA256, truncated_manifest
-from tests.elf_writer import Core, device_dump
-from tests.judges import makedumpfile
-from tests.tools import require
+from tests.lib.elf_writer import Core, device_dump
+from tests.lib.external_tools import makedumpfile
+from tests.lib.tools import require
+from tests.lib.vmcore_dumps import DATA, DUMP, GOLDEN, MANIFEST, SHA256, truncated_manifest
+from tests.lib.vmcoredd import run, run_in_terminal
 from vmcoredd_daemon.manifest import MANIFEST_NAME, ManifestDump
 
 

@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from tests.tools import require
+from tests.lib.tools import require
 from vmcoredd_daemon.cli.core_collector.makedumpfile_options import parse
 
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli import run, run_in_terminal
-from tests.elf_writer import Core, Load, device_dump, note
-from tests.flat import makedumpfile_flat
-from tests.judges import makedumpfile
+from tests.lib.elf_writer import Core, Load, device_dump, note
+from tests.lib.external_tools import makedumpfile
+from tests.lib.flattened_writer import makedumpfile_flat
+from tests.lib.vmcoredd import run, run_in_terminal
 
 PAGES = 24
 

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from tests.cli import VMCOREDD, run
-from tests.service import Service
+from tests.lib.service import Service
+from tests.lib.vmcoredd import VMCOREDD, run
 from vmcoredd_daemon import __version__
 from vmcoredd_daemon.progress import human_size
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli import run
-from tests.elf_writer import Core, Load, note
-from tests.flat import flatten
+from tests.lib.elf_writer import Core, Load, note
+from tests.lib.flattened_writer import flatten
+from tests.lib.vmcoredd import run
 from vmcoredd_daemon.manifest import MANIFEST_NAME
 
 VMCOREINFO = note(0, b"OSRELEASE=6.1\n", b"VMCOREINFO\0")

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.service import Service
-from tests.tools import require
+from tests.lib.service import Service
+from tests.lib.tools import require
 
 TIMEOUT = 20
 ROWS, COLUMNS = 24, 80

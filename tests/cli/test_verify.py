@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""vmcoredd verify, as a process; tests/vmcore/test_judge.py has what is foretold of every kind of fault."""
+"""vmcoredd verify, as a process; tests/vmcore/inspect has what is foretold of every kind of fault."""
 
 import json
 import shutil
@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.broken import ELF
-from tests.cli import run
-from tests.vmcore.attaching import attach_data
+from tests.lib.attaching import attach_data
+from tests.lib.corrupt_vmcores import ELF
+from tests.lib.vmcoredd import run
 
 
 @pytest.fixture

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Errors of helpers that are written with sd-bus; tests/test_interface.py has calls and answers."""
+"""Errors of helpers that are written with sd-bus; tests/service/test_interface.py has calls and answers."""
 
 import errno
 import subprocess
 from pathlib import Path
 
-from tests.tools import require
+from tests.lib.tools import require
 from vmcoredd_daemon.collectors.callback import errno_of
 
 NAMES = """

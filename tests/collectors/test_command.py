@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from tests.resources import open_fds
+from tests.lib.resources import open_fds
 from vmcoredd_daemon.collectors import process
 from vmcoredd_daemon.collectors.command import STDERR_KEPT, CommandCollector
 from vmcoredd_daemon.dumps.buffer import Buffer

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from tests.fuse import Source, answers, fuse_source
-from tests.resources import open_fds, settled
+from tests.lib.fuse import Source, answers, fuse_source
+from tests.lib.resources import open_fds, settled
 from vmcoredd_daemon.collectors import descriptor
 from vmcoredd_daemon.collectors.descriptor import DescriptorCollector, check_source
 from vmcoredd_daemon.dumps.buffer import Buffer

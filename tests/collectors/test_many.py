@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.caller import add, call, names, options
-from tests.service import Service, mask_built_in
-from tests.test_daemon import manifest
-from tests.tools import require
+from tests.lib.caller import add, call, names, options
+from tests.lib.service import Service, mask_built_in
+from tests.lib.tools import require
+from tests.service.test_daemon import manifest
 from vmcoredd_daemon.bus import Connection
 
 KINDS = {"command": 24, "python": 20, "helper": 20}
@@ -85,7 +85,7 @@ async def test_sixty_four_at_once(
         return os.pwrite(buffer, data(name), offset)
 
     report = tmp_path / "report.json"
-    module = ("tests.stall_detector", str(report))
+    module = ("tests.lib.stall_detector", str(report))
     with Service(
         bus_address, source_vmcore, tmp_path, "RunCollectors=no", dev_mode=False, module=module
     ) as daemon:
@@ -114,7 +114,7 @@ async def test_sixty_four_files_at_once(
     size = 2 << 20
     (tmp_path / "file").write_bytes(b"data" * (size // 4))
     report = tmp_path / "report.json"
-    module = ("tests.stall_detector", str(report))
+    module = ("tests.lib.stall_detector", str(report))
     with (
         Service(
             bus_address, source_vmcore, tmp_path, "MaxCollectingPerCaller=64", dev_mode=False, module=module

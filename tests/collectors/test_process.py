@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.resources import children, few_threads, open_fds
+from tests.lib.resources import children, few_threads, open_fds
 from vmcoredd_daemon.collectors.process import Starter
 from vmcoredd_daemon.errors import Busy
 from vmcoredd_daemon.threads.loop import HangingThreads

@@ -15,9 +15,9 @@ from typing import BinaryIO
 import pytest
 import pytest_asyncio
 
-from tests.collectors import vendor_collectors
-from tests.resources import few_threads, open_fds
-from tests.service import Service
+from tests.lib import vendor_collectors
+from tests.lib.resources import few_threads, open_fds
+from tests.lib.service import Service
 from vmcoredd_daemon.collectors.python import GROUP, MAX_DUMPS, PythonCollector, plan, registered
 from vmcoredd_daemon.dumps.buffer import Buffer
 from vmcoredd_daemon.dumps.collector import Collected
@@ -27,7 +27,7 @@ from vmcoredd_daemon.note import ByteOrder
 from vmcoredd_daemon.threads.loop import HangingThreads, started_executor
 
 SIZE = 5000
-ENTRY_POINTS = f"[{GROUP}]\nnic = tests.collectors.vendor_collectors:Good\n"
+ENTRY_POINTS = f"[{GROUP}]\nnic = tests.lib.vendor_collectors:Good\n"
 METADATA = "Metadata-Version: 2.1\nName: vendor\nVersion: 1\n"
 
 
@@ -120,9 +120,9 @@ def test_importlib_metadata_is_for_those_who_need_it(
 
 
 def test_plan_asks_for_names_and_sizes() -> None:
-    collector, dumps = plan("good", EntryPoint("good", "tests.collectors.vendor_collectors:Good", GROUP).load)
+    collector, dumps = plan("good", EntryPoint("good", "tests.lib.vendor_collectors:Good", GROUP).load)
     assert dumps == [("python0", 1 << 20), ("python1", 1 << 20)]
-    description = "good: tests.collectors.vendor_collectors.Good"
+    description = "good: tests.lib.vendor_collectors.Good"
     assert PythonCollector("good", collector, 1).description == description
 
 

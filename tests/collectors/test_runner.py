@@ -15,12 +15,12 @@ from typing import BinaryIO
 
 import pytest
 
-from tests.caller import MANAGER, PROPERTIES, add_bytes, call, options
-from tests.cli import run
-from tests.collectors import vendor_collectors
-from tests.resources import children
-from tests.service import Service, mask_built_in
-from tests.test_daemon import manifest
+from tests.lib import vendor_collectors
+from tests.lib.caller import MANAGER, PROPERTIES, add_bytes, call, options
+from tests.lib.resources import children
+from tests.lib.service import Service, mask_built_in
+from tests.lib.vmcoredd import run
+from tests.service.test_daemon import manifest
 from vmcoredd_daemon.bus import Connection
 from vmcoredd_daemon.collectors.registry import Registered
 from vmcoredd_daemon.collectors.runner import MARGIN, CollectorRunner, plan
@@ -69,7 +69,7 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     packages.mkdir(parents=True)
     kinds = [kind for kind, value in vars(vendor_collectors).items() if isinstance(value, type)]
     kinds = [kind for kind in kinds if vars(vendor_collectors)[kind].__module__ == vendor_collectors.__name__]
-    lines = [f"{kind} = tests.collectors.vendor_collectors:{kind}" for kind in kinds]
+    lines = [f"{kind} = tests.lib.vendor_collectors:{kind}" for kind in kinds]
     (packages / "entry_points.txt").write_text("\n".join(["[vmcoredd.collectors]", *lines, ""]))
     (packages / "METADATA").write_text("Metadata-Version: 2.1\nName: vendor\nVersion: 1\n")
     monkeypatch.setenv("PYTHONPATH", str(packages.parent))

@@ -25,7 +25,7 @@ from vmcoredd_daemon.bus.incoming import Incoming
 from vmcoredd_daemon.errors import InvalidArgs, LimitsExceeded
 
 CORPUS = Path(__file__).with_name("corpus") / "dbus"
-INTERFACES = Path(__file__).parent.parent.parent / "dbus" / "org.vmcoredd1.xml"
+INTERFACES = ROOT / "dbus" / "org.vmcoredd1.xml"
 LIMIT = 4096
 """Bytes of a header and of a body that are read."""
 PATIENCE = 2.0

@@ -12,7 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.elf_writer import NT_PRSTATUS, PAGE, Core, Load, device_dump, note
+from tests.lib.elf_writer import NT_PRSTATUS, PAGE, Core, Load, device_dump, note
 from vmcoredd_daemon.errors import InvalidVmcore, QuotaExceeded
 from vmcoredd_daemon.manifest import MANIFEST_NAME, Manifest, ManifestDump
 from vmcoredd_daemon.vmcore.elf import machine, read_headers, walk

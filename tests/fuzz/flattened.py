@@ -6,8 +6,8 @@ import struct
 import sys
 from itertools import pairwise
 
-from tests.elf_writer import Core, device_dump, note
-from tests.flat import flatten, restore
+from tests.lib.elf_writer import Core, device_dump, note
+from tests.lib.flattened_writer import flatten, restore
 from vmcoredd_daemon.errors import InvalidVmcore
 from vmcoredd_daemon.vmcore.flattened import unflatten
 from vmcoredd_daemon.vmcore.formats import recognise

@@ -7,8 +7,8 @@
 import random
 import sys
 
-from tests.elf_writer import device_dump
-from tests.kdump_writer import MACHINES, Kdump, notes
+from tests.lib.elf_writer import device_dump
+from tests.lib.kdump_writer import MACHINES, Kdump, notes
 from vmcoredd_daemon.errors import InvalidVmcore
 from vmcoredd_daemon.vmcore.formats import recognise
 from vmcoredd_daemon.vmcore.image import Image

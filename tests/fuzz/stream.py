@@ -9,8 +9,8 @@ import os
 import random
 import sys
 
-from tests.flat import flatten
 from tests.fuzz.flattened import elf, pieces_of, spoil
+from tests.lib.flattened_writer import flatten
 from vmcoredd_daemon.errors import VmcoreddError
 from vmcoredd_daemon.vmcore.attach.file_additions import FileAdditions
 from vmcoredd_daemon.vmcore.attach.named_file import OpenFile

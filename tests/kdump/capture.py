@@ -18,11 +18,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.kdump import rig
-from tests.tools import installed_program
+from tests.lib.paths import ROOT
+from tests.lib.tools import installed_program
 from vmcoredd_daemon.journal import Event
 from vmcoredd_daemon.vmcore.inspect.inspect import inspect
 
-ROOT = Path(__file__).parent.parent.parent
 PROGRAM = installed_program("vmcoredd-daemon")
 DRACUT_DIRECTORY = Path("/usr/lib/dracut")
 DRACUT_MODULES = "systemd systemd-initrd base systemd-journald fs-lib"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.kdump import capture, rig
-from tests.tools import skip_or_fail
+from tests.lib.tools import skip_or_fail
 
 # The package's place, and that of make test-all, which takes but this file out of the package.
 VMLINUX_PLACES = (Path("/usr/lib/debug/boot"), Path(sys.prefix, "debug"))

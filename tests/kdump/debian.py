@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.kdump import capture, rig, units
+from tests.lib.paths import ROOT
 
 PROGRAMS = ("debootstrap", "chroot", "unshare", "dpkg-buildpackage", "dh_python3")
 MACHINE_PROGRAMS = ("mkfs.ext4", "debugfs", "qemu-system-x86_64")
@@ -106,7 +107,7 @@ def build_root(workdir: Path) -> Path:
 
 def build_package(directory: Path) -> Path:
     """Build the Debian package with what `make deb` runs, and return it."""
-    _run(capture.ROOT / ".ci/debian-build", directory)
+    _run(ROOT / ".ci/debian-build", directory)
     (package,) = directory.glob("*.deb")
     return package
 
@@ -127,7 +128,7 @@ def follow(root: Path, document: str, section: str) -> None:
 
 def blocks_of(document: str, section: str) -> list[str]:
     """Return what a section of a document tells to do, as shell scripts."""
-    text = (capture.ROOT / document).read_text().partition(section)[2].partition("\n## ")[0]
+    text = (ROOT / document).read_text().partition(section)[2].partition("\n## ")[0]
     blocks = re.findall(r"(?:^    .*\n|^\n(?=    ))+", text, re.MULTILINE)
     scripts = [re.sub(r"^    ", "", block, flags=re.MULTILINE).strip("\n") for block in blocks]
     return [script for script in scripts if script.startswith(("apt install", "cat >"))]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.kdump import capture, rig, units
+from tests.lib.paths import ROOT
 from tests.torture import disk as judge
 from vmcoredd_daemon.collectors.builtin import BUILT_IN
 from vmcoredd_daemon.manifest import MANIFEST_NAME
@@ -46,7 +47,7 @@ def answers(console: str) -> Answers:
 def adding(*names: str) -> units.Files:
     """A unit that adds device dumps, and says what was answered."""
     command = f"exec {units.interpreter()} /{ADDING} {units.BUS_ADDRESS} {' '.join(names)}"
-    return {**units.helper("adding", command), ADDING: capture.ROOT / "tests" / Path(ADDING).name}
+    return {**units.helper("adding", command), ADDING: ROOT / "tests" / Path(ADDING).name}
 
 
 def writing(what: str, *percent: int) -> units.Files:
@@ -55,7 +56,7 @@ def writing(what: str, *percent: int) -> units.Files:
     command = f"{units.interpreter()} /{WRITING} {units.BUS_ADDRESS} {what} {marks}"
     unit = "DefaultDependencies=no\nAfter=vmcoredd-capture.target"
     text = units.ONESHOT.format(unit=unit, timeout=90, command=command)
-    return {**units.wanted("writing", text), WRITING: capture.ROOT / "tests" / Path(WRITING).name}
+    return {**units.wanted("writing", text), WRITING: ROOT / "tests" / Path(WRITING).name}
 
 
 def scenario(*files: units.Files, **machine: object) -> capture.Scenario:

@@ -16,10 +16,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from tests.kdump import rig
+from tests.lib.paths import DATA_DIRECTORY
 from vmcoredd_daemon.vmcore.elf import read_headers
 from vmcoredd_daemon.vmcore.image import file_image
 
-DATA = Path(__file__).parent.parent / "data"
+DATA = DATA_DIRECTORY
 SAMPLE = DATA / "vmcore-6.1-x86_64.elf.xz"
 README = DATA / "README.md"
 TITLE = f"## {SAMPLE.name}\n"

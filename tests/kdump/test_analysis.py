@@ -15,15 +15,16 @@ from types import SimpleNamespace
 import pytest
 
 from docs.drgn_device_dumps import device_dumps
-from tests.elf_writer import Core, device_dump
 from tests.kdump import rig
-from tests.kdump_writer import Kdump, notes
-from tests.sessions import check_session, make_files, sessions
-from tests.tools import installed_program, require
-from tests.vmcore.attaching import attach_data
+from tests.lib.attaching import attach_data
+from tests.lib.elf_writer import Core, device_dump
+from tests.lib.kdump_writer import Kdump, notes
+from tests.lib.paths import ROOT
+from tests.lib.sessions import check_session, make_files, sessions
+from tests.lib.tools import installed_program, require
 from vmcoredd_daemon.manifest import MANIFEST_NAME
 
-DOCS = Path(__file__).parent.parent.parent / "docs"
+DOCS = ROOT / "docs"
 ANALYSIS = (DOCS / "analysis.md").read_text()
 SCRIPT = DOCS / "drgn_device_dumps.py"
 NEED_SYMBOLS = ("vmlinux", "drgn")

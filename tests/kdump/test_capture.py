@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from tests import judges
 from tests.collectors.builtin.collecting import members
 from tests.kdump import capture, rig, units
-from tests.tools import require
+from tests.lib import external_tools as judges
+from tests.lib.tools import require
 from vmcoredd_daemon.collectors.builtin import BUILT_IN
 from vmcoredd_daemon.journal import Event
 from vmcoredd_daemon.manifest import MANIFEST_NAME
@@ -133,7 +133,7 @@ def test_filtered_and_compressed_vmcore(run: Run) -> None:
 
 @MATRIX
 def test_collectors_that_hang_or_are_killed_cost_only_their_own_dumps(run: Run) -> None:
-    stuck = [units.callback_helper(name, name, SIZE, "tests/stuck_helper.py") for name in ("hangs", "killed")]
+    stuck = [units.callback_helper(name, name, SIZE, "tests/lib/stuck_helper.py") for name in ("hangs", "killed")]
     captured = run(*stuck, CALLBACK, PIPE)
     assert_dumps(captured, BOTH)
     assert "No device dump hangs" in captured.explained("--priority=warning")

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests import judges
-from tests.bus import private_bus
 from tests.kdump import rig
-from tests.service import Service
+from tests.lib import external_tools as judges
+from tests.lib.bus import private_bus
+from tests.lib.service import Service
 from vmcoredd_daemon.manifest import MANIFEST_NAME
 
 pytestmark = pytest.mark.qemu
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.qemu
 def test_device_dump_in_the_vmcore_of_a_fresh_panic(panic_result: rig.PanicResult, tmp_path: Path) -> None:
     with private_bus(tmp_path) as address, Service(address, panic_result.vmcore, tmp_path) as daemon:
         daemon.start()
-        helper = [sys.executable, "-m", "tests.helper_process", address, "fake_0000:01:00.0", "100000"]
+        helper = [sys.executable, "-m", "tests.lib.helper_process", address, "fake_0000:01:00.0", "100000"]
         subprocess.run(helper, check=True)
         assert daemon.stop() == 0
         vmcore = daemon.vmcore()

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from tests.kdump import rig
-from tests.tools import require
-from tests.vmcore.attaching import attach_data
+from tests.lib.attaching import attach_data
+from tests.lib.tools import require
 from vmcoredd_daemon.config.limits import Limits
 from vmcoredd_daemon.config.vmcore_format import Compression, Format, Output
 from vmcoredd_daemon.dumps.buffer import Buffer

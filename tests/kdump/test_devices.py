@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests import judges
 from tests.collectors.builtin.collecting import members
 from tests.kdump import capture, rig, units
-from tests.tools import require, skip_or_fail
+from tests.lib import external_tools as judges
+from tests.lib.tools import require, skip_or_fail
 from vmcoredd_daemon.journal import Event
 from vmcoredd_daemon.manifest import MANIFEST_NAME
 

@@ -10,8 +10,9 @@ import pytest
 
 from tests.collectors.builtin.collecting import members
 from tests.kdump import capture, rig, units
-from tests.tools import skip_or_fail
-from tests.vmcore.attaching import contents
+from tests.lib.attaching import contents
+from tests.lib.paths import ROOT
+from tests.lib.tools import skip_or_fail
 from vmcoredd_daemon.collectors.builtin import BUILT_IN
 from vmcoredd_daemon.journal import Event
 
@@ -19,7 +20,7 @@ pytestmark = [pytest.mark.qemu, pytest.mark.kdump_matrix]
 
 REGION = 32768
 
-DIRECTORY = Path(__file__).parent.parent.parent / ".venv" / "netdevsim"
+DIRECTORY = ROOT / ".venv" / "netdevsim"
 
 # Of two devices one gets a snapshot of its region, and trouble for its reporter: devlink(8) shows both.
 PREPARE = """\

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.kdump import capture, faulty, rig, units, write_log
-from tests.tools import installed_program
+from tests.lib.tools import installed_program
 from tests.torture import disk as judge
 from vmcoredd_daemon.journal import Event
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests import judges
 from tests.kdump import debian, rig
-from tests.tools import require, skip_or_fail
+from tests.lib import external_tools as judges
+from tests.lib.tools import require, skip_or_fail
 from vmcoredd_daemon.journal import Event
 from vmcoredd_daemon.manifest import MANIFEST_NAME
 from vmcoredd_daemon.vmcore.inspect.inspect import find

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.kdump import rig
-from tests.tools import require, skip_or_fail
+from tests.lib.tools import require, skip_or_fail
 
 pytestmark = pytest.mark.qemu
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tests.kdump import capture
+from tests.lib.paths import ROOT
 
 Files = Mapping[str, Path | bytes]
 
@@ -79,13 +80,13 @@ def helper(name: str, command: str, after: str = "vmcoredd.service") -> Files:
     return wanted(name, ONESHOT.format(unit=f"After={after}", timeout=30, command=f"sh -c '{command}'"))
 
 
-def callback_helper(name: str, dump_name: str, size: int, script: str = "tests/helper_process.py") -> Files:
+def callback_helper(name: str, dump_name: str, size: int, script: str = "tests/lib/helper_process.py") -> Files:
     """A unit that is called back by the service to fill the dump, by a script."""
-    scripts = {Path("tests/helper_process.py"), Path(script)}
+    scripts = {Path("tests/lib/helper_process.py"), Path(script)}
     command = f"exec {interpreter()} /{VENDOR}/{Path(script).name} {BUS_ADDRESS} {dump_name} {size}"
     return {
         **helper(name, command),
-        **{f"{VENDOR}/{path.name}": capture.ROOT / path for path in scripts},
+        **{f"{VENDOR}/{path.name}": ROOT / path for path in scripts},
         **extension("mmap"),
     }
 

@@ -10,7 +10,7 @@ import struct
 from collections.abc import Container, Iterator
 from pathlib import Path
 
-from tests import elf_writer
+from tests.lib import elf_writer
 
 PAGE = 4096
 HEADER = 64

@@ -48,10 +48,10 @@ from errno import (
 )
 from pathlib import Path
 
-from tests.bus import private_bus
-from tests.caller import call
-from tests.loops import run_coroutine
-from tests.sample import unpack
+from tests.lib.bus import private_bus
+from tests.lib.caller import call
+from tests.lib.loops import run_coroutine
+from tests.lib.sample import unpack
 from tests.torture import disk
 from tests.torture.disk import Lost, data_of
 from tests.torture.load import WAYS

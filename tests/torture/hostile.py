@@ -21,10 +21,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from tests.bus import private_bus
-from tests.caller import NAME, add_bytes, call
-from tests.elf_writer import NT_PRSTATUS, Core, Load, note
-from tests.loops import run_coroutine
+from tests.lib.bus import private_bus
+from tests.lib.caller import NAME, add_bytes, call
+from tests.lib.elf_writer import NT_PRSTATUS, Core, Load, note
+from tests.lib.loops import run_coroutine
 from tests.torture.hostile_caller import KINDS_OF_CALLERS
 from tests.torture.watching import Usage, WatchedService
 from vmcoredd_daemon.bus import Connection, take_fds

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from dbus_next import Message, MessageFlag, MessageType, Variant
 
-from tests.fuse import Source
+from tests.lib.fuse import Source
 from tests.torture.messages import (
     INTROSPECTABLE,
     NAMES,

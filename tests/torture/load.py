@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from tests.caller import Collector, call, options
+from tests.lib.caller import Collector, call, options
 from tests.torture.disk import Lost, data_of, truncated
 from vmcoredd_daemon.bus import Connection
 from vmcoredd_daemon.errors import CallFailed

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.fuse import Source, fuse_source
-from tests.resources import lingering_socket
+from tests.lib.fuse import Source, fuse_source
+from tests.lib.resources import lingering_socket
 
 LINGER = 0.2
 """Seconds."""

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from enum import IntEnum
 from pathlib import Path
 
-from tests.service import Service
+from tests.lib.service import Service
 
 KINDS = (
     *("open", "write", "read", "fsync", "link", "rename", "unlink", "ftruncate", "fallocate", "memfd_create"),

@@ -21,10 +21,10 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.bus import private_bus
-from tests.caller import call
-from tests.loops import run_coroutine
-from tests.service import Service
+from tests.lib.bus import private_bus
+from tests.lib.caller import call
+from tests.lib.loops import run_coroutine
+from tests.lib.service import Service
 from tests.torture import disk
 from tests.torture.disk import Lost
 from tests.torture.load import GONE, Client, Ledger

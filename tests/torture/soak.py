@@ -20,9 +20,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.bus import private_bus
-from tests.caller import NAME, PATH, PROPERTIES, add, add_bytes, call, options
-from tests.loops import run_coroutine
+from tests.lib.bus import private_bus
+from tests.lib.caller import NAME, PATH, PROPERTIES, add, add_bytes, call, options
+from tests.lib.loops import run_coroutine
 from tests.torture.hostile import small_source
 from tests.torture.watching import Usage, WatchedService
 from vmcoredd_daemon.bus import Connection, take_fds

@@ -7,7 +7,7 @@ from errno import EAGAIN, EINTR, EINVAL, EIO, EMFILE, ENOSPC, EROFS
 
 import pytest
 
-from tests.tools import require
+from tests.lib.tools import require
 from tests.torture.faults import bench, cases, close_cases
 from tests.torture.rig import Mode
 

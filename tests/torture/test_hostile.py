@@ -4,7 +4,7 @@
 import tempfile
 from pathlib import Path
 
-from tests.tools import require
+from tests.lib.tools import require
 from tests.torture.hostile import run
 
 MESSAGES = 1000

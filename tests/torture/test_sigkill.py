@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.elf_writer import device_dump
-from tests.tools import require
+from tests.lib.elf_writer import device_dump
+from tests.lib.tools import require
 from tests.torture import disk
 from tests.torture.sigkill import campaign
 

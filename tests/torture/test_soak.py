@@ -3,7 +3,7 @@
 
 from pathlib import Path
 
-from tests.tools import require
+from tests.lib.tools import require
 from tests.torture.soak import run
 
 SECONDS = 14

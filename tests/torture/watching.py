@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.service import Service
+from tests.lib.service import Service
 
 PATIENCE = 30.0
 UNIT = Path(__file__).parents[2] / "systemd" / "vmcoredd.service"
@@ -38,7 +38,7 @@ class WatchedService(Service):
     def _command(self) -> Sequence[str]:
         command = super()._command()
         where = list(command).index("vmcoredd_daemon")
-        program = ["tests.torture.watched", *command[where + 1 :]]
+        program = ["tests.torture.counted_daemon", *command[where + 1 :]]
         (environment,) = re.findall(r"^Environment=(.*)", UNIT.read_text(), re.MULTILINE)
         return ["env", *environment.split(), f"VMCOREDD_WATCHED={self._tasks}", *command[:where], *program]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.vmcore.rig import Rig
+from tests.lib.vmcore_rig import Rig
 
 
 @pytest.fixture

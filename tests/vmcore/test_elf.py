@@ -9,16 +9,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.elf_writer import EM_386, EM_S390, EM_X86_64, ET_EXEC, NT_PRSTATUS, Core, Load, device_dump, note
 from tests.fuzz import elf as fuzz
-from tests.resources import open_fds
+from tests.lib.elf_writer import EM_386, EM_S390, EM_X86_64, ET_EXEC, NT_PRSTATUS, Core, Load, device_dump, note
+from tests.lib.paths import DATA_DIRECTORY
+from tests.lib.resources import open_fds
 from vmcoredd_daemon.errors import InvalidVmcore
 from vmcoredd_daemon.note import ByteOrder
 from vmcoredd_daemon.vmcore.elf import Headers, empty_headers, read_headers, walk
 from vmcoredd_daemon.vmcore.formats import recognise
 from vmcoredd_daemon.vmcore.image import file_image
 
-GOLDEN = Path(__file__).parent.parent / "data" / "proc-vmcore-prefix.bin"
+GOLDEN = DATA_DIRECTORY / "proc-vmcore-prefix.bin"
 GOLDEN_HEADERS = GOLDEN.read_bytes()[:0x1000]
 KINDS = [(32, "little", EM_386), (32, "big", EM_S390), (64, "little", EM_X86_64), (64, "big", EM_S390)]
 PHDR = 64

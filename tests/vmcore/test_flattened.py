@@ -10,8 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.flat import END, HEADER, Piece, flatten, makedumpfile_flat, makedumpfile_restore, restore
 from tests.fuzz import flattened as fuzz
+from tests.lib.flattened_writer import (
+    END,
+    HEADER,
+    Piece,
+    flatten,
+    makedumpfile_flat,
+    makedumpfile_restore,
+    restore,
+)
 from vmcoredd_daemon.errors import InvalidVmcore
 from vmcoredd_daemon.vmcore import flattened as module
 from vmcoredd_daemon.vmcore.flattened import unflatten

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
-from pathlib import Path
 
 import pytest
 
+from tests.lib.paths import DATA_DIRECTORY
 from vmcoredd_daemon.errors import InvalidVmcore
 from vmcoredd_daemon.vmcore.formats import recognise
 from vmcoredd_daemon.vmcore.image import Image, file_image
 
-DATA = Path(__file__).parent.parent / "data"
+DATA = DATA_DIRECTORY
 
 
 def test_elf() -> None:

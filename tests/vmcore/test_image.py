@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.elf_writer import note
+from tests.lib.elf_writer import note
 from vmcoredd_daemon.errors import InvalidVmcore
 from vmcoredd_daemon.note import ByteOrder
 from vmcoredd_daemon.vmcore.image import Image, file_image

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.elf_writer import device_dump
 from tests.fuzz import kdump as fuzz
-from tests.judges import makedumpfile
-from tests.kdump_writer import HEADERS, MACHINES, SUB_HEADERS, VMCOREINFO, Kdump, notes
-from tests.tools import require
+from tests.lib.elf_writer import device_dump
+from tests.lib.external_tools import makedumpfile
+from tests.lib.kdump_writer import HEADERS, MACHINES, SUB_HEADERS, VMCOREINFO, Kdump, notes
+from tests.lib.tools import require
 from vmcoredd_daemon.errors import InvalidVmcore
 from vmcoredd_daemon.vmcore.formats import recognise
 from vmcoredd_daemon.vmcore.image import Image, file_image

@@ -5,14 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.elf_writer import EM_386, NT_PRSTATUS, PAGE, Core, Load, device_dump, note, round_out
-from tests.vmcore.rig import Rig, load_bytes
+from tests.lib.elf_writer import EM_386, NT_PRSTATUS, PAGE, Core, Load, device_dump, note, round_out
+from tests.lib.paths import DATA_DIRECTORY
+from tests.lib.vmcore_rig import Rig, load_bytes
 from vmcoredd_daemon.errors import InvalidVmcore, QuotaExceeded
 from vmcoredd_daemon.note import MAX_NOTES_END, ByteOrder, DeviceDumpNote
 from vmcoredd_daemon.vmcore.elf import empty_headers
 from vmcoredd_daemon.vmcore.layout import Source, plan
 
-GOLDEN = (Path(__file__).parent.parent / "data" / "proc-vmcore-prefix.bin").read_bytes()
+GOLDEN = (DATA_DIRECTORY / "proc-vmcore-prefix.bin").read_bytes()
 GOLDEN_OTHERS = GOLDEN[0x1A000:0x1AE04]
 """NT_PRSTATUS and VMCOREINFO."""
 

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from elftools.elf.elffile import ELFFile
 
-from tests.elf_writer import (
+from tests.lib.attaching import attach_data, contents, other_notes
+from tests.lib.elf_writer import (
     EM_386,
     EM_S390,
     EM_X86_64,
@@ -25,10 +26,9 @@ from tests.elf_writer import (
     device_dump,
     note,
 )
-from tests.judges import crash, osrelease, pyelftools, readelf
-from tests.tools import require
-from tests.vmcore.attaching import attach_data, contents, other_notes
-from tests.vmcore.rig import Rig, load_bytes
+from tests.lib.external_tools import crash, osrelease, pyelftools, readelf
+from tests.lib.tools import require
+from tests.lib.vmcore_rig import Rig, load_bytes
 from vmcoredd_daemon.manifest import MANIFEST_NAME
 from vmcoredd_daemon.note import ByteOrder, note_size
 from vmcoredd_daemon.vmcore.formats import recognise

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.elf_writer import PAGE
-from tests.flat import makedumpfile_flat, makedumpfile_restore, overlaps, split
-from tests.judges import crash, makedumpfile, osrelease, readelf, same_memory
-from tests.vmcore.attaching import attach_data, contents, other_notes
-from tests.vmcore.rig import Rig
+from tests.lib.attaching import attach_data, contents, other_notes
+from tests.lib.elf_writer import PAGE
+from tests.lib.external_tools import crash, makedumpfile, osrelease, readelf, same_memory
+from tests.lib.flattened_writer import makedumpfile_flat, makedumpfile_restore, overlaps, split
+from tests.lib.vmcore_rig import Rig
 from vmcoredd_daemon.cli.stream import open_files
 from vmcoredd_daemon.manifest import MANIFEST_NAME
 from vmcoredd_daemon.note import note_size

@@ -6,7 +6,7 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-from tests.loops import run_coroutine
+from tests.lib.loops import run_coroutine
 from vmcoredd_daemon.collectors.python import DeviceCollector, PythonCollector
 from vmcoredd_daemon.dumps.spool import Spool
 from vmcoredd_daemon.errors import CollectorFailed

@@ -5,7 +5,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.tools import require
+from tests.lib.tools import require
 
 
 def values(tmp_path: Path, headers: Sequence[str], expressions: Sequence[str]) -> list[int]:

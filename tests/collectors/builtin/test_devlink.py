@@ -15,11 +15,12 @@ import pytest
 from tests.collectors.builtin.collecting import collect, members
 from tests.collectors.builtin.kernel_headers import values
 from tests.collectors.builtin.kernel_socket import Kernel
+from tests.lib.paths import DATA_DIRECTORY
 from vmcoredd_daemon.collectors.builtin import devlink, devlink_health, netlink
 from vmcoredd_daemon.collectors.builtin.devlink import Devlink
 from vmcoredd_daemon.collectors.builtin.netlink import attribute, string
 
-RECORDED = Path(__file__).parent.parent.parent / "data" / "devlink-netdevsim-6.1.json.xz"
+RECORDED = DATA_DIRECTORY / "devlink-netdevsim-6.1.json.xz"
 FAMILY = 21
 ACK = struct.pack("=IHHIIi", 20, 2, 0, 1, 0, 0)
 DONE = struct.pack("=IHHIIi", 20, 3, 0, 1, 0, 0)

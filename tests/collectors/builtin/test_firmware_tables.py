@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.collectors.builtin.collecting import collect, members, tree
-from tests.tools import require
+from tests.lib.tools import require
 from vmcoredd_daemon.collectors.builtin.firmware_tables import FirmwareTables
 
 ACPI = "sys/firmware/acpi/tables"

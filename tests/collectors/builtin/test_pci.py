@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli import run
 from tests.collectors.builtin.collecting import BROKEN, collect, tree
-from tests.tools import require
+from tests.lib.tools import require
+from tests.lib.vmcoredd import run
 from vmcoredd_daemon.collectors.builtin import BUILT_IN
 from vmcoredd_daemon.collectors.builtin.pci import Pci
 from vmcoredd_daemon.collectors.registry import find

@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What is foretold of crash and makedumpfile, and what the two do with the same file."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis.strategies import DataObject, binary, data, sampled_from
+
+from tests.lib.attaching import attach_data
+from tests.lib.corrupt_vmcores import ELF, KDUMP
+from tests.lib.elf_writer import Core, device_dump
+from tests.lib.external_tools import makedumpfile
+from tests.lib.flattened_writer import makedumpfile_flat, makedumpfile_restore
+from tests.lib.tools import require
+from tests.lib.vmcore_rig import Rig
+from vmcoredd_daemon.errors import InvalidVmcore
+from vmcoredd_daemon.manifest import MANIFEST_NAME, Manifest, ManifestDump
+from vmcoredd_daemon.vmcore.image import Image, file_image
+from vmcoredd_daemon.vmcore.inspect.inspect import find
+from vmcoredd_daemon.vmcore.inspect.verify import Judgement, judge
+
+DUMPS = {"nic": bytes(range(256)) * 100, "disk": b"d"}
+
+
+@pytest.fixture(scope="module")
+def bases(source_vmcore: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    directory = tmp_path_factory.mktemp("whole")
+    elf = copy(source_vmcore, directory / "elf")
+    attach_data(elf, **DUMPS)
+    return {"ELF": elf, "KDUMP": makedumpfile(elf, directory / "kdump", "-l", "-d", "31")}
+
+
+def copy(source: Path, destination: Path) -> Path:
+    subprocess.run(["cp", "--sparse=always", source, destination], check=True)
+    return destination
+
+
+def judged(path: Path) -> Judgement:
+    with path.open("rb") as file:
+        return judge(file_image(file.fileno(), str(path)))
+
+
+def crash(path: Path) -> tuple[bool, int]:
+    """Return whether crash reads the kernel's release, and how many device dumps it lists."""
+    require("crash")
+    command = ["crash", "-d", "8", "--osrelease", path]
+    run = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    return run.returncode == 0, len(re.findall(r"\(NT_VMCOREDD\)", run.stdout))
+
+
+def crash_log(path: Path) -> str:
+    """Return what crash says when it is to read the kernel's log, for which it sorts a flattened file."""
+    require("crash")
+    command = ["crash", "--log", path]
+    return subprocess.run(command, capture_output=True, text=True, errors="replace", check=False).stdout
+
+
+def kept(path: Path, output: Path) -> int | None:
+    """Return how many device dumps are in what makedumpfile makes of the file; None where it fails."""
+    require("makedumpfile")
+    command = ["makedumpfile", "--non-mmap", "-l", "-d", "31", path, output]
+    if subprocess.run(command, capture_output=True, check=False).returncode:
+        return None
+    with output.open("rb") as file:
+        try:
+            return len(find(file.fileno(), str(output)).device_dumps)
+        except InvalidVmcore:
+            # It copies what it does not understand.
+            return -1
+
+
+GOOD = {"whole", "e_machine", "no notes", "split"}
+CRASH_SAYS_NOTHING = {
+    # It takes the memory for that of its own machine.
+    ("ELF", "e_machine"),
+    # It would read the wrong pages, but it reads none for this.
+    ("KDUMP", "half the bitmaps"),
+}
+MAKEDUMPFILE_SAYS_NOTHING = {
+    # It takes page descriptors for the rest of the bitmaps.
+    ("KDUMP", "max_mapnr beyond the bitmaps"),
+}
+
+
+CASES = [*(("ELF", name) for name in ELF), *(("KDUMP", name) for name in KDUMP)]
+
+
+@pytest.mark.parametrize(("base", "name"), CASES)
+def test_as_foretold(bases: dict[str, Path], tmp_path: Path, base: str, name: str) -> None:
+    path = copy(bases[base], tmp_path / "vmcore")
+    {"ELF": ELF, "KDUMP": KDUMP}[base][name](path)
+    judgement = judged(path)
+    assert judgement.good == (name in GOOD), judgement
+    if (base, name) not in CRASH_SAYS_NOTHING:
+        foretold = judgement.crash
+        assert crash(path) == (foretold.reads and foretold.vmcoreinfo, foretold.device_dumps), judgement
+    if (base, name) not in MAKEDUMPFILE_SAYS_NOTHING:
+        foretold = judgement.makedumpfile
+        count = kept(path, tmp_path / "output")
+        assert (count is not None) == (foretold.reads and foretold.vmcoreinfo), judgement
+        assert count in {None, -1, foretold.device_dumps}, judgement
+
+
+def test_what_the_fault_is(bases: dict[str, Path], tmp_path: Path) -> None:
+    path = copy(bases["ELF"], tmp_path / "vmcore")
+    ELF["data altered"](path)
+    judgement = judged(path)
+    assert judgement.problems == ("device dump nic does not have the SHA-256 that its manifest says",)
+    ELF["second PT_NOTE"](path)
+    assert judged(path).crash.problems == ["takes segment 3 for memory: its p_type is 4"]
+    kdump = copy(bases["KDUMP"], tmp_path / "kdump")
+    KDUMP["cut in the pages"](kdump)
+    (problem,) = judged(kdump).problems
+    assert re.fullmatch(r"\d+ of \d+ pages are beyond the end of the file, 0x[0-9a-f]+", problem)
+
+
+@pytest.mark.parametrize(
+    ("count", "manifest", "problem", "remark"),
+    [
+        (64, False, [], []),
+        # What it drops is the manifest alone.
+        (64, True, [], ["drops 1 of 65 device dumps in silence"]),
+        (65, False, ["drops 1 of 65 device dumps in silence"], []),
+        (65, True, ["drops 2 of 66 device dumps in silence"], []),
+    ],
+)
+def test_more_device_dumps_than_crash_lists(
+    rig: Rig, source_vmcore: Path, count: int, manifest: bool, problem: list[str], remark: list[str]
+) -> None:
+    dumps = [rig.dump(f"dump{number}", b"x") for number in range(count)]
+    dumps += [rig.dump(MANIFEST_NAME, Manifest("test", 1, ()).dump())] if manifest else []
+    rig.convert(source_vmcore, *dumps)
+    judgement = judged(rig.vmcore)
+    # It walks all of them, and keeps 64.
+    assert crash(rig.vmcore) == (True, len(dumps))
+    assert judgement.crash.device_dumps == 64
+    assert (judgement.crash.problems, judgement.crash.remarks) == (problem, remark)
+    assert judgement.good == (not problem)
+    assert judgement.makedumpfile.device_dumps == len(dumps)
+
+
+def test_flattened(bases: dict[str, Path], tmp_path: Path) -> None:
+    flat = makedumpfile_flat(bases["ELF"], tmp_path / "flat", "-l", "-d", "31", "--non-mmap")
+    judgement = judged(flat)
+    assert judgement.good
+    assert judgement.crash.device_dumps == 3
+    assert "truncated" not in crash_log(flat)
+    assert "-R only" in judgement.makedumpfile.remarks[0]
+    assert kept(flat, tmp_path / "output") is None
+    assert kept(makedumpfile_restore(flat, tmp_path / "restored"), tmp_path / "output") == 3
+    with flat.open("r+b") as file:
+        file.truncate(flat.stat().st_size - 100_000)
+    judgement = judged(flat)
+    assert not judgement.crash.reads
+    assert not judgement.makedumpfile.reads
+    assert "truncated/incomplete" in crash_log(flat)
+
+
+def test_loads_at_pages_that_are_filtered(rig: Rig, source_vmcore: Path) -> None:
+    rig.convert(source_vmcore)
+    (remark,) = judged(rig.vmcore).makedumpfile.remarks
+    assert remark.startswith("give it --non-mmap")
+    assert judged(source_vmcore).makedumpfile.remarks == []
+
+
+def test_manifest_that_names_more_than_there_is(tmp_path: Path) -> None:
+    text = Manifest("test", 1, (ManifestDump("nic", 1, 1, "", "", "complete", 1, 1),)).dump()
+    path = Core(device_dump(MANIFEST_NAME.encode(), text)).write(tmp_path / "vmcore")
+    assert "vmcoredd_manifest: names device dump nic, not in the file" in judged(path).problems
+
+
+@pytest.mark.parametrize(
+    ("content", "crash_says", "makedumpfile_says"),
+    [
+        (b"neither" * 20000, "is neither ELF nor kdump-compressed", "is neither ELF nor kdump-compressed"),
+        (b"hello", "is neither ELF nor kdump-compressed", "is neither ELF nor kdump-compressed"),
+        (b"\x7fELF", "the file ends inside the ELF header", "the file ends inside the ELF header"),
+        (b"\x7fELF\x02\x01\x01" + bytes(40), *["the file ends inside the ELF header"] * 2),
+        (b"\x7fELF\x09\x01\x01" + bytes(500), *["EI_CLASS is 9: an ELF file has 1 or 2"] * 2),
+        (
+            b"\x7fELF\x02\x01\x01" + bytes(100),
+            "is too small: it has 107 bytes, an ELF header and two program headers have 176",
+            "is too small: it has 107 bytes, 464 are read of any file",
+        ),
+        (b"\x7fELF\x02\x01\x00" + bytes(500), "EI_VERSION is 0: an ELF file has 1", "has no PT_LOAD"),
+        (b"NELF\x02\x01\x01" + bytes(500), "is neither ELF nor kdump-compressed", "has no PT_LOAD"),
+    ],
+    ids=["large", "text", "magic alone", "header cut", "EI_CLASS", "too small", "EI_VERSION", "magic"],
+)
+def test_what_is_no_elf_file_and_what_is_none_that_can_be_read(
+    tmp_path: Path, content: bytes, crash_says: str, makedumpfile_says: str
+) -> None:
+    path = tmp_path / "vmcore"
+    path.write_bytes(content)
+    judgement = judged(path)
+    assert judgement.crash.problems == [crash_says]
+    assert judgement.makedumpfile.problems[-1] == makedumpfile_says
+    assert crash(path) == (False, 0)
+    assert kept(path, tmp_path / "output") is None
+
+
+def test_device_dumps_that_are_not_whole(tmp_path: Path) -> None:
+    entries = (
+        ManifestDump("nic", 1, 1, "", "", "truncated", 1, 1),
+        ManifestDump("disk", 1, 1, "", "", "truncated", 1, 1, "it was killed"),
+        ManifestDump("gpu", 1, 1, "", "", "complete", 1, 1),
+    )
+    notes = [device_dump(entry.name.encode(), b"x") for entry in entries]
+    notes.append(device_dump(MANIFEST_NAME.encode(), Manifest("test", 1, entries).dump()))
+    path = Core(b"".join(notes)).write(tmp_path / "vmcore")
+    assert judged(path).remarks == (
+        "device dump nic is truncated",
+        "device dump disk is truncated: it was killed",
+    )
+
+
+@pytest.mark.parametrize(
+    "header", [b"\x7fELF\x02\x01\x01", b"\x7fELF\x01\x02\x01", b"KDUMP   ", b"makedumpfile\0\0\0\0"]
+)
+@given(data())
+@settings(max_examples=200)
+def test_nothing_but_a_judgement_comes_of_any_file(header: bytes, drawn: DataObject) -> None:
+    """Nothing that a file can hold is an error of ours."""
+    content = header + drawn.draw(binary(max_size=600))
+    content += bytes(drawn.draw(sampled_from([0, 4096, 10000]))) + drawn.draw(binary(max_size=200))
+    image = Image(lambda size, offset: content[offset : offset + size], len(content), "FILE")
+    judgement = judge(image)
+    assert not judgement.good

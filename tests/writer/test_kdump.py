@@ -1,0 +1,316 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What makedumpfile has written, and how the device dumps get into it; crash and makedumpfile are the judges."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.lib import external_tools as judges
+from tests.lib.resources import tmpfs
+from tests.lib.tools import require
+from vmcoredd_daemon.config.limits import Limits
+from vmcoredd_daemon.config.vmcore_format import Compression, Format, Output
+from vmcoredd_daemon.dumps.buffer import Buffer
+from vmcoredd_daemon.dumps.collector import Collected
+from vmcoredd_daemon.dumps.dump_list import DumpList
+from vmcoredd_daemon.dumps.spool import Spool
+from vmcoredd_daemon.manifest import MANIFEST_NAME, Manifest, load
+from vmcoredd_daemon.note import ByteOrder
+from vmcoredd_daemon.vmcore.inspect.inspect import find, inspect
+from vmcoredd_daemon.writer import kdump as write_kdump
+from vmcoredd_daemon.writer.result import DEVICE_DUMPS_ONLY, VMCORE, Written
+from vmcoredd_daemon.writer.writer import VmcoreWriter
+
+PAGE = 4096
+KDUMP = Output(Format.KDUMP)
+MIB = 1 << 20
+
+
+class Bytes:
+    """A collector that writes a few bytes."""
+
+    description = "bytes"
+
+    async def collect(self, dump_name: str, buffer: Buffer) -> Collected:
+        return Collected(os.pwrite(buffer.fd, b"registers", buffer.offset))
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture(autouse=True)
+def tools() -> None:
+    require("makedumpfile")
+    require("crash")
+
+
+@pytest.fixture
+def dumps() -> Iterator[DumpList]:
+    dumps = DumpList(Spool.in_memory(PAGE, ByteOrder.LITTLE), Limits())
+    yield dumps
+    dumps.close()
+
+
+async def write(dumps: DumpList, source: Path, target: Path, output: Output = KDUMP, count: int = 2) -> Written:
+    for number in range(count):
+        await dumps.add_device_dump(f"nic{number}", 9, Bytes(), timeout=5)
+    return await VmcoreWriter(dumps, source, target, output).write()
+
+
+def manifest(vmcore: Path) -> Manifest:
+    with vmcore.open("rb") as file:
+        found = find(file.fileno(), str(vmcore))
+        (dump,) = (dump for dump in found.device_dumps if dump.name == MANIFEST_NAME)
+        return load(found.image.read(dump.size, dump.offset, "the manifest"))
+
+
+def names(vmcore: Path) -> list[str]:
+    return [dump.name for dump in judges.crash(vmcore)]
+
+
+def own_names(vmcore: Path) -> list[str]:
+    """Without VMCOREINFO crash goes no further, having listed everything."""
+    with vmcore.open("rb") as file:
+        return [dump.name for dump in find(file.fileno(), str(vmcore)).device_dumps]
+
+
+def dmesg(vmcore: Path, directory: Path) -> bytes:
+    return judges.makedumpfile(vmcore, directory / "dmesg", "--dump-dmesg", "-f").read_bytes()
+
+
+@pytest.mark.parametrize("compression", [Compression.LZO, Compression.ZLIB, Compression.NONE])
+async def test_filtered_vmcore(
+    dumps: DumpList, source_vmcore: Path, tmp_path: Path, compression: Compression
+) -> None:
+    written = await write(dumps, source_vmcore, tmp_path, Output(Format.KDUMP, 31, compression))
+    assert (written.path.name, written.device_dumps, written.error, written.fallback) == (VMCORE, 2, "", "")
+    assert names(written.path) == ["nic0", "nic1", MANIFEST_NAME]
+    assert judges.osrelease(written.path) == judges.osrelease(source_vmcore)
+    assert dmesg(written.path, tmp_path) == dmesg(source_vmcore, tmp_path)
+    assert written.size == written.path.stat().st_size < source_vmcore.stat().st_size / 2
+    with written.path.open("rb") as file:
+        inspection = inspect(file.fileno(), "FILE")
+    assert (inspection.format, inspection.problems) == ("kdump", ())
+    assert [dump.verified for dump in inspection.device_dumps] == [True, True, None]
+    assert sorted(path.name for path in written.path.parent.iterdir()) == [VMCORE, "vmcore-dmesg.txt"]
+
+
+async def test_progress(dumps: DumpList, source_vmcore: Path, tmp_path: Path) -> None:
+    writer = VmcoreWriter(dumps, source_vmcore, tmp_path, KDUMP)
+    await writer.write()
+    assert writer.progress.done == writer.progress.total == source_vmcore.stat().st_size
+
+
+async def test_progress_while_nothing_is_copied(
+    dumps: DumpList, source_vmcore: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = []
+    for progress in ("", r"\rExcluding unnecessary pages : [ 10.0 %%] |"):
+        script = tmp_path / "makedumpfile"
+        script.write_text(f"#!/bin/sh\nprintf '{progress}'\nexit 1\n")
+        script.chmod(0o755)
+        with monkeypatch.context() as patched:
+            patched.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+            writer = VmcoreWriter(dumps, source_vmcore, tmp_path, KDUMP)
+            await writer.write()
+        steps.append(writer.progress.steps)
+    assert steps[1] == steps[0] + 1
+
+
+async def test_without_makedumpfile_the_source_is_copied(
+    dumps: DumpList, source_vmcore: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setenv("PATH", str(tmp_path))
+        written = await write(dumps, source_vmcore, tmp_path)
+    assert (written.path.name, written.error) == (VMCORE, "")
+    assert written.fallback == "makedumpfile is not there"
+    assert judges.same_memory(written.path, source_vmcore)
+    assert manifest(written.path).source.fallback == "makedumpfile is not there"
+
+
+async def test_makedumpfile_that_fails(
+    dumps: DumpList, source_vmcore: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = tmp_path / "bin" / "makedumpfile"
+    broken.parent.mkdir()
+    broken.write_text(
+        "#!/bin/sh\nfor last; do :; done\necho half > \"$last\"\necho 'Can not do it.' >&2\nexit 2\n"
+    )
+    broken.chmod(0o755)
+    with monkeypatch.context() as patched:
+        patched.setenv("PATH", f"{broken.parent}:{Path(shutil.which('sh') or '/bin/sh').parent}")
+        written = await write(dumps, source_vmcore, tmp_path)
+    assert written.fallback == f"{source_vmcore}: makedumpfile failed with status 2: Can not do it."
+    assert judges.same_memory(written.path, source_vmcore)
+    assert [path.name for path in written.path.parent.iterdir()] == [VMCORE]
+
+
+@pytest.mark.parametrize(
+    ("ending", "reason"),
+    [
+        # As the kernel does when the memory of the capture kernel runs out.
+        ('truncate -s -1M "$last"; kill -KILL $$', "makedumpfile failed with status -9: "),
+        ('echo no > "$last"; exit 0', "makedumpfile has left no vmcore: "),
+        ('rm "$last"; exit 0', "makedumpfile has left no vmcore: "),
+    ],
+)
+async def test_makedumpfile_that_leaves_no_vmcore(
+    dumps: DumpList,
+    source_vmcore: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    ending: str,
+    reason: str,
+) -> None:
+    real = shutil.which("makedumpfile")
+    broken = tmp_path / "bin" / "makedumpfile"
+    broken.parent.mkdir()
+    broken.write_text(f'#!/bin/sh\nfor last; do :; done\n{real} "$@"\n{ending}\n')
+    broken.chmod(0o755)
+    with monkeypatch.context() as patched:
+        patched.setenv("PATH", f"{broken.parent}:{os.environ['PATH']}")
+        written = await write(dumps, source_vmcore, tmp_path)
+    assert (written.path.name, written.error) == (VMCORE, "")
+    assert written.fallback.startswith(f"{source_vmcore}: {reason}")
+    assert judges.same_memory(written.path, source_vmcore)
+    assert names(written.path) == ["nic0", "nic1", MANIFEST_NAME]
+
+
+async def test_makedumpfile_that_falls_over_its_mappings(
+    dumps: DumpList, source_vmcore: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = shutil.which("makedumpfile")
+    program = tmp_path / "bin" / "makedumpfile"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\n[ "$1" = --non-mmap ] || kill -SEGV $$\nexec {real} "$@"\n')
+    program.chmod(0o755)
+    with monkeypatch.context() as patched:
+        patched.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+        written = await write(dumps, source_vmcore, tmp_path)
+    assert (written.path.name, written.error, written.fallback) == (VMCORE, "", "")
+    assert names(written.path) == ["nic0", "nic1", MANIFEST_NAME]
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [(MemoryError(), "no memory is left to filter it"), (KeyError(), "unexpected error: KeyError")],
+)
+async def test_unexpected_error_leaves_the_memory(
+    dumps: DumpList,
+    source_vmcore: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    reason: str,
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(write_kdump, "attach", fail)
+    written = await write(dumps, source_vmcore, tmp_path)
+    assert written.fallback == f"{source_vmcore}: {reason}"
+    assert judges.same_memory(written.path, source_vmcore)
+    assert own_names(written.path) == ["nic0", "nic1", MANIFEST_NAME]
+
+
+async def test_filtered_vmcore_that_cannot_get_its_name_stays(
+    dumps: DumpList, source_vmcore: Path, tmp_path: Path
+) -> None:
+    writer = VmcoreWriter(dumps, source_vmcore, tmp_path, KDUMP)
+    vmcore = (await writer.write()).path
+    vmcore.unlink()
+    vmcore.mkdir()
+    await dumps.add_device_dump("nic0", 9, Bytes(), timeout=5)
+    written = await writer.write()
+    assert (written.path.name, written.fallback) == ("vmcore-incomplete", "")
+    assert written.error == "it may not be on disk: Is a directory"
+    assert writer.outdated
+    assert names(written.path) == ["nic0", MANIFEST_NAME]
+
+
+async def test_source_that_cannot_be_read(dumps: DumpList, tmp_path: Path) -> None:
+    written = await write(dumps, tmp_path / "nothing", tmp_path)
+    assert written.path.name == DEVICE_DUMPS_ONLY
+    assert own_names(written.path) == ["nic0", "nic1", MANIFEST_NAME]
+
+
+@pytest.mark.parametrize("output", [Output(Format.KDUMP, 1), Output()])
+async def test_target_with_room_for_the_hardest_dump_level_only(
+    dumps: DumpList, source_vmcore: Path, tmp_path: Path, output: Output
+) -> None:
+    levels = [
+        judges.makedumpfile(source_vmcore, tmp_path / level, "-l", "-d", level).stat().st_size
+        for level in ("1", "31")
+    ]
+    # What is kept free for the notes and for the journal, and the log of the kernel.
+    room = 2 * MIB + len(dmesg(source_vmcore, tmp_path)) + 8 * PAGE
+    assert levels[0] > levels[1] + 32 * PAGE
+    with tmpfs(tmp_path / "target", levels[1] + room + 16 * PAGE) as target:
+        written = await write(dumps, source_vmcore, target, output)
+        assert written.path.name == VMCORE
+        assert written.error == "the target has no room for all pages of dump level 1, it is of 31"
+        assert ("bytes are free, the source has" in written.fallback) == (output.format is Format.ELF)
+        assert names(written.path) == ["nic0", "nic1", MANIFEST_NAME]
+        assert dmesg(written.path, tmp_path) == dmesg(source_vmcore, tmp_path)
+        assert manifest(written.path).source.error == written.error
+
+
+async def test_target_with_room_for_device_dumps_and_a_part(
+    dumps: DumpList, source_vmcore: Path, tmp_path: Path
+) -> None:
+    with tmpfs(tmp_path / "target", 8 * MIB) as target:
+        written = await write(dumps, source_vmcore, target)
+        assert written.path.name == "vmcore-incomplete"
+        assert written.error.startswith(
+            "it is incomplete: makedumpfile failed with status 1: Can't write the dump"
+        )
+        assert names(written.path) == ["nic0", "nic1", MANIFEST_NAME]
+        assert judges.osrelease(written.path) == judges.osrelease(source_vmcore)
+
+
+async def test_target_without_room_for_makedumpfile_and_the_notes(
+    dumps: DumpList, source_vmcore: Path, tmp_path: Path
+) -> None:
+    # Less than what is kept free for both, and more than the notes take.
+    with tmpfs(tmp_path / "target", 3 * MIB // 2) as target:
+        written = await write(dumps, source_vmcore, target)
+        assert written.path.name == "vmcore-incomplete"
+        assert "the target has no room for" in written.error
+        assert written.fallback.endswith("cannot write: No space left on device")
+        assert names(written.path) == ["nic0", "nic1", MANIFEST_NAME]
+
+
+async def test_more_device_dumps_than_can_be_attached(
+    dumps: DumpList, source_vmcore: Path, tmp_path: Path
+) -> None:
+    full = await write(dumps, source_vmcore, tmp_path, Output(manifest=False), count=63)
+    source = full.path.rename(tmp_path / "source")
+    written = await VmcoreWriter(dumps, source, tmp_path, KDUMP).write()
+    assert written.path.name == VMCORE
+    assert "the device dumps are in vmcore-device-dumps" in written.error
+    assert names(written.path) == [f"nic{number}" for number in range(63)]
+    assert own_names(written.path.with_name(DEVICE_DUMPS_ONLY)) == [*names(written.path), MANIFEST_NAME]
+
+
+async def test_device_dumps_that_cannot_be_attached_to_a_part(
+    dumps: DumpList, source_vmcore: Path, tmp_path: Path
+) -> None:
+    full = await write(dumps, source_vmcore, tmp_path, Output(manifest=False), count=63)
+    source = full.path.rename(tmp_path / "source")
+    with tmpfs(tmp_path / "target", 8 * MIB) as target:
+        written = await VmcoreWriter(dumps, source, target, KDUMP).write()
+        assert (written.path.name, written.fallback) == ("vmcore-incomplete", "")
+        assert "it is incomplete: makedumpfile failed" in written.error
+        assert "the device dumps are in vmcore-device-dumps" in written.error
+        assert names(written.path) == [f"nic{number}" for number in range(63)]
+        assert own_names(written.path.with_name(DEVICE_DUMPS_ONLY)) == [*names(written.path), MANIFEST_NAME]
+
+
+async def test_as_many_device_dumps_as_crash_reads(dumps: DumpList, source_vmcore: Path, tmp_path: Path) -> None:
+    written = await write(dumps, source_vmcore, tmp_path, count=64)
+    assert (written.error, written.device_dumps) == ("", 64)
+    assert names(written.path)[:64] == [f"nic{number}" for number in range(64)]
