@@ -6,6 +6,7 @@ names the file, field and value at fault; it is fit to be shown to any caller.
 """
 
 import errno
+import os
 from typing import ClassVar
 
 
@@ -144,8 +145,11 @@ def _family(kind: type[VmcoreddError]) -> list[type[VmcoreddError]]:
     return [member for child in kind.__subclasses__() for member in [child, *_family(child)]]
 
 
-def storage_error(error: OSError, what: str) -> VmcoreddError:
-    """Return the error of this family for an error of the spool's file system."""
-    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-        return NoSpace(f"{what}: no space left for it in the spool")
-    return WriteFailed(f"{what}: the spool cannot keep it: {error.strerror}")
+NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""Errors of a file system that has no space for what is written; EFBIG is the largest file that it can have."""
+
+
+def of_storage(error: OSError, what: str) -> "NoSpace | WriteFailed":
+    """Return the error of this family for *error* of a file system; *what* could not be done says the message."""
+    kind = NoSpace if error.errno in NO_SPACE else WriteFailed
+    return kind(f"{what}: {error.strerror or os.strerror(error.errno or errno.EIO)}")

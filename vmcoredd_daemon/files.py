@@ -7,9 +7,8 @@ fsync of the directory. Whatever is found under its final name after a crash is 
 
 import errno
 import os
-import tempfile
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,10 +16,6 @@ _T = TypeVar("_T")
 
 Pread = Callable[[int, int], bytes]
 """Reads up to *size* bytes at *offset*: ``pread(size, offset)``, in the order of :func:`os.pread`."""
-
-
-NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-"""Errors of a file system that has no space for what is written."""
 
 
 def close(fd: int) -> None:
@@ -44,6 +39,24 @@ def pwrite(fd: int, data: bytes | memoryview, offset: int) -> None:
     while view:
         size = os.pwrite(fd, view, offset)
         view, offset = view[size:], offset + size
+
+
+def write_all(fd: int, data: bytes | memoryview) -> None:
+    """Write all of *data* where the file is, or into a pipe. Raises OSError."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def begin_write_back(fd: int, offset: int = 0, size: int = 0) -> None:
+    """Have the kernel begin to write *size* dirty bytes from *offset* to the disk; all behind it, if *size* is 0.
+
+    POSIX_FADV_DONTNEED starts write-back of dirty pages and drops clean ones (Linux mm/fadvise.c,
+    ``generic_fadvise()``). fsync(2) then finds little left to do, and a capture kernel keeps its memory.
+    """
+    # A hint: what depends on the disk calls sync().
+    with suppress(OSError):
+        os.posix_fadvise(fd, offset, size, os.POSIX_FADV_DONTNEED)
 
 
 def open_directory(path: Path) -> int:
@@ -78,6 +91,29 @@ def sync_directory(path: Path) -> None:
         close(fd)
 
 
+@contextmanager
+def new_file(path: str | Path) -> Iterator[int]:
+    """Provide a new file, only for us, that is synced and gets the name *path* when the context ends.
+
+    What had that name is replaced. After an error nothing is left of the new file. Raises OSError.
+    """
+    # Known before the file is there, so that a signal right then leaves nothing either; and nobody can foresee it,
+    # because the directory may be /tmp.
+    temporary, fd = os.path.join(os.path.dirname(path), f".vmcoredd-{os.urandom(8).hex()}"), -1
+    try:
+        fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        yield fd
+        sync(fd)
+        os.rename(temporary, path)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(temporary)
+        raise
+    finally:
+        if fd >= 0:
+            close(fd)
+
+
 def replace_file(fd: int, path: str, write: Callable[[int], _T], committing: Callable[[], None]) -> _T:
     """Put a new file in the place of that at *path*, which is open at *fd*; return what *write* returned.
 
@@ -87,19 +123,11 @@ def replace_file(fd: int, path: str, write: Callable[[int], _T], committing: Cal
     """
     # A rename must not replace a symbolic link, but what it leads to.
     target = Path(os.path.realpath(path))
-    out, temporary = tempfile.mkstemp(prefix=".vmcoredd-", dir=target.parent)
-    try:
+    with new_file(target) as out:
         result = write(out)
         _take_metadata(fd, out)
         sync(out)
         committing()
-        os.rename(temporary, target)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(temporary)
-        raise
-    finally:
-        os.close(out)
     sync_directory(target.parent)
     return result
 

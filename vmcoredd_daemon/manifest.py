@@ -14,6 +14,7 @@ Sizes are in bytes, times in microseconds since the epoch.
 """
 
 import json
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
@@ -26,6 +27,11 @@ MAX_SIZE = 1 << 20
 """Bytes that a reader accepts."""
 
 _T = TypeVar("_T")
+
+
+def now_usec() -> int:
+    """Return the time as device dumps have it: microseconds since 1970, by the clock of this kernel."""
+    return time.time_ns() // 1000
 
 
 @dataclass(frozen=True, slots=True)

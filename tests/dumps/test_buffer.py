@@ -154,7 +154,7 @@ async def test_no_space_when_it_is_filled(tmp_path: Path) -> None:
 async def test_buffer_that_cannot_be_written(tmp_path: Path) -> None:
     reading = os.open("/dev/zero", os.O_RDONLY)
     buffer = Buffer(reading, "nic0", 100, PAGE, lambda _: asyncio.Future(), run_alone, Semaphore())
-    with pytest.raises(WriteFailed, match="the spool cannot keep it: Bad file descriptor"):
+    with pytest.raises(WriteFailed, match="cannot be kept in the spool: Bad file descriptor"):
         await buffer.read_from(reading, 0)
     buffer.close()
 

@@ -344,7 +344,7 @@ async def test_no_space(rig: Rig, tmp_path: Path) -> None:
         rig.close()
         rig.path = mount / "spool"
         rig.open()
-        with pytest.raises(NoSpace, match="nic0: no space left for it in the spool"):
+        with pytest.raises(NoSpace, match="nic0: cannot be kept in the spool: No space left on device"):
             await rig.add("nic0", size=100_000)
         await rig.add("nic0", size=10_000)
         assert rig.states() == {"nic0": State.COMPLETE}

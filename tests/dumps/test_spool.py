@@ -375,7 +375,7 @@ async def test_number_that_is_in_use(tmp_path: Path) -> None:
     spool = open_spool(tmp_path / "spool")
     os.close((await add(spool, 1, "nic0", b"data")).fd)
     buffer = await spool.create(1, "nic1", 10)
-    with pytest.raises(WriteFailed, match="nic1: the spool cannot keep it: File exists"):
+    with pytest.raises(WriteFailed, match="nic1: cannot be kept in the spool: File exists"):
         await buffer.commit(*kept(record_of("nic1", b"", 10)))
     buffer.close()
     spool.close()
@@ -385,7 +385,9 @@ async def test_no_space(tmp_path: Path) -> None:
     with tmpfs(tmp_path / "mount", 64 << 10) as mount:
         spool = open_spool(mount / "spool")
         before = open_fds()
-        with pytest.raises(NoSpace, match=r"^nic0: no space left for it in the spool$"):
+        with pytest.raises(
+            NoSpace, match=r"^device dump nic0: cannot be kept in the spool: No space left on device$"
+        ):
             await spool.create(1, "nic0", 100_000)
         assert open_fds() == before
         # Room that a collector was promised is there, whatever else happens.
@@ -562,7 +564,7 @@ async def test_errors_are_of_the_family(tmp_path: Path) -> None:
     spool = open_spool(tmp_path / "spool")
     buffer = await spool.create(1, "nic0", 100)
     os.close(buffer.fd)
-    with pytest.raises(VmcoreddError, match="nic0: the spool cannot keep it: Bad file descriptor"):
+    with pytest.raises(VmcoreddError, match="nic0: cannot be kept in the spool: Bad file descriptor"):
         await buffer.commit(*kept(record_of("nic0", b"", 100)))
     buffer.fd = -1
     spool.close()

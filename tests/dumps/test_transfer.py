@@ -134,7 +134,7 @@ def test_given_up(rig: Rig) -> None:
 
 def test_buffer_that_cannot_be_written(rig: Rig) -> None:
     zero, full = os.open("/dev/zero", os.O_RDONLY), os.open("/dev/full", os.O_RDONLY)
-    with pytest.raises(WriteFailed, match="device dump: the spool cannot keep it: Bad file descriptor"):
+    with pytest.raises(WriteFailed, match="device dump: cannot be kept in the spool: Bad file descriptor"):
         rig.transfer(fd=full).run(zero)
     for fd in (zero, full):
         os.close(fd)

@@ -157,6 +157,8 @@ def assert_said(captured: capture.Captured, refused: dict[str, str], found: dict
     else:
         said = captured.console
     for name in refused:
-        assert f"Collecting failed: {name}: no space left for it in the spool" in said
+        assert (
+            f"Collecting failed: device dump {name}: cannot be kept in the spool: No space left on device" in said
+        )
     if "vmcore" not in found:
         assert "incomplete: " in said or "No vmcore written: " in said

@@ -22,7 +22,12 @@ ADD: list[Chosen] = [
         EMFILE,
         "CollectorFailed: device dump new-1-c9000: cannot read its data: Too many open files",
     ),
-    (f"stat {NOTE}", Mode.FAIL, EIO, "WriteFailed: new-1-c9000: the spool cannot keep it: Input/output error"),
+    (
+        f"stat {NOTE}",
+        Mode.FAIL,
+        EIO,
+        "WriteFailed: device dump new-1-c9000: cannot be kept in the spool: Input/output error",
+    ),
     (f"fsync {NOTE}", Mode.FAIL, EINVAL, "done"),
     ("link SPOOL", Mode.KILL_AFTER, 0, "killed"),
 ]

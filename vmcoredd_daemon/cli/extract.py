@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ..errors import InvalidVmcore, UnknownDump, WriteFailed
+from ..files import new_file, write_all
 from ..terminal.exit import FAILURE, SUCCESS, UsageError
 from ..terminal.progress_line import progress
 from ..terminal.stdio import complain, standard_output
@@ -116,33 +117,16 @@ def _to_file(fd: int, image: Image, dump: FoundDump, output: str) -> bool | None
 
 
 def _replace(image: Image, dump: FoundDump, target: str, output: str) -> bool | None:
-    # Its name is known before it is there, so that a signal right then leaves nothing either.
-    temporary, out = os.path.join(os.path.dirname(target), f".vmcoredd-{os.urandom(8).hex()}"), -1
-    try:
-        with _writing(output):
-            out = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        intact = _copy(image, dump, out, output)
-        with _writing(output):
-            os.fsync(out)
-            os.rename(temporary, target)
-        return intact
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(temporary)
-        raise
-    finally:
-        if out >= 0:
-            os.close(out)
+    with _writing(output), new_file(target) as out:
+        return _copy(image, dump, out, output)
 
 
 def _copy(image: Image, dump: FoundDump, out: int, output: str) -> bool | None:
     with progress(dump.name, dump.size if dump.true_size is None else dump.true_size) as shown:
 
         def write(block: bytes) -> None:
-            view = memoryview(block)
             with _writing(output):
-                while view:
-                    view = view[os.write(out, view) :]
+                write_all(out, block)
             shown.advance(len(block))
 
         return copy_data(image, dump, write)

@@ -21,6 +21,7 @@ from ..dumps.device_dump import DeviceDump
 from ..dumps.dump_list import DumpList
 from ..dumps.spool import Spool
 from ..errors import NoSpace, VmcoreddError, WriteFailed
+from ..files import new_file
 from ..manifest import State
 from ..note import VMCOREDD_HEADER_SIZE, system_byteorder, system_page_size
 from ..terminal.exit import FAILURE, SUCCESS
@@ -172,19 +173,10 @@ def _save(dump: DeviceDump, directory: Path) -> Entry:
 
 
 def _copy(fd: int, size: int, path: str) -> None:
-    # A name that nobody can foresee: the directory may be /tmp.
-    file, temporary = tempfile.mkstemp(prefix=".vmcoredd-", dir=os.path.dirname(path))
-    try:
+    with new_file(path) as file:
         done = 0
         while done < size:
             done += os.sendfile(file, fd, VMCOREDD_HEADER_SIZE + done, size - done)
-        os.rename(temporary, path)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(temporary)
-        raise
-    finally:
-        os.close(file)
 
 
 def _report(dumps: Sequence[Entry], view: View) -> int:

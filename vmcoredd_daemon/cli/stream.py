@@ -16,7 +16,7 @@ from typing import BinaryIO, cast
 
 from .. import __version__
 from ..errors import InvalidArgs, VmcoreddError, WriteFailed
-from ..manifest import Failure
+from ..manifest import Failure, now_usec
 from ..note import VMCOREDD_HEADER_SIZE, note_size, system_page_size
 from ..terminal.exit import FAILURE, SUCCESS, UsageError
 from ..terminal.progress_line import Progress, progress
@@ -91,7 +91,7 @@ def open_files(files: Iterable[NamedFile], stack: ExitStack) -> tuple[FileAdditi
             reason = error.strerror if isinstance(error, OSError) else str(error)
             kind = error.dbus_name if isinstance(error, VmcoreddError) else VmcoreddError.dbus_name
             message = f"{file.path}: {reason}"
-            failures.append(Failure(file.dump_name, COLLECTOR, kind, message, time.time_ns() // 1000))
+            failures.append(Failure(file.dump_name, COLLECTOR, kind, message, now_usec()))
             problems.append(f"device dump {file.dump_name} is left out: {message}")
     return FileAdditions(tuple(opened), tuple(failures), f"vmcoredd {__version__}"), problems
 

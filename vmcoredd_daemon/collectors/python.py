@@ -19,7 +19,7 @@ from typing import BinaryIO, Protocol, TypeVar
 
 from ..dumps.buffer import Buffer
 from ..dumps.collector import Collected, one_line
-from ..errors import CollectorFailed, TimedOut, TooLarge, VmcoreddError, storage_error
+from ..errors import CollectorFailed, TimedOut, TooLarge, VmcoreddError, of_storage
 from ..files import pwrite
 from ..threads.loop import HangingThreads, run_alone, within
 
@@ -177,7 +177,7 @@ class _Data(io.RawIOBase, BinaryIO):
             try:
                 pwrite(self._buffer, fits, self._offset + self._position)
             except OSError as error:
-                self.problem = storage_error(error, self._what)
+                self.problem = of_storage(error, f"{self._what}: cannot be kept in the spool")
                 raise self.problem from error
             self._position += len(fits)
             if len(fits) < len(view):

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
 from ..digest import Digest
-from ..errors import CollectorFailed, storage_error
+from ..errors import CollectorFailed, of_storage
 from ..files import close, sync
 from ..manifest import ManifestDump
 from ..note import VMCOREDD_HEADER_SIZE, DeviceDumpNote
@@ -175,7 +175,7 @@ class Buffer:
             # A cancelled wait must not cancel the thread's work half-way, and cannot stop it either.
             return await outlived(future)
         except OSError as error:
-            raise storage_error(error, self._dump_name) from error
+            raise of_storage(error, f"device dump {self._dump_name}: cannot be kept in the spool") from error
 
 
 def _close_freed(fd: int) -> None:

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
-from ..files import pwrite, sync
+from ..files import begin_write_back, pwrite, sync
 from ..manifest import ManifestDump
 from ..note import VMCOREDD_HEADER_SIZE, ByteOrder, DeviceDumpNote, pack_vmcoredd_header
 from ..threads.batches import attempt
@@ -82,9 +82,8 @@ def _write(byteorder: ByteOrder, commit: Commit, *, described: bool) -> DeviceDu
         pwrite(note.fd, record.dump(), note.note_size)
     pwrite(note.fd, pack_vmcoredd_header(note.dump_name.encode("ascii"), note.note_size, byteorder), 0)
     if described and note.size < SYNCED:
-        # mm/fadvise.c: begins to write what is dirty. So the disk has all of them before fsync(2) waits for one.
-        with suppress(OSError):
-            os.posix_fadvise(note.fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        # The disk has all of them before fsync(2) waits for one.
+        begin_write_back(note.fd)
     return note
 
 

@@ -2,7 +2,6 @@
 """One device dump, its states, and the limits that the kernel's facility lacks."""
 
 import logging
-import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -145,8 +144,3 @@ class Snapshot:
     """In the order in which they were appended."""
     failures: tuple[Failure, ...]
     failures_forgotten: int
-
-
-def now_usec() -> int:
-    """Return the time of device dumps: microseconds since 1970, by the clock of this kernel."""
-    return time.time_ns() // 1000

@@ -14,12 +14,12 @@ from dataclasses import replace
 from ..config.limits import Limits
 from ..errors import Busy, CollectorFailed, Disabled, InvalidArgs, NoSpace, TimedOut, UnknownDump, VmcoreddError
 from ..files import close
-from ..manifest import State
+from ..manifest import State, now_usec
 from ..note import check_dump_name
 from ..threads.loop import HangingThreads
 from .buffer import Buffer, close_removed
 from .collector import Collected, Collector
-from .device_dump import Change, DeviceDump, Listeners, Snapshot, Taken, now_usec
+from .device_dump import Change, DeviceDump, Listeners, Snapshot, Taken
 from .recovery import SpooledDump
 from .spool import Spool
 
@@ -222,7 +222,7 @@ class DumpList(Sealable):
         return self._begin(name, size, note_size, collector, caller)
 
     def _begin(self, name: str, limit: int, note_size: int, collector: str, caller: str = "") -> DeviceDump:
-        dump = DeviceDump(self._next, name, limit, note_size, collector, now_usec(), caller=caller)
+        dump = DeviceDump(self._next, name, limit, note_size, collector(), caller=caller)
         self._next += 1
         self._dumps[dump.number] = dump
         self.listeners.notify(Change.RESERVED, dump)

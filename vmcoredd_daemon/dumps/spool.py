@@ -18,8 +18,8 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from ..errors import Busy, NoSpace, VmcoreddError, WriteFailed, storage_error
-from ..files import NO_SPACE, close, sync
+from ..errors import Busy, NoSpace, VmcoreddError, WriteFailed, of_storage
+from ..files import close, sync
 from ..note import ByteOrder, DeviceDumpNote, note_size
 from ..threads.batches import Batches, each
 from .buffer import Buffer
@@ -85,7 +85,7 @@ class Spool:
             path /= boot_id()
             directory = open_private(path)
         except OSError as error:
-            raise _error(error, f"{path}: cannot use the spool directory") from error
+            raise of_storage(error, f"{path}: cannot use the spool directory") from error
         try:
             fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
             last = last_number(directory)
@@ -94,7 +94,7 @@ class Spool:
             raise Busy(f"{path}: another daemon uses this spool directory") from error
         except OSError as error:
             close(directory)
-            raise _error(error, f"{path}: cannot read the spool directory") from error
+            raise of_storage(error, f"{path}: cannot read the spool directory") from error
         return cls(directory, page_size, byteorder, keep_free, last)
 
     def check_writable(self) -> None:
@@ -109,7 +109,7 @@ class Spool:
             sync_parents(self._directory)
             close(_open_unnamed(self._directory))
         except OSError as error:
-            raise _error(error, "cannot write to the spool directory") from error
+            raise of_storage(error, "cannot write to the spool directory") from error
 
     def keep_in_memory(self) -> None:
         """Take new device dumps as :meth:`in_memory` does; those that are in the directory stay there."""
@@ -156,7 +156,7 @@ class Spool:
             creating.add_done_callback(lambda done: None if done.exception() else close(done.result()))
             raise
         except OSError as error:
-            raise storage_error(error, dump_name) from error
+            raise of_storage(error, f"device dump {dump_name}: cannot be kept in the spool") from error
         commit = partial(self._add, number)
         return Buffer(fd, dump_name, size, bytes_needed, commit, self._reading.add, self._large_pieces)
 
@@ -228,11 +228,6 @@ class Spool:
         if self._directory is not None:
             close(self._directory)
             self._directory = None
-
-
-def _error(error: OSError, what: str) -> VmcoreddError:
-    kind = NoSpace if error.errno in NO_SPACE else WriteFailed
-    return kind(f"{what}: {error.strerror}")
 
 
 def _open_unnamed(directory: int) -> int:

@@ -16,8 +16,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 
-from ..errors import storage_error
-from ..files import pwrite
+from ..errors import of_storage
+from ..files import begin_write_back, pwrite
 from ..threads.loop import POLL
 
 PIECE = 1 << 16
@@ -165,7 +165,7 @@ class Transfer:
         try:
             pwrite(self.fd, data, self.offset + self.position)
         except OSError as error:
-            raise storage_error(error, "device dump") from error
+            raise of_storage(error, "device dump: cannot be kept in the spool") from error
         if data:
             self.position += len(data)
             self.reached(self.position)
@@ -173,6 +173,4 @@ class Transfer:
 
     def _write_back(self, started: int) -> None:
         self.window_written()
-        # mm/fadvise.c: begins to write what is dirty, as all of it is, and drops the rest. Nobody depends on it.
-        with suppress(OSError):
-            os.posix_fadvise(self.fd, self.offset + started, self.position - started, os.POSIX_FADV_DONTNEED)
+        begin_write_back(self.fd, self.offset + started, self.position - started)

@@ -15,8 +15,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from ..dumps.spool_directory import CRASH_DIRECTORY
-from ..errors import NoSpace, WriteFailed
-from ..files import NO_SPACE, close, sync_directory
+from ..errors import of_storage
+from ..files import close, sync_directory
 from .result import VMCORE
 
 
@@ -77,8 +77,7 @@ class CrashDirectory:
                 path = self._make_new(name.replace(":", "-"))
             sync_directory(self._target)
         except OSError as error:
-            kind = NoSpace if error.errno in NO_SPACE else WriteFailed
-            raise kind(f"{self._target}: cannot make a directory in the target: {error.strerror}") from error
+            raise of_storage(error, f"{self._target}: cannot make a directory in the target") from error
         self._note(path.name)
         return path
 

@@ -5,13 +5,11 @@ makedumpfile knows nothing of device dumps; :mod:`.vmcore.attach_kdump` says how
 free while it works, because a full disk is no reason to lose what is small.
 """
 
-import errno
-import os
 import signal
 from pathlib import Path
 
-from ..errors import InvalidVmcore, NoSpace, VmcoreddError, WriteFailed
-from ..files import NO_SPACE, sync, sync_directory
+from ..errors import NO_SPACE, InvalidVmcore, VmcoreddError, WriteFailed, of_storage
+from ..files import sync, sync_directory
 from ..manifest import ManifestSource
 from ..note import system_byteorder
 from ..vmcore.attach.attach import attach
@@ -54,9 +52,7 @@ def write_kdump(job: Job, fallback: str = "") -> Written:
         error = "; ".join(filter(None, (error, doubt, apart, lacks)))
         return Written(path, path.stat().st_size, len(job.snapshot.notes), error, fallback)
     except OSError as error:
-        kind = NoSpace if error.errno in NO_SPACE else WriteFailed
-        reason = os.strerror(error.errno or errno.EIO)
-        raise kind(f"{incomplete}: cannot write: {reason}") from error
+        raise of_storage(error, f"{incomplete}: cannot write") from error
 
 
 def _filter(job: Job, destination: Path) -> makedumpfile.Finished:

@@ -2,7 +2,6 @@
 """The manifest as a device dump: written with all others, and completed when it is known how the copy went."""
 
 import os
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -11,7 +10,7 @@ from functools import partial
 from .. import __version__
 from ..dumps.device_dump import Snapshot
 from ..files import close
-from ..manifest import MANIFEST_NAME, Manifest, ManifestSource
+from ..manifest import MANIFEST_NAME, Manifest, ManifestSource, now_usec
 from ..note import VMCOREDD_HEADER_SIZE, ByteOrder, DeviceDumpNote, note_size, pack_vmcoredd_header
 from ..vmcore.copy.extents import CopyReport
 from ..vmcore.copy.write import Complete
@@ -90,7 +89,7 @@ def _complete(snapshot: Snapshot, source: ManifestSource, room: int, report: Cop
 def _manifest(snapshot: Snapshot, source: ManifestSource) -> Manifest:
     return Manifest(
         f"vmcoredd {__version__}",
-        time.time_ns() // 1000,
+        now_usec(),
         snapshot.records,
         snapshot.failures,
         snapshot.failures_forgotten,

@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What the process that asks for device dumps sends to the one that attaches them: one message for each."""
 
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from ...errors import VmcoreddError
-from ...manifest import Failure, ManifestDump
+from ...manifest import Failure, ManifestDump, now_usec
 
 TIMEOUT = 60.0
 """Seconds for all device dumps."""
@@ -35,7 +34,7 @@ class Wanted:
 
 def failure(name: str, collector: str, error: VmcoreddError) -> Failure:
     """Return what the manifest says of a device dump that there is not."""
-    return Failure(name, collector, error.dbus_name, str(error), time.time_ns() // 1000)
+    return Failure(name, collector, error.dbus_name, str(error), now_usec())
 
 
 def send_dump(send: Send, record: ManifestDump, note_size: int, fd: int) -> None:

@@ -7,6 +7,7 @@ from typing import BinaryIO, cast
 
 from ... import __version__
 from ...errors import VmcoreddError
+from ...files import write_all
 from ...note import MAX_DEVICE_DUMPS, VMCOREDD_HEADER_SIZE
 from ...terminal.exit import FAILURE
 from ...terminal.stdio import complain
@@ -118,10 +119,8 @@ class _Sink:
 
     def write(self, data: bytes) -> int:
         self._source.forget()
-        view = memoryview(data)
         try:
-            while view:
-                view = view[os.write(_STDOUT, view) :]
+            write_all(_STDOUT, data)
         except OSError as error:
             raise _SinkError(error) from error
         return len(data)

@@ -5,7 +5,6 @@ Behind the device dumps that it has already (a kernel's own come first), before 
 moved nor read. What is refused is refused before anything is written, and an error leaves the file as it was.
 """
 
-import errno
 import fcntl
 import os
 import stat
@@ -13,8 +12,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from ...errors import Busy, InvalidVmcore, NoSpace, VmcoreddError, WriteFailed
-from ...files import NO_SPACE
+from ...errors import Busy, InvalidVmcore, VmcoreddError, WriteFailed, of_storage
 from ...note import DeviceDumpNote, Note, system_page_size
 from ...progress import Step, ignore_steps
 from .. import kdump
@@ -97,9 +95,7 @@ def attach_notes(
         )
         return Attached(in_place, altered, (truncated,) if truncated else ())
     except OSError as error:
-        kind = NoSpace if error.errno in NO_SPACE else WriteFailed
-        reason = os.strerror(error.errno or errno.EIO)
-        raise kind(f"{target.path}: cannot attach: {reason}; the file is as it was") from error
+        raise of_storage(error, f"{target.path}: cannot attach, the file is as it was") from error
     except VmcoreddError as error:
         if str(error).startswith(target.path):
             raise

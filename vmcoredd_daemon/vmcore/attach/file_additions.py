@@ -3,12 +3,11 @@
 
 import hashlib
 import os
-import time
 from collections.abc import Collection, Generator, Iterator
 from dataclasses import dataclass
 from functools import partial
 
-from ...manifest import MANIFEST_NAME, Failure, ManifestDump
+from ...manifest import MANIFEST_NAME, Failure, ManifestDump, now_usec
 from ...note import VMCOREDD_HEADER_SIZE, ByteOrder, note_size, pack_vmcoredd_header
 from ..formats import Notes
 from ..image import Image
@@ -62,7 +61,7 @@ class _NewFiles:
         yield bytes(size - VMCOREDD_HEADER_SIZE - len(data))
 
     def _file(self, file: OpenFile, problems: list[str]) -> Generator[bytes, None, ManifestDump]:
-        started, digest, size = _now(), hashlib.sha256(), self._note_size(file)
+        started, digest, size = now_usec(), hashlib.sha256(), self._note_size(file)
         yield pack_vmcoredd_header(file.dump_name.encode("ascii"), size, self.byteorder)
         what = f"device dump {file.dump_name}: {file.path}"
         pread = partial(os.pread, file.fd)
@@ -74,7 +73,7 @@ class _NewFiles:
                 problems.append(f"device dump {file.dump_name} was altered after it was taken")
             return file.described
         state = "complete" if true_size == file.size else "truncated"
-        sha256, finished = digest.hexdigest(), _now()
+        sha256, finished = digest.hexdigest(), now_usec()
         return ManifestDump(file.dump_name, true_size, file.size, sha256, COLLECTOR, state, started, finished)
 
     def _note_size(self, file: OpenFile) -> int:
@@ -85,7 +84,7 @@ class _NewFiles:
 
     def longest_manifest(self) -> bytes:
         """Return a manifest in which the values to come are as long as they can be."""
-        sha256, now = "0" * 64, _now()
+        sha256, now = "0" * 64, now_usec()
         return self._manifest(
             [
                 file.described
@@ -95,8 +94,4 @@ class _NewFiles:
         )
 
     def _manifest(self, entries: list[ManifestDump]) -> bytes:
-        return self.existing.merged(self.additions.producer, _now(), entries, self.additions.failures).dump()
-
-
-def _now() -> int:
-    return time.time_ns() // 1000
+        return self.existing.merged(self.additions.producer, now_usec(), entries, self.additions.failures).dump()

@@ -5,14 +5,13 @@ import hashlib
 import os
 import stat
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
-from ...errors import InvalidArgs, NoSpace, TooLarge, WriteFailed
-from ...files import NO_SPACE, pwrite
-from ...manifest import MANIFEST_NAME, Manifest, ManifestDump
+from ...errors import InvalidArgs, TooLarge, of_storage
+from ...files import pwrite
+from ...manifest import MANIFEST_NAME, Manifest, ManifestDump, now_usec
 from ...note import MAX_NOTES_END, VMCOREDD_HEADER_SIZE, DeviceDumpNote, note_size, pack_vmcoredd_header
 from ...progress import Step, ignore_steps
 from .attach import Attached, Target, attach_notes, locked
@@ -53,7 +52,7 @@ def attach_files(
             note, entry = _read(target, file, source, stack, step)
             notes.append(note)
             entries.append(entry)
-        manifest = existing.merged(producer, time.time_ns() // 1000, entries)
+        manifest = existing.merged(producer, now_usec(), entries)
         notes.append(_manifest_note(target, manifest, stack))
         attached = attach_notes(target, notes, existing.replaced, committing, step)
         return replace(attached, warnings=attached.warnings + existing.warnings)
@@ -77,13 +76,13 @@ def _read(
     target: Target, file: NamedFile, source: int, stack: ExitStack, step: Step
 ) -> tuple[DeviceDumpNote, ManifestDump]:
     """Read a file into a note of its own, without a name, where the vmcore is and memory is not needed."""
-    started = time.time_ns() // 1000
+    started = now_usec()
     name, directory = file.dump_name, os.path.dirname(os.path.realpath(target.path))
     try:
         with tempfile.TemporaryFile(dir=directory, buffering=0) as unnamed:
             fd = os.dup(unnamed.fileno())
     except OSError as error:
-        raise _storage_error(error, name, directory) from error
+        raise of_storage(error, f"device dump {name}: cannot be kept in {directory}") from error
     stack.callback(os.close, fd)
     size, digest, described = 0, hashlib.sha256(), file.described
     expected = os.fstat(source).st_size if described is None else described.size
@@ -98,7 +97,7 @@ def _read(
         try:
             pwrite(fd, data, VMCOREDD_HEADER_SIZE + size)
         except OSError as error:
-            raise _storage_error(error, name, directory) from error
+            raise of_storage(error, f"device dump {name}: cannot be kept in {directory}") from error
         size += len(data)
         step(f"reading {name}", expected, len(data))
     if not size:
@@ -106,7 +105,7 @@ def _read(
     room = note_size(size, target.page_size)
     os.ftruncate(fd, room)
     pwrite(fd, pack_vmcoredd_header(name.encode("ascii"), room, target.vmcore.byteorder), 0)
-    sha256, finished = digest.hexdigest(), time.time_ns() // 1000
+    sha256, finished = digest.hexdigest(), now_usec()
     entry = described or ManifestDump(name, size, size, sha256, COLLECTOR, "complete", started, finished)
     # What was described before is judged by its SHA-256 of then.
     return DeviceDumpNote(name, fd, room, size, entry.sha256), entry
@@ -121,12 +120,6 @@ def _read_block(file: NamedFile, source: int, limit: int) -> bytes:
 
 def _name(file: NamedFile) -> str:
     return "standard input" if file.path == STDIN else file.path
-
-
-def _storage_error(error: OSError, name: str, directory: str) -> Exception:
-    if error.errno in NO_SPACE:
-        return NoSpace(f"device dump {name}: no space left for it in {directory}")
-    return WriteFailed(f"device dump {name}: cannot be kept in {directory}: {error.strerror}")
 
 
 def _manifest_note(target: Target, manifest: Manifest, stack: ExitStack) -> DeviceDumpNote:

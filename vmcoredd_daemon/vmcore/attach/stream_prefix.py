@@ -5,6 +5,7 @@ import os
 import tempfile
 from typing import BinaryIO, cast
 
+from ...files import pwrite
 from ..image import Image
 
 MEMORY = 4 << 20
@@ -50,10 +51,7 @@ class Withheld:
 
     def _write(self, data: bytes, offset: int | None = None) -> None:
         assert self._file is not None
-        view, offset = memoryview(data), self.size if offset is None else offset
-        while view:
-            written = os.pwrite(self._file.fileno(), view, offset)
-            view, offset = view[written:], offset + written
+        pwrite(self._file.fileno(), data, self.size if offset is None else offset)
 
     def _pread(self, size: int, offset: int) -> bytes:
         if self._memory is not None:

@@ -15,7 +15,7 @@ import mmap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ...files import NO_SPACE
+from ...errors import NO_SPACE
 from ..layout import Extent
 from .page_cache import Writes, writes
 from .source import BlockedCall, BlockedSource, Preadv, Reads

@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from ...errors import NoSpace, VmcoreddError, WriteFailed
-from ...files import NO_SPACE, close, open_directory, open_new, pwrite, sync
+from ...errors import NO_SPACE, VmcoreddError, WriteFailed, of_storage
+from ...files import close, open_directory, open_new, pwrite, sync
 from ...note import VMCOREDD_HEADER_SIZE, ByteOrder, DeviceDumpNote, pack_vmcoredd_header
 from ..elf import read_headers, walk
 from ..image import file_image
@@ -63,8 +63,7 @@ def write_vmcore(
         finally:
             close(fd)
     except OSError as error:
-        kind = NoSpace if error.errno in NO_SPACE else WriteFailed
-        raise kind(f"{directory / name}: cannot write: {error.strerror}") from error
+        raise of_storage(error, f"{directory / name}: cannot write") from error
     except VmcoreddError as error:
         raise WriteFailed(f"{directory / name}: {error}") from error
     finally:

@@ -13,6 +13,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+from ...files import begin_write_back
+
 INTERVAL = 0.02
 """Seconds between two looks at the file."""
 
@@ -55,7 +57,7 @@ def _write_back(path: str | os.PathLike[str], start: int) -> int:
     try:
         end = os.fstat(fd).st_size // _BLOCK * _BLOCK
         if end > start:
-            os.posix_fadvise(fd, start, end - start, os.POSIX_FADV_DONTNEED)
+            begin_write_back(fd, start, end - start)
         return end
     finally:
         os.close(fd)
