@@ -19,13 +19,14 @@ from pathlib import Path
 
 from dbus_next import MessageFlag, MessageType
 
+from tests.lib import paths
 from tests.torture.messages import ROOT, SERVICE, Fuzzer, Member, malformed
 from tests.torture.raw import CALL_FIELDS, pack, packed_body
 from vmcoredd_daemon.bus.incoming import Incoming
 from vmcoredd_daemon.errors import InvalidArgs, LimitsExceeded
 
 CORPUS = Path(__file__).with_name("corpus") / "dbus"
-INTERFACES = ROOT / "dbus" / "org.vmcoredd1.xml"
+INTERFACES = paths.ROOT / "dbus" / "org.vmcoredd1.xml"
 LIMIT = 4096
 """Bytes of a header and of a body that are read."""
 PATIENCE = 2.0

@@ -222,7 +222,7 @@ class DumpList(Sealable):
         return self._begin(name, size, note_size, collector, caller)
 
     def _begin(self, name: str, limit: int, note_size: int, collector: str, caller: str = "") -> DeviceDump:
-        dump = DeviceDump(self._next, name, limit, note_size, collector(), caller=caller)
+        dump = DeviceDump(self._next, name, limit, note_size, collector, now_usec(), caller=caller)
         self._next += 1
         self._dumps[dump.number] = dump
         self.listeners.notify(Change.RESERVED, dump)
