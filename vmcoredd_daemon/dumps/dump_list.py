@@ -29,37 +29,7 @@ CUT_OFF_TIMEOUT = 10.0
 """Seconds, at least, for collectors that are cut off to hand over what they have."""
 
 
-class Sealable:
-    """What can be sealed, for a while or for good."""
-
-    _sealed = ""
-
-    @property
-    def accepting(self) -> bool:
-        """False while the list is sealed."""
-        return not self._sealed
-
-    def check_open(self) -> None:
-        """Raise Busy when the list is sealed."""
-        if self._sealed:
-            raise Busy(self._sealed)
-
-    def seal(self, reason: str) -> None:
-        """Refuse every addition and removal from now on, with Busy and this reason."""
-        self._sealed = reason
-
-    @contextmanager
-    def sealed(self, reason: str) -> Iterator[None]:
-        """Seal the list for a while."""
-        before, self._sealed = self._sealed, self._sealed or reason
-        try:
-            yield
-        finally:
-            # A seal that was put on meanwhile, because the service stops, stays.
-            self._sealed = before if self._sealed == reason else self._sealed
-
-
-class DumpList(Sealable):
+class DumpList:
     """All device dumps of this capture kernel."""
 
     def __init__(self, spool: Spool, limits: Limits, *, enabled: bool = True) -> None:
@@ -71,11 +41,13 @@ class DumpList(Sealable):
         self._spool = spool
         self._limits = limits
         self._enabled = enabled
+        self._sealed = ""
+        """Why additions and removals are refused; empty while they are not."""
         self._lock = asyncio.Lock()
         self._collecting = asyncio.Semaphore(limits.max_collecting)
         self._dumps: dict[int, DeviceDump] = {}
         self._order: list[int] = []
-        """Bytes of the notes that are there, or may come to be, by their names."""
+        """Numbers of the complete ones, in the order in which they were appended."""
         self._tasks: dict[int, asyncio.Task[DeviceDump]] = {}
         self._committing: set[int] = set()
         self._next = spool.next_number()
@@ -99,19 +71,19 @@ class DumpList(Sealable):
         timeout: float,
         wait: bool = True,
         caller: str = "",
-        despite_seal: bool = False,
+        for_service: bool = False,
     ) -> DeviceDump:
         """Add a device dump of at most *size* bytes that *collector* fills within *timeout* seconds.
 
         The seconds are counted from when it has its turn, see ``Limits.max_collecting``. Returns when it is
-        durable or, with *wait* false, as soon as its name and bytes are reserved. *despite_seal* is for what the
-        service itself has begun before it was told to stop. Raises InvalidArgs, NameInUse, TooLarge,
-        QuotaExceeded, NoSpace, CollectorFailed, TimedOut, Busy or Disabled; then nothing was added. Whatever
-        happens, *collector* is closed once it is no longer needed.
+        durable or, with *wait* false, as soon as its name and bytes are reserved. One *for_service* was begun by
+        the service itself before it was told to stop: a seal does not refuse it. Raises InvalidArgs, NameInUse,
+        TooLarge, QuotaExceeded, NoSpace, CollectorFailed, TimedOut, Busy or Disabled; then nothing was added. In
+        each case *collector* is closed once it is no longer needed.
         """
         try:
             self.check_enabled()
-            if not despite_seal:
+            if not for_service:
                 self.check_open()
             dump = self._reserve(name, size, collector.description, caller)
         except BaseException:
@@ -174,6 +146,30 @@ class DumpList(Sealable):
         """Raise Disabled when no device dump is ever taken."""
         if not self._enabled:
             raise Disabled("device dumps are switched off by the configuration")
+
+    @property
+    def accepting(self) -> bool:
+        """False while the list is sealed."""
+        return not self._sealed
+
+    def check_open(self) -> None:
+        """Raise Busy when the list is sealed."""
+        if self._sealed:
+            raise Busy(self._sealed)
+
+    def seal(self, reason: str) -> None:
+        """Refuse every addition and removal from now on, with Busy and this reason."""
+        self._sealed = reason
+
+    @contextmanager
+    def sealed(self, reason: str) -> Iterator[None]:
+        """Seal the list for a while."""
+        before, self._sealed = self._sealed, self._sealed or reason
+        try:
+            yield
+        finally:
+            # A seal that was put on meanwhile, because the service stops, stays.
+            self._sealed = before if self._sealed == reason else self._sealed
 
     async def drain(self, timeout: float) -> None:
         """Wait up to *timeout* seconds for what is being collected, then record the rest as failed."""

@@ -86,9 +86,9 @@ class Daemon:
         # All of it is read, and its SHA-256 computed: a minute and more, on a slow disk.
         spool = await service_manager.extended(opening, lambda: recovered.steps)
         dumps, writer = self._start(spool, recovered)
-        runner = CollectorRunner(dumps, self._collectors, self._configuration.collector_timeout)
-        serving = asyncio.create_task(self._serve(dumps, runner, writer))
-        collecting = asyncio.create_task(self._collect(dumps, runner))
+        collectors = (dumps, self._collectors, self._configuration.collector_timeout)
+        serving = asyncio.create_task(self._serve(dumps, CollectorRunner(*collectors), writer))
+        collecting = asyncio.create_task(self._collect(dumps, CollectorRunner(*collectors, for_service=True)))
         following = asyncio.create_task(service_manager.follow(writer))
         try:
             # Its deadline is its own, so it is given time as long as it takes.
@@ -142,9 +142,7 @@ class Daemon:
             async with asyncio.timeout(BUS_FIRST):
                 await self._bus_ready.wait()
         try:
-            # An earlier daemon of this boot may have run some of them.
-            present = {dump.name for dump in dumps.complete}
-            await runner.run(wait=False, present=present, starting=True)
+            await runner.run(wait=False)
         except VmcoreddError as error:
             dumps.add_failed("collectors", "collectors", error)
         except Exception:
