@@ -21,8 +21,8 @@ from vmcoredd_daemon.dumps.collector import Collected
 from vmcoredd_daemon.dumps.spool import Spool
 from vmcoredd_daemon.errors import Busy, CollectorFailed, InvalidArgs
 from vmcoredd_daemon.note import ByteOrder
-from vmcoredd_daemon.threads.fd_closer import Closing
-from vmcoredd_daemon.threads.loop import POLL, HangingThreads
+from vmcoredd_daemon.threads.fd_closer import FdCloser
+from vmcoredd_daemon.threads.loop import POLL, AbandonedThreads
 
 SIZE = 5000
 
@@ -220,7 +220,7 @@ async def test_what_cannot_be_read(buffer: Buffer, tmp_path: Path, kind: str, co
 async def test_data_without_bytes_is_a_failure(buffer: Buffer) -> None:
     reading, _ = pipe_with(b"")
     for fd in (reading, os.open(os.devnull, os.O_RDONLY), os.memfd_create("empty")):
-        collector = DescriptorCollector.duplicating(fd, "test", Closing(), HangingThreads(1))
+        collector = DescriptorCollector.duplicating(fd, "test", FdCloser(), AbandonedThreads(1))
         with pytest.raises(CollectorFailed, match="its data has no bytes") as caught:
             await collector.collect("nic0", buffer)
         assert caught.value.errno == errno.ENODATA
@@ -292,11 +292,11 @@ def fuse_file(directory: Path, size: int) -> Iterator[Source]:
 
 
 async def test_poll_and_close_that_are_never_answered(buffer: Buffer, tmp_path: Path) -> None:
-    closing, hanging = Closing(), HangingThreads(1)
+    fd_closer, abandoned = FdCloser(), AbandonedThreads(1)
     with fuse_file(tmp_path, SIZE) as source:
         source.poll = source.flush = lambda: None
         with source.path.open("rb", buffering=0) as file:
-            collector = DescriptorCollector.duplicating(file.fileno(), "test", closing, hanging)
+            collector = DescriptorCollector.duplicating(file.fileno(), "test", fd_closer, abandoned)
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(collector.collect("nic0", buffer), 0.1)
             collector.close()
@@ -316,20 +316,20 @@ async def test_close_that_fails(buffer: Buffer, tmp_path: Path) -> None:
 
 
 async def test_read_that_hangs_behind_the_last_byte_is_counted(buffer: Buffer, tmp_path: Path) -> None:
-    hanging = HangingThreads(1)
+    abandoned = AbandonedThreads(1)
     with fuse_file(tmp_path, SIZE + 1) as source:
         source.read = lambda offset, size: 0 if offset < SIZE else None
         with source.path.open("rb", buffering=0) as file:
-            collector = DescriptorCollector.duplicating(file.fileno(), "test", Closing(), hanging)
+            collector = DescriptorCollector.duplicating(file.fileno(), "test", FdCloser(), abandoned)
             assert await collector.collect("nic0", buffer) == Collected(SIZE)
             with pytest.raises(Busy):
-                hanging.check()
+                abandoned.check()
             source.answer_late(b"x")
             collector.close()
     async with asyncio.timeout(5):
         while True:
             try:
-                hanging.check()
+                abandoned.check()
                 break
             except Busy:
                 await asyncio.sleep(0.01)

@@ -21,7 +21,7 @@ from vmcoredd_daemon.dumps.transfer import PIECE, WINDOW
 from vmcoredd_daemon.errors import CollectorFailed, NoSpace, WriteFailed
 from vmcoredd_daemon.manifest import ManifestDump
 from vmcoredd_daemon.note import VMCOREDD_HEADER_SIZE, ByteOrder
-from vmcoredd_daemon.threads.loop import run_alone
+from vmcoredd_daemon.threads.loop import run_in_own_thread
 
 PAGE = 4096
 
@@ -153,7 +153,7 @@ async def test_no_space_when_it_is_filled(tmp_path: Path) -> None:
 
 async def test_buffer_that_cannot_be_written(tmp_path: Path) -> None:
     reading = os.open("/dev/zero", os.O_RDONLY)
-    buffer = Buffer(reading, "nic0", 100, PAGE, lambda _: asyncio.Future(), run_alone, Semaphore())
+    buffer = Buffer(reading, "nic0", 100, PAGE, lambda _: asyncio.Future(), run_in_own_thread, Semaphore())
     with pytest.raises(WriteFailed, match="cannot be kept in the spool: Bad file descriptor"):
         await buffer.read_from(reading, 0)
     buffer.close()

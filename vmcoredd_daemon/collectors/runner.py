@@ -12,7 +12,7 @@ from ..dumps.dump_list import DumpList
 from ..errors import CollectorFailed, InvalidArgs, TimedOut, VmcoreddError
 from ..journal import journal_fields
 from ..manifest import State
-from ..threads.loop import HangingThreads, run_alone, within
+from ..threads.loop import AbandonedThreads, run_in_own_thread, within
 
 if TYPE_CHECKING:
     from .registry import Planned, Registered
@@ -59,9 +59,9 @@ class CollectorRunner:
         self._dumps.check_enabled()
         if not self._for_service:
             self._dumps.check_open()
-        self._dumps.hanging.check()
+        self._dumps.abandoned.check()
         async with self._runs:
-            known = await registered(self._directories, self._timeout, self._dumps.hanging)
+            known = await registered(self._directories, self._timeout, self._dumps.abandoned)
             chosen = _choose(known, names)
             if not names:
                 present = {*present, *(dump.name for dump in self._dumps if dump.state is not State.FAILED)}
@@ -104,9 +104,9 @@ class CollectorRunner:
 
 
 async def registered(
-    directories: Sequence[Path], timeout: float, hanging: HangingThreads | None = None
+    directories: Sequence[Path], timeout: float, abandoned: AbandonedThreads | None = None
 ) -> "dict[str, Registered]":
-    """Return the registered collectors by name; *hanging* counts threads that do not come back.
+    """Return the registered collectors by name; *abandoned* counts threads that do not come back.
 
     Raises CollectorFailed, or TimedOut after *timeout* seconds.
     """
@@ -115,10 +115,10 @@ async def registered(
         # Not before it is needed, and in the thread: it takes a while.
         from . import registry
 
-        return registry.find(directories, hanging)
+        return registry.find(directories, abandoned)
 
     try:
-        return await within(timeout, run_alone(find), hanging)
+        return await within(timeout, run_in_own_thread(find), abandoned)
     except TimeoutError:
         raise TimedOut(f"the collectors could not be read within {timeout:g} s") from None
     except OSError as error:
@@ -131,8 +131,8 @@ async def plan(collector: "Registered", timeout: float | None, default_timeout: 
     Raises as :meth:`Registered.plan`, TimedOut or CollectorFailed.
     """
     try:
-        planning = run_alone(collector.plan, timeout, default_timeout)
-        return await within(default_timeout, planning, collector.hanging)
+        planning = run_in_own_thread(collector.plan, timeout, default_timeout)
+        return await within(default_timeout, planning, collector.abandoned)
     except TimeoutError:
         problem = f"did not say within {default_timeout:g} s which device dumps it would make"
         raise TimedOut(f"collector {one_line(collector.name)}: {problem}") from None

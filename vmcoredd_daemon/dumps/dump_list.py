@@ -16,10 +16,10 @@ from ..errors import Busy, CollectorFailed, Disabled, InvalidArgs, NoSpace, Time
 from ..files import close
 from ..manifest import State, now_usec
 from ..note import check_dump_name
-from ..threads.loop import HangingThreads
+from ..threads.loop import AbandonedThreads
 from .buffer import Buffer, close_removed
 from .collector import Collected, Collector
-from .device_dump import Change, DeviceDump, Listeners, Snapshot, Taken
+from .device_dump import Change, DeviceDump, Listeners, Snapshot, Usage
 from .recovery import SpooledDump
 from .spool import Spool
 
@@ -33,8 +33,8 @@ class DumpList:
     """All device dumps of this capture kernel."""
 
     def __init__(self, spool: Spool, limits: Limits, *, enabled: bool = True) -> None:
-        self._taken = Taken()
-        self.listeners = Listeners([self._taken.changed])
+        self._usage = Usage()
+        self.listeners = Listeners([self._usage.changed])
         self.failures_forgotten = 0
         self.generation = 0
         """Grows whenever what a vmcore would hold has changed."""
@@ -51,7 +51,7 @@ class DumpList:
         self._tasks: dict[int, asyncio.Task[DeviceDump]] = {}
         self._committing: set[int] = set()
         self._next = spool.next_number()
-        self.hanging = HangingThreads(limits.max_collecting)
+        self.abandoned = AbandonedThreads(limits.max_collecting)
 
     def __iter__(self) -> Iterator[DeviceDump]:
         """Iterate over a snapshot of all device dumps, failed ones and those being collected included."""
@@ -98,7 +98,7 @@ class DumpList:
     def restore(self, spooled: SpooledDump) -> None:
         """Take back a device dump that an earlier daemon acknowledged."""
         self._append(dump := DeviceDump.restored(spooled.number, spooled.record, spooled.note))
-        self._taken.take(dump)
+        self._usage.add(dump)
 
     async def snapshot(self) -> Snapshot:
         """Return what a vmcore is to hold, when no removal is half done."""
@@ -210,9 +210,9 @@ class DumpList:
         self._limits.check(
             name,
             note_size,
-            names=self._taken,
-            count=len(self._taken),
-            total_size=self._taken.size,
+            names=self._usage,
+            count=len(self._usage),
+            total_size=self._usage.size,
             begun=begun,
         )
         return self._begin(name, size, note_size, collector, caller)
@@ -252,7 +252,7 @@ class DumpList:
     async def _give_up(self, buffer: Buffer) -> None:
         hangs, closing = buffer.busy, buffer.close()
         if hangs:
-            self.hanging.add(closing)
+            self.abandoned.add(closing)
         elif closing is not None:
             # Whoever is told that it failed may want its room at once.
             await asyncio.wait([closing])

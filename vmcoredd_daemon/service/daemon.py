@@ -26,7 +26,7 @@ from ..threads.loop import started_executor
 from ..writer.writer import VmcoreWriter
 from . import sd_notify as service_manager
 from .journal_entries import record_dump, record_vmcore
-from .open_spool import Recovered, open_spool
+from .open_spool import RecoveredDumps, open_spool
 from .signals import STOP_SIGNALS, take_stop_signals
 
 RECONNECT = 1.0
@@ -81,7 +81,7 @@ class Daemon:
         take_stop_signals()
         loop.set_default_executor(started_executor())
         _raise_fd_limit()
-        recovered = Recovered()
+        recovered = RecoveredDumps()
         opening = asyncio.to_thread(open_spool, self._configuration, recovered)
         # All of it is read, and its SHA-256 computed: a minute and more, on a slow disk.
         spool = await service_manager.extended(opening, lambda: recovered.steps)
@@ -115,7 +115,7 @@ class Daemon:
             log.error("A device dump that became durable at the very end is in the spool, and in no vmcore")
         return Outcome(written and not late and recovered.whole, writer.directory)
 
-    def _start(self, spool: Spool, recovered: Recovered) -> tuple[DumpList, VmcoreWriter]:
+    def _start(self, spool: Spool, recovered: RecoveredDumps) -> tuple[DumpList, VmcoreWriter]:
         configuration = self._configuration
         dumps = DumpList(spool, configuration.limits, enabled=configuration.enabled)
         for spooled in recovered.dumps:

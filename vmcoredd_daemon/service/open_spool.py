@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
-class Recovered:
+class RecoveredDumps:
     """What an earlier daemon has left in the spool, as far as it is read."""
 
     dumps: list[SpooledDump] = field(default_factory=list)
@@ -43,7 +43,7 @@ class Recovered:
         self.steps += 1
 
 
-def open_spool(configuration: Configuration, recovered: Recovered) -> Spool:
+def open_spool(configuration: Configuration, recovered: RecoveredDumps) -> Spool:
     """Open the spool, and read into *recovered* what is there. Blocks. Raises Busy when another daemon has it."""
     path, page_size, byteorder = configuration.spool_directory, system_page_size(), system_byteorder()
     try:

@@ -66,7 +66,7 @@ def started_executor(threads: int = EXECUTOR_THREADS) -> ThreadPoolExecutor:
     return executor
 
 
-def run_alone(function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> "asyncio.Future[_T]":
+def run_in_own_thread(function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> "asyncio.Future[_T]":
     """Run *function* in a thread of its own, that nobody waits for when the process ends.
 
     Raises OSError when no thread can be started.
@@ -105,7 +105,9 @@ Run = Callable[[Callable[[], _T]], "asyncio.Future[_T]"]
 """Has a call made by a thread. Raises OSError when there is none."""
 
 
-def run_with_duplicate(function: Callable[[int], _T], fd: int, run: Run[_T] = run_alone) -> "asyncio.Future[_T]":
+def run_with_duplicate(
+    function: Callable[[int], _T], fd: int, run: Run[_T] = run_in_own_thread
+) -> "asyncio.Future[_T]":
     """Have *function* called by a thread, with a descriptor for itself, closed at its end.
 
     When the thread's turn comes, *fd* may be closed, and its number be another's. Raises OSError.
@@ -137,7 +139,7 @@ async def outlived(work: "asyncio.Future[_T]") -> _T:
         raise
 
 
-class HangingThreads:
+class AbandonedThreads:
     """Threads that nobody waits for any more, and that still run."""
 
     def __init__(self, limit: int) -> None:
@@ -162,13 +164,13 @@ class HangingThreads:
             raise Busy(f"{len(self._running)} threads hang")
 
 
-def give_up(running: "asyncio.Future[Any]", hanging: HangingThreads | None) -> None:
-    """Wait no longer for what runs in a thread, and count that among those *hanging* until it ends."""
-    if hanging is not None:
-        hanging.add(running)
+def give_up(running: "asyncio.Future[Any]", abandoned: AbandonedThreads | None) -> None:
+    """Wait no longer for what runs in a thread, and count that among those *abandoned* until it ends."""
+    if abandoned is not None:
+        abandoned.add(running)
 
 
-async def within(seconds: float | None, running: "asyncio.Future[_T]", hanging: HangingThreads | None) -> _T:
+async def within(seconds: float | None, running: "asyncio.Future[_T]", abandoned: AbandonedThreads | None) -> _T:
     """Return what comes of a thread. After so many seconds, or cancelled, give it up.
 
     Raises TimeoutError then, and whatever is raised in the thread.
@@ -178,4 +180,4 @@ async def within(seconds: float | None, running: "asyncio.Future[_T]", hanging: 
             return await outlived(running)
     finally:
         if not running.done():
-            give_up(running, hanging)
+            give_up(running, abandoned)
