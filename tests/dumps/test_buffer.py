@@ -145,7 +145,7 @@ async def test_no_space_when_it_is_filled(tmp_path: Path) -> None:
         os.ftruncate(buffer.fd, 0)
         (mount / "hog").write_bytes(bytes(os.statvfs(mount).f_bavail * PAGE))
         (tmp_path / "data").write_bytes(b"x" * 8192)
-        with (tmp_path / "data").open("rb") as file, pytest.raises(NoSpace, match="no space left"):
+        with (tmp_path / "data").open("rb") as file, pytest.raises(NoSpace, match="No space left"):
             await buffer.read_from(file.fileno(), 0)
         buffer.close()
         spool.close()

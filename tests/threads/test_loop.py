@@ -7,13 +7,12 @@ import signal
 import pytest
 
 from vmcoredd_daemon.errors import Busy
-from vmcoredd_daemon.threads.loop import AbandonedThreads, Loop, outlived, run_in_own_thread
+from vmcoredd_daemon.threads.loop import AbandonedThreads, Loop, run_in_own_thread, wait_for
 
 
 async def test_threads_that_hang_are_counted_until_they_end() -> None:
     abandoned, event = AbandonedThreads(2), os.eventfd(0, os.EFD_SEMAPHORE)
     reads = [run_in_own_thread(os.read, event, 8) for _ in range(2)]
-    abandoned.add(None)
     abandoned.add(reads[0])
     abandoned.check()
     abandoned.add(reads[1])
@@ -50,7 +49,7 @@ async def test_error_of_work_that_was_given_up_is_not_logged() -> None:
         return os.read(-1, 1)
 
     with pytest.raises(TimeoutError):
-        await asyncio.wait_for(outlived(work := run_in_own_thread(fail)), 0.01)
+        await wait_for(work := run_in_own_thread(fail), 0.01)
     os.write(writing, b"x")
     await asyncio.wait([work])
     assert isinstance(work._exception, OSError)

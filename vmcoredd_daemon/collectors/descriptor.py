@@ -12,7 +12,7 @@ from ..dumps.collector import Collected
 from ..dumps.transfer import read_now
 from ..errors import CollectorFailed, InvalidArgs
 from ..threads.fd_closer import FdCloser, close_fds
-from ..threads.loop import AbandonedThreads, outlived, run_with_duplicate
+from ..threads.loop import AbandonedThreads, run_with_duplicate, wait_for
 
 EOF_GRACE = 1.0
 """Seconds to wait for the end of a pipe that has already filled its buffer."""
@@ -80,19 +80,14 @@ class DescriptorCollector:
         self.position = position
 
     async def _has_more(self) -> bool:
-        reading = None
         try:
             async with asyncio.timeout(EOF_GRACE):
                 await self._wait()
                 reading = run_with_duplicate(partial(read_now, size=1), self._fd)
-                data = await outlived(reading)
-                return data != b""
+                return await wait_for(reading, abandoned=self._abandoned) != b""
         except (TimeoutError, BlockingIOError):
             # A writer that sends just what it said and keeps the pipe open.
             return False
-        finally:
-            if self._abandoned is not None and reading is not None and not reading.done():
-                self._abandoned.add(reading)
 
     async def _wait(self) -> None:
         # All else is polled by the thread that reads it.

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from ..threads.loop import AbandonedThreads, give_up, run_in_own_thread
+from ..threads.loop import AbandonedThreads, abandon, run_in_own_thread
 
 GRACE = 1.0
 """Seconds that a process has after SIGTERM, and again after SIGKILL."""
@@ -81,7 +81,7 @@ class Process:
         else:
             process = self._process
             self.exited.add_done_callback(lambda _: process.wait())
-            give_up(self.exited, self._abandoned)
+            abandon(self.exited, self._abandoned)
 
     def _signal(self, number: signal.Signals) -> None:
         # EPERM: all that is left of the group has changed its user.
@@ -122,7 +122,7 @@ class Starter:
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
             started.add_done_callback(lambda done: Process(*done.result(), exited, self._abandoned).close())
-            give_up(exited, self._abandoned)
+            abandon(exited, self._abandoned)
             raise
         if not started.done():
             await exited

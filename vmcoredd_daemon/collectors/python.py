@@ -21,7 +21,7 @@ from ..dumps.buffer import Buffer
 from ..dumps.collector import Collected, one_line
 from ..errors import CollectorFailed, TimedOut, TooLarge, VmcoreddError, of_storage
 from ..files import pwrite
-from ..threads.loop import AbandonedThreads, run_in_own_thread, within
+from ..threads.loop import AbandonedThreads, run_in_own_thread, wait_for
 
 GROUP = "vmcoredd.collectors"
 
@@ -123,7 +123,7 @@ class PythonCollector:
         """Return why it did not finish by itself."""
         try:
             collecting = run_in_own_thread(_guarded, what, lambda: self._collector.collect(dump_name, data))
-            await within(self._timeout, collecting, self._abandoned)
+            await wait_for(collecting, self._timeout, self._abandoned)
         except TimeoutError:
             return TimedOut(f"{what}: the collector did not finish within {self._timeout:g} s")
         except asyncio.CancelledError:
@@ -140,7 +140,7 @@ class PythonCollector:
         except OSError:
             # Those of the executor run already; but what is written may be mapped from a device that hangs.
             cutting = asyncio.get_running_loop().run_in_executor(None, data.cut_off)
-        return await within(None, cutting, self._abandoned)
+        return await wait_for(cutting, abandoned=self._abandoned)
 
     def close(self) -> None:
         """Nothing is held: a thread that hangs keeps what it has."""

@@ -12,7 +12,7 @@ from ..dumps.dump_list import DumpList
 from ..errors import CollectorFailed, InvalidArgs, TimedOut, VmcoreddError
 from ..journal import journal_fields
 from ..manifest import State
-from ..threads.loop import AbandonedThreads, run_in_own_thread, within
+from ..threads.loop import AbandonedThreads, run_in_own_thread, wait_for
 
 if TYPE_CHECKING:
     from .registry import Planned, Registered
@@ -118,7 +118,7 @@ async def registered(
         return registry.find(directories, abandoned)
 
     try:
-        return await within(timeout, run_in_own_thread(find), abandoned)
+        return await wait_for(run_in_own_thread(find), timeout, abandoned)
     except TimeoutError:
         raise TimedOut(f"the collectors could not be read within {timeout:g} s") from None
     except OSError as error:
@@ -132,7 +132,7 @@ async def plan(collector: "Registered", timeout: float | None, default_timeout: 
     """
     try:
         planning = run_in_own_thread(collector.plan, timeout, default_timeout)
-        return await within(default_timeout, planning, collector.abandoned)
+        return await wait_for(planning, default_timeout, collector.abandoned)
     except TimeoutError:
         problem = f"did not say within {default_timeout:g} s which device dumps it would make"
         raise TimedOut(f"collector {one_line(collector.name)}: {problem}") from None

@@ -17,7 +17,7 @@ from ..errors import CollectorFailed, of_storage
 from ..files import close, sync
 from ..manifest import ManifestDump
 from ..note import VMCOREDD_HEADER_SIZE, DeviceDumpNote
-from ..threads.loop import Run, outlived, run_with_duplicate
+from ..threads.loop import Run, ignore_result, run_with_duplicate, wait_for
 from .commit import SYNCED, Describe
 from .transfer import PIECE, Transfer, is_memory
 
@@ -78,7 +78,7 @@ class Buffer:
         where = (self.fd, self.offset, self.size, position)
         transfer = Transfer(*where, reached, window_written, given_up, self._large_pieces)
         try:
-            return await outlived(self._track(self._begin(transfer, fd)))
+            return await wait_for(self._track(self._begin(transfer, fd)))
         except asyncio.CancelledError:
             given_up.set()
             raise
@@ -91,8 +91,8 @@ class Buffer:
     def _hash_behind(self, transfer: Transfer) -> None:
         if self.fd >= 0 and (self._hashing is None or self._hashing.done()):
             self._hashing = self._in_executor(self._digest.follow, lambda: transfer.position)
-            # Who asks for the SHA-256 is told; nobody may.
-            self._hashing.add_done_callback(lambda done: done.cancelled() or done.exception())
+            # Its error is raised by prepare_commit(), which a failed device dump never reaches.
+            ignore_result(self._hashing)
 
     async def commit(self, size: int, describe: Callable[[str], ManifestDump]) -> DeviceDumpNote:
         """Keep the first *size* bytes: when this returns, they are in the spool, whatever happens.
@@ -106,15 +106,15 @@ class Buffer:
                 f"it was given room for {self.size}",
                 errno.EOVERFLOW,
             )
-        await self._come_near(size)
-        note = await self._outlived(self._track(self._commit(partial(self._described, size, describe))))
+        await self._prepare_commit(size)
+        note = await self._wait_for(self._track(self._commit(partial(self._described, size, describe))))
         self.fd = -1
         return note
 
-    async def _come_near(self, size: int) -> None:
-        """Leave little to do where others would wait for it."""
+    async def _prepare_commit(self, size: int) -> None:
+        """Hash and sync as much as possible before joining the commit batch, in which others would wait for it."""
         if self._hashing is not None:
-            await self._outlived(self._hashing)
+            await self._wait_for(self._hashing)
         if size >= SYNCED:
             hashing = self._in_thread(self._digest.follow, lambda: size)
             await asyncio.gather(hashing, self._in_thread(sync, self.fd))
@@ -158,7 +158,7 @@ class Buffer:
         return ended
 
     async def _in_thread(self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
-        return await self._outlived(self._in_executor(function, *args, **kwargs))
+        return await self._wait_for(self._in_executor(function, *args, **kwargs))
 
     def _in_executor(
         self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs
@@ -170,10 +170,9 @@ class Buffer:
         running.add_done_callback(self._threads.discard)
         return running
 
-    async def _outlived(self, future: "asyncio.Future[_T]") -> _T:
+    async def _wait_for(self, future: "asyncio.Future[_T]") -> _T:
         try:
-            # A cancelled wait must not cancel the thread's work half-way, and cannot stop it either.
-            return await outlived(future)
+            return await wait_for(future)
         except OSError as error:
             raise of_storage(error, f"device dump {self._dump_name}: cannot be kept in the spool") from error
 

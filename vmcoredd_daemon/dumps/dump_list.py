@@ -16,7 +16,7 @@ from ..errors import Busy, CollectorFailed, Disabled, InvalidArgs, NoSpace, Time
 from ..files import close
 from ..manifest import State, now_usec
 from ..note import check_dump_name
-from ..threads.loop import AbandonedThreads
+from ..threads.loop import AbandonedThreads, abandon, ignore_result
 from .buffer import Buffer, close_removed
 from .collector import Collected, Collector
 from .device_dump import Change, DeviceDump, Listeners, Snapshot, Usage
@@ -90,9 +90,11 @@ class DumpList:
             collector.close()
             raise
         task = asyncio.create_task(self._collect(dump, collector, timeout))
+        # A failure is in the list; maybe no caller waits for the task's copy of it.
+        ignore_result(task)
         self._tasks[dump.number] = task
-        task.add_done_callback(lambda done: self._finished(dump.number, collector, done))
-        # The caller may leave; what it began is worth having all the same.
+        task.add_done_callback(lambda _: self._finished(dump.number, collector))
+        # The caller may leave; what it began is worth having anyway.
         return await asyncio.shield(task) if wait else dump
 
     def restore(self, spooled: SpooledDump) -> None:
@@ -250,12 +252,14 @@ class DumpList:
         raise failure
 
     async def _give_up(self, buffer: Buffer) -> None:
-        hangs, closing = buffer.busy, buffer.close()
-        if hangs:
-            self.abandoned.add(closing)
-        elif closing is not None:
-            # Whoever is told that it failed may want its room at once.
-            await asyncio.wait([closing])
+        busy, freed = buffer.busy, buffer.close()
+        if freed is None:
+            return
+        if busy:
+            abandon(freed, self.abandoned)
+        else:
+            # The caller that is told that it failed may want its space immediately.
+            await asyncio.wait([freed])
 
     async def _commit(self, dump: DeviceDump, buffer: Buffer, collected: Collected) -> DeviceDump:
         # Before anything is awaited: the collector has done its part, and neither its deadline nor a drain ends
@@ -293,9 +297,6 @@ class DumpList:
             self.listeners.notify(Change.REMOVED, self._dumps.pop(number))
         return failed
 
-    def _finished(self, number: int, collector: Collector, task: asyncio.Task[DeviceDump]) -> None:
+    def _finished(self, number: int, collector: Collector) -> None:
         del self._tasks[number]
         collector.close()
-        # The failure is in the list; the task's copy of it may have nobody who waits.
-        if not task.cancelled():
-            task.exception()

@@ -22,6 +22,7 @@ from ..errors import Busy, NoSpace, VmcoreddError, WriteFailed, of_storage
 from ..files import close, sync
 from ..note import ByteOrder, DeviceDumpNote, note_size
 from ..threads.batches import Batches, each
+from ..threads.loop import wait_for
 from .buffer import Buffer
 from .commit import Commit, Describe, commit_to_disk, commit_to_memory
 from .recovery import Progress, Report, SpooledDump, recover
@@ -151,7 +152,7 @@ class Spool:
         bytes_needed = self.note_size(size)
         creating = self._creating.add((dump_name, bytes_needed))
         try:
-            fd = await asyncio.shield(creating)
+            fd = await wait_for(creating)
         except asyncio.CancelledError:
             creating.add_done_callback(lambda done: None if done.exception() else close(done.result()))
             raise
