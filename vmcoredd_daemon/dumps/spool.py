@@ -15,6 +15,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from enum import Enum, auto
 from functools import partial
 from pathlib import Path
 
@@ -37,22 +38,24 @@ MEMORY_RESERVE = 64 << 20
 """Bytes of memory that device dumps in memory leave available."""
 
 
+class _Takes(Enum):
+    """Where the next device dump goes."""
+
+    DISK = auto()
+    MEMORY = auto()
+    NOTHING = auto()
+    """Nowhere, until the disk can be written to again."""
+
+
 class Spool:
-    """A directory of device dumps, or memory where there is none."""
+    """A directory of device dumps, or memory if there is no directory."""
 
     def __init__(
-        self,
-        directory: int | None,
-        page_size: int,
-        byteorder: ByteOrder,
-        keep_free: int,
-        last: int = 0,
-        *,
-        full: bool = False,
+        self, directory: int | None, page_size: int, byteorder: ByteOrder, keep_free: int, last: int = 0
     ) -> None:
+        """*directory* is this boot's, locked; *last* is the highest number of a file in it."""
+        self._takes = _Takes.MEMORY if directory is None else _Takes.DISK
         self._last = last
-        self._full = full
-        self._memory = directory is None
         self._directory = directory
         self._page_size = page_size
         self._byteorder = byteorder
@@ -114,29 +117,16 @@ class Spool:
 
     def keep_in_memory(self) -> None:
         """Take new device dumps as :meth:`in_memory` does; those that are in the directory stay there."""
-        self._memory = True
+        self._takes = _Takes.MEMORY
 
     def refuse(self) -> None:
-        """Take no new device dump until there is room in the directory; those that are there stay."""
-        self._full = True
-
-    def _has_room_again(self) -> bool:
-        try:
-            self.check_writable()
-        except (NoSpace, WriteFailed):
-            return False
-        self._full = self._directory is None
-        return not self._full
+        """Take no new device dump until there is space in the directory; those that are there stay."""
+        self._takes = _Takes.NOTHING
 
     @classmethod
     def in_memory(cls, page_size: int, byteorder: ByteOrder) -> "Spool":
         """Return a spool whose buffers are memfds."""
         return cls(None, page_size, byteorder, 0)
-
-    @classmethod
-    def full(cls, page_size: int, byteorder: ByteOrder) -> "Spool":
-        """Return a spool that has no room for anything."""
-        return cls(None, page_size, byteorder, 0, full=True)
 
     @property
     def directory(self) -> int | None:
@@ -163,14 +153,14 @@ class Spool:
 
     def _create(self, wanted: tuple[str, int]) -> int:
         dump_name, size = wanted
-        # One at a time: the room that one has seen must not be taken by another, and what memory is allocated is
-        # no more to be had back.
-        if not self._has_room(size):
+        # One at a time: no other may take the space that one has seen, and memory that is allocated cannot be got
+        # back.
+        if not self._has_space(size):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        if self._memory or self._directory is None:
+        if self._disk is None:
             fd = os.memfd_create(dump_name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         else:
-            fd = _open_unnamed(self._directory)
+            fd = _open_unnamed(self._disk)
         try:
             os.posix_fallocate(fd, 0, size)
         except OSError:
@@ -178,27 +168,39 @@ class Spool:
             raise
         return fd
 
-    def _has_room(self, size: int) -> bool:
-        if self._full and not self._has_room_again():
-            return False
-        if self._memory or self._directory is None:
+    @property
+    def _disk(self) -> int | None:
+        """Descriptor of the directory that takes new device dumps, None when memory takes them."""
+        return self._directory if self._takes is _Takes.DISK else None
+
+    def _has_space(self, size: int) -> bool:
+        if self._takes is _Takes.NOTHING:
+            if self._directory is None:
+                return False
+            try:
+                self.check_writable()
+            except (NoSpace, WriteFailed):
+                return False
+            self._takes = _Takes.DISK
+        if self._disk is None:
             return _available_memory() - size >= MEMORY_RESERVE
-        # Not the memory: what is written to a disk, the kernel takes out of its cache when it needs the room.
-        state = os.fstatvfs(self._directory)
+        # Not the memory: what is written to a disk, the kernel takes out of its cache when it needs the space.
+        state = os.fstatvfs(self._disk)
         return state.f_bavail * state.f_frsize - size >= self._keep_free
 
     def _add(self, number: int, describe: Describe) -> "asyncio.Future[DeviceDumpNote]":
         return self._committing.add(Commit(number, describe))
 
     def _commit(self, commits: Sequence[Commit]) -> Sequence[DeviceDumpNote | Exception]:
-        if self._memory or self._directory is None:
+        if self._disk is None:
             return each(partial(commit_to_memory, self._byteorder))(commits)
-        return commit_to_disk(self._directory, self._byteorder, commits)
+        return commit_to_disk(self._disk, self._byteorder, commits)
 
     async def remove(self, numbers: Iterable[int]) -> None:
         """Remove complete device dumps; those that are not there any more are no error. Raises WriteFailed."""
-        # Where new ones are in memory, only those that were there at first are in the directory.
-        names = [note_name(number) for number in numbers if not self._memory or number <= self._last]
+        # While memory takes new ones, only those that were there at first are in the directory.
+        on_disk = self._takes is not _Takes.MEMORY
+        names = [note_name(number) for number in numbers if on_disk or number <= self._last]
         if self._directory is not None and names:
             try:
                 await asyncio.to_thread(self._remove, self._directory, names)
