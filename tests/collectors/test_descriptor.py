@@ -29,7 +29,7 @@ SIZE = 5000
 
 @pytest_asyncio.fixture
 async def buffer() -> AsyncIterator[Buffer]:
-    buffer = await Spool.in_memory(4096, ByteOrder.LITTLE).create(1, "nic0", SIZE)
+    buffer = await Spool.in_memory(4096, ByteOrder.LITTLE).create("nic0", SIZE)
     yield buffer
     buffer.close()
 
@@ -131,7 +131,7 @@ async def test_slow_writer(buffer: Buffer, blocking: bool) -> None:
 
 async def test_more_than_a_pipe_holds() -> None:
     data = os.urandom(3 << 20)
-    buffer = await Spool.in_memory(4096, ByteOrder.LITTLE).create(1, "nic0", len(data))
+    buffer = await Spool.in_memory(4096, ByteOrder.LITTLE).create("nic0", len(data))
     reading, writing = os.pipe()
 
     def write() -> None:
@@ -244,7 +244,7 @@ async def test_terminal_that_was_given_up_is_read_no_more(buffer: Buffer) -> Non
 async def test_same_pipe_twice(buffer: Buffer) -> None:
     # What dup() made is another number for the same file, of which each has a part; neither is full, and looks for
     # more.
-    other = await Spool.in_memory(4096, ByteOrder.LITTLE).create(2, "nic1", SIZE)
+    other = await Spool.in_memory(4096, ByteOrder.LITTLE).create("nic1", SIZE)
     reading, _ = pipe_with(b"x" * (SIZE - 1))
     results = await asyncio.gather(collect(os.dup(reading), buffer), collect(reading, other))
     assert sum(result.size for result in results) == SIZE - 1

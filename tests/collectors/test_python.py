@@ -46,7 +46,7 @@ class Writes:
 
 @pytest_asyncio.fixture
 async def buffer() -> AsyncIterator[Buffer]:
-    buffer = await Spool.in_memory(4096, ByteOrder.LITTLE).create(1, "nic0", SIZE)
+    buffer = await Spool.in_memory(4096, ByteOrder.LITTLE).create("nic0", SIZE)
     before = open_fds()
     yield buffer
     assert open_fds() == before

@@ -19,6 +19,7 @@ from ..note import check_dump_name
 from ..threads.loop import AbandonedThreads, abandon, ignore_result
 from .buffer import Buffer, close_removed
 from .collector import Collected, Collector
+from .commit import Commit
 from .device_dump import Change, DeviceDump, Listeners, Snapshot, Usage
 from .recovery import SpooledDump
 from .spool import Spool
@@ -231,7 +232,7 @@ class DumpList:
         try:
             async with self._collecting:
                 async with asyncio.timeout(timeout):
-                    buffer = await self._spool.create(dump.number, dump.name, dump.limit)
+                    buffer = await self._spool.create(dump.name, dump.limit)
                     collected = await collector.collect(dump.name, buffer)
                 return await self._commit(dump, buffer, collected)
         except VmcoreddError as error:
@@ -273,7 +274,7 @@ class DumpList:
                 finished_usec=now_usec(),
                 error=collected.error,
             )
-            note = await buffer.commit(collected.size, dump.described)
+            note = await self._spool.commit(Commit(dump.number, buffer, collected.size, dump.described))
             dump = replace(dump, sha256=note.sha256, note=note)
             async with self._lock:
                 self._append(dump)

@@ -12,8 +12,7 @@ import errno
 import fcntl
 import logging
 import os
-import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from enum import Enum, auto
 from functools import partial
@@ -25,10 +24,10 @@ from ..note import ByteOrder, DeviceDumpNote, note_size
 from ..threads.batches import Batches, each
 from ..threads.loop import wait_for
 from .buffer import Buffer
-from .commit import Commit, Describe, commit_to_disk, commit_to_memory
+from .commit import Commit, commit_to_disk, commit_to_memory
 from .recovery import Progress, Report, SpooledDump, recover
 from .spool_directory import BOOT_ID, boot_id, last_number, note_name, open_private, sync_parents
-from .transfer import MAX_LARGE_PIECES
+from .transfer import Transfers
 
 __all__ = ["BOOT_ID", "Spool", "SpooledDump"]
 
@@ -60,9 +59,8 @@ class Spool:
         self._page_size = page_size
         self._byteorder = byteorder
         self._keep_free = keep_free
-        self._large_pieces = threading.Semaphore(MAX_LARGE_PIECES)
+        self._transfers = Transfers()
         self._creating = Batches[tuple[str, int], int](each(self._create))
-        self._reading = Batches[Callable[[], bool], bool](each(lambda read: read()))
         self._committing = Batches[Commit, DeviceDumpNote](self._commit)
 
     @classmethod
@@ -137,7 +135,7 @@ class Spool:
         """Return the bytes that a device dump of at most *size* bytes takes. Raises TooLarge."""
         return note_size(size, self._page_size)
 
-    async def create(self, number: int, dump_name: str, size: int) -> Buffer:
+    async def create(self, dump_name: str, size: int) -> Buffer:
         """Return an empty buffer for *size* bytes, its disk space allocated. Raises NoSpace or WriteFailed."""
         bytes_needed = self.note_size(size)
         creating = self._creating.add((dump_name, bytes_needed))
@@ -148,8 +146,7 @@ class Spool:
             raise
         except OSError as error:
             raise of_storage(error, f"device dump {dump_name}: cannot be kept in the spool") from error
-        commit = partial(self._add, number)
-        return Buffer(fd, dump_name, size, bytes_needed, commit, self._reading.add, self._large_pieces)
+        return Buffer(fd, dump_name, size, bytes_needed, self._transfers)
 
     def _create(self, wanted: tuple[str, int]) -> int:
         dump_name, size = wanted
@@ -188,8 +185,14 @@ class Spool:
         state = os.fstatvfs(self._disk)
         return state.f_bavail * state.f_frsize - size >= self._keep_free
 
-    def _add(self, number: int, describe: Describe) -> "asyncio.Future[DeviceDumpNote]":
-        return self._committing.add(Commit(number, describe))
+    async def commit(self, commit: Commit) -> DeviceDumpNote:
+        """Keep what was collected: when this returns, it is in the spool, and survives the daemon on a disk.
+
+        Raises CollectorFailed when the collector says that it wrote more than it was given, or has changed the
+        size of the buffer; NoSpace or WriteFailed. The buffer is then still the caller's to close.
+        """
+        await commit.buffer.prepare_commit(commit.size)
+        return await commit.buffer.hand_over(self._committing.add(commit))
 
     def _commit(self, commits: Sequence[Commit]) -> Sequence[DeviceDumpNote | Exception]:
         if self._disk is None:
