@@ -16,7 +16,7 @@ from ..vmcore.image import Image
 from ..vmcore.layout import Layout, Source, plan
 from .job import Job, report_altered
 from .manifest_note import own_note
-from .result import DEVICE_DUMPS_ONLY, VMCORE, Written
+from .result import DEVICE_DUMPS_ONLY, VMCORE, WRITING, Written
 
 
 def write_elf(job: Job, fallback: str = "") -> Written:
@@ -29,8 +29,7 @@ def write_elf(job: Job, fallback: str = "") -> Written:
         fd = job.reads.open(job.source)
     except OSError as error:
         raise InvalidVmcore(f"{job.source}: cannot open the source: {error.strerror}") from error
-    # Somebody waits to see that it goes on.
-    job.progress.start(0)
+    job.progress.start(WRITING)
     try:
         reads = TimedFile(job.reads, fd, TimedNotes(job.spool_reads))
         image = reads.image(str(job.source))
@@ -64,9 +63,8 @@ def _copy(
         dumps = [*job.snapshot.notes, *own.notes]
         layout = plan(source, headers, notes, dumps, job.page_size)
         _warn_if_small(job, layout)
-        job.progress.start(layout.copied)
-        advance = job.progress.advance
-        report = write_vmcore(layout, dumps, job.directory, name, job.page_size, advance, own.complete, reads)
+        job.progress.start(WRITING, layout.copied)
+        report = write_vmcore(layout, dumps, job.directory, name, job.page_size, job.progress, own.complete, reads)
     errors, path = [described.error, _report(job, report), own.problem], job.directory / name
     if report.left_out:
         path = path.with_name(VMCORE_INCOMPLETE)

@@ -23,7 +23,7 @@ from . import makedumpfile
 from .elf import write_device_dumps
 from .job import Job, kept_free, report_altered
 from .manifest_note import own_note
-from .result import VMCORE, Written
+from .result import VMCORE, WRITING, Written
 
 HARDEST_LEVEL = 31
 """Leaves out all that makedumpfile can leave out."""
@@ -58,10 +58,11 @@ def write_kdump(job: Job, fallback: str = "") -> Written:
 def _filter(job: Job, destination: Path) -> makedumpfile.Finished:
     """Run makedumpfile, first with the configured dump level, then, where the target is full, with the hardest."""
     destination.unlink(missing_ok=True)
-    job.progress.start(job.source_size)
+    size = job.source_size
+    job.progress.start(WRITING, size)
 
     def advance(percent: float) -> None:
-        job.progress.reach(int(job.progress.total * percent / 100))
+        job.progress.reach(int(size * percent / 100), size)
 
     levels = sorted({job.output.dump_level, HARDEST_LEVEL})
     room = sum(note.note_size for note in job.snapshot.notes) + _notes_size(job) + _MANIFEST_ROOM

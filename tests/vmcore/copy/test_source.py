@@ -16,6 +16,7 @@ from tests.lib.resources import open_fds
 from tests.lib.vmcore_rig import VMCORE, VMCORE_INCOMPLETE, Rig, load_bytes
 from vmcoredd_daemon.errors import InvalidVmcore
 from vmcoredd_daemon.note import VMCOREDD_HEADER_SIZE
+from vmcoredd_daemon.progress import Progress
 from vmcoredd_daemon.threads import watched as watched_thread
 from vmcoredd_daemon.vmcore.copy import source as timed
 from vmcoredd_daemon.vmcore.copy.extents import CopyReport
@@ -67,7 +68,7 @@ def copy(rig: Rig, source: Source, calls: TimedCalls) -> tuple[CopyReport, int]:
         layout = replace(layout, loads=tuple(replace(load, fd=fd) for load in layout.loads))
         reads = TimedFile(calls, fd)
         report = write_vmcore(
-            layout, dumps, rig.target, VMCORE, PAGE, lambda size: None, lambda report: b"complete", reads
+            layout, dumps, rig.target, VMCORE, PAGE, Progress(), lambda report: b"complete", reads
         )
         return report, layout.size
     finally:
@@ -166,7 +167,7 @@ def test_device_dumps_that_block_cost_themselves(rig: Rig, calls: TimedCalls, tm
         dumps = [replace(dump, fd=files.get(dump.fd, dump.fd)) for dump in dumps]
         layout, reads = replace(layout, notes=notes), TimedNotes(calls)
         try:
-            report = write_vmcore(layout, dumps, rig.target, VMCORE, PAGE, lambda size: None, reads=reads)
+            report = write_vmcore(layout, dumps, rig.target, VMCORE, PAGE, Progress(), reads=reads)
         finally:
             for fd in files.values():
                 os.close(fd)

@@ -13,10 +13,11 @@ from pathlib import Path
 from ...errors import NO_SPACE, VmcoreddError, WriteFailed, of_storage
 from ...files import close, open_directory, open_new, pwrite, sync
 from ...note import VMCOREDD_HEADER_SIZE, ByteOrder, DeviceDumpNote, pack_vmcoredd_header
+from ...progress import Progress
 from ..elf import read_headers, walk
 from ..image import file_image
 from ..layout import Layout
-from .extents import CopyReport, ExtentCopy, Progress
+from .extents import CopyReport, ExtentCopy
 from .read_back import own_offsets, verify_notes
 from .source import Reads
 
