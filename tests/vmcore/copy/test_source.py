@@ -17,8 +17,6 @@ from tests.lib.vmcore_rig import VMCORE, VMCORE_INCOMPLETE, Rig, load_bytes
 from vmcoredd_daemon.errors import InvalidVmcore
 from vmcoredd_daemon.note import VMCOREDD_HEADER_SIZE
 from vmcoredd_daemon.progress import Progress
-from vmcoredd_daemon.threads import watched as watched_thread
-from vmcoredd_daemon.vmcore.copy import source as timed
 from vmcoredd_daemon.vmcore.copy.extents import CopyReport
 from vmcoredd_daemon.vmcore.copy.page_cache import Writes
 from vmcoredd_daemon.vmcore.copy.source import BlockedCall, BlockedSource, TimedCalls, TimedFile, TimedNotes
@@ -31,16 +29,9 @@ PAGES = 3 * BLOCK_PAGES
 MEMORY = b"".join(bytes([1 + page % 255]) * PAGE for page in range(PAGES))
 
 
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(timed, "TIMEOUT", 1.5)
-    monkeypatch.setattr(timed, "RETRY_TIMEOUT", 1.0)
-    monkeypatch.setattr(watched_thread, "POLL", 0.5)
-
-
 @pytest.fixture
 def calls() -> Iterator[TimedCalls]:
-    calls = TimedCalls()
+    calls = TimedCalls(timeout=1.5, retry_timeout=1.0)
     yield calls
     calls.stop()
 
@@ -113,10 +104,8 @@ def test_what_a_read_says_too_late_reaches_nothing(rig: Rig, source: Source, cal
     assert written == MEMORY
 
 
-def test_source_that_does_not_answer_any_more(
-    rig: Rig, source: Source, calls: TimedCalls, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(timed, "MAX_BLOCKED", 3)
+def test_source_that_does_not_answer_any_more(rig: Rig, source: Source) -> None:
+    calls = TimedCalls(timeout=1.5, retry_timeout=1.0, max_blocked=3)
     first = first_page(source)
     source.block_pages(*range(first + BLOCK_PAGES, first + PAGES))
     report, size = copy(rig, source, calls)
@@ -131,6 +120,7 @@ def test_source_that_does_not_answer_any_more(
     # Nobody waits for it again, until those that hang have returned.
     with pytest.raises(BlockedSource, match="3 calls have not returned"):
         calls.open(source.path)
+    calls.stop()
 
 
 def test_short_reads_and_a_source_that_shrinks(rig: Rig, source: Source, calls: TimedCalls) -> None:
