@@ -50,15 +50,13 @@ class Rig(ExitStack):
         source = Source(fd, os.fstat(fd).st_size)
         return plan(source, headers, walk(file_image(fd, "FILE"), headers), dumps, self.page_size)
 
-    def write(
-        self, layout: Layout, dumps: Sequence[DeviceDumpNote] = (), complete: Complete | None = None
-    ) -> CopyReport:
+    def write(self, layout: Layout, complete: Complete | None = None) -> CopyReport:
         self.progress = Progress()
-        return write_vmcore(layout, dumps, self.target, VMCORE, self.page_size, self.progress, complete)
+        return write_vmcore(layout, self.target, VMCORE, self.progress, complete)
 
     def convert(self, path: Path, *dumps: DeviceDumpNote) -> CopyReport:
         """Write a vmcore from the source at *path*."""
-        return self.write(self.plan(path, dumps), dumps)
+        return self.write(self.plan(path, dumps))
 
     @property
     def vmcore(self) -> Path:

@@ -11,7 +11,6 @@ from pathlib import Path
 from ..errors import NO_SPACE, InvalidVmcore, VmcoreddError, WriteFailed, of_storage
 from ..files import sync, sync_directory
 from ..manifest import ManifestSource
-from ..note import system_byteorder
 from ..vmcore.attach.attach import attach
 from ..vmcore.copy.source import TimedFile
 from ..vmcore.copy.write import VMCORE_INCOMPLETE
@@ -155,7 +154,7 @@ def _left_out(job: Job, finished: makedumpfile.Finished) -> str:
 def _attach(job: Job, path: Path, described: ManifestSource) -> tuple[str, str]:
     """Attach the device dumps; return why that failed, or an empty string, and what is not as it should be."""
     # Its memory is in the file already: there is nothing left to complete.
-    with own_note(job, described, system_byteorder()) as own:
+    with own_note(job, described) as own:
         try:
             altered = report_altered(attach(str(path), [*job.snapshot.notes, *own.notes]).altered)
         except VmcoreddError as error:

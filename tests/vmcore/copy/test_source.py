@@ -58,9 +58,7 @@ def copy(rig: Rig, source: Source, calls: TimedCalls) -> tuple[CopyReport, int]:
         layout = rig.plan(source.path.parent.parent / "original", dumps)
         layout = replace(layout, loads=tuple(replace(load, fd=fd) for load in layout.loads))
         reads = TimedFile(calls, fd)
-        report = write_vmcore(
-            layout, dumps, rig.target, VMCORE, PAGE, Progress(), lambda report: b"complete", reads
-        )
+        report = write_vmcore(layout, rig.target, VMCORE, Progress(), lambda report: b"complete", reads)
         return report, layout.size
     finally:
         os.close(fd)
@@ -154,10 +152,9 @@ def test_device_dumps_that_block_cost_themselves(rig: Rig, calls: TimedCalls, tm
         spool.limit = 2 * PAGE
         files = {dump.fd: os.open(spool.path, os.O_RDONLY) for dump in dumps[:2]}
         notes = tuple(replace(extent, fd=files.get(extent.fd, extent.fd)) for extent in layout.notes)
-        dumps = [replace(dump, fd=files.get(dump.fd, dump.fd)) for dump in dumps]
         layout, reads = replace(layout, notes=notes), TimedNotes(calls)
         try:
-            report = write_vmcore(layout, dumps, rig.target, VMCORE, PAGE, Progress(), reads=reads)
+            report = write_vmcore(layout, rig.target, VMCORE, Progress(), reads=reads)
         finally:
             for fd in files.values():
                 os.close(fd)

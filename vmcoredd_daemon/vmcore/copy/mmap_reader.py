@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Reads ``/proc/vmcore`` through a mapped window, which takes a third of the time of read(2).
 
-read(2) maps and unmaps each page by itself (``copy_oldmem_page()`` in Linux ``arch/x86/kernel/crash_dump_64.c``);
-``mmap_vmcore()`` in ``fs/proc/vmcore.c`` maps the whole window. A file that can be truncated must not be mapped: to
-touch a page that is gone is SIGBUS, which ends the process. Files in /proc cannot be truncated. A file that may block
-must not be mapped either, because Python holds the GIL while it maps and copies.
+read(2) maps and unmaps each page by itself (``copy_oldmem_page()`` in Linux ``arch/x86/kernel/crash_dump_64.c``),
+``mmap_vmcore()`` in ``fs/proc/vmcore.c`` maps the whole window. A file that can be truncated must not be mapped:
+touching a page that is gone is SIGBUS, which ends the process. Files in /proc cannot be truncated. A file that may
+block must not be mapped either, because Python holds the GIL while it maps and copies.
 """
 
 import mmap

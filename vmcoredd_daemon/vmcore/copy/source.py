@@ -79,9 +79,9 @@ class TimedCalls:
     def run(self, function: Callable[[Turn], _T], seconds: float = math.inf) -> _T:
         """Return what *function* returns, which makes those calls that may never return by :meth:`Turn.call`.
 
-        Until the first of these, all of it may take *seconds*. If there never was a thread, nothing has a deadline.
-        Raises BlockedCall when a deadline passes, BlockedSource, without calling *function*, when too many calls
-        have not returned, and what *function* raises.
+        Until the first of these, all of it may take *seconds*. Without a thread from the start, nothing has a
+        deadline. Raises BlockedCall when one passes, BlockedSource, without calling *function*,
+        when too many calls have not returned, and what *function* raises.
         """
         thread = self._ready()
         turn = Turn(seconds)
