@@ -6,7 +6,7 @@ import signal
 
 from .. import __version__
 from ..terminal.exit import SUCCESS, UsageError
-from ..terminal.progress_line import steps
+from ..terminal.progress_line import progress
 from ..terminal.stdio import complain, standard_input
 from ..vmcore.attach.file_notes import STDIN, attach_files
 from .operands import named_files
@@ -29,8 +29,8 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError("standard input can be one device dump only")
     if from_stdin:
         standard_input()
-    with steps() as step:
-        attached = attach_files(vmcore, files, f"vmcoredd {__version__}", _ignore_interrupts, step)
+    with progress() as shown:
+        attached = attach_files(vmcore, files, f"vmcoredd {__version__}", _ignore_interrupts, shown)
     for warning in attached.warnings:
         complain(f"{vmcore}: {warning}")
     for name in attached.altered:

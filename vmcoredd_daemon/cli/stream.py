@@ -18,8 +18,9 @@ from .. import __version__
 from ..errors import InvalidArgs, VmcoreddError, WriteFailed
 from ..manifest import Failure, now_usec
 from ..note import VMCOREDD_HEADER_SIZE, note_size, system_page_size
+from ..progress import Progress
 from ..terminal.exit import FAILURE, SUCCESS, UsageError
-from ..terminal.progress_line import Progress, progress
+from ..terminal.progress_line import progress
 from ..terminal.stdio import complain, standard_input, standard_output
 from ..vmcore.attach.file_additions import FileAdditions
 from ..vmcore.attach.named_file import COLLECTOR, NamedFile, OpenFile, check_files

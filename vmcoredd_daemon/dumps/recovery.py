@@ -30,9 +30,6 @@ from .spool_directory import _DAMAGED, _NOTE, _SUPERSEDED, CRASH_DIRECTORY, _num
 Report = Callable[[str, VmcoreddError], None]
 """Is told the name of a file, and why it is not taken."""
 
-Progress = Callable[[], None]
-"""Is called when one more file was read."""
-
 
 _NO_FILE = {errno.ELOOP, errno.EISDIR, errno.ESPIPE, errno.ENXIO}
 """Errors of what the spool has not made."""
@@ -48,7 +45,11 @@ class SpooledDump:
 
 
 def recover(
-    directory: int, page_size: int, byteorder: ByteOrder, report: Report, progress: Progress = lambda: None
+    directory: int,
+    page_size: int,
+    byteorder: ByteOrder,
+    report: Report,
+    progress: Callable[[], None] = lambda: None,
 ) -> Iterator[SpooledDump]:
     """Yield the device dumps in *directory*, in their order. Blocks. Raises WriteFailed when it cannot be listed.
 

@@ -7,7 +7,6 @@ A signal only sets an event; everything that happens then reads from top to bott
 import asyncio
 import gc
 import importlib
-import itertools
 import logging
 import resource
 import time
@@ -84,15 +83,14 @@ class Daemon:
         recovered = RecoveredDumps()
         opening = asyncio.to_thread(open_spool, self._configuration, recovered)
         # All of it is read, and its SHA-256 computed: a minute and more, on a slow disk.
-        spool = await service_manager.extended(opening, lambda: recovered.steps)
+        spool = await service_manager.extended(opening, recovered.progress)
         dumps, writer = self._start(spool, recovered)
         collectors = (dumps, self._collectors, self._configuration.collector_timeout)
         serving = asyncio.create_task(self._serve(dumps, CollectorRunner(*collectors), writer))
         collecting = asyncio.create_task(self._collect(dumps, CollectorRunner(*collectors, for_service=True)))
         following = asyncio.create_task(service_manager.follow(writer))
         try:
-            # Its deadline is its own, so it is given time as long as it takes.
-            await service_manager.extended(self._wait_for_bus(), itertools.count().__next__)
+            await service_manager.extended(self._wait_for_bus())
             await asyncio.to_thread(_import_the_rest)
             gc.enable()
             record(Event.STARTED, logging.INFO, "Taking device dumps", source=writer.source)
@@ -100,7 +98,7 @@ class Daemon:
             await self._stop.wait()
             following.cancel()
             service_manager.stopping()
-            await service_manager.extended(self._drain(dumps, collecting), itertools.count().__next__)
+            await service_manager.extended(self._drain(dumps, collecting))
             written = await _write(dumps, writer)
         finally:
             tasks = [serving, collecting, following]
@@ -226,13 +224,8 @@ async def _write(dumps: DumpList, writer: VmcoreWriter) -> bool:
         log.info("No vmcore is to be written, %d device dumps stay in the spool", len(dumps.complete))
         return True
 
-    def progress() -> int:
-        service_manager.writing(writer)
-        # Which pages are left out is found before anything is copied: minutes, where memory has terabytes.
-        return writer.progress.steps
-
     try:
-        whole = await service_manager.extended(write_and_clear(dumps, writer), progress)
+        whole = await service_manager.extended(write_and_clear(dumps, writer), writer.progress)
     except VmcoreddError:
         # In the log already.
         return False
@@ -253,7 +246,7 @@ async def write_and_clear(dumps: DumpList, writer: VmcoreWriter) -> bool:
 
 
 async def _close(dumps: DumpList, spool: Spool, writer: VmcoreWriter) -> None:
-    settled = await service_manager.extended(dumps.settle(CUT_OFF_TIMEOUT), itertools.count().__next__)
+    settled = await service_manager.extended(dumps.settle(CUT_OFF_TIMEOUT))
     # The file system frees there what no vmcore needs any more.
     await asyncio.to_thread(dumps.close)
     if settled:

@@ -13,7 +13,7 @@ zeros behind them as notes. Mirrors ``merge_note_headers_elf64()``, ``process_pt
 ``vmcoredd_update_program_headers()`` in Linux ``fs/proc/vmcore.c``.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ..errors import InvalidVmcore, QuotaExceeded
@@ -55,9 +55,11 @@ class Layout:
     notes: tuple[Extent, ...]
     loads: tuple[Extent, ...]
     size: int
-    """Bytes of the whole file."""
-    last_dump: Extent | None
-    """Where the last of our own device dumps goes."""
+    """Bytes of the complete file."""
+    own: Mapping[int, DeviceDumpNote]
+    """Our own device dumps, in their order, by their offset."""
+    page_size: int
+    """Bytes."""
 
     @property
     def copied(self) -> int:
@@ -75,7 +77,7 @@ def plan(
     """
     own = tuple(segment for segment in headers.segments if segment.p_type == PT_LOAD)
     note_offset = round_up(replace(headers, segments=(_note_segment(headers, 0, 0), *own)).size, page_size)
-    extents, end, last_dump = place_notes(source.fd, notes, dumps, note_offset)
+    extents, end, ours = place_notes(source.fd, notes, dumps, note_offset)
     offset = round_up(end, page_size)
     segments, loads = [_note_segment(headers, note_offset, end - note_offset)], []
     for segment in own:
@@ -85,7 +87,7 @@ def plan(
             loads.append(_load_extent(source, segment, offset, page_size))
             offset = round_up(offset + remainder + segment.p_filesz, page_size)
     _check_ends(headers, round_up(end, page_size), max(offset, segments[-1].p_offset))
-    return Layout(replace(headers, segments=tuple(segments)), extents, tuple(loads), offset, last_dump)
+    return Layout(replace(headers, segments=tuple(segments)), extents, tuple(loads), offset, ours, page_size)
 
 
 def plan_moved(
@@ -97,7 +99,7 @@ def plan_moved(
     """
     own = tuple(segment for segment in headers.segments if segment.p_type == PT_LOAD)
     note_offset = round_up(replace(headers, segments=(_note_segment(headers, 0, 0), *own)).size, page_size)
-    extents, end, last_dump = place_notes(source.fd, notes, dumps, note_offset)
+    extents, end, ours = place_notes(source.fd, notes, dumps, note_offset)
     first = min(load.p_offset for load in own if load.p_filesz)
     shift = round_up(end - first, page_size)
     segments, loads = [_note_segment(headers, note_offset, end - note_offset)], []
@@ -109,7 +111,7 @@ def plan_moved(
             loads.append(Extent(source.fd, segment.p_offset, moved.p_offset, segment.p_filesz))
     size = max(load.offset + load.size for load in loads)
     _check_ends(headers, end, size)
-    return Layout(replace(headers, segments=tuple(segments)), extents, tuple(loads), size, last_dump)
+    return Layout(replace(headers, segments=tuple(segments)), extents, tuple(loads), size, ours, page_size)
 
 
 def _check_ends(headers: Headers, notes_end: int, end: int) -> None:
@@ -122,10 +124,10 @@ def _check_ends(headers: Headers, notes_end: int, end: int) -> None:
 
 def place_notes(
     fd: int, notes: Iterable[Note], dumps: Sequence[DeviceDumpNote], offset: int
-) -> tuple[tuple[Extent, ...], int, Extent | None]:
-    """Place *notes* of file *fd* and *dumps* from *offset* on: device dumps, ours behind them, the other notes.
+) -> tuple[tuple[Extent, ...], int, dict[int, DeviceDumpNote]]:
+    """Place *notes* of file *fd* and *dumps* from *offset* on: its device dumps, *dumps*, its other notes.
 
-    Return what to copy, where it ends, and the place of the last of *dumps*. Raises InvalidVmcore.
+    Return what to copy, where it ends, and *dumps* by their offset. Raises InvalidVmcore.
     """
     theirs: list[Extent] = []
     others: list[Extent] = []
@@ -136,8 +138,8 @@ def place_notes(
     for extent in theirs + ours + others:
         placed.append(replace(extent, offset=offset))
         offset += extent.size
-    last_dump = placed[len(theirs) + len(ours) - 1] if ours else None
-    return tuple(placed), offset, last_dump
+    own = {extent.offset: dump for extent, dump in zip(placed[len(theirs) :], dumps, strict=False)}
+    return tuple(placed), offset, own
 
 
 def _extend(extents: list[Extent], fd: int, note: Note) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from ...errors import QuotaExceeded
 from ...manifest import ManifestSource
 from ...note import MAX_DEVICE_DUMPS, DeviceDumpNote, system_byteorder, system_page_size
-from ...progress import Step, ignore_steps
+from ...progress import Progress
 from ...terminal.stdio import complain
 from ...vmcore.attach.attach import attach
 from ...writer.manifest_note import manifest_note
@@ -29,8 +29,8 @@ def gather_for(call: Call, directory: Path | None) -> Gathered:
     """
     config = call.own.get("config")
     wanted = Wanted(call.own.get("bus-address"), Path(config) if config else None, _timeout(call), directory)
-    with _steps() as step:
-        gathered = gather(wanted, step)
+    with _progress() as progress:
+        gathered = gather(wanted, progress)
     for problem in gathered.problems:
         complain(problem)
     return gathered
@@ -52,7 +52,7 @@ def attach_to_file(call: Call, path: str, status: int) -> None:
         with ExitStack() as stack:
             note = manifest_note(gathered.snapshot, source, system_page_size(), system_byteorder())
             notes: Sequence[DeviceDumpNote] = [*gathered.notes, stack.enter_context(note)[0]]
-            attached = attach(path, notes, stack.enter_context(_steps()))
+            attached = attach(path, notes, stack.enter_context(_progress()))
         for name in attached.altered:
             complain(f"{path}: device dump {name} was altered after it was taken")
         tell(gathered, path)
@@ -61,15 +61,15 @@ def attach_to_file(call: Call, path: str, status: int) -> None:
 
 
 @contextmanager
-def _steps() -> Iterator[Step]:
+def _progress() -> Iterator[Progress]:
     """Provide what shows how far it is, where there is a terminal or a console: that takes memory."""
     if sys.stderr is None or not sys.stderr.isatty():
-        yield ignore_steps
+        yield Progress()
         return
-    from ...terminal.progress_line import steps
+    from ...terminal.progress_line import progress
 
-    with steps() as step:
-        yield step
+    with progress() as shown:
+        yield shown
 
 
 def keep_first(gathered: Gathered, count: int) -> None:

@@ -25,12 +25,11 @@ from ...note import (
     system_byteorder,
     system_page_size,
 )
-from ...progress import Step, ignore_steps
+from ...progress import Progress
 from .messages import Wanted, failure
 
 MARGIN = 15.0
 """Seconds beyond that, in which what is begun is ended."""
-_STEP = "gathering device dumps"
 _INTERVAL = 0.5
 """Seconds without a message, after which it is shown that it goes on."""
 _MESSAGE = 1 << 17
@@ -60,8 +59,8 @@ class Gathered:
         self.notes.clear()
 
 
-def gather(wanted: Wanted, step: Step = ignore_steps) -> Gathered:
-    """Return the device dumps that there are within the timeout; *step* is called while it waits for them.
+def gather(wanted: Wanted, progress: Progress) -> Gathered:
+    """Return the device dumps that there are within the timeout; *progress* counts their bytes.
 
     Blocks; raises OSError without a process.
     """
@@ -73,7 +72,7 @@ def gather(wanted: Wanted, step: Step = ignore_steps) -> Gathered:
             _child(wanted, ours, theirs)
         theirs.close()
         try:
-            _receive(ours, time.monotonic() + wanted.timeout + MARGIN, gathered, step)
+            _receive(ours, time.monotonic() + wanted.timeout + MARGIN, gathered, progress)
         except BaseException:
             gathered.close()
             raise
@@ -122,12 +121,13 @@ def _end(process: int) -> None:
         time.sleep(0.01)
 
 
-def _receive(ours: socket.socket, deadline: float, gathered: Gathered, step: Step) -> None:
+def _receive(ours: socket.socket, deadline: float, gathered: Gathered, progress: Progress) -> None:
     """Take messages until the last one, the end of the process, or *deadline*."""
     poll = select.poll()
     poll.register(ours, select.POLLIN)
+    progress.start("gathering device dumps")
     while (left := deadline - time.monotonic()) > 0:
-        step(_STEP, 0, 0)
+        progress.advance()
         if not poll.poll(min(left, _INTERVAL) * 1000):
             continue
         try:
@@ -148,7 +148,7 @@ def _receive(ours: socket.socket, deadline: float, gathered: Gathered, step: Ste
                 gathered.failures.append(Failure(**content))
             case "dump":
                 _take_dump(content, fds, gathered)
-                step(_STEP, 0, content["record"]["size"])
+                progress.advance(content["record"]["size"])
 
 
 def _take_dump(content: dict[str, dict[str, int | str] | int], fds: list[int], gathered: Gathered) -> None:

@@ -11,14 +11,13 @@ import os
 import struct
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import partial
 
 from ...errors import WriteFailed
 from ...files import pwrite, replace_file
 from ...note import MAX_NOTES_END, DeviceDumpNote, round_up
-from ...progress import Step
+from ...progress import Progress
 from ..copy.clone import copy_sparse
-from ..copy.extents import ExtentCopy, Progress
+from ..copy.extents import ExtentCopy
 from ..copy.read_back import own_offsets, verify_notes
 from ..copy.write import write_headers
 from ..elf import PT_LOAD, PT_NOTE, Headers, read_headers, walk
@@ -42,7 +41,7 @@ def attach(
     notes: Notes,
     dumps: Sequence[DeviceDumpNote],
     committing: Callable[[], None],
-    step: Step,
+    progress: Progress,
 ) -> tuple[bool, tuple[str, ...]]:
     """Attach *dumps* to *notes*; return whether that was done in place, and the names of altered device dumps.
 
@@ -52,12 +51,13 @@ def attach(
     extents, size, _ = place_notes(fd, notes(), dumps, 0)
     room = _room(fd, vmcore, headers, page_size, size)
     if room is None:
-        new = _NewFile(fd, path, vmcore, headers, page_size, step)
+        new = _NewFile(fd, path, vmcore, headers, page_size, progress)
         return False, replace_file(fd, path, lambda out: new.write(out, notes, dumps), committing)
     placed = [Extent(extent.fd, extent.source_offset, room + extent.offset, extent.size) for extent in extents]
     own = own_offsets(placed, dumps)
     try:
-        _copy(fd, placed, page_size, partial(step, "writing the notes", size), sparse=False)
+        progress.start("writing the notes", size)
+        _copy(fd, placed, page_size, progress, sparse=False)
         write_headers(fd, own, headers.byteorder)
         os.fsync(fd)
         altered = verify_notes(
@@ -151,13 +151,15 @@ def missing(vmcore: Vmcore) -> str | None:
 class _NewFile:
     """A new file that takes the place of the old one."""
 
-    def __init__(self, fd: int, path: str, vmcore: Vmcore, headers: Headers, page_size: int, step: Step) -> None:
+    def __init__(
+        self, fd: int, path: str, vmcore: Vmcore, headers: Headers, page_size: int, progress: Progress
+    ) -> None:
         self._fd = fd
         self._path = path
         self._vmcore = vmcore
         self._headers = headers
         self._page_size = page_size
-        self._step = step
+        self._progress = progress
 
     def write(self, out: int, notes: Notes, dumps: Sequence[DeviceDumpNote]) -> tuple[str, ...]:
         """Write it to *out*, and read the notes back; return the names of altered device dumps."""
@@ -165,12 +167,12 @@ class _NewFile:
         planned = plan if _is_kernel_layout(self._headers, self._page_size) else plan_moved
         layout = planned(source, self._headers, notes(), dumps, self._page_size)
         own = own_offsets(layout.notes, dumps)
-        progress = partial(self._step, "writing a new file", layout.copied)
+        self._progress.start("writing a new file", layout.copied)
         pwrite(out, layout.headers.pack(), 0)
-        _copy(out, layout.notes, self._page_size, progress, sparse=True)
+        _copy(out, layout.notes, self._page_size, self._progress, sparse=True)
         write_headers(out, own, self._headers.byteorder)
         for load in layout.loads:
-            copy_sparse(load.fd, out, load.source_offset, load.offset, load.size, progress)
+            copy_sparse(load.fd, out, load.source_offset, load.offset, load.size, self._progress)
         # Memory that is not in the old file is not in the new one either, instead of being zeros there.
         ends = [load.offset + min(load.size, source.size - load.source_offset) for load in layout.loads]
         os.ftruncate(out, layout.size if _is_whole(layout, source) else max([layout.loads[0].offset, *ends]))

@@ -28,12 +28,11 @@ of the old area is then not used again, because nothing says any more what was t
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 
 from ...errors import InvalidVmcore, QuotaExceeded, WriteFailed
 from ...files import pwrite
 from ...note import MAX_NOTES_END, DeviceDumpNote, round_up
-from ...progress import Step
+from ...progress import Progress
 from ..copy.clone import copy_range
 from ..copy.extents import ExtentCopy
 from ..copy.read_back import own_offsets, verify_notes
@@ -58,14 +57,14 @@ class Attach:
         header: KdumpHeader,
         page_size: int,
         committing: Callable[[], None],
-        step: Step,
+        progress: Progress,
     ) -> None:
         self._fd = fd
         self._vmcore = vmcore
         self._header = header
         self._page_size = page_size
         self._committing = committing
-        self._step = step
+        self._progress = progress
         self._size = vmcore.image.size
 
     def run(self, notes: Notes, dumps: Sequence[DeviceDumpNote]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -98,7 +97,8 @@ class Attach:
         """Write the new area from *start* on, and read it back."""
         placed = [_moved(extent, start) for extent in extents]
         own = own_offsets(placed, dumps)
-        copy = ExtentCopy(self._fd, self._page_size, partial(self._step, "writing the notes", size))
+        self._progress.start("writing the notes", size)
+        copy = ExtentCopy(self._fd, self._page_size, self._progress)
         for extent in placed:
             copy.extent(extent)
         # The last note of the old area need not be padded, where it ends the file.
@@ -142,7 +142,7 @@ class Attach:
             return ()
         offset, data = fields
         try:
-            copy_range(self._fd, self._fd, start, old_place, size)
+            copy_range(self._fd, self._fd, start, old_place, size, Progress())
             os.fsync(self._fd)
             pwrite(self._fd, data, offset)
             os.fsync(self._fd)
