@@ -18,14 +18,10 @@ from dataclasses import dataclass, replace
 
 from ..errors import InvalidVmcore, QuotaExceeded
 from ..note import MAX_NOTES_END, NT_VMCOREDD, DeviceDumpNote, Note, round_up
-from .elf import MAX_FILE_SIZE, PT_LOAD, PT_NOTE, Headers, Segment
+from .elf import PT_LOAD, PT_NOTE, Headers, Segment
 
 MAX_EXTENTS = 1 << 14
 """Runs of notes that a source may have; the kernel's has two. A forged one must not take all memory."""
-
-
-ELF32_MAX = 0xFFFFFFFF
-"""The largest offset in a 32-bit program header."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +111,7 @@ def plan_moved(
 def _check_ends(headers: Headers, notes_end: int, end: int) -> None:
     if notes_end >= MAX_NOTES_END:
         raise QuotaExceeded(f"the notes end at {notes_end:#x}, crash reads them below {MAX_NOTES_END:#x} only")
-    limit = MAX_FILE_SIZE if headers.elfclass == 64 else ELF32_MAX
+    limit = headers.structs.max_offset
     if end > limit:
         raise InvalidVmcore(f"the vmcore would end at {end:#x}, an ELF{headers.elfclass} file ends by {limit:#x}")
 
