@@ -24,7 +24,7 @@ from ..copy.write import write_headers
 from ..elf import PT_LOAD, PT_NOTE, Headers, read_headers, walk
 from ..formats import Notes, Vmcore
 from ..image import file_image
-from ..layout import Extent, Layout, Source, place_notes, plan, plan_moved
+from ..layout import Extent, Layout, Source, order_notes, plan, plan_moved
 
 BLOCK_SIZE = 256 * 1024
 _ZEROS = bytes(BLOCK_SIZE)
@@ -45,12 +45,13 @@ def attach(
     Raises OSError, InvalidVmcore, QuotaExceeded and WriteFailed; the file is then as it was.
     """
     headers = read_headers(vmcore.image)
-    extents, size, _ = place_notes(fd, notes(), dumps, 0)
+    order = order_notes(notes(), sum(dump.note_size for dump in dumps))
+    size = order.size
     room = _room(fd, vmcore, headers, page_size, size)
     if room is None:
         new = _NewFile(fd, path, vmcore, headers, page_size, step)
         return False, replace_file(fd, path, lambda out: new.write(out, notes, dumps), committing)
-    placed = [Extent(extent.fd, extent.source_offset, room + extent.offset, extent.size) for extent in extents]
+    placed = order.extents(fd, dumps, room)
     own = own_offsets(placed, dumps)
     try:
         _copy(fd, placed, page_size, partial(step, "writing the notes", size), sparse=False)
