@@ -146,13 +146,6 @@ def _target(fd: int, path: str) -> Target:
     if not vmcore.image.pread(len(kdump.SIGNATURE), 0).startswith((kdump.SIGNATURE, kdump.DISKDUMP_SIGNATURE)):
         return Target(fd, path, vmcore, None, page_size(vmcore.image, vmcore.notes()) or system_page_size())
     header = kdump.read_header(vmcore.image)
-    if header.header_version < kdump.NOTES_VERSION:
-        raise InvalidVmcore(f"{path}: header_version is {header.header_version}, notes need {kdump.NOTES_VERSION}")
-    if header.split:
-        # --reassemble copies the notes to the offsets that they have in the first part.
-        raise InvalidVmcore(
-            f"{path}: split is set: it is one part of several; attach to what makedumpfile --reassemble makes "
-            "of them"
-        )
+    header.check_extensible(path)
     size = page_size(vmcore.image, vmcore.notes()) or header.block_size
     return Target(fd, path, vmcore, header if vmcore.format == "kdump" else None, size)

@@ -8,9 +8,9 @@ owner, mode and extended attributes when it is whole and on disk.
 """
 
 import os
-import struct
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 
 from ...errors import WriteFailed
 from ...files import pwrite, replace_file
@@ -23,14 +23,10 @@ from ..copy.write import write_headers
 from ..elf import PT_LOAD, PT_NOTE, Headers, read_headers, walk
 from ..formats import Notes, Vmcore
 from ..image import file_image
-from ..layout import Extent, Layout, Source, place_notes, plan, plan_moved
+from ..layout import Extent, Layout, Source, order_notes, plan, plan_moved
 
 BLOCK_SIZE = 256 * 1024
 _ZEROS = bytes(BLOCK_SIZE)
-
-# e_phoff and e_shoff in the ELF header; p_offset, p_filesz and p_memsz in a program header, with what is between.
-_EHDR = {64: ("QQ", 32), 32: ("II", 28)}
-_PHDR = {64: ("QQQQQ", 8), 32: ("IIIII", 4)}
 
 
 def attach(
@@ -48,12 +44,13 @@ def attach(
     Raises OSError, InvalidVmcore, QuotaExceeded and WriteFailed; the file is then as it was.
     """
     headers = read_headers(vmcore.image)
-    extents, size, _ = place_notes(fd, notes(), dumps, 0)
+    order = order_notes(notes(), sum(dump.note_size for dump in dumps))
+    size = order.size
     room = _room(fd, vmcore, headers, page_size, size)
     if room is None:
         new = _NewFile(fd, path, vmcore, headers, page_size, progress)
         return False, replace_file(fd, path, lambda out: new.write(out, notes, dumps), committing)
-    placed = [Extent(extent.fd, extent.source_offset, room + extent.offset, extent.size) for extent in extents]
+    placed = order.extents(fd, dumps, room)
     own = own_offsets(placed, dumps)
     try:
         progress.start("writing the notes", size)
@@ -82,10 +79,10 @@ def _copy(fd: int, extents: Sequence[Extent], page_size: int, progress: Progress
 def _room(fd: int, vmcore: Vmcore, headers: Headers, page_size: int, size: int) -> int | None:
     """Return where *size* bytes of notes can go, before the first PT_LOAD, to zeros that nothing points at."""
     types = [segment.p_type for segment in headers.segments]
-    fields, offset = _EHDR[headers.elfclass]
-    e_phoff, e_shoff = struct.unpack_from(headers.byteorder.prefix + fields, os.pread(fd, 64, 0), offset)
+    structs = headers.structs
+    ehdr = structs.unpack_ehdr(os.pread(fd, structs.ehdr.size, 0))
     only_loads = types[:1] == [PT_NOTE] and set(types[1:]) == {PT_LOAD}
-    if not only_loads or e_shoff or e_phoff != headers.size - len(types) * (56 if headers.elfclass == 64 else 32):
+    if not only_loads or ehdr.e_shoff or ehdr.e_phoff != structs.ehdr.size:
         return None
     note = headers.segments[0]
     end = min(load.p_offset for load in headers.loads) // page_size * page_size
@@ -113,10 +110,10 @@ def _write_zeros(fd: int, offset: int, size: int) -> None:
 
 
 def _commit(fd: int, headers: Headers, room: int, size: int) -> None:
-    note = headers.segments[0]
-    fields, position = _PHDR[headers.elfclass]
-    position += headers.size - len(headers.segments) * (56 if headers.elfclass == 64 else 32)
-    data = struct.pack(headers.byteorder.prefix + fields, room, note.p_vaddr, note.p_paddr, size, size)
+    note, structs = headers.segments[0], headers.structs
+    new = replace(note, p_offset=room, p_filesz=size, p_memsz=size)
+    # The first program header: within the first sector of the file, as the power cut demands.
+    data, position = structs.phdr.pack(*structs.fields(new)), structs.ehdr.size
     before = os.pread(fd, len(data), position)
     try:
         pwrite(fd, data, position)
