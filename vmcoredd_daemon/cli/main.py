@@ -10,7 +10,7 @@ from typing import NoReturn
 from ..errors import VmcoreddError
 from ..terminal.exit import FAILURE, SUCCESS, USAGE, UsageError, leave
 from ..terminal.stdio import complain, discard
-from .core_collector.makedumpfile_options import CORE_COLLECTOR
+from .core_collector.makedumpfile import CORE_COLLECTOR
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -45,9 +45,9 @@ def _outcome(words: list[str]) -> int:
 def _run(words: list[str]) -> int:
     if words[:1] == [CORE_COLLECTOR]:
         # Its options are those of makedumpfile, --help included. And it runs where memory is scarce.
-        from .core_collector import core_collector
+        from .core_collector import program
 
-        return core_collector.run(words[1:])
+        return program.run(words[1:])
     from . import arguments
 
     # What is temporary is removed, whoever ends us.
