@@ -24,8 +24,8 @@ from tests.lib.external_tools import makedumpfile
 from tests.lib.flattened_writer import flatten, makedumpfile_flat
 from tests.lib.service import Service, mask_built_in
 from tests.lib.vmcoredd import VMCOREDD
-from vmcoredd_daemon.cli.core_collector.gather import gather
-from vmcoredd_daemon.cli.core_collector.messages import Wanted
+from vmcoredd_daemon.cli.core_collector import sources
+from vmcoredd_daemon.cli.core_collector.gather import Request, gather
 from vmcoredd_daemon.progress import Progress
 from vmcoredd_daemon.terminal.progress_line import Line
 from vmcoredd_daemon.vmcore.attach.file_notes import attach_files
@@ -305,9 +305,9 @@ def test_gathering(slow_collector: Path, tmp_path: Path) -> None:
             writers.append(threading.Thread(target=slow_collector.write_bytes, args=(b"registers",)))
             writers[0].start()
 
-    wanted = Wanted("unix:path=/nonexistent", tmp_path / "vmcoredd.conf", TIMEOUT)
+    request = Request("unix:path=/nonexistent", tmp_path / "vmcoredd.conf", TIMEOUT)
     progress = Recorded(reached)
-    with contextlib.closing(gather(wanted, progress)) as gathered:
+    with contextlib.closing(gather(request, sources.run, progress)) as gathered:
         assert [record.name for record in gathered.records] == ["slow"]
     writers[0].join()
     assert set(progress.seen) == {(("gathering device dumps", 0), 0), (("gathering device dumps", 0), 9)}

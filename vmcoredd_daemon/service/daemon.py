@@ -26,7 +26,7 @@ from ..writer.writer import VmcoreWriter
 from . import sd_notify as service_manager
 from .journal_entries import record_dump, record_vmcore
 from .open_spool import RecoveredDumps, open_spool
-from .signals import STOP_SIGNALS, take_stop_signals
+from .signals import STOP_SIGNALS, unblock_stop_signals
 
 RECONNECT = 1.0
 """Seconds between attempts to reach the bus."""
@@ -77,7 +77,7 @@ class Daemon:
         loop = asyncio.get_running_loop()
         for number in STOP_SIGNALS:
             loop.add_signal_handler(number, self._stop.set)
-        take_stop_signals()
+        unblock_stop_signals()
         loop.set_default_executor(started_executor())
         _raise_fd_limit()
         recovered = RecoveredDumps()
