@@ -98,6 +98,7 @@ def test_bus_that_talks_nonsense(collect: Collect, source_vmcore: Path, tmp_path
         result = collect("--vmcoredd-timeout=3", *FLATTENED, source_vmcore, bus=address, text=False)
         nonsense.kill()
     assert result.returncode == 0
+    assert result.stderr.startswith(b"vmcoredd: ")
     assert all(line.startswith(b"vmcoredd: ") for line in result.stderr.splitlines())
     assert judges.osrelease(rearranged(result.stdout, tmp_path)) == judges.osrelease(source_vmcore)
 

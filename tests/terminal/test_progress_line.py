@@ -187,6 +187,7 @@ def test_write_follows_the_service(
             lines.extend(line for line in told_now if not line.startswith("EXTEND_TIMEOUT_USEC="))
         assert lines[2:4] == ["READY=1", "STATUS=Taking device dumps"]
         far = r"0% of 2\.0G|\d+%, [\d.]+[MG] of 2\.0G, [\d.]+[MG]/s, \d+s left"
+        assert lines[4:-1]
         assert all(re.fullmatch(rf"STATUS=Writing the vmcore(: ({far}))?", line) for line in lines[4:-1])
 
 
