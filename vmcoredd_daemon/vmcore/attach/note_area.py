@@ -10,15 +10,12 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from ...errors import InvalidVmcore, QuotaExceeded
-from ...files import Pread
+from ...files import BLOCK_SIZE, Pread
 from ...note import MAX_NOTES_END, NT_VMCOREDD, ByteOrder, round_up
 from ..formats import Notes
 from ..image import Image
 from ..layout import MAX_EXTENTS
 from ..vmcoreinfo import page_size
-
-BLOCK_SIZE = 1 << 18
-"""Bytes in memory at a time."""
 
 
 class NewNotes(Protocol):
