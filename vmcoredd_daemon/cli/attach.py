@@ -19,6 +19,7 @@ from typing import BinaryIO, cast
 
 from .. import __version__
 from ..errors import InvalidArgs, VmcoreddError, WriteFailed
+from ..files import BLOCK_SIZE
 from ..manifest import Failure, now_usec
 from ..note import VMCOREDD_HEADER_SIZE, note_size, system_page_size
 from ..progress import Progress
@@ -28,7 +29,6 @@ from ..terminal.stdio import complain, standard_input, standard_output
 from ..vmcore.attach.file_additions import FileAdditions
 from ..vmcore.attach.file_notes import STDIN, attach_files
 from ..vmcore.attach.named_file import COLLECTOR, NamedFile, OpenFile, check_files
-from ..vmcore.attach.note_area import BLOCK_SIZE
 from ..vmcore.attach.stream import attach_stream, pass_on
 from .operands import named_files
 

@@ -130,7 +130,7 @@ def load_note(fd: int, page_size: int, byteorder: ByteOrder) -> tuple[ManifestDu
     size = note_size(record.limit, page_size)
     if pread(fd, VMCOREDD_HEADER_SIZE, 0) != pack_vmcoredd_header(record.name.encode("ascii"), size, byteorder):
         raise InvalidVmcore(f"device dump {record.name} has a header that does not fit its description")
-    if sha256(fd, header.data_offset, record.size) != record.sha256:
+    if sha256(partial(pread, fd), header.data_offset, record.size) != record.sha256:
         raise InvalidVmcore(f"device dump {record.name} does not have its SHA-256 any more")
     return record, DeviceDumpNote(record.name, fd, size, record.size, record.sha256)
 

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -467,9 +468,10 @@ def test_sha256(tmp_path: Path) -> None:
         file.write(data)
         file.flush()
         fd = file.fileno()
-        assert sha256(fd, 10, BLOCK_SIZE) == hashlib.sha256(data[10 : 10 + BLOCK_SIZE]).hexdigest()
-        assert sha256(fd, 10, 1 << 40) == hashlib.sha256(data[10:]).hexdigest()
-        assert sha256(fd, 0, 0) == sha256(fd, 1 << 40, 10) == hashlib.sha256().hexdigest()
+        pread = partial(os.pread, fd)
+        assert sha256(pread, 10, BLOCK_SIZE) == hashlib.sha256(data[10 : 10 + BLOCK_SIZE]).hexdigest()
+        assert sha256(pread, 10, 1 << 40) == hashlib.sha256(data[10:]).hexdigest()
+        assert sha256(pread, 0, 0) == sha256(pread, 1 << 40, 10) == hashlib.sha256().hexdigest()
 
 
 def test_pwrite(tmp_path: Path) -> None:

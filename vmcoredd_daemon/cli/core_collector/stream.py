@@ -7,13 +7,12 @@ from typing import BinaryIO, cast
 
 from ... import __version__
 from ...errors import VmcoreddError
-from ...files import write_all
+from ...files import BLOCK_SIZE, write_all
 from ...note import VMCOREDD_HEADER_SIZE
 from ...terminal.exit import FAILURE
 from ...terminal.stdio import complain
 from ...vmcore.attach.file_additions import FileAdditions
 from ...vmcore.attach.named_file import OpenFile
-from ...vmcore.attach.note_area import BLOCK_SIZE
 from ...vmcore.attach.stream import attach_stream
 from .attach import report
 from .gather import GatheredDumps

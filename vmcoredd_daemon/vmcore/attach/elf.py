@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from ...errors import WriteFailed
-from ...files import pwrite, replace_file
+from ...files import BLOCK_SIZE, pwrite, replace_file
 from ...note import MAX_NOTES_END, DeviceDumpNote, round_up
 from ...progress import Progress
 from ..copy.clone import copy_sparse
@@ -25,7 +25,6 @@ from ..formats import Notes, Vmcore
 from ..image import file_image
 from ..layout import Extent, Layout, Source, order_notes, plan, plan_moved
 
-BLOCK_SIZE = 256 * 1024
 _ZEROS = bytes(BLOCK_SIZE)
 
 

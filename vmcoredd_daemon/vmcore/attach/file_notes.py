@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
 from ...errors import InvalidArgs, TooLarge, of_storage
-from ...files import pwrite
+from ...files import BLOCK_SIZE, pwrite
 from ...manifest import MANIFEST_NAME, Manifest, ManifestDump, now_usec
 from ...note import MAX_NOTES_END, VMCOREDD_HEADER_SIZE, DeviceDumpNote, note_size, pack_vmcoredd_header
 from ...progress import Progress
@@ -20,8 +20,6 @@ from .named_file import COLLECTOR, NamedFile, check_files
 
 STDIN = "-"
 """The path that stands for standard input."""
-BLOCK_SIZE = 256 * 1024
-"""Bytes of a file that are in memory at a time."""
 
 
 def attach_files(

@@ -8,13 +8,13 @@ from functools import partial
 from typing import BinaryIO, cast
 
 from ...errors import WriteFailed
-from ...files import replace_file, sync
+from ...files import BLOCK_SIZE, replace_file, sync
 from ...note import VMCOREDD_HEADER_SIZE, ByteOrder, DeviceDumpNote, pack_vmcoredd_header
 from ...progress import Progress
 from ..copy.read_back import verify_notes
 from ..formats import Notes, Vmcore, recognise
 from ..image import Image, file_image
-from .note_area import BLOCK_SIZE, read_blocks
+from .note_area import read_blocks
 from .stream import attach_stream
 
 

@@ -9,15 +9,12 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from ...errors import InvalidVmcore, QuotaExceeded
-from ...files import Pread
+from ...files import BLOCK_SIZE, Pread
 from ...note import MAX_NOTES_END, ByteOrder
 from ..formats import Notes
 from ..image import Image
 from ..layout import NoteOrder, Run, order_notes
 from ..vmcoreinfo import page_size
-
-BLOCK_SIZE = 1 << 18
-"""Bytes in memory at a time."""
 
 
 class NewNotes(Protocol):

@@ -4,10 +4,9 @@
 import errno
 import os
 
-from ...files import pwrite
+from ...files import BLOCK_SIZE, pwrite
 from ...progress import Progress
 
-BLOCK_SIZE = 256 * 1024
 _LARGEST = 1 << 26
 """Bytes to ask of one copy_file_range(): somebody wants to see how it goes on."""
 _CANNOT = {errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF, errno.ETXTBSY, errno.EPERM}
