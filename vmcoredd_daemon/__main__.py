@@ -6,12 +6,14 @@ They block the stop signals before anything large is imported; :meth:`.service.d
 
 import sys
 
+from .files import open_standard_descriptors
 from .service.signals import block_stop_signals
 
 
 def main() -> int:
     """Run the daemon; return its exit status."""
     block_stop_signals()
+    open_standard_descriptors()
     # Imported late: the signals are blocked now.
     from .service.program import main as run
 

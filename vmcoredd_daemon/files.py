@@ -44,6 +44,19 @@ def pwrite(fd: int, data: bytes | memoryview, offset: int) -> None:
         view, offset = view[size:], offset + size
 
 
+def open_standard_descriptors() -> None:
+    """Open /dev/null on each of the descriptors 0 to 2 that is closed: no other file may get its number.
+
+    What a program that we start prints would end up in that file. Raises OSError.
+    """
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            # Gets the lowest number that is free, which is this one.
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+
+
 def write_all(fd: int, data: bytes | memoryview) -> None:
     """Write all of *data* where the file is, or into a pipe. Raises OSError."""
     view = memoryview(data)

@@ -212,8 +212,8 @@ def _stderr_is_journal() -> bool:
     # systemd.exec(5): $JOURNAL_STREAM has device and inode of the stream that is connected to the journal.
     stream = os.environ.get("JOURNAL_STREAM", "")
     try:
-        state = os.fstat(sys.stderr.fileno())
-    except (OSError, ValueError):
+        state = os.fstat(2)
+    except OSError:
         return False
     return stream == f"{state.st_dev}:{state.st_ino}"
 
@@ -231,6 +231,9 @@ def _journal_handler() -> logging.Handler:
 
 
 def _stderr_handler() -> logging.Handler:
+    if sys.stderr is None:
+        # Closed at the start.
+        return logging.NullHandler()
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter(f"{IDENTIFIER}[%(process)d]: %(levelname)s: %(message)s"))
     return handler

@@ -15,14 +15,13 @@ Exec=grep SigBlk /proc/self/status
 """
 
 
-@pytest.mark.parametrize("start", ["module", "program"])
+@pytest.mark.parametrize("start", ["vmcoredd_daemon", "program"])
 @pytest.mark.parametrize(
     "module", ["argparse", "asyncio", "vmcoredd_daemon.service.daemon", "vmcoredd_daemon.writer.elf"]
 )
 def test_stop_before_anything_is_imported(source_vmcore: Path, tmp_path: Path, start: str, module: str) -> None:
-    service = Service(
-        None, source_vmcore, tmp_path, dev_mode=False, module=("tests.lib.sigterm_on_import", start, module)
-    )
+    interrupted = ("tests.lib.signal_on_import", "SIGTERM", start, module)
+    service = Service(None, source_vmcore, tmp_path, dev_mode=False, module=interrupted)
     with service:
         service.start(wait=False)
         assert service.process.wait(STOP_TIMEOUT) == 0

@@ -19,6 +19,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     On a signal it cleans up and then dies from that signal.
     """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     return leave(_status(list(sys.argv[1:] if arguments is None else arguments)))
 
 

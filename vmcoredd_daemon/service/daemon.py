@@ -70,7 +70,7 @@ class Daemon:
         """Why the service is not on the bus, as the log says already."""
 
     async def run(self) -> Outcome:
-        """Serve until SIGTERM or SIGINT; return what is on disk then.
+        """Serve until a stop signal; return what is on disk then.
 
         Raises Busy when another daemon has the spool.
         """

@@ -8,14 +8,21 @@ program without a vmcore, and the service manager would take that for a clean ex
 import gc
 import signal
 
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGPWR)
+"""SIGHUP is for an ssh session that closes, SIGPWR for a power supply that fails: the vmcore is written anyway."""
+
+IGNORED_SIGNALS = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM, signal.SIGXCPU)
+"""Their default action would end the service without a vmcore."""
 
 
 def block_stop_signals() -> None:
-    """Block the stop signals, and disable garbage collection, until the service is up."""
+    """Block the stop signals and disable garbage collection until the service is up; ignore what means nothing."""
     # Importing makes little garbage, but many objects that would be scanned again and again.
     gc.disable()
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    for number in IGNORED_SIGNALS:
+        # Not SIG_IGN, which the programs of collectors would inherit.
+        signal.signal(number, lambda *_: None)
 
 
 def unblock_stop_signals() -> None:

@@ -66,7 +66,7 @@ class CrashDirectory:
         return path if plain and _is_ours(path) and not os.path.lexists(path / VMCORE) else None
 
     def _make(self) -> Path:
-        name = f"{os.uname().nodename or 'localhost'}-{time.strftime('%Y-%m-%d-%H:%M:%S', time.gmtime())}"
+        name = f"{_host_name()}-{time.strftime('%Y-%m-%d-%H:%M:%S', time.gmtime())}"
         try:
             try:
                 path = self._make_new(name)
@@ -97,6 +97,14 @@ class CrashDirectory:
         if self._spool is not None:
             with suppress(OSError):
                 os.symlink(name, CRASH_DIRECTORY, dir_fd=self._spool)
+
+
+def _host_name() -> str:
+    """Return the host name as the beginning of one file name, which is neither hidden nor an option."""
+    # Any process with CAP_SYS_ADMIN can set it to anything: sethostname(2).
+    name = os.uname().nodename or "localhost"
+    safe = "".join("_" if character == "/" or not character.isprintable() else character for character in name)
+    return f"_{safe[1:]}" if safe[0] in "-." else safe
 
 
 def _is_ours(path: Path) -> bool:

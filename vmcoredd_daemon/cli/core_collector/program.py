@@ -60,7 +60,10 @@ def _help() -> None:
 
 
 def _execute(call: Call) -> NoReturn:
-    """Become makedumpfile."""
+    """Become makedumpfile, with the standard descriptors that the caller gave us."""
+    for fd, stream in enumerate((sys.stdin, sys.stdout, sys.stderr)):
+        if stream is None:
+            os.close(fd)
     for number in IGNORED_BY_PYTHON:
         signal.signal(number, signal.SIG_DFL)
     try:
