@@ -109,11 +109,11 @@ class DumpList:
             complete = self.complete
             failed = (dump for dump in self._dumps.values() if dump.state is State.FAILED)
             return Snapshot(
-                self.generation,
-                tuple(dump.record() for dump in complete),
-                tuple(dump.note for dump in complete if dump.note is not None),
-                tuple(dump.failure() for dump in failed),
-                self.failures_forgotten,
+                generation=self.generation,
+                records=tuple(dump.record() for dump in complete),
+                notes=tuple(dump.note for dump in complete if dump.note is not None),
+                failures=tuple(dump.failure() for dump in failed),
+                failures_forgotten=self.failures_forgotten,
             )
 
     def add_failed(self, name: str, collector: str, error: VmcoreddError) -> DeviceDump:
@@ -140,8 +140,8 @@ class DumpList:
                 self._order.remove(number)
                 self.generation += 1
             del self._dumps[number]
-            # Whoever would open it must know before its descriptor is another's.
-            self.listeners.notify(Change.REMOVED, dump)
+            # A client that would open it must know before its descriptor is another's.
+            self._notify(Change.REMOVED, dump)
             if dump.note is not None:
                 await asyncio.to_thread(close_removed, dump.note.fd)
 
@@ -221,11 +221,22 @@ class DumpList:
         return self._begin(name, size, note_size, collector, caller)
 
     def _begin(self, name: str, limit: int, note_size: int, collector: str, caller: str = "") -> DeviceDump:
-        dump = DeviceDump(self._next, name, limit, note_size, collector, now_usec(), caller=caller)
+        dump = DeviceDump(
+            number=self._next,
+            name=name,
+            limit=limit,
+            note_size=note_size,
+            collector=collector,
+            started_usec=now_usec(),
+            caller=caller,
+        )
         self._next += 1
         self._dumps[dump.number] = dump
-        self.listeners.notify(Change.RESERVED, dump)
+        self._notify(Change.RESERVED, dump)
         return dump
+
+    def _notify(self, change: Change, dump: DeviceDump) -> None:
+        self.listeners.notify(f"Device dump {dump.name} is {change}", change, dump)
 
     async def _collect(self, dump: DeviceDump, collector: Collector, timeout: float) -> DeviceDump:
         buffer = None
@@ -274,13 +285,13 @@ class DumpList:
                 finished_usec=now_usec(),
                 error=collected.error,
             )
-            note = await self._spool.commit(Commit(dump.number, buffer, collected.size, dump.described))
+            note = await self._spool.commit(Commit(dump.number, buffer, collected.size, dump.record))
             dump = replace(dump, sha256=note.sha256, note=note)
             async with self._lock:
                 self._append(dump)
         finally:
             self._committing.discard(dump.number)
-        self.listeners.notify(Change.ADDED, dump)
+        self._notify(Change.ADDED, dump)
         return dump
 
     def _append(self, dump: DeviceDump) -> None:
@@ -291,11 +302,11 @@ class DumpList:
     def _fail(self, dump: DeviceDump, error: VmcoreddError) -> DeviceDump:
         failed = replace(dump, state=State.FAILED, error=error, finished_usec=now_usec())
         self._dumps[dump.number] = failed
-        self.listeners.notify(Change.FAILED, failed)
+        self._notify(Change.FAILED, failed)
         old = [number for number, other in self._dumps.items() if other.state is State.FAILED]
         for number in old[: -self._limits.max_failures]:
             self.failures_forgotten += 1
-            self.listeners.notify(Change.REMOVED, self._dumps.pop(number))
+            self._notify(Change.REMOVED, self._dumps.pop(number))
         return failed
 
     def _finished(self, number: int, collector: Collector) -> None:
