@@ -19,7 +19,7 @@ from ..dumps.collector import Collected, one_line
 from ..errors import CollectorFailed, TimedOut, TooLarge, VmcoreddError
 from ..journal import journal_fields
 from .descriptor import DescriptorCollector, readable
-from .process import GRACE, Process, Starter
+from .process import KILL_GRACE, Process, Starter
 
 STDERR_KEPT = 4096
 """Bytes of standard error that are logged."""
@@ -28,7 +28,7 @@ STDERR_LINES = 20
 STDERR_PAUSE = 0.01
 """Seconds between two reads of what is only thrown away, so that a flood costs little."""
 
-REST = 5.0
+PIPE_DRAIN_TIMEOUT = 5.0
 """Seconds to read what is left in the pipe of a command that has ended."""
 
 Reading = asyncio.Task[Collected]
@@ -74,7 +74,7 @@ class CommandCollector:
                 await process.stop()
             process.kill_children()
             with suppress(TimeoutError):
-                async with asyncio.timeout(REST):
+                async with asyncio.timeout(PIPE_DRAIN_TIMEOUT):
                     await _rest(reading, output)
             await _cancel(reading)
             await buffer.idle()
@@ -122,7 +122,7 @@ class CommandCollector:
             return TimedOut(f"device dump {dump_name}: the command did not finish before the shutdown")
         # Children may still be busy with the output, or have the pipe for no reason.
         try:
-            async with asyncio.timeout_at(max(deadline, asyncio.get_running_loop().time() + REST)):
+            async with asyncio.timeout_at(max(deadline, asyncio.get_running_loop().time() + PIPE_DRAIN_TIMEOUT)):
                 await _rest(reading, output, self._stopping)
         except TimeoutError:
             return TimedOut(f"device dump {dump_name}: children of the command did not finish in time")
@@ -182,7 +182,7 @@ async def _rest(reading: Reading, output: DescriptorCollector, stopping: asyncio
     seen = -1
     while not reading.done() and output.position != seen and not (stopping and stopping.is_set()):
         seen = output.position
-        await asyncio.wait([reading], timeout=GRACE)
+        await asyncio.wait([reading], timeout=KILL_GRACE)
 
 
 async def _cancel(task: "asyncio.Task[Any]") -> None:

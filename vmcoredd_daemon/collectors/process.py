@@ -17,7 +17,7 @@ from typing import Any
 
 from ..threads.loop import AbandonedThreads, abandon, run_in_own_thread
 
-GRACE = 1.0
+KILL_GRACE = 1.0
 """Seconds that a process has after SIGTERM, and again after SIGKILL."""
 
 NICE = 10
@@ -26,7 +26,7 @@ NICE = 10
 OOM_SCORE_ADJ = 500
 """The service itself has -900."""
 
-PATIENCE = 0.2
+SPAWN_TIMEOUT = 0.2
 """Seconds to wait for the start of another process."""
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -62,7 +62,7 @@ class Process:
         for number in (signal.SIGTERM, signal.SIGKILL):
             if not self.exited.done():
                 self._signal(number)
-                await asyncio.wait([self.exited], timeout=GRACE)
+                await asyncio.wait([self.exited], timeout=KILL_GRACE)
 
     def kill_children(self) -> None:
         """Kill whoever is still in the process group."""
@@ -130,7 +130,7 @@ class Starter:
 
     def _start(self, command: Sequence[str], environment: Mapping[str, str]) -> _Started:
         # Whoever hangs is overtaken.
-        has_turn = self._turn.acquire(timeout=PATIENCE)
+        has_turn = self._turn.acquire(timeout=SPAWN_TIMEOUT)
         try:
             return _spawn(command, environment)
         finally:

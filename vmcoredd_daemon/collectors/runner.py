@@ -17,7 +17,7 @@ from ..threads.loop import AbandonedThreads, run_in_own_thread, wait_for
 if TYPE_CHECKING:
     from .registry import Planned, Registered
 
-MARGIN = 15.0
+CUT_OFF_MARGIN = 15.0
 """Seconds beyond a collector's own, in which it is ended and what it wrote is read."""
 
 MAX_RUNS = 4
@@ -90,7 +90,7 @@ class CollectorRunner:
                 planned.dump_name,
                 planned.size,
                 planned.collector,
-                timeout=planned.timeout + MARGIN,
+                timeout=planned.timeout + CUT_OFF_MARGIN,
                 wait=False,
                 for_service=self._for_service,
             )

@@ -22,7 +22,7 @@ from ..errors import of_storage
 from ..files import begin_write_back, pwrite
 from ..note import VMCOREDD_HEADER_SIZE
 from ..threads.batches import Batches, each
-from ..threads.loop import POLL, run_with_duplicate
+from ..threads.loop import READ_POLL, run_with_duplicate
 
 PIECE = 1 << 16
 """Bytes in memory at a time, for each transfer: as many as a pipe holds."""
@@ -36,7 +36,7 @@ MAX_LARGE_PIECES = 4
 WINDOW = 8 << 20
 """Bytes that are written back together."""
 
-PATIENCE = 0.01
+PIPE_POLL = 0.01
 """Seconds that a thread waits for who writes to a pipe or a socket. A slower one is awaited on the loop: no thread
 is busy with it."""
 
@@ -59,7 +59,7 @@ class Reading:
         self._socket: socket.socket | None = None
         mode = os.fstat(fd).st_mode
         self.regular = stat.S_ISREG(mode)
-        self._patience = PATIENCE if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) else POLL
+        self._poll_seconds = PIPE_POLL if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) else READ_POLL
         if stat.S_ISSOCK(mode):
             self._socket = socket.socket(fileno=os.dup(fd))
         # Opened again, what is for writing only could be read.
@@ -86,7 +86,7 @@ class Reading:
             # Most often there is something.
             with suppress(BlockingIOError):
                 return self._read(size)
-        if not self._writes_only and not self._polled.poll(self._patience * 1000):
+        if not self._writes_only and not self._polled.poll(self._poll_seconds * 1000):
             raise BlockingIOError
         self._check()
         return self._read(size)

@@ -16,7 +16,7 @@ from .loop import run_in_own_thread
 MAX_THREADS = 64
 MAX_WAITING = 1024
 """Descriptors; as many again may come with the messages of one turn."""
-PATIENCE = 0.1
+CLOSE_TIMEOUT = 0.1
 """Seconds until a thread that has closed nothing is taken to hang, and another begins."""
 
 
@@ -78,9 +78,9 @@ class FdCloser:
     def _watch(self) -> None:
         if self._waiting and self._timer is None:
             self._taken = self._given - len(self._waiting)
-            self._timer = self._loop.call_later(PATIENCE, self._look)
+            self._timer = self._loop.call_later(CLOSE_TIMEOUT, self._poll)
 
-    def _look(self) -> None:
+    def _poll(self) -> None:
         self._timer = None
         if self._given - len(self._waiting) == self._taken:
             self._start()

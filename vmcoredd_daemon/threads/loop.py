@@ -25,7 +25,7 @@ _T = TypeVar("_T")
 EXECUTOR_THREADS = 8
 """For calls that end: of the spool. The writer has its own."""
 
-POLL = 0.2
+READ_POLL = 0.2
 """Seconds that a thread waits for data. One that nobody needs any more ends by then."""
 
 
