@@ -4,12 +4,12 @@
 import logging
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Generic, ParamSpec
 
 from ..errors import CollectorFailed, VmcoreddError
-from ..manifest import Failure, ManifestDump, State
+from ..manifest import Failure, ManifestDump, State, now_usec
 from ..note import DeviceDumpNote
 
 log = logging.getLogger(__name__)
@@ -36,14 +36,14 @@ class DeviceDump:
     """Bytes that it may hold at most."""
     note_size: int
     collector: str
-    started_usec: int
+    started_usec: int = field(default_factory=now_usec)
     state: State = State.COLLECTING
     size: int = 0
     """True size in bytes, 0 until it is complete."""
     sha256: str = ""
     finished_usec: int = 0
     error: VmcoreddError | None = None
-    """Why it failed, or is truncated."""
+    """Why it failed or is truncated."""
     note: DeviceDumpNote | None = None
     caller: str = ""
     """Unique name of the connection that asked for it, empty for the service itself."""
@@ -67,7 +67,7 @@ class DeviceDump:
         )
 
     def failure(self) -> Failure:
-        """Return what the manifest says of it, when it failed."""
+        """Return what the manifest says of one that failed."""
         return Failure(
             name=self.name,
             collector=self.collector,
@@ -92,7 +92,7 @@ class DeviceDump:
 
 
 class Usage:
-    """The names and bytes that are taken, by all device dumps but those that failed."""
+    """The names and bytes in use: of all device dumps but those that failed."""
 
     def __init__(self) -> None:
         self.size = 0
@@ -118,7 +118,7 @@ class Usage:
             self.size -= dump.note_size
 
     def add(self, dump: DeviceDump) -> None:
-        """Add a device dump. One that fails at once, or was left in the spool, may be called like another."""
+        """Add a device dump. One that fails immediately, or was left in the spool, may share its name."""
         self._numbers.add(dump.number)
         self._names[dump.name] += 1
         self.size += dump.note_size
