@@ -67,7 +67,7 @@ async def test_listener_that_fails_costs_nothing(
     writes.listeners += [fail, told.append]
     assert await writes.finish()
     assert len(told) == 1
-    assert "cannot announce that it is written" in caplog.text
+    assert "is written: cannot announce it" in caplog.text
 
 
 async def test_unexpected_error_leaves_the_device_dumps(

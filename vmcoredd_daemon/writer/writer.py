@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ..config.vmcore_format import Format, Output
-from ..dumps.device_dump import Snapshot
+from ..dumps.device_dump import Listeners, Snapshot
 from ..dumps.dump_list import DumpList
 from ..errors import Busy, Disabled, VmcoreddError, WriteFailed
 from ..journal import Event, record
@@ -21,8 +21,6 @@ from .crash_directory import CrashDirectory
 from .result import WRITING, Written
 
 _T = TypeVar("_T")
-
-log = logging.getLogger(__name__)
 
 
 class VmcoreWriter:
@@ -44,7 +42,7 @@ class VmcoreWriter:
         self.written: Written | None = None
         self.progress = Progress()
         self.writing = False
-        self.listeners: list[Callable[[Written], None]] = []
+        self.listeners = Listeners[[Written]]()
         self._dumps = dumps
         self._target = target
         self._output = output
@@ -122,16 +120,8 @@ class VmcoreWriter:
         finally:
             self.writing = False
         self._outcome = self.written.summary
-        self._notify(self.written)
+        self.listeners.notify(f"{self.written.path} is written", self.written)
         return self.written
-
-    def _notify(self, written: Written) -> None:
-        for listener in self.listeners:
-            try:
-                listener(written)
-            except Exception:
-                # Who only wants to know cannot make a vmcore fail that is on disk.
-                log.exception("%s: cannot announce that it is written", written.path)
 
     def _in_thread(self, function: Callable[[], _T]) -> "asyncio.Future[_T]":
         return asyncio.get_running_loop().run_in_executor(self._thread, function)
