@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from vmcoredd_daemon.vmcore.copy.write_back import written_back
+from vmcoredd_daemon.vmcore.copy.write_back import write_back_while
 
 MIB = 1 << 20
 CACHESTAT = 451
@@ -34,7 +34,7 @@ def threads() -> set[str]:
 
 def test_what_is_appended(tmp_path: Path) -> None:
     path = tmp_path / "file"
-    with written_back(path):
+    with write_back_while(path):
         with path.open("wb") as file:
             for _ in range(2):
                 file.write(os.urandom(8 * MIB))
@@ -52,7 +52,7 @@ def test_what_is_appended(tmp_path: Path) -> None:
 def test_pipe_is_not_opened(tmp_path: Path) -> None:
     path = tmp_path / "pipe"
     os.mkfifo(path)
-    with written_back(path):
+    with write_back_while(path):
         time.sleep(0.2)
         with pytest.raises(OSError, match="No such device"):
             os.open(path, os.O_WRONLY | os.O_NONBLOCK)
@@ -60,7 +60,7 @@ def test_pipe_is_not_opened(tmp_path: Path) -> None:
 
 def test_file_that_is_never_there(tmp_path: Path) -> None:
     before = threads()
-    with written_back(tmp_path / "nothing" / "file"):
+    with write_back_while(tmp_path / "nothing" / "file"):
         (new,) = threads() - before
         time.sleep(0.2)
         assert new in threads()

@@ -16,7 +16,7 @@ from typing import NoReturn
 
 from ...errors import VmcoreddError
 from ...terminal.stdio import complain, show
-from ...vmcore.copy.write_back import written_back
+from ...vmcore.copy.write_back import write_back_while
 from .makedumpfile import IGNORED_BY_PYTHON, finish, missing, reason, start
 from .makedumpfile_options import CORE_COLLECTOR, OWN_PREFIX, Call, parse
 
@@ -65,7 +65,7 @@ def _file(call: Call) -> int:
         process = start(call)
     except OSError as error:
         return missing(call, error)
-    with _passing_on_signals(process), written_back(destination):
+    with _passing_on_signals(process), write_back_while(destination):
         status = finish(process)
     # Where it failed, a file that was there before is none of its; where it was killed, there is nothing to read.
     if status == 0 or (status > 0 and not existed and os.path.isfile(destination)):

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 
 from ...files import BLOCK_SIZE, pwrite
-from .write_back import written_back
+from .write_back import write_back_while
 
 DIRECT_SIZE = 256 << 10
 """Bytes of the shortest run that is written directly: each takes one turn of the disk."""
@@ -76,7 +76,7 @@ class DirectWrites(Writes):
 def writes(fd: int) -> Iterator[Writes]:
     """Yield the better way to write much to the file *fd* on this machine."""
     if len(os.sched_getaffinity(0)) > 1:
-        with written_back(f"/proc/self/fd/{fd}"):
+        with write_back_while(f"/proc/self/fd/{fd}"):
             yield Writes(fd)
     else:
         with closing(DirectWrites(fd)) as direct:

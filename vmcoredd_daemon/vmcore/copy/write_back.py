@@ -23,7 +23,7 @@ _BLOCK = 1 << 20
 
 
 @contextmanager
-def written_back(path: str | os.PathLike[str]) -> Iterator[None]:
+def write_back_while(path: str | os.PathLike[str]) -> Iterator[None]:
     """Have what is appended to *path*, which need not be there yet, written back while the context lasts.
 
     In a thread that nobody waits for: a disk may not answer. Where anything fails, it is written back later.
