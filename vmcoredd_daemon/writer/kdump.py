@@ -12,9 +12,9 @@ from ..errors import NO_SPACE, InvalidVmcore, VmcoreddError, WriteFailed, of_sto
 from ..files import sync, sync_directory
 from ..manifest import ManifestSource
 from ..vmcore.attach.attach import attach
+from ..vmcore.copy.page_cache import write_back_while
 from ..vmcore.copy.source import TimedFile
 from ..vmcore.copy.write import VMCORE_INCOMPLETE
-from ..vmcore.copy.write_back import write_back_while
 from ..vmcore.formats import recognise
 from ..vmcore.image import file_image
 from ..vmcore.kdump import read_header

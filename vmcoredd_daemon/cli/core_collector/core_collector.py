@@ -16,7 +16,7 @@ from typing import NoReturn
 
 from ...errors import VmcoreddError
 from ...terminal.stdio import complain, show
-from ...vmcore.copy.write_back import write_back_while
+from ...vmcore.copy.page_cache import write_back_while
 from .makedumpfile import IGNORED_BY_PYTHON, finish, missing, reason, start
 from .makedumpfile_options import CORE_COLLECTOR, OWN_PREFIX, Call, parse
 
