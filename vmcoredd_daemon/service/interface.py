@@ -31,7 +31,7 @@ from ..dumps.device_dump import Change, DeviceDump
 from ..dumps.dump_list import DumpList
 from ..errors import InvalidArgs, UnknownDump
 from ..note import check_dump_name
-from ..writer.result import Written
+from ..writer.result import WriteResult
 from ..writer.writer import VmcoreWriter
 from .dump_interface import DeviceDumpInterface, dump_path
 
@@ -166,7 +166,7 @@ class ManagerInterface(ServiceInterface):
         return dump_path(dump.number)
 
     @signal()
-    def VmcoreWritten(self, written: Written) -> "stu":
+    def VmcoreWritten(self, written: WriteResult) -> "stu":
         return [bus_text(str(written.path)), written.size, written.device_dumps]
 
     @dbus_property(PropertyAccess.READ)
