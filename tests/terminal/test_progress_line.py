@@ -27,8 +27,8 @@ from tests.lib.vmcoredd import VMCOREDD
 from vmcoredd_daemon.cli.core_collector.gather import gather
 from vmcoredd_daemon.cli.core_collector.messages import Wanted
 from vmcoredd_daemon.terminal.progress_line import Text
-from vmcoredd_daemon.vmcore.attach.file_notes import attach_files
-from vmcoredd_daemon.vmcore.attach.named_file import NamedFile
+from vmcoredd_daemon.vmcore.attach.attach import attach_files
+from vmcoredd_daemon.vmcore.attach.dump_files import NamedFile
 
 SIZE = 8 << 20
 TIMEOUT = 60

@@ -8,7 +8,7 @@ from .. import __version__
 from ..terminal.exit import SUCCESS, UsageError
 from ..terminal.progress_line import steps
 from ..terminal.stdio import complain, standard_input
-from ..vmcore.attach.file_notes import STDIN, attach_files
+from ..vmcore.attach.attach import STDIN, attach_files
 from .operands import named_files
 
 

@@ -21,10 +21,9 @@ from ..note import VMCOREDD_HEADER_SIZE, note_size, system_page_size
 from ..terminal.exit import FAILURE, SUCCESS, UsageError
 from ..terminal.progress_line import Progress, progress
 from ..terminal.stdio import complain, standard_input, standard_output
-from ..vmcore.attach.file_additions import FileAdditions
-from ..vmcore.attach.named_file import COLLECTOR, NamedFile, OpenFile, check_files
-from ..vmcore.attach.note_area import BLOCK_SIZE
+from ..vmcore.attach.dump_files import COLLECTOR, FileAdditions, NamedFile, OpenFile, check_files
 from ..vmcore.attach.stream import attach_stream, pass_on
+from ..vmcore.attach.stream_plan import BLOCK_SIZE
 from .operands import named_files
 
 _STDIN, _STDOUT = "standard input", "standard output"

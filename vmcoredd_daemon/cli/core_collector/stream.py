@@ -11,10 +11,9 @@ from ...files import write_all
 from ...note import MAX_DEVICE_DUMPS, VMCOREDD_HEADER_SIZE
 from ...terminal.exit import FAILURE
 from ...terminal.stdio import complain
-from ...vmcore.attach.file_additions import FileAdditions
-from ...vmcore.attach.named_file import OpenFile
-from ...vmcore.attach.note_area import BLOCK_SIZE
+from ...vmcore.attach.dump_files import FileAdditions, OpenFile
 from ...vmcore.attach.stream import attach_stream
+from ...vmcore.attach.stream_plan import BLOCK_SIZE
 from .attach import keep_first, tell
 from .gather import Gathered
 from .makedumpfile import finish, missing, reason, start
