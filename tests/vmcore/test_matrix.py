@@ -17,7 +17,7 @@ from tests.lib.vmcore_rig import Rig
 from vmcoredd_daemon.cli.attach import open_files
 from vmcoredd_daemon.manifest import MANIFEST_NAME
 from vmcoredd_daemon.note import note_size
-from vmcoredd_daemon.vmcore.attach.named_file import NamedFile
+from vmcoredd_daemon.vmcore.attach.dump_files import NamedFile
 from vmcoredd_daemon.vmcore.attach.stream import attach_stream
 
 KERNELS = {"kernel_a": b"a" * 5000, "kernel_b": b"b"}
