@@ -15,7 +15,7 @@ from vmcoredd_daemon.note import ByteOrder
 @pytest_asyncio.fixture
 async def buffer(request: pytest.FixtureRequest) -> AsyncIterator[Buffer]:
     """A buffer in memory, of the SIZE that the test's module has; the test leaves no descriptor open."""
-    buffer = await Spool.in_memory(4096, ByteOrder.LITTLE).create(1, "nic0", request.module.SIZE)
+    buffer = await Spool.in_memory(4096, ByteOrder.LITTLE).create("nic0", request.module.SIZE)
     before = open_fds()
     yield buffer
     assert open_fds() == before

@@ -245,7 +245,7 @@ async def test_standard_error_is_logged_line_by_line(buffer: Buffer, caplog: pyt
 
 async def test_many_at_once() -> None:
     spool = Spool.in_memory(4096, ByteOrder.LITTLE)
-    buffers = [await spool.create(i, f"d{i}", 3 << 20) for i in range(16)]
+    buffers = [await spool.create(f"d{i}", 3 << 20) for i in range(16)]
     commands = [
         CommandCollector("test", ["head", "-c", "2M", "/dev/zero"], 20).collect(f"d{i}", other)
         for i, other in enumerate(buffers)

@@ -12,7 +12,7 @@ from tests.lib.vmcoredd import run
 
 OPTIONS = ("-l", "--message-level", "0", "-d", "31")
 NOWHERE = "unix:path=/nowhere"
-WITHOUT = "vmcoredd: device dumps are taken without the service: "
+WITHOUT = "vmcoredd: no device dumps from the service: "
 NO_BUS = f"{WITHOUT}cannot connect to the message bus: {NOWHERE}: No such file or directory\n"
 
 Collect = Callable[..., "subprocess.CompletedProcess[Any]"]

@@ -13,7 +13,7 @@ from tests.lib.attaching import attach_data, contents, named_files, other_notes,
 from tests.lib.external_tools import crash_names, makedumpfile, osrelease, readelf, same_memory
 from tests.lib.flattened_writer import makedumpfile_flat, makedumpfile_restore, overlaps, split
 from tests.lib.vmcore_rig import Rig
-from vmcoredd_daemon.cli.stream import open_files
+from vmcoredd_daemon.cli.attach import open_files
 from vmcoredd_daemon.manifest import MANIFEST_NAME
 from vmcoredd_daemon.vmcore.attach.stream import attach_stream
 

@@ -61,7 +61,7 @@ class CallbackCollector:
             what = f"device dump {dump_name}: collector {self.description}"
             reason = f"{what} cannot be given the buffer: {error.strerror}"
             raise CollectorFailed(reason, error.errno or errno.EIO) from error
-        self._bus.closing.close(take_fds(reply))
+        self._bus.fd_closer.close(take_fds(reply))
         if reply.signature != "u" or not reply.body:
             raise CollectorFailed(
                 f"device dump {dump_name}: collector {self.description} answered with signature "

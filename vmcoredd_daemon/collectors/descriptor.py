@@ -11,8 +11,8 @@ from ..dumps.buffer import Buffer
 from ..dumps.collector import Collected
 from ..dumps.transfer import read_now
 from ..errors import CollectorFailed, InvalidArgs
-from ..threads.fd_closer import Closing, close_fds
-from ..threads.loop import HangingThreads, outlived, run_with_duplicate
+from ..threads.fd_closer import FdCloser, close_fds
+from ..threads.loop import AbandonedThreads, run_with_duplicate, wait_for
 
 EOF_GRACE = 1.0
 """Seconds to wait for the end of a pipe that has already filled its buffer."""
@@ -25,29 +25,29 @@ class DescriptorCollector:
         self,
         fd: int,
         description: str,
-        closing: Closing | None = None,
-        hanging: HangingThreads | None = None,
+        fd_closer: FdCloser | None = None,
+        abandoned: AbandonedThreads | None = None,
         problem: OSError | None = None,
         *,
         may_be_empty: bool = True,
     ) -> None:
-        """Another program's *fd* needs *closing*, and *hanging* for threads; *problem* is why there is none."""
+        """Another program's *fd* needs *fd_closer* and *abandoned*; *problem* is why there is no *fd*."""
         self.description = description
         self.position = 0
         """Bytes that are in the buffer so far."""
         self._fd = fd
-        self._closing = closing
-        self._hanging = hanging
+        self._fd_closer = fd_closer
+        self._abandoned = abandoned
         self._problem = problem
         self._may_be_empty = may_be_empty
 
     @classmethod
     def duplicating(
-        cls, fd: int, description: str, closing: Closing, hanging: HangingThreads
+        cls, fd: int, description: str, fd_closer: FdCloser, abandoned: AbandonedThreads
     ) -> "DescriptorCollector":
         """Return one with a descriptor of its own; where it cannot have one, collecting fails."""
         try:
-            return cls(os.dup(fd), description, closing, hanging, may_be_empty=False)
+            return cls(os.dup(fd), description, fd_closer, abandoned, may_be_empty=False)
         except OSError as error:
             return cls(-1, description, problem=error)
 
@@ -80,19 +80,14 @@ class DescriptorCollector:
         self.position = position
 
     async def _has_more(self) -> bool:
-        reading = None
         try:
             async with asyncio.timeout(EOF_GRACE):
                 await self._wait()
                 reading = run_with_duplicate(partial(read_now, size=1), self._fd)
-                data = await outlived(reading)
-                return data != b""
+                return await wait_for(reading, abandoned=self._abandoned) != b""
         except (TimeoutError, BlockingIOError):
             # A writer that sends just what it said and keeps the pipe open.
             return False
-        finally:
-            if self._hanging is not None and reading is not None and not reading.done():
-                self._hanging.add(reading)
 
     async def _wait(self) -> None:
         # All else is polled by the thread that reads it.
@@ -102,10 +97,10 @@ class DescriptorCollector:
     def close(self) -> None:
         """Close the file descriptor, or have it closed."""
         fds = [self._fd] if self._fd >= 0 else []
-        if self._closing is None:
+        if self._fd_closer is None:
             close_fds(fds)
         else:
-            self._closing.close(fds)
+            self._fd_closer.close(fds)
 
 
 def check_source(dump_name: str, fd: int) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from ..threads.loop import HangingThreads, give_up, run_alone
+from ..threads.loop import AbandonedThreads, abandon, run_in_own_thread
 
 GRACE = 1.0
 """Seconds that a process has after SIGTERM, and again after SIGKILL."""
@@ -43,14 +43,14 @@ class Process:
         stdout: int,
         stderr: int,
         exited: "asyncio.Future[None]",
-        hanging: HangingThreads | None = None,
+        abandoned: AbandonedThreads | None = None,
     ) -> None:
         self.stdout = stdout
         self.stderr = stderr
         self.exited = exited
         """Done when the process has ended; it is not reaped then, so that its number stays its own."""
         self._process = process
-        self._hanging = hanging
+        self._abandoned = abandoned
 
     @property
     def returncode(self) -> int | None:
@@ -81,7 +81,7 @@ class Process:
         else:
             process = self._process
             self.exited.add_done_callback(lambda _: process.wait())
-            give_up(self.exited, self._hanging)
+            abandon(self.exited, self._abandoned)
 
     def _signal(self, number: signal.Signals) -> None:
         # EPERM: all that is left of the group has changed its user.
@@ -96,10 +96,10 @@ class Starter:
     to have that lock, and the loop the last: 24 of them have kept it waiting for 100 ms.
     """
 
-    def __init__(self, hanging: HangingThreads | None = None) -> None:
-        """*hanging* counts the threads of what cannot be got rid of."""
+    def __init__(self, abandoned: AbandonedThreads | None = None) -> None:
+        """*abandoned* counts the threads of what cannot be got rid of."""
         self._turn = threading.Semaphore()
-        self._hanging = hanging
+        self._abandoned = abandoned
 
     async def start(self, command: Sequence[str], environment: Mapping[str, str]) -> Process:
         """Run *command* with *environment* and PATH only. Raises OSError.
@@ -116,17 +116,17 @@ class Starter:
 
         # In a thread, because exec() waits for the file system that the program lies in, and that may hang. The
         # same waits for the end: a second one might not start, and nobody would know of the process.
-        exited = run_alone(run)
+        exited = run_in_own_thread(run)
         either: list[asyncio.Future[Any]] = [started, exited]
         try:
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
-            started.add_done_callback(lambda done: Process(*done.result(), exited, self._hanging).close())
-            give_up(exited, self._hanging)
+            started.add_done_callback(lambda done: Process(*done.result(), exited, self._abandoned).close())
+            abandon(exited, self._abandoned)
             raise
         if not started.done():
             await exited
-        return Process(*started.result(), exited, self._hanging)
+        return Process(*started.result(), exited, self._abandoned)
 
     def _start(self, command: Sequence[str], environment: Mapping[str, str]) -> _Started:
         # Whoever hangs is overtaken.

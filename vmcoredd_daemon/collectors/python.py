@@ -21,7 +21,7 @@ from ..dumps.buffer import Buffer
 from ..dumps.collector import Collected, one_line
 from ..errors import CollectorFailed, TimedOut, TooLarge, VmcoreddError, of_storage
 from ..files import pwrite
-from ..threads.loop import HangingThreads, run_alone, within
+from ..threads.loop import AbandonedThreads, run_in_own_thread, wait_for
 
 GROUP = "vmcoredd.collectors"
 
@@ -93,14 +93,14 @@ class PythonCollector:
     """A device dump of the registered collector *name*, which has *timeout* seconds."""
 
     def __init__(
-        self, name: str, collector: DeviceCollector, timeout: float, hanging: HangingThreads | None = None
+        self, name: str, collector: DeviceCollector, timeout: float, abandoned: AbandonedThreads | None = None
     ) -> None:
-        """*hanging* counts the threads of those that were cut off."""
+        """*abandoned* counts the threads of those that were cut off."""
         kind = type(collector)
         self.description = one_line(f"{name}: {kind.__module__}.{kind.__qualname__}")
         self._collector = collector
         self._timeout = timeout
-        self._hanging = hanging
+        self._abandoned = abandoned
 
     async def collect(self, dump_name: str, buffer: Buffer) -> Collected:
         """Run the collector. When this is cancelled, the collector is cut off; what it wrote so far is returned.
@@ -122,8 +122,8 @@ class PythonCollector:
     async def _run(self, what: str, dump_name: str, data: "_Data") -> VmcoreddError | None:
         """Return why it did not finish by itself."""
         try:
-            collecting = run_alone(_guarded, what, lambda: self._collector.collect(dump_name, data))
-            await within(self._timeout, collecting, self._hanging)
+            collecting = run_in_own_thread(_guarded, what, lambda: self._collector.collect(dump_name, data))
+            await wait_for(collecting, self._timeout, self._abandoned)
         except TimeoutError:
             return TimedOut(f"{what}: the collector did not finish within {self._timeout:g} s")
         except asyncio.CancelledError:
@@ -136,11 +136,11 @@ class PythonCollector:
 
     async def _cut_off(self, data: "_Data") -> int:
         try:
-            cutting = run_alone(data.cut_off)
+            cutting = run_in_own_thread(data.cut_off)
         except OSError:
             # Those of the executor run already; but what is written may be mapped from a device that hangs.
             cutting = asyncio.get_running_loop().run_in_executor(None, data.cut_off)
-        return await within(None, cutting, self._hanging)
+        return await wait_for(cutting, abandoned=self._abandoned)
 
     def close(self) -> None:
         """Nothing is held: a thread that hangs keeps what it has."""

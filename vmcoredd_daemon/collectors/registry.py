@@ -13,7 +13,7 @@ from pathlib import Path
 from ..config import ini
 from ..dumps.collector import Collector
 from ..errors import InvalidConfiguration, VmcoreddError
-from ..threads.loop import HangingThreads
+from ..threads.loop import AbandonedThreads
 from . import builtin, python, settings
 from .command import CommandCollector
 from .process import Starter
@@ -43,7 +43,7 @@ class Registered:
     starter: Starter | None = None
     """For a command: what starts its processes, and those of other collectors."""
     error: VmcoreddError | None = None
-    hanging: HangingThreads | None = None
+    abandoned: AbandonedThreads | None = None
     """Counts its threads that do not come back."""
 
     @property
@@ -65,7 +65,7 @@ class Registered:
         if self.load is not None:
             collector, dumps = python.plan(self.name, self.load)
             return [
-                Planned(name, size, seconds, python.PythonCollector(self.name, collector, seconds, self.hanging))
+                Planned(name, size, seconds, python.PythonCollector(self.name, collector, seconds, self.abandoned))
                 for name, size in dumps
             ]
         return [
@@ -76,23 +76,23 @@ class Registered:
         ]
 
 
-def find(directories: Sequence[Path], hanging: HangingThreads | None = None) -> dict[str, Registered]:
+def find(directories: Sequence[Path], abandoned: AbandonedThreads | None = None) -> dict[str, Registered]:
     """Return the collectors of *directories*, of all installed packages, and our own, by name. Blocks.
 
-    *hanging* counts those of their threads that do not come back.
+    *abandoned* counts those of their threads that do not come back.
     """
-    starter = Starter(hanging)
+    starter = Starter(abandoned)
     classes = builtin.registered() | python.registered()
-    found = {name: Registered(name, load=classes[name], hanging=hanging) for name in classes}
+    found = {name: Registered(name, load=classes[name], abandoned=abandoned) for name in classes}
     for name, loaded in settings.load(directories).items():
         if loaded is None:
             found.pop(name, None)
         elif isinstance(loaded, VmcoreddError):
             found[name] = Registered(name, error=loaded)
         elif loaded.command:
-            found[name] = Registered(name, loaded, starter=starter, hanging=hanging)
+            found[name] = Registered(name, loaded, starter=starter, abandoned=abandoned)
         elif name in classes:
-            found[name] = Registered(name, loaded, classes[name], hanging=hanging)
+            found[name] = Registered(name, loaded, classes[name], abandoned=abandoned)
         else:
             error = InvalidConfiguration(f"{ini.shown(Path(f'{name}.conf'))}: Exec= is missing")
             found[name] = Registered(name, loaded, error=error)

@@ -15,17 +15,15 @@ from typing import Any, ParamSpec, TypeVar
 from ..digest import Digest
 from ..errors import CollectorFailed, of_storage
 from ..files import close, sync
-from ..manifest import ManifestDump
 from ..note import VMCOREDD_HEADER_SIZE, DeviceDumpNote
-from ..threads.loop import Run, outlived, run_with_duplicate
-from .commit import SYNCED, Describe
-from .transfer import PIECE, Transfer, is_memory
+from ..threads.loop import ignore_result, wait_for
+from .transfer import Transfer, Transfers
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
-Commit = Callable[[Describe], "asyncio.Future[DeviceDumpNote]"]
-"""Makes what is described whole and durable."""
+SYNCED = 1 << 20
+"""Bytes from which on a device dump is hashed and on the disk before it joins a batch, so that no other waits."""
 
 # linux/falloc.h: _IOW('X', 43, struct space_resv): l_type, l_whence, l_start, l_len, l_sysid, l_pid, l_pad. As
 # fallocate(2) with FALLOC_FL_PUNCH_HOLE and FALLOC_FL_KEEP_SIZE, that Python does not have.
@@ -35,29 +33,19 @@ FS_IOC_UNRESVSP64 = _IOC_WRITE | _SPACE_RESV.size << 16 | ord("X") << 8 | 43
 
 
 class Buffer:
-    """Room for one device dump: the header's 64 bytes, then *size* bytes for the collector.
+    """Space for one device dump: the header's 64 bytes, then *size* bytes for the collector.
 
-    Owns its file descriptor until :meth:`commit` hands it over in a DeviceDumpNote.
+    Owns its file descriptor until :meth:`.Spool.commit` hands it over in a DeviceDumpNote.
     """
 
-    def __init__(
-        self,
-        fd: int,
-        dump_name: str,
-        size: int,
-        size_of_note: int,
-        commit: Commit,
-        read_soon: Run[bool],
-        large_pieces: threading.Semaphore,
-    ) -> None:
+    def __init__(self, fd: int, dump_name: str, size: int, note_size: int, transfers: Transfers) -> None:
         self.fd = fd
         self.offset = VMCOREDD_HEADER_SIZE
         self.size = size
-        self.note_size = size_of_note
+        self.note_size = note_size
+        self._what = f"device dump {dump_name}"
         self._dump_name = dump_name
-        self._commit = commit
-        self._read_soon = read_soon
-        self._large_pieces = large_pieces
+        self._transfers = transfers
         self._digest = Digest(fd, self.offset)
         self._hashing: asyncio.Future[None] | None = None
         self._threads: set[asyncio.Future[Any]] = set()
@@ -75,62 +63,64 @@ class Buffer:
             with suppress(RuntimeError):
                 loop.call_soon_threadsafe(self._hash_behind, transfer)
 
-        where = (self.fd, self.offset, self.size, position)
-        transfer = Transfer(*where, reached, window_written, given_up, self._large_pieces)
+        transfer = Transfer(
+            fd=self.fd,
+            size=self.size,
+            position=position,
+            reached=reached,
+            window_written=window_written,
+            given_up=given_up,
+        )
         try:
-            return await outlived(self._track(self._begin(transfer, fd)))
+            return await wait_for(self._track(self._transfers.begin(transfer, fd)))
         except asyncio.CancelledError:
             given_up.set()
             raise
 
-    def _begin(self, transfer: Transfer, fd: int) -> "asyncio.Future[bool]":
-        if self.size <= PIECE and is_memory(fd):
-            return run_with_duplicate(transfer.run, fd, self._read_soon)
-        return run_with_duplicate(transfer.run, fd)
-
     def _hash_behind(self, transfer: Transfer) -> None:
         if self.fd >= 0 and (self._hashing is None or self._hashing.done()):
             self._hashing = self._in_executor(self._digest.follow, lambda: transfer.position)
-            # Who asks for the SHA-256 is told; nobody may.
-            self._hashing.add_done_callback(lambda done: done.cancelled() or done.exception())
+            # Its error is raised by prepare_commit(), which a failed device dump never reaches.
+            ignore_result(self._hashing)
 
-    async def commit(self, size: int, describe: Callable[[str], ManifestDump]) -> DeviceDumpNote:
-        """Keep the first *size* bytes: when this returns, they are in the spool, whatever happens.
+    async def prepare_commit(self, size: int) -> None:
+        """Hash and sync as much as possible before joining the commit batch, in which others would wait for it.
 
-        *describe* is given their SHA-256, in a thread. Raises CollectorFailed when a collector says that it has
-        written more than there is room for, or has changed the size of the buffer; NoSpace or WriteFailed.
+        Raises CollectorFailed when the collector says that it wrote *size* bytes, and there are fewer; NoSpace or
+        WriteFailed.
         """
         if not 0 <= size <= self.size:
             raise CollectorFailed(
-                f"device dump {self._dump_name}: the collector says that it wrote {size} bytes, "
-                f"it was given room for {self.size}",
+                f"{self._what}: the collector says that it wrote {size} bytes, it was given {self.size}",
                 errno.EOVERFLOW,
             )
-        await self._come_near(size)
-        note = await self._outlived(self._track(self._commit(partial(self._described, size, describe))))
-        self.fd = -1
-        return note
-
-    async def _come_near(self, size: int) -> None:
-        """Leave little to do where others would wait for it."""
         if self._hashing is not None:
-            await self._outlived(self._hashing)
+            await self._wait_for(self._hashing)
         if size >= SYNCED:
             hashing = self._in_thread(self._digest.follow, lambda: size)
             await asyncio.gather(hashing, self._in_thread(sync, self.fd))
 
-    def _described(
-        self, size: int, describe: Callable[[str], ManifestDump]
-    ) -> tuple[DeviceDumpNote, ManifestDump]:
+    def note(self, size: int) -> DeviceDumpNote:
+        """Return the note of the first *size* bytes. Blocks.
+
+        Raises CollectorFailed when a collector has changed the size of the buffer, and OSError.
+        """
         found = os.fstat(self.fd).st_size
         if found != self.note_size:
             raise CollectorFailed(
-                f"device dump {self._dump_name}: the collector left a buffer of {found} bytes, "
-                f"it was given {self.note_size}",
+                f"{self._what}: the collector left a buffer of {found} bytes, it was given {self.note_size}",
                 errno.EOVERFLOW,
             )
-        sha256 = self._digest.finish(size)
-        return DeviceDumpNote(self._dump_name, self.fd, self.note_size, size, sha256), describe(sha256)
+        return DeviceDumpNote(self._dump_name, self.fd, self.note_size, size, self._digest.finish(size))
+
+    async def hand_over(self, committing: "asyncio.Future[DeviceDumpNote]") -> DeviceDumpNote:
+        """Wait until the buffer is committed: its file descriptor is the note's then. Raises as *committing*.
+
+        It is not closed under a commit that no caller waits for any more.
+        """
+        note = await self._wait_for(self._track(committing))
+        self.fd = -1
+        return note
 
     async def idle(self) -> None:
         """Wait until no thread writes to the buffer any more."""
@@ -158,7 +148,7 @@ class Buffer:
         return ended
 
     async def _in_thread(self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
-        return await self._outlived(self._in_executor(function, *args, **kwargs))
+        return await self._wait_for(self._in_executor(function, *args, **kwargs))
 
     def _in_executor(
         self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs
@@ -170,12 +160,11 @@ class Buffer:
         running.add_done_callback(self._threads.discard)
         return running
 
-    async def _outlived(self, future: "asyncio.Future[_T]") -> _T:
+    async def _wait_for(self, future: "asyncio.Future[_T]") -> _T:
         try:
-            # A cancelled wait must not cancel the thread's work half-way, and cannot stop it either.
-            return await outlived(future)
+            return await wait_for(future)
         except OSError as error:
-            raise of_storage(error, f"device dump {self._dump_name}: cannot be kept in the spool") from error
+            raise of_storage(error, f"{self._what}: cannot be kept in the spool") from error
 
 
 def _close_freed(fd: int) -> None:

@@ -16,17 +16,11 @@ from ..files import begin_write_back, pwrite, sync
 from ..manifest import ManifestDump
 from ..note import VMCOREDD_HEADER_SIZE, ByteOrder, DeviceDumpNote, pack_vmcoredd_header
 from ..threads.batches import attempt
+from .buffer import SYNCED, Buffer
 from .spool_directory import note_name
-
-SYNCED = 1 << 20
-"""Bytes from which on a device dump is on the disk before, as is SHA-256 known: others need not wait for it."""
 
 F_SEAL_FUTURE_WRITE = 0x0010
 """``include/uapi/linux/fcntl.h``; Python's fcntl module does not have it."""
-
-
-Describe = Callable[[], tuple[DeviceDumpNote, ManifestDump]]
-"""Says what there is to be kept. Blocks; raises OSError, and VmcoreddError where it is not to be kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +28,11 @@ class Commit:
     """A device dump that was collected."""
 
     number: int
-    describe: Describe
+    buffer: Buffer
+    size: int
+    """Bytes that the collector has written."""
+    describe: Callable[[str], ManifestDump]
+    """Says what the manifest will say of it, given its SHA-256."""
 
 
 def commit_to_disk(
@@ -74,7 +72,8 @@ def commit_to_memory(byteorder: ByteOrder, commit: Commit) -> DeviceDumpNote:
 
 
 def _write(byteorder: ByteOrder, commit: Commit, *, described: bool) -> DeviceDumpNote:
-    note, record = commit.describe()
+    note = commit.buffer.note(commit.size)
+    record = commit.describe(note.sha256)
     # Cutting the file and growing it again leaves zeros behind the data, whatever a collector left there.
     os.ftruncate(note.fd, VMCOREDD_HEADER_SIZE + note.size)
     os.ftruncate(note.fd, note.note_size)

@@ -87,7 +87,7 @@ class DeviceDump:
         )
 
 
-class Taken:
+class Usage:
     """The names and bytes that are taken, by all device dumps but those that failed."""
 
     def __init__(self) -> None:
@@ -105,7 +105,7 @@ class Taken:
     def changed(self, change: Change, dump: DeviceDump) -> None:
         """Follow the dump list."""
         if change is Change.RESERVED:
-            self.take(dump)
+            self.add(dump)
         elif change is not Change.ADDED and dump.number in self._numbers:
             self._numbers.remove(dump.number)
             self._names[dump.name] -= 1
@@ -113,7 +113,7 @@ class Taken:
                 del self._names[dump.name]
             self.size -= dump.note_size
 
-    def take(self, dump: DeviceDump) -> None:
+    def add(self, dump: DeviceDump) -> None:
         """Add a device dump. One that fails at once, or was left in the spool, may be called like another."""
         self._numbers.add(dump.number)
         self._names[dump.name] += 1

@@ -12,9 +12,9 @@ import errno
 import fcntl
 import logging
 import os
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from enum import Enum, auto
 from functools import partial
 from pathlib import Path
 
@@ -22,11 +22,12 @@ from ..errors import Busy, NoSpace, VmcoreddError, WriteFailed, of_storage
 from ..files import close, sync
 from ..note import ByteOrder, DeviceDumpNote, note_size
 from ..threads.batches import Batches, each
+from ..threads.loop import wait_for
 from .buffer import Buffer
-from .commit import Commit, Describe, commit_to_disk, commit_to_memory
-from .recovery import Progress, Report, SpooledDump, recover
+from .commit import Commit, commit_to_disk, commit_to_memory
+from .recovery import Report, SpooledDump, recover
 from .spool_directory import BOOT_ID, boot_id, last_number, note_name, open_private, sync_parents
-from .transfer import MAX_LARGE_PIECES
+from .transfer import Transfers
 
 __all__ = ["BOOT_ID", "Spool", "SpooledDump"]
 
@@ -36,29 +37,30 @@ MEMORY_RESERVE = 64 << 20
 """Bytes of memory that device dumps in memory leave available."""
 
 
+class _Takes(Enum):
+    """Where the next device dump goes."""
+
+    DISK = auto()
+    MEMORY = auto()
+    NOTHING = auto()
+    """Nowhere, until the disk can be written to again."""
+
+
 class Spool:
-    """A directory of device dumps, or memory where there is none."""
+    """A directory of device dumps, or memory if there is no directory."""
 
     def __init__(
-        self,
-        directory: int | None,
-        page_size: int,
-        byteorder: ByteOrder,
-        keep_free: int,
-        last: int = 0,
-        *,
-        full: bool = False,
+        self, directory: int | None, page_size: int, byteorder: ByteOrder, keep_free: int, last: int = 0
     ) -> None:
+        """*directory* is this boot's, locked; *last* is the highest number of a file in it."""
+        self._takes = _Takes.MEMORY if directory is None else _Takes.DISK
         self._last = last
-        self._full = full
-        self._memory = directory is None
         self._directory = directory
         self._page_size = page_size
         self._byteorder = byteorder
         self._keep_free = keep_free
-        self._large_pieces = threading.Semaphore(MAX_LARGE_PIECES)
+        self._transfers = Transfers()
         self._creating = Batches[tuple[str, int], int](each(self._create))
-        self._reading = Batches[Callable[[], bool], bool](each(lambda read: read()))
         self._committing = Batches[Commit, DeviceDumpNote](self._commit)
 
     @classmethod
@@ -113,29 +115,16 @@ class Spool:
 
     def keep_in_memory(self) -> None:
         """Take new device dumps as :meth:`in_memory` does; those that are in the directory stay there."""
-        self._memory = True
+        self._takes = _Takes.MEMORY
 
     def refuse(self) -> None:
-        """Take no new device dump until there is room in the directory; those that are there stay."""
-        self._full = True
-
-    def _has_room_again(self) -> bool:
-        try:
-            self.check_writable()
-        except (NoSpace, WriteFailed):
-            return False
-        self._full = self._directory is None
-        return not self._full
+        """Take no new device dump until there is space in the directory; those that are there stay."""
+        self._takes = _Takes.NOTHING
 
     @classmethod
     def in_memory(cls, page_size: int, byteorder: ByteOrder) -> "Spool":
         """Return a spool whose buffers are memfds."""
         return cls(None, page_size, byteorder, 0)
-
-    @classmethod
-    def full(cls, page_size: int, byteorder: ByteOrder) -> "Spool":
-        """Return a spool that has no room for anything."""
-        return cls(None, page_size, byteorder, 0, full=True)
 
     @property
     def directory(self) -> int | None:
@@ -146,30 +135,29 @@ class Spool:
         """Return the bytes that a device dump of at most *size* bytes takes. Raises TooLarge."""
         return note_size(size, self._page_size)
 
-    async def create(self, number: int, dump_name: str, size: int) -> Buffer:
+    async def create(self, dump_name: str, size: int) -> Buffer:
         """Return an empty buffer for *size* bytes, its disk space allocated. Raises NoSpace or WriteFailed."""
         bytes_needed = self.note_size(size)
         creating = self._creating.add((dump_name, bytes_needed))
         try:
-            fd = await asyncio.shield(creating)
+            fd = await wait_for(creating)
         except asyncio.CancelledError:
             creating.add_done_callback(lambda done: None if done.exception() else close(done.result()))
             raise
         except OSError as error:
             raise of_storage(error, f"device dump {dump_name}: cannot be kept in the spool") from error
-        commit = partial(self._add, number)
-        return Buffer(fd, dump_name, size, bytes_needed, commit, self._reading.add, self._large_pieces)
+        return Buffer(fd, dump_name, size, bytes_needed, self._transfers)
 
     def _create(self, wanted: tuple[str, int]) -> int:
         dump_name, size = wanted
-        # One at a time: the room that one has seen must not be taken by another, and what memory is allocated is
-        # no more to be had back.
-        if not self._has_room(size):
+        # One at a time: no other may take the space that one has seen, and memory that is allocated cannot be got
+        # back.
+        if not self._has_space(size):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        if self._memory or self._directory is None:
+        if self._disk is None:
             fd = os.memfd_create(dump_name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         else:
-            fd = _open_unnamed(self._directory)
+            fd = _open_unnamed(self._disk)
         try:
             os.posix_fallocate(fd, 0, size)
         except OSError:
@@ -177,27 +165,45 @@ class Spool:
             raise
         return fd
 
-    def _has_room(self, size: int) -> bool:
-        if self._full and not self._has_room_again():
-            return False
-        if self._memory or self._directory is None:
+    @property
+    def _disk(self) -> int | None:
+        """Descriptor of the directory that takes new device dumps, None when memory takes them."""
+        return self._directory if self._takes is _Takes.DISK else None
+
+    def _has_space(self, size: int) -> bool:
+        if self._takes is _Takes.NOTHING:
+            if self._directory is None:
+                return False
+            try:
+                self.check_writable()
+            except (NoSpace, WriteFailed):
+                return False
+            self._takes = _Takes.DISK
+        if self._disk is None:
             return _available_memory() - size >= MEMORY_RESERVE
-        # Not the memory: what is written to a disk, the kernel takes out of its cache when it needs the room.
-        state = os.fstatvfs(self._directory)
+        # Not the memory: what is written to a disk, the kernel takes out of its cache when it needs the space.
+        state = os.fstatvfs(self._disk)
         return state.f_bavail * state.f_frsize - size >= self._keep_free
 
-    def _add(self, number: int, describe: Describe) -> "asyncio.Future[DeviceDumpNote]":
-        return self._committing.add(Commit(number, describe))
+    async def commit(self, commit: Commit) -> DeviceDumpNote:
+        """Keep what was collected: when this returns, it is in the spool, and survives the daemon on a disk.
+
+        Raises CollectorFailed when the collector says that it wrote more than it was given, or has changed the
+        size of the buffer; NoSpace or WriteFailed. The buffer is then still the caller's to close.
+        """
+        await commit.buffer.prepare_commit(commit.size)
+        return await commit.buffer.hand_over(self._committing.add(commit))
 
     def _commit(self, commits: Sequence[Commit]) -> Sequence[DeviceDumpNote | Exception]:
-        if self._memory or self._directory is None:
+        if self._disk is None:
             return each(partial(commit_to_memory, self._byteorder))(commits)
-        return commit_to_disk(self._directory, self._byteorder, commits)
+        return commit_to_disk(self._disk, self._byteorder, commits)
 
     async def remove(self, numbers: Iterable[int]) -> None:
         """Remove complete device dumps; those that are not there any more are no error. Raises WriteFailed."""
-        # Where new ones are in memory, only those that were there at first are in the directory.
-        names = [note_name(number) for number in numbers if not self._memory or number <= self._last]
+        # While memory takes new ones, only those that were there at first are in the directory.
+        on_disk = self._takes is not _Takes.MEMORY
+        names = [note_name(number) for number in numbers if on_disk or number <= self._last]
         if self._directory is not None and names:
             try:
                 await asyncio.to_thread(self._remove, self._directory, names)
@@ -214,7 +220,7 @@ class Spool:
         with suppress(OSError):
             sync(directory)
 
-    def recover(self, report: Report, progress: Progress = lambda: None) -> Iterator[SpooledDump]:
+    def recover(self, report: Report, progress: Callable[[], None] = lambda: None) -> Iterator[SpooledDump]:
         """Yield the device dumps that an earlier daemon left, as :func:`.recovery.recover` does. Blocks."""
         if self._directory is not None:
             yield from recover(self._directory, self._page_size, self._byteorder, report, progress)

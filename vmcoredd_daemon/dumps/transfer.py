@@ -5,6 +5,7 @@ The last fsync(2) waits for all pages that are dirty, and a capture kernel has f
 begins as soon as it is written. SHA-256, which takes longer than both, goes over it meanwhile: :mod:`.digest`.
 """
 
+import asyncio
 import fcntl
 import os
 import select
@@ -14,11 +15,14 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 
 from ..errors import of_storage
 from ..files import begin_write_back, pwrite
-from ..threads.loop import POLL
+from ..note import VMCOREDD_HEADER_SIZE
+from ..threads.batches import Batches, each
+from ..threads.loop import POLL, run_with_duplicate
 
 PIECE = 1 << 16
 """Bytes in memory at a time, for each transfer: as many as a pipe holds."""
@@ -121,10 +125,9 @@ def is_memory(fd: int) -> bool:
 
 @dataclass(slots=True)
 class Transfer:
-    """The way of bytes into the file *fd*, where *offset* is the first of *size*."""
+    """The way of bytes into the buffer of *size* bytes behind the header in the file *fd*."""
 
     fd: int
-    offset: int
     size: int
     position: int
     """Bytes that are there already."""
@@ -133,22 +136,21 @@ class Transfer:
     window_written: Callable[[], None]
     """Is told that there is another window, or the end, by the thread."""
     given_up: threading.Event
-    large_pieces: threading.Semaphore
 
-    def run(self, source: int) -> bool:
-        """Read *source* up to its end, or until there is nothing now, or no room; return whether it is at its end.
+    def run(self, large_pieces: threading.Semaphore, source: int) -> bool:
+        """Read *source* until its end, no data now, or no space; return whether it is at its end. Blocks.
 
-        Blocks. Raises OSError when it cannot be read, NoSpace or WriteFailed when the buffer cannot be written.
+        Raises OSError when it cannot be read, NoSpace or WriteFailed when the buffer cannot be written.
         """
         with Reading(source, self.given_up) as reading:
-            large = reading.regular and self.size >= WINDOW and self.large_pieces.acquire(blocking=False)
+            large = reading.regular and self.size >= WINDOW and large_pieces.acquire(blocking=False)
             try:
                 return self._copy(reading, LARGE_PIECE if large else PIECE)
             except BlockingIOError:
                 return False
             finally:
                 if large:
-                    self.large_pieces.release()
+                    large_pieces.release()
 
     def _copy(self, reading: Reading, piece: int) -> bool:
         started = self.position
@@ -163,7 +165,7 @@ class Transfer:
 
     def _write(self, data: bytes) -> int:
         try:
-            pwrite(self.fd, data, self.offset + self.position)
+            pwrite(self.fd, data, VMCOREDD_HEADER_SIZE + self.position)
         except OSError as error:
             raise of_storage(error, "device dump: cannot be kept in the spool") from error
         if data:
@@ -173,4 +175,19 @@ class Transfer:
 
     def _write_back(self, started: int) -> None:
         self.window_written()
-        begin_write_back(self.fd, self.offset + started, self.position - started)
+        begin_write_back(self.fd, VMCOREDD_HEADER_SIZE + started, self.position - started)
+
+
+class Transfers:
+    """Begins transfers: from memory in batches, from all else, which may block, in threads of their own."""
+
+    def __init__(self) -> None:
+        self._large_pieces = threading.Semaphore(MAX_LARGE_PIECES)
+        self._from_memory = Batches[Callable[[], bool], bool](each(lambda read: read()))
+
+    def begin(self, transfer: Transfer, source: int) -> "asyncio.Future[bool]":
+        """Run *transfer*; return what :meth:`Transfer.run` will. Raises OSError when *source* cannot be read."""
+        run = partial(transfer.run, self._large_pieces)
+        if transfer.size <= PIECE and is_memory(source):
+            return run_with_duplicate(run, source, self._from_memory.add)
+        return run_with_duplicate(run, source)

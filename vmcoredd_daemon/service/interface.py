@@ -120,10 +120,10 @@ class ManagerInterface(ServiceInterface):
             raise InvalidArgs("data is not a file descriptor of this message")
         check_dump_name(dump_name)
         check_source(dump_name, data)
-        self._dumps.hanging.check()
-        self._bus.closing.check()
+        self._dumps.abandoned.check()
+        self._bus.fd_closer.check()
         description = f"descriptor from {SENDER.get()}"
-        reads = DescriptorCollector.duplicating(data, description, self._bus.closing, self._dumps.hanging)
+        reads = DescriptorCollector.duplicating(data, description, self._bus.fd_closer, self._dumps.abandoned)
         return await self._add(dump_name, size, reads, chosen)
 
     @method()

@@ -11,7 +11,7 @@ from collections import deque
 from contextlib import suppress
 
 from ..errors import Busy
-from .loop import run_alone
+from .loop import run_in_own_thread
 
 MAX_THREADS = 64
 MAX_WAITING = 1024
@@ -26,7 +26,7 @@ def close_fds(fds: list[int]) -> None:
         _close(fds.pop())
 
 
-class Closing:
+class FdCloser:
     """Descriptors that wait to be closed, and the threads that do it: one, unless it hangs."""
 
     def __init__(self) -> None:
@@ -66,7 +66,7 @@ class Closing:
             return
         # Where no thread can be started now, the timer tries again.
         with suppress(OSError):
-            thread = run_alone(_close_all, self._waiting)
+            thread = run_in_own_thread(_close_all, self._waiting)
             self._threads.add(thread)
             thread.add_done_callback(self._ended)
 

@@ -66,7 +66,7 @@ def started_executor(threads: int = EXECUTOR_THREADS) -> ThreadPoolExecutor:
     return executor
 
 
-def run_alone(function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> "asyncio.Future[_T]":
+def run_in_own_thread(function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> "asyncio.Future[_T]":
     """Run *function* in a thread of its own, that nobody waits for when the process ends.
 
     Raises OSError when no thread can be started.
@@ -105,7 +105,9 @@ Run = Callable[[Callable[[], _T]], "asyncio.Future[_T]"]
 """Has a call made by a thread. Raises OSError when there is none."""
 
 
-def run_with_duplicate(function: Callable[[int], _T], fd: int, run: Run[_T] = run_alone) -> "asyncio.Future[_T]":
+def run_with_duplicate(
+    function: Callable[[int], _T], fd: int, run: Run[_T] = run_in_own_thread
+) -> "asyncio.Future[_T]":
     """Have *function* called by a thread, with a descriptor for itself, closed at its end.
 
     When the thread's turn comes, *fd* may be closed, and its number be another's. Raises OSError.
@@ -127,34 +129,17 @@ def run_with_duplicate(function: Callable[[int], _T], fd: int, run: Run[_T] = ru
         raise
 
 
-async def outlived(work: "asyncio.Future[_T]") -> _T:
-    """Wait for *work* that goes on when nobody waits for it any more; what it fails with then is nobody's."""
-    try:
-        return await asyncio.shield(work)
-    except asyncio.CancelledError:
-        # Since Python 3.8, shield() itself does not look at it, and asyncio would log it with a traceback.
-        work.add_done_callback(lambda done: done.cancelled() or done.exception())
-        raise
-
-
-class HangingThreads:
-    """Threads that nobody waits for any more, and that still run."""
+class AbandonedThreads:
+    """Threads that no caller waits for any more, and that still run."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._running: set[asyncio.Future[Any]] = set()
 
-    def add(self, running: "asyncio.Future[Any] | None") -> None:
+    def add(self, running: "asyncio.Future[Any]") -> None:
         """Count a thread until what it does is done."""
-        if running is not None:
-            self._running.add(running)
-            running.add_done_callback(self._ended)
-
-    def _ended(self, running: "asyncio.Future[Any]") -> None:
-        self._running.discard(running)
-        # Nobody else asks what became of it, and asyncio would log that.
-        if not running.cancelled():
-            running.exception()
+        self._running.add(running)
+        running.add_done_callback(self._running.discard)
 
     def check(self) -> None:
         """Raise Busy when there are too many: each has a stack, and descriptors."""
@@ -162,20 +147,30 @@ class HangingThreads:
             raise Busy(f"{len(self._running)} threads hang")
 
 
-def give_up(running: "asyncio.Future[Any]", hanging: HangingThreads | None) -> None:
-    """Wait no longer for what runs in a thread, and count that among those *hanging* until it ends."""
-    if hanging is not None:
-        hanging.add(running)
+def ignore_result(future: "asyncio.Future[Any]") -> None:
+    """Keep asyncio from logging, with a traceback, what *future* fails with, because no caller asks for it."""
+    future.add_done_callback(lambda done: done.cancelled() or done.exception())
 
 
-async def within(seconds: float | None, running: "asyncio.Future[_T]", hanging: HangingThreads | None) -> _T:
-    """Return what comes of a thread. After so many seconds, or cancelled, give it up.
+def abandon(running: "asyncio.Future[Any]", threads: AbandonedThreads | None) -> None:
+    """Wait for a thread no longer: it cannot be stopped, and is counted among *threads* until it ends."""
+    ignore_result(running)
+    if threads is not None:
+        threads.add(running)
 
-    Raises TimeoutError then, and whatever is raised in the thread.
+
+async def wait_for(
+    running: "asyncio.Future[_T]", seconds: float | None = None, abandoned: AbandonedThreads | None = None
+) -> _T:
+    """Return what comes of a thread. After *seconds*, or cancelled, abandon it: it goes on alone.
+
+    Raises TimeoutError then, and what is raised in the thread.
     """
     try:
         async with asyncio.timeout(seconds):
-            return await outlived(running)
+            return await asyncio.shield(running)
     finally:
-        if not running.done():
-            give_up(running, hanging)
+        # Once the wait is cancelled, shield() drops the error of what it shields (since Python 3.8).
+        ignore_result(running)
+        if abandoned is not None and not running.done():
+            abandoned.add(running)

@@ -11,7 +11,6 @@ from pathlib import Path
 from ..errors import NO_SPACE, InvalidVmcore, VmcoreddError, WriteFailed, of_storage
 from ..files import sync, sync_directory
 from ..manifest import ManifestSource
-from ..note import system_byteorder
 from ..vmcore.attach.attach import attach
 from ..vmcore.copy.source import TimedFile
 from ..vmcore.copy.write import VMCORE_INCOMPLETE
@@ -23,7 +22,7 @@ from . import makedumpfile
 from .elf import write_device_dumps
 from .job import Job, kept_free, report_altered
 from .manifest_note import own_note
-from .result import VMCORE, Written
+from .result import VMCORE, WRITING, Written
 
 HARDEST_LEVEL = 31
 """Leaves out all that makedumpfile can leave out."""
@@ -58,10 +57,11 @@ def write_kdump(job: Job, fallback: str = "") -> Written:
 def _filter(job: Job, destination: Path) -> makedumpfile.Finished:
     """Run makedumpfile, first with the configured dump level, then, where the target is full, with the hardest."""
     destination.unlink(missing_ok=True)
-    job.progress.start(job.source_size)
+    size = job.source_size
+    job.progress.start(WRITING, size)
 
     def advance(percent: float) -> None:
-        job.progress.reach(int(job.progress.total * percent / 100))
+        job.progress.reach(int(size * percent / 100), size)
 
     levels = sorted({job.output.dump_level, HARDEST_LEVEL})
     room = sum(note.note_size for note in job.snapshot.notes) + _notes_size(job) + _MANIFEST_ROOM
@@ -154,7 +154,7 @@ def _left_out(job: Job, finished: makedumpfile.Finished) -> str:
 def _attach(job: Job, path: Path, described: ManifestSource) -> tuple[str, str]:
     """Attach the device dumps; return why that failed, or an empty string, and what is not as it should be."""
     # Its memory is in the file already: there is nothing left to complete.
-    with own_note(job, described, system_byteorder()) as own:
+    with own_note(job, described) as own:
         try:
             altered = report_altered(attach(str(path), [*job.snapshot.notes, *own.notes]).altered)
         except VmcoreddError as error:

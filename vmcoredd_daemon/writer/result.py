@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 VMCORE = "vmcore"
+WRITING = "Writing the vmcore"
+"""What progress is of."""
 DEVICE_DUMPS_ONLY = "vmcore-device-dumps"
 """Name of the file that holds device dumps and no memory, so that nobody takes it for the vmcore."""
 

@@ -18,7 +18,7 @@ from ..threads.loop import started_executor
 from ..vmcore.copy.source import TimedCalls
 from .console_status import ConsoleProgress
 from .crash_directory import CrashDirectory
-from .result import Written
+from .result import WRITING, Written
 
 _T = TypeVar("_T")
 
@@ -108,7 +108,7 @@ class VmcoreWriter:
 
     async def _write_snapshot(self) -> Written:
         self.writing = True
-        self.progress.start(0)
+        self.progress.start(WRITING)
         try:
             with self._dumps.sealed("a vmcore is being written"):
                 snapshot = await self._dumps.snapshot()

@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 
-from ...files import pwrite
+from ...files import BLOCK_SIZE, pwrite
 from .write_back import written_back
 
 DIRECT_SIZE = 256 << 10
@@ -26,8 +26,7 @@ _ALIGNMENT = 4096
 class Writes:
     """Writes to the file *fd*, of *block_size* bytes at most at once."""
 
-    block_size = 256 << 10
-    """As large as fits into a processor's own cache, together with what it is copied to."""
+    block_size = BLOCK_SIZE
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
