@@ -10,10 +10,9 @@ from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 
 from tests.lib.bus import private_bus
-from tests.lib.caller import Collector, add, add_bytes, call, names, options
+from tests.lib.caller import ERROR, Collector, add, add_bytes, call, fill, hang, names, options
+from tests.lib.sample import small_source
 from tests.lib.service import Service
-from tests.service.test_interface import ERROR, fill, hang
-from tests.torture.hostile import small_source
 from vmcoredd_daemon.bus import Connection
 from vmcoredd_daemon.errors import BusUnavailable, CallFailed
 from vmcoredd_daemon.vmcore.inspect.inspect import inspect

@@ -3,13 +3,11 @@ import asyncio
 import errno
 import logging
 import os
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-import pytest_asyncio
 
-from tests.lib.resources import open_fds
+from tests.lib.collectors import written
 from vmcoredd_daemon.collectors import process
 from vmcoredd_daemon.collectors.command import STDERR_KEPT, CommandCollector
 from vmcoredd_daemon.dumps.buffer import Buffer
@@ -19,16 +17,6 @@ from vmcoredd_daemon.errors import CollectorFailed, TimedOut, TooLarge, Vmcoredd
 from vmcoredd_daemon.note import ByteOrder
 
 SIZE = 100_000
-
-
-@pytest_asyncio.fixture
-async def buffer() -> AsyncIterator[Buffer]:
-    buffer = await Spool.in_memory(4096, ByteOrder.LITTLE).create("nic0", SIZE)
-    before = open_fds()
-    yield buffer
-    # The thread that waits for a killed process holds nothing.
-    assert open_fds() == before
-    buffer.close()
 
 
 @pytest.fixture(autouse=True)
@@ -41,10 +29,6 @@ def short_grace(monkeypatch: pytest.MonkeyPatch) -> None:
 async def collect(buffer: Buffer, script: str, timeout: float = 20) -> Collected:
     """Run a shell script as collector."""
     return await CommandCollector("test", ["/bin/sh", "-c", script], timeout).collect("nic0", buffer)
-
-
-def written(buffer: Buffer, size: int) -> bytes:
-    return os.pread(buffer.fd, size, buffer.offset)
 
 
 async def gone(pid_file: Path) -> None:

@@ -19,8 +19,8 @@ from tests.lib import vendor_collectors
 from tests.lib.caller import MANAGER, PROPERTIES, add_bytes, call, options
 from tests.lib.resources import children
 from tests.lib.service import Service, mask_built_in
+from tests.lib.vmcore_dumps import manifest
 from tests.lib.vmcoredd import run
-from tests.service.test_daemon import manifest
 from vmcoredd_daemon.bus import Connection
 from vmcoredd_daemon.collectors.registry import Registered
 from vmcoredd_daemon.collectors.runner import CUT_OFF_MARGIN, CollectorRunner, plan
