@@ -20,7 +20,7 @@ from tests.lib.resources import open_fds, settled
 from vmcoredd_daemon.bus import SENDER, Connection, take_fds
 from vmcoredd_daemon.bus.dbus_names import BUS_NAME
 from vmcoredd_daemon.errors import BusUnavailable, CallFailed
-from vmcoredd_daemon.threads import fd_closer as closing
+from vmcoredd_daemon.threads import fd_closer
 
 INTERFACE = "org.vmcoredd1.Collector"
 """An interface that the policy lets root call at any connection."""
@@ -162,13 +162,13 @@ async def test_no_more_is_received_while_descriptors_cannot_be_closed(
     bus: Connection, peer: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = open_fds()
-    monkeypatch.setattr(closing, "MAX_THREADS", 0)
-    monkeypatch.setattr(closing, "MAX_WAITING", 3)
+    monkeypatch.setattr(fd_closer, "MAX_THREADS", 0)
+    monkeypatch.setattr(fd_closer, "MAX_WAITING", 3)
     calls = [asyncio.create_task(ask(bus, peer, "Echo", "h", [0], fds=(1,))) for _ in range(100)]
     done, waiting = await asyncio.wait(calls, timeout=0.5)
     assert len(done) < 100
     assert open_fds() < before + 100
-    monkeypatch.setattr(closing, "MAX_THREADS", 1)
+    monkeypatch.setattr(fd_closer, "MAX_THREADS", 1)
     await asyncio.wait(waiting)
     assert await settled(open_fds, before) == before
     answers = await asyncio.gather(*calls, return_exceptions=True)

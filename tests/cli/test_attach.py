@@ -19,6 +19,7 @@ from tests.lib.flattened_writer import flatten
 from tests.lib.kdump_writer import Kdump, notes
 from tests.lib.loops import run_coroutine
 from tests.lib.vmcoredd import VMCOREDD, run
+from vmcoredd_daemon.dumps.commit import Commit
 from vmcoredd_daemon.dumps.spool import Spool
 from vmcoredd_daemon.manifest import ManifestDump
 from vmcoredd_daemon.note import ByteOrder
@@ -54,14 +55,14 @@ def spool(tmp_path: Path) -> Path:
 async def spooled(path: Path, dumps: dict[str, bytes]) -> Path:
     spool = Spool.open(path, 4096, ByteOrder.LITTLE, 0)
     for number, (name, data) in enumerate(dumps.items(), 1):
-        buffer = await spool.create(number, name, 1 << 16)
+        buffer = await spool.create(name, 1 << 16)
         os.pwrite(buffer.fd, data, buffer.offset)
 
         def describe(sha256: str, name: str = name, data: bytes = data) -> ManifestDump:
             assert sha256 == hashlib.sha256(data).hexdigest()
             return ManifestDump(name, len(data), 1 << 16, sha256, "helper", "truncated", 1, 2, "more")
 
-        os.close((await buffer.commit(len(data), describe)).fd)
+        os.close((await spool.commit(Commit(number, buffer, len(data), describe))).fd)
     spool.close()
     (directory,) = path.iterdir()
     return directory
@@ -125,7 +126,7 @@ def test_name_and_file_with_equals_signs(vmcore: Path, tmp_path: Path) -> None:
         ([], 2, "the following arguments are required: NAME=FILE or SPOOL.note (see vmcoredd attach --help)"),
         (["nic"], 2, "'nic' is not NAME=FILE"),
         (["nic="], 2, "'nic=' is not NAME=FILE"),
-        (["a=-", "b=-"], 2, "standard input can be one device dump only"),
+        (["a=-", "b=-"], 2, "standard input can be only one device dump"),
         (["=FILE"], 1, "the dump name is empty"),
         (["nic=missing"], 1, "missing: No such file or directory"),
         (["nic=/"], 1, "/: is a directory"),

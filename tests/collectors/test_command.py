@@ -23,7 +23,7 @@ SIZE = 100_000
 
 @pytest_asyncio.fixture
 async def buffer() -> AsyncIterator[Buffer]:
-    buffer = await Spool.in_memory(4096, ByteOrder.LITTLE).create(1, "nic0", SIZE)
+    buffer = await Spool.in_memory(4096, ByteOrder.LITTLE).create("nic0", SIZE)
     before = open_fds()
     yield buffer
     # The thread that waits for a killed process holds nothing.
@@ -33,9 +33,9 @@ async def buffer() -> AsyncIterator[Buffer]:
 
 @pytest.fixture(autouse=True)
 def short_grace(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(process, "GRACE", 0.2)
-    monkeypatch.setattr("vmcoredd_daemon.collectors.command.GRACE", 0.2)
-    monkeypatch.setattr("vmcoredd_daemon.collectors.command.REST", 0.8)
+    monkeypatch.setattr(process, "KILL_GRACE", 0.2)
+    monkeypatch.setattr("vmcoredd_daemon.collectors.command.KILL_GRACE", 0.2)
+    monkeypatch.setattr("vmcoredd_daemon.collectors.command.PIPE_DRAIN_TIMEOUT", 0.8)
 
 
 async def collect(buffer: Buffer, script: str, timeout: float = 20) -> Collected:
@@ -261,7 +261,7 @@ async def test_standard_error_is_logged_line_by_line(buffer: Buffer, caplog: pyt
 
 async def test_many_at_once() -> None:
     spool = Spool.in_memory(4096, ByteOrder.LITTLE)
-    buffers = [await spool.create(i, f"d{i}", 3 << 20) for i in range(16)]
+    buffers = [await spool.create(f"d{i}", 3 << 20) for i in range(16)]
     commands = [
         CommandCollector("test", ["head", "-c", "2M", "/dev/zero"], 20).collect(f"d{i}", other)
         for i, other in enumerate(buffers)

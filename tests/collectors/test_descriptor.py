@@ -21,15 +21,15 @@ from vmcoredd_daemon.dumps.collector import Collected
 from vmcoredd_daemon.dumps.spool import Spool
 from vmcoredd_daemon.errors import Busy, CollectorFailed, InvalidArgs
 from vmcoredd_daemon.note import ByteOrder
-from vmcoredd_daemon.threads.fd_closer import Closing
-from vmcoredd_daemon.threads.loop import POLL, HangingThreads
+from vmcoredd_daemon.threads.fd_closer import FdCloser
+from vmcoredd_daemon.threads.loop import READ_POLL, AbandonedThreads
 
 SIZE = 5000
 
 
 @pytest_asyncio.fixture
 async def buffer() -> AsyncIterator[Buffer]:
-    buffer = await Spool.in_memory(4096, ByteOrder.LITTLE).create(1, "nic0", SIZE)
+    buffer = await Spool.in_memory(4096, ByteOrder.LITTLE).create("nic0", SIZE)
     yield buffer
     buffer.close()
 
@@ -131,7 +131,7 @@ async def test_slow_writer(buffer: Buffer, blocking: bool) -> None:
 
 async def test_more_than_a_pipe_holds() -> None:
     data = os.urandom(3 << 20)
-    buffer = await Spool.in_memory(4096, ByteOrder.LITTLE).create(1, "nic0", len(data))
+    buffer = await Spool.in_memory(4096, ByteOrder.LITTLE).create("nic0", len(data))
     reading, writing = os.pipe()
 
     def write() -> None:
@@ -220,7 +220,7 @@ async def test_what_cannot_be_read(buffer: Buffer, tmp_path: Path, kind: str, co
 async def test_data_without_bytes_is_a_failure(buffer: Buffer) -> None:
     reading, _ = pipe_with(b"")
     for fd in (reading, os.open(os.devnull, os.O_RDONLY), os.memfd_create("empty")):
-        collector = DescriptorCollector.duplicating(fd, "test", Closing(), HangingThreads(1))
+        collector = DescriptorCollector.duplicating(fd, "test", FdCloser(), AbandonedThreads(1))
         with pytest.raises(CollectorFailed, match="its data has no bytes") as caught:
             await collector.collect("nic0", buffer)
         assert caught.value.errno == errno.ENODATA
@@ -232,7 +232,7 @@ async def test_terminal_that_was_given_up_is_read_no_more(buffer: Buffer) -> Non
     master, terminal = os.openpty()
     shell = os.dup(terminal)
     with pytest.raises(TimeoutError):
-        await asyncio.wait_for(collect(terminal, buffer), POLL / 4)
+        await asyncio.wait_for(collect(terminal, buffer), READ_POLL / 4)
     os.write(master, b"typed for the shell\n")
     await buffer.idle()
     os.set_blocking(shell, False)
@@ -244,7 +244,7 @@ async def test_terminal_that_was_given_up_is_read_no_more(buffer: Buffer) -> Non
 async def test_same_pipe_twice(buffer: Buffer) -> None:
     # What dup() made is another number for the same file, of which each has a part; neither is full, and looks for
     # more.
-    other = await Spool.in_memory(4096, ByteOrder.LITTLE).create(2, "nic1", SIZE)
+    other = await Spool.in_memory(4096, ByteOrder.LITTLE).create("nic1", SIZE)
     reading, _ = pipe_with(b"x" * (SIZE - 1))
     results = await asyncio.gather(collect(os.dup(reading), buffer), collect(reading, other))
     assert sum(result.size for result in results) == SIZE - 1
@@ -292,11 +292,11 @@ def fuse_file(directory: Path, size: int) -> Iterator[Source]:
 
 
 async def test_poll_and_close_that_are_never_answered(buffer: Buffer, tmp_path: Path) -> None:
-    closing, hanging = Closing(), HangingThreads(1)
+    fd_closer, abandoned = FdCloser(), AbandonedThreads(1)
     with fuse_file(tmp_path, SIZE) as source:
         source.poll = source.flush = lambda: None
         with source.path.open("rb", buffering=0) as file:
-            collector = DescriptorCollector.duplicating(file.fileno(), "test", closing, hanging)
+            collector = DescriptorCollector.duplicating(file.fileno(), "test", fd_closer, abandoned)
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(collector.collect("nic0", buffer), 0.1)
             collector.close()
@@ -316,20 +316,20 @@ async def test_close_that_fails(buffer: Buffer, tmp_path: Path) -> None:
 
 
 async def test_read_that_hangs_behind_the_last_byte_is_counted(buffer: Buffer, tmp_path: Path) -> None:
-    hanging = HangingThreads(1)
+    abandoned = AbandonedThreads(1)
     with fuse_file(tmp_path, SIZE + 1) as source:
         source.read = lambda offset, size: 0 if offset < SIZE else None
         with source.path.open("rb", buffering=0) as file:
-            collector = DescriptorCollector.duplicating(file.fileno(), "test", Closing(), hanging)
+            collector = DescriptorCollector.duplicating(file.fileno(), "test", FdCloser(), abandoned)
             assert await collector.collect("nic0", buffer) == Collected(SIZE)
             with pytest.raises(Busy):
-                hanging.check()
+                abandoned.check()
             source.answer_late(b"x")
             collector.close()
     async with asyncio.timeout(5):
         while True:
             try:
-                hanging.check()
+                abandoned.check()
                 break
             except Busy:
                 await asyncio.sleep(0.01)

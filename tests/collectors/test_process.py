@@ -10,7 +10,7 @@ import pytest
 from tests.lib.resources import children, few_threads, open_fds
 from vmcoredd_daemon.collectors.process import Starter
 from vmcoredd_daemon.errors import Busy
-from vmcoredd_daemon.threads.loop import HangingThreads
+from vmcoredd_daemon.threads.loop import AbandonedThreads
 
 
 async def test_program_in_a_file_system_that_hangs(tmp_path: Path) -> None:
@@ -66,14 +66,14 @@ async def test_one_thread_is_enough_for_a_process() -> None:
 
 
 async def test_process_that_is_left_alone_is_counted_until_it_ends() -> None:
-    hanging = HangingThreads(1)
-    process = await Starter(hanging).start(["sleep", "1000"], {})
+    abandoned = AbandonedThreads(1)
+    process = await Starter(abandoned).start(["sleep", "1000"], {})
     process.close()
     # Nobody has had time to see it end: it could be in D state.
-    assert counted(hanging)
+    assert counted(abandoned)
     await process.exited
     await asyncio.sleep(0)
-    assert not counted(hanging)
+    assert not counted(abandoned)
     assert process.returncode == -signal.SIGKILL
 
 
@@ -84,27 +84,27 @@ async def test_start_that_hangs_is_counted_until_it_ends(tmp_path: Path) -> None
     lease = os.open(program, os.O_RDONLY | os.O_CLOEXEC)
     broken = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGIO, broken.set)
-    hanging = HangingThreads(1)
+    abandoned = AbandonedThreads(1)
     before = open_fds()
     fcntl.fcntl(lease, fcntl.F_SETLEASE, fcntl.F_WRLCK)
-    starting = asyncio.create_task(Starter(hanging).start([str(program)], {}))
+    starting = asyncio.create_task(Starter(abandoned).start([str(program)], {}))
     await broken.wait()
     starting.cancel()
     await asyncio.wait([starting])
     assert starting.cancelled()
-    assert counted(hanging)
+    assert counted(abandoned)
     os.close(lease)
     asyncio.get_running_loop().remove_signal_handler(signal.SIGIO)
     async with asyncio.timeout(10):
-        while counted(hanging):
+        while counted(abandoned):
             await asyncio.sleep(0.01)
     assert open_fds() == before - 1
 
 
-def counted(hanging: HangingThreads) -> bool:
+def counted(abandoned: AbandonedThreads) -> bool:
     """Return whether as many threads hang as may."""
     try:
-        hanging.check()
+        abandoned.check()
     except Busy:
         return True
     return False

@@ -24,7 +24,7 @@ from vmcoredd_daemon.dumps.collector import Collected
 from vmcoredd_daemon.dumps.spool import Spool
 from vmcoredd_daemon.errors import Busy, CollectorFailed, TimedOut, TooLarge, VmcoreddError
 from vmcoredd_daemon.note import ByteOrder
-from vmcoredd_daemon.threads.loop import HangingThreads, started_executor
+from vmcoredd_daemon.threads.loop import AbandonedThreads, started_executor
 
 SIZE = 5000
 ENTRY_POINTS = f"[{GROUP}]\nnic = tests.lib.vendor_collectors:Good\n"
@@ -46,7 +46,7 @@ class Writes:
 
 @pytest_asyncio.fixture
 async def buffer() -> AsyncIterator[Buffer]:
-    buffer = await Spool.in_memory(4096, ByteOrder.LITTLE).create(1, "nic0", SIZE)
+    buffer = await Spool.in_memory(4096, ByteOrder.LITTLE).create("nic0", SIZE)
     before = open_fds()
     yield buffer
     assert open_fds() == before
@@ -278,21 +278,21 @@ async def test_no_descriptor_for_it(buffer: Buffer) -> None:
 
 
 async def test_thread_of_one_that_hangs_is_counted_until_it_ends(buffer: Buffer) -> None:
-    hanging, go_on = HangingThreads(1), threading.Event()
+    abandoned, go_on = AbandonedThreads(1), threading.Event()
 
     def function(data: BinaryIO) -> None:
         data.write(b"so far")
         go_on.wait()
         data.write(b"too late")
 
-    collector = PythonCollector("test", Writes(function), 0.2, hanging)
+    collector = PythonCollector("test", Writes(function), 0.2, abandoned)
     assert (await collector.collect("nic0", buffer)).size == 6
     with pytest.raises(Busy):
-        hanging.check()
+        abandoned.check()
     go_on.set()
     async with asyncio.timeout(10):
         while True:
             await asyncio.sleep(0.01)
             with suppress(Busy):
-                hanging.check()
+                abandoned.check()
                 break

@@ -23,13 +23,13 @@ from tests.lib.vmcoredd import run
 from tests.service.test_daemon import manifest
 from vmcoredd_daemon.bus import Connection
 from vmcoredd_daemon.collectors.registry import Registered
-from vmcoredd_daemon.collectors.runner import MARGIN, CollectorRunner, plan
+from vmcoredd_daemon.collectors.runner import CUT_OFF_MARGIN, CollectorRunner, plan
 from vmcoredd_daemon.config.limits import Limits
 from vmcoredd_daemon.dumps.dump_list import DumpList
 from vmcoredd_daemon.dumps.spool import Spool
 from vmcoredd_daemon.errors import Busy, CallFailed, TimedOut
 from vmcoredd_daemon.note import ByteOrder
-from vmcoredd_daemon.threads.loop import HangingThreads
+from vmcoredd_daemon.threads.loop import AbandonedThreads
 
 BAD = {
     "hangs": ("sh -c 'echo so far; exec sleep 1000'", "truncated", "did not finish within 2 s"),
@@ -143,7 +143,7 @@ async def test_torture_without_a_bus(directory: Path, source_vmcore: Path, tmp_p
     # Those that hang do so all at once: a deadline each, and a margin to be ended in.
     started = min(dump.started_usec for dump in content.device_dumps)
     finished = [dump.finished_usec for dump in content.device_dumps] + [one.time_usec for one in content.failures]
-    assert max(finished) - started < (2 + MARGIN) * 1e6
+    assert max(finished) - started < (2 + CUT_OFF_MARGIN) * 1e6
     # Without a parent it stays a zombie until init has time for it.
     process = Path(f"/proc/{(tmp_path / 'grandchild').read_text().strip()}/cmdline")
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):
@@ -256,28 +256,28 @@ async def test_threads_that_hang_are_limited(tmp_path: Path, monkeypatch: pytest
         with pytest.raises(Busy):
             await runner.run()
         Waits.go_on.set()
-        await not_counted(dumps.hanging)
+        await not_counted(dumps.abandoned)
         await runner.run()
     Waits.go_on.clear()
 
 
 async def test_plan_that_hangs_is_counted_until_it_ends() -> None:
-    hanging = HangingThreads(1)
+    abandoned = AbandonedThreads(1)
     with pytest.raises(TimedOut, match=r"did not say within 0\.2 s"):
-        await plan(Registered("waits", load=lambda: WaitsAtOnce, hanging=hanging), None, 0.2)
+        await plan(Registered("waits", load=lambda: WaitsAtOnce, abandoned=abandoned), None, 0.2)
     with pytest.raises(Busy):
-        hanging.check()
+        abandoned.check()
     Waits.go_on.set()
-    await not_counted(hanging)
+    await not_counted(abandoned)
     Waits.go_on.clear()
 
 
-async def not_counted(hanging: HangingThreads) -> None:
+async def not_counted(abandoned: AbandonedThreads) -> None:
     """Wait until fewer threads hang than may."""
     async with asyncio.timeout(10):
         while True:
             with contextlib.suppress(Busy):
-                return hanging.check()
+                return abandoned.check()
             await asyncio.sleep(0.01)
 
 

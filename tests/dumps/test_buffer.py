@@ -8,20 +8,19 @@ import select
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from threading import Event, Semaphore
+from threading import Event
 
 import pytest
 import pytest_asyncio
 
 from tests.lib.resources import open_fds, tmpfs
-from vmcoredd_daemon.dumps.buffer import Buffer
-from vmcoredd_daemon.dumps.commit import SYNCED
+from vmcoredd_daemon.dumps.buffer import SYNCED, Buffer
+from vmcoredd_daemon.dumps.commit import Commit
 from vmcoredd_daemon.dumps.spool import Spool
-from vmcoredd_daemon.dumps.transfer import PIECE, WINDOW
+from vmcoredd_daemon.dumps.transfer import PIECE, WINDOW, Transfers
 from vmcoredd_daemon.errors import CollectorFailed, NoSpace, WriteFailed
 from vmcoredd_daemon.manifest import ManifestDump
-from vmcoredd_daemon.note import VMCOREDD_HEADER_SIZE, ByteOrder
-from vmcoredd_daemon.threads.loop import run_alone
+from vmcoredd_daemon.note import VMCOREDD_HEADER_SIZE, ByteOrder, DeviceDumpNote
 
 PAGE = 4096
 
@@ -31,9 +30,15 @@ def kept(size: int) -> tuple[int, Callable[[str], ManifestDump]]:
     return size, lambda sha256: ManifestDump("nic0", size, 5000, sha256, "test", "complete", 1, 2)
 
 
+async def commit(buffer: Buffer, size: int, spool: Spool | None = None) -> DeviceDumpNote:
+    """Commit *size* bytes of *buffer* to *spool*, by default to memory."""
+    spool = spool or Spool.in_memory(PAGE, ByteOrder.LITTLE)
+    return await spool.commit(Commit(1, buffer, *kept(size)))
+
+
 @pytest_asyncio.fixture
 async def buffer() -> AsyncIterator[Buffer]:
-    buffer = await Spool.in_memory(PAGE, ByteOrder.LITTLE).create(1, "nic0", 5000)
+    buffer = await Spool.in_memory(PAGE, ByteOrder.LITTLE).create("nic0", 5000)
     yield buffer
     buffer.close()
 
@@ -55,7 +60,7 @@ async def test_reads_into_place(buffer: Buffer, tmp_path: Path) -> None:
         assert reached == [10]
         assert open_fds() == before
     assert os.pread(buffer.fd, 12, 64) == b"0123456789\0\0"
-    note = await buffer.commit(*kept(10))
+    note = await commit(buffer, 10)
     assert note.sha256 == hashlib.sha256(b"0123456789").hexdigest()
     os.close(note.fd)
 
@@ -72,12 +77,12 @@ async def test_reads_no_more_than_there_is_room_for(buffer: Buffer, tmp_path: Pa
 async def test_sha256_behind_what_is_read(tmp_path: Path, counted: int) -> None:
     """That of a large one is computed while it is read; some collectors then say that they wrote less."""
     data = os.urandom(PIECE) * (3 * WINDOW // PIECE) + b"rest"
-    buffer = await Spool.in_memory(PAGE, ByteOrder.LITTLE).create(1, "nic0", len(data))
+    buffer = await Spool.in_memory(PAGE, ByteOrder.LITTLE).create("nic0", len(data))
     (tmp_path / "data").write_bytes(data)
     with (tmp_path / "data").open("rb") as file:
         assert await buffer.read_from(file.fileno(), 0)
     size = len(data) + counted
-    note = await buffer.commit(*kept(size))
+    note = await commit(buffer, size)
     assert note.sha256 == hashlib.sha256(data[:size]).hexdigest()
     assert not buffer.busy
     os.close(note.fd)
@@ -88,9 +93,9 @@ async def test_large_one_that_a_collector_has_written(tmp_path: Path, size: int)
     """Its SHA-256 is computed while the disk writes it."""
     spool = Spool.open(tmp_path / "spool", PAGE, ByteOrder.LITTLE, 0)
     data = os.urandom(size)
-    buffer = await spool.create(1, "nic0", size)
+    buffer = await spool.create("nic0", size)
     os.pwrite(buffer.fd, data, buffer.offset)
-    note = await buffer.commit(*kept(size))
+    note = await commit(buffer, size, spool)
     assert note.sha256 == hashlib.sha256(data).hexdigest()
     assert os.pread(note.fd, size, buffer.offset) == data
     os.close(note.fd)
@@ -121,31 +126,31 @@ async def test_source_that_cannot_be_read(buffer: Buffer, tmp_path: Path) -> Non
 async def test_size_that_a_collector_changed(buffer: Buffer, size: int) -> None:
     os.ftruncate(buffer.fd, size)
     with pytest.raises(CollectorFailed, match=f"nic0: the collector left a buffer of {size} bytes") as raised:
-        await buffer.commit(*kept(0))
+        await commit(buffer, 0)
     assert raised.value.errno == errno.EOVERFLOW
 
 
 @pytest.mark.parametrize("written", [-1, 5001, 1 << 40])
 async def test_collector_that_says_too_much(buffer: Buffer, written: int) -> None:
     with pytest.raises(CollectorFailed, match=f"nic0: the collector says that it wrote {written} bytes"):
-        await buffer.commit(*kept(written))
+        await commit(buffer, written)
 
 
 async def test_write_past_the_end(buffer: Buffer) -> None:
     os.pwrite(buffer.fd, b"x", buffer.note_size)
     with pytest.raises(CollectorFailed, match="it was given 8192"):
-        await buffer.commit(*kept(0))
+        await commit(buffer, 0)
 
 
 async def test_no_space_when_it_is_filled(tmp_path: Path) -> None:
     with tmpfs(tmp_path / "mount", 64 << 10) as mount:
         spool = Spool.open(mount / "spool", PAGE, ByteOrder.LITTLE, 0)
-        buffer = await spool.create(1, "nic0", 32 << 10)
+        buffer = await spool.create("nic0", 32 << 10)
         # A collector gives the room back and takes it for itself.
         os.ftruncate(buffer.fd, 0)
         (mount / "hog").write_bytes(bytes(os.statvfs(mount).f_bavail * PAGE))
         (tmp_path / "data").write_bytes(b"x" * 8192)
-        with (tmp_path / "data").open("rb") as file, pytest.raises(NoSpace, match="no space left"):
+        with (tmp_path / "data").open("rb") as file, pytest.raises(NoSpace, match="No space left"):
             await buffer.read_from(file.fileno(), 0)
         buffer.close()
         spool.close()
@@ -153,14 +158,14 @@ async def test_no_space_when_it_is_filled(tmp_path: Path) -> None:
 
 async def test_buffer_that_cannot_be_written(tmp_path: Path) -> None:
     reading = os.open("/dev/zero", os.O_RDONLY)
-    buffer = Buffer(reading, "nic0", 100, PAGE, lambda _: asyncio.Future(), run_alone, Semaphore())
+    buffer = Buffer(reading, "nic0", 100, PAGE, Transfers())
     with pytest.raises(WriteFailed, match="cannot be kept in the spool: Bad file descriptor"):
         await buffer.read_from(reading, 0)
     buffer.close()
 
 
 async def test_committed_buffer_is_not_closed(buffer: Buffer) -> None:
-    note = await buffer.commit(*kept(0))
+    note = await commit(buffer, 0)
     buffer.close()
     assert os.fstat(note.fd).st_size == 8192
     os.close(note.fd)
@@ -172,7 +177,7 @@ async def test_closed_buffer_keeps_no_room(tmp_path: Path, durable: bool) -> Non
     spool = Spool.in_memory(PAGE, ByteOrder.LITTLE)
     if durable:
         spool = Spool.open(tmp_path / "spool", PAGE, ByteOrder.LITTLE, 0)
-    buffer = await spool.create(1, "nic0", 50_000)
+    buffer = await spool.create("nic0", 50_000)
     kept = os.dup(buffer.fd)
     with mmap.mmap(kept, buffer.note_size) as mapped:
         closing = buffer.close()
@@ -187,7 +192,7 @@ async def test_closed_buffer_keeps_no_room(tmp_path: Path, durable: bool) -> Non
 async def test_closed_buffer_that_has_a_name_is_whole(tmp_path: Path) -> None:
     """It could not be made durable, nor could its name be taken away."""
     spool = Spool.open(tmp_path / "spool", PAGE, ByteOrder.LITTLE, 0)
-    buffer = await spool.create(1, "nic0", 4000)
+    buffer = await spool.create("nic0", 4000)
     os.pwrite(buffer.fd, b"data", 64)
     directory = os.open(tmp_path, os.O_RDONLY)
     os.link(f"/proc/self/fd/{buffer.fd}", "note", dst_dir_fd=directory, follow_symlinks=True)
@@ -201,7 +206,7 @@ async def test_closed_buffer_that_has_a_name_is_whole(tmp_path: Path) -> None:
 
 async def test_thread_that_still_writes_finishes_first() -> None:
     before = open_fds()
-    buffer = await Spool.in_memory(PAGE, ByteOrder.LITTLE).create(1, "nic0", 5000)
+    buffer = await Spool.in_memory(PAGE, ByteOrder.LITTLE).create("nic0", 5000)
     kept = os.dup(buffer.fd)
     event = os.eventfd(0)
     kept_event = os.dup(event)

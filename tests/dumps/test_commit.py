@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 
 from tests.lib.resources import tmpfs
+from vmcoredd_daemon.dumps.buffer import Buffer
 from vmcoredd_daemon.dumps.commit import Commit, commit_to_disk, commit_to_memory
 from vmcoredd_daemon.dumps.recovery import load_note
+from vmcoredd_daemon.dumps.transfer import Transfers
 from vmcoredd_daemon.errors import CollectorFailed
 from vmcoredd_daemon.manifest import ManifestDump
 from vmcoredd_daemon.note import ByteOrder, DeviceDumpNote
@@ -31,13 +33,12 @@ class Rig:
         self.fds.append(fd)
         name = f"nic{number}"
 
-        def describe() -> tuple[DeviceDumpNote, ManifestDump]:
+        def describe(sha256: str) -> ManifestDump:
             if error is not None:
                 raise error
-            record = ManifestDump(name, 0, 100, EMPTY, "test", "complete", 1, 2)
-            return DeviceDumpNote(name, fd, PAGE, 0, EMPTY), record
+            return ManifestDump(name, 0, 100, sha256, "test", "complete", 1, 2)
 
-        return Commit(number, describe)
+        return Commit(number, Buffer(fd, name, 100, PAGE, Transfers()), 0, describe)
 
     def names(self) -> list[str]:
         return sorted(os.listdir(self.path))
@@ -113,7 +114,9 @@ def test_nothing_is_synced_where_nothing_is_to_be_kept(rig: Rig) -> None:
 def test_memory_has_no_description() -> None:
     fd = os.memfd_create("nic0", os.MFD_ALLOW_SEALING)
     record = ManifestDump("nic0", 0, 100, EMPTY, "test", "complete", 1, 2)
-    note = commit_to_memory(LITTLE, Commit(1, lambda: (DeviceDumpNote("nic0", fd, PAGE, 0, EMPTY), record)))
+    os.ftruncate(fd, PAGE)
+    buffer = Buffer(fd, "nic0", 100, PAGE, Transfers())
+    note = commit_to_memory(LITTLE, Commit(1, buffer, 0, lambda _: record))
     assert os.fstat(fd).st_size == note.note_size == PAGE
     with pytest.raises(PermissionError):
         os.ftruncate(fd, 0)

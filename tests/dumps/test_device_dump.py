@@ -2,7 +2,7 @@
 import errno
 
 from vmcoredd_daemon.config.limits import Limits
-from vmcoredd_daemon.dumps.device_dump import Change, DeviceDump, Taken
+from vmcoredd_daemon.dumps.device_dump import Change, DeviceDump, Usage
 from vmcoredd_daemon.errors import CollectorFailed
 from vmcoredd_daemon.manifest import Failure, ManifestDump, State
 from vmcoredd_daemon.note import MAX_NOTES_END, DeviceDumpNote
@@ -28,18 +28,18 @@ def test_default_limits_are_what_crash_can_read() -> None:
 
 
 def test_names_and_bytes_that_are_taken() -> None:
-    taken = Taken()
+    usage = Usage()
     first, other, same = (
         DeviceDump(number, name, 100, 4096, "", 1) for number, name in enumerate(["a", "b", "a"])
     )
-    taken.changed(Change.RESERVED, first)
-    taken.changed(Change.ADDED, first)
-    taken.take(other)
-    assert (len(taken), taken.size, "a" in taken, "b" in taken) == (2, 8192, True, True)
+    usage.changed(Change.RESERVED, first)
+    usage.changed(Change.ADDED, first)
+    usage.add(other)
+    assert (len(usage), usage.size, "a" in usage, "b" in usage) == (2, 8192, True, True)
     # One that is remembered as failed frees nothing of the other that has its name, and nothing twice.
-    taken.changed(Change.RESERVED, same)
+    usage.changed(Change.RESERVED, same)
     for change in (Change.FAILED, Change.REMOVED):
-        taken.changed(change, same)
-        assert (len(taken), taken.size, "a" in taken) == (2, 8192, True)
-    taken.changed(Change.REMOVED, first)
-    assert (len(taken), taken.size, "a" in taken, "b" in taken) == (1, 4096, False, True)
+        usage.changed(change, same)
+        assert (len(usage), usage.size, "a" in usage) == (2, 8192, True)
+    usage.changed(Change.REMOVED, first)
+    assert (len(usage), usage.size, "a" in usage, "b" in usage) == (1, 4096, False, True)

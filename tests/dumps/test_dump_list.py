@@ -463,11 +463,11 @@ async def test_seal(rig: Rig) -> None:
 
 async def test_what_the_service_has_begun_is_taken_despite_a_seal(rig: Rig) -> None:
     rig.dumps.seal("the service is stopping")
-    await rig.dumps.add_device_dump("nic0", 100, Fills(), timeout=5, despite_seal=True)
+    await rig.dumps.add_device_dump("nic0", 100, Fills(), timeout=5, for_service=True)
     assert rig.states() == {"nic0": State.COMPLETE}
     await reopen(rig, enabled=False)
     with pytest.raises(Disabled):
-        await rig.dumps.add_device_dump("nic1", 100, Fills(), timeout=5, despite_seal=True)
+        await rig.dumps.add_device_dump("nic1", 100, Fills(), timeout=5, for_service=True)
 
 
 async def test_settled_when_everything_has_ended(rig: Rig) -> None:

@@ -17,6 +17,7 @@ import pytest
 
 from tests.lib.resources import open_fds, remount_read_only, tmpfs
 from vmcoredd_daemon.dumps.buffer import Buffer
+from vmcoredd_daemon.dumps.commit import Commit
 from vmcoredd_daemon.dumps.recovery import left_by_other_boots
 from vmcoredd_daemon.dumps.spool import BOOT_ID, Spool, SpooledDump
 from vmcoredd_daemon.dumps.spool_directory import CRASH_DIRECTORY
@@ -50,9 +51,9 @@ def kept(record: ManifestDump) -> tuple[int, Callable[[str], ManifestDump]]:
 async def add(spool: Spool, number: int, name: str, data: bytes, limit: int = 0, **others: Any) -> DeviceDumpNote:
     """Add a device dump as the dump list does."""
     limit = limit or len(data)
-    buffer = await spool.create(number, name, limit)
+    buffer = await spool.create(name, limit)
     os.pwrite(buffer.fd, data, buffer.offset)
-    return await buffer.commit(*kept(record_of(name, data, limit, **others)))
+    return await spool.commit(Commit(number, buffer, *kept(record_of(name, data, limit, **others))))
 
 
 def damaged(name: str, error: Exception) -> None:
@@ -125,7 +126,7 @@ def test_directory_of_another_boot_that_tells_only_where_it_wrote(tmp_path: Path
 async def test_what_was_not_committed_is_not_there(tmp_path: Path) -> None:
     before = open_fds()
     spool = open_spool(tmp_path / "spool")
-    buffer = await spool.create(1, "nic0", 5000)
+    buffer = await spool.create("nic0", 5000)
     os.pwrite(buffer.fd, b"data", buffer.offset)
     assert os.listdir(directory(tmp_path / "spool")) == []
     closing = buffer.close()
@@ -374,9 +375,9 @@ async def test_remove_and_clear(tmp_path: Path) -> None:
 async def test_number_that_is_in_use(tmp_path: Path) -> None:
     spool = open_spool(tmp_path / "spool")
     os.close((await add(spool, 1, "nic0", b"data")).fd)
-    buffer = await spool.create(1, "nic1", 10)
+    buffer = await spool.create("nic1", 10)
     with pytest.raises(WriteFailed, match="nic1: cannot be kept in the spool: File exists"):
-        await buffer.commit(*kept(record_of("nic1", b"", 10)))
+        await spool.commit(Commit(1, buffer, *kept(record_of("nic1", b"", 10))))
     buffer.close()
     spool.close()
 
@@ -388,14 +389,14 @@ async def test_no_space(tmp_path: Path) -> None:
         with pytest.raises(
             NoSpace, match=r"^device dump nic0: cannot be kept in the spool: No space left on device$"
         ):
-            await spool.create(1, "nic0", 100_000)
+            await spool.create("nic0", 100_000)
         assert open_fds() == before
         # Room that a collector was promised is there, whatever else happens.
-        buffer = await spool.create(1, "nic0", 40_000)
+        buffer = await spool.create("nic0", 40_000)
         with pytest.raises(NoSpace):
-            await spool.create(2, "nic1", 40_000)
+            await spool.create("nic1", 40_000)
         os.pwrite(buffer.fd, b"x" * 40_000, buffer.offset)
-        os.close((await buffer.commit(*kept(record_of("nic0", b"x" * 40_000, 40_000)))).fd)
+        os.close((await spool.commit(Commit(1, buffer, *kept(record_of("nic0", b"x" * 40_000, 40_000))))).fd)
         spool.close()
 
 
@@ -403,11 +404,11 @@ async def test_no_space_for_the_description(tmp_path: Path) -> None:
     with tmpfs(tmp_path / "mount", 64 << 10) as mount:
         spool = open_spool(mount / "spool")
         free = os.statvfs(mount).f_bavail * PAGE
-        buffer = await spool.create(1, "nic0", free - 64)
+        buffer = await spool.create("nic0", free - 64)
         data = b"x" * buffer.size
         os.pwrite(buffer.fd, data, buffer.offset)
         with pytest.raises(NoSpace):
-            await buffer.commit(*kept(record_of("nic0", data, len(data))))
+            await spool.commit(Commit(1, buffer, *kept(record_of("nic0", data, len(data)))))
         buffer.close()
         assert recover(spool) == ([], [])
         os.close((await add(spool, 1, "nic0", b"data")).fd)
@@ -417,11 +418,11 @@ async def test_no_space_for_the_description(tmp_path: Path) -> None:
 async def test_free_space_is_kept(tmp_path: Path) -> None:
     with tmpfs(tmp_path / "mount", 1 << 20) as mount:
         spool = open_spool(mount / "spool", keep_free=512 << 10)
-        closing = (await spool.create(1, "nic0", 400 << 10)).close()
+        closing = (await spool.create("nic0", 400 << 10)).close()
         assert closing is not None
         await closing
         with pytest.raises(NoSpace):
-            await spool.create(1, "nic0", 600 << 10)
+            await spool.create("nic0", 600 << 10)
         spool.close()
 
 
@@ -429,7 +430,7 @@ async def test_room_is_not_taken_twice(tmp_path: Path) -> None:
     with tmpfs(tmp_path / "mount", 64 << 20) as mount:
         spool = open_spool(mount / "spool", keep_free=40 << 20)
         for _ in range(20):
-            tries = (spool.create(number, f"nic{number}", 20 << 20) for number in range(8))
+            tries = (spool.create(f"nic{number}", 20 << 20) for number in range(8))
             made = await asyncio.gather(*tries, return_exceptions=True)
             assert sorted(type(one).__name__ for one in made) == ["Buffer", *["NoSpace"] * 7]
             for buffer in made:
@@ -476,7 +477,7 @@ async def test_spool_that_cannot_be_written_is_read(tmp_path: Path) -> None:
         spool.refuse()
         for _ in range(2):
             with pytest.raises(NoSpace):
-                await spool.create(3, "nic2", 100)
+                await spool.create("nic2", 100)
         spool.close()
         assert open_fds() == before
 
@@ -484,16 +485,16 @@ async def test_spool_that_cannot_be_written_is_read(tmp_path: Path) -> None:
 async def test_too_large_for_a_note(tmp_path: Path) -> None:
     spool = open_spool(tmp_path / "spool")
     with pytest.raises(TooLarge):
-        await spool.create(1, "nic0", 1 << 32)
+        await spool.create("nic0", 1 << 32)
     spool.close()
 
 
 @pytest.mark.parametrize("durable", [False, True])
 async def test_zeros_behind_the_true_size(tmp_path: Path, durable: bool) -> None:
     spool = open_spool(tmp_path / "spool") if durable else Spool.in_memory(PAGE, LITTLE)
-    buffer = await spool.create(1, "nic0", 5000)
+    buffer = await spool.create("nic0", 5000)
     os.pwrite(buffer.fd, b"\xee" * buffer.note_size, 0)
-    note = await buffer.commit(*kept(record_of("nic0", b"\xee" * 10, 5000)))
+    note = await spool.commit(Commit(1, buffer, *kept(record_of("nic0", b"\xee" * 10, 5000))))
     header = pack_vmcoredd_header(b"nic0", 8192, LITTLE)
     assert os.pread(note.fd, 8192, 0) == (header + b"\xee" * 10).ljust(8192, b"\0")
     os.close(note.fd)
@@ -521,10 +522,10 @@ async def test_memory_is_sealed() -> None:
 
 async def test_memory_that_a_collector_has_still_mapped() -> None:
     spool = Spool.in_memory(PAGE, LITTLE)
-    buffer = await spool.create(1, "nic0", 4)
+    buffer = await spool.create("nic0", 4)
     with mmap.mmap(buffer.fd, PAGE) as mapped:
         mapped[64:68] = b"data"
-        note = await buffer.commit(*kept(record_of("nic0", b"data", 4)))
+        note = await spool.commit(Commit(1, buffer, *kept(record_of("nic0", b"data", 4))))
         with pytest.raises(PermissionError):
             os.pwrite(note.fd, b"x", 64)
         with pytest.raises(PermissionError):
@@ -548,7 +549,7 @@ async def test_buffer_that_nobody_waits_for_any_more(tmp_path: Path) -> None:
     executor = ThreadPoolExecutor(1)
     asyncio.get_running_loop().set_default_executor(executor)
     executor.submit(go.wait)
-    task = asyncio.create_task(spool.create(1, "nic0", 100))
+    task = asyncio.create_task(spool.create("nic0", 100))
     await asyncio.sleep(0.01)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -562,9 +563,9 @@ async def test_buffer_that_nobody_waits_for_any_more(tmp_path: Path) -> None:
 
 async def test_errors_are_of_the_family(tmp_path: Path) -> None:
     spool = open_spool(tmp_path / "spool")
-    buffer = await spool.create(1, "nic0", 100)
+    buffer = await spool.create("nic0", 100)
     os.close(buffer.fd)
     with pytest.raises(VmcoreddError, match="nic0: cannot be kept in the spool: Bad file descriptor"):
-        await buffer.commit(*kept(record_of("nic0", b"", 100)))
+        await spool.commit(Commit(1, buffer, *kept(record_of("nic0", b"", 100))))
     buffer.fd = -1
     spool.close()

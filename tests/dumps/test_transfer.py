@@ -23,11 +23,10 @@ class Rig:
         self.large_pieces = threading.Semaphore(1)
         self.size = size
 
-    def transfer(self, position: int = 0, fd: int | None = None) -> Transfer:
+    def run(self, source: int, position: int = 0, fd: int | None = None) -> bool:
         fd = self.fd if fd is None else fd
-        return Transfer(
-            fd, OFFSET, self.size, position, self.reached.append, self.window, self.given_up, self.large_pieces
-        )
+        transfer = Transfer(fd, self.size, position, self.reached.append, self.window, self.given_up)
+        return transfer.run(self.large_pieces, source)
 
     def window(self) -> None:
         self.windows += 1
@@ -54,7 +53,7 @@ def memfd(data: bytes) -> int:
 def test_file(rig: Rig, size: int, windows: int) -> None:
     data = os.urandom(1 << 20) * (size // (1 << 20)) + b"x" * (size % (1 << 20))
     source = memfd(data)
-    assert rig.transfer().run(source)
+    assert rig.run(source)
     assert (rig.written(), rig.windows) == (data, windows)
     assert rig.reached == [*range(LARGE_PIECE, size, LARGE_PIECE), *([size] if size else [])]
     os.close(source)
@@ -65,7 +64,7 @@ def test_few_have_large_pieces(rig: Rig, taken: bool) -> None:
     if taken:
         rig.large_pieces.acquire()
     source = memfd(bytes(2 * LARGE_PIECE))
-    assert rig.transfer().run(source)
+    assert rig.run(source)
     assert rig.reached[0] == (PIECE if taken else LARGE_PIECE)
     assert rig.large_pieces.acquire(blocking=False) is not taken
     os.close(source)
@@ -74,7 +73,7 @@ def test_few_have_large_pieces(rig: Rig, taken: bool) -> None:
 def test_small_one_needs_no_large_piece(rig: Rig) -> None:
     rig.size = WINDOW - 1
     source = memfd(bytes(2 * PIECE))
-    assert rig.transfer().run(source)
+    assert rig.run(source)
     assert rig.reached == [PIECE, 2 * PIECE]
     os.close(source)
 
@@ -82,7 +81,7 @@ def test_small_one_needs_no_large_piece(rig: Rig) -> None:
 def test_goes_on_where_it_was(rig: Rig) -> None:
     source = memfd(b"0123456789")
     os.lseek(source, 4, os.SEEK_SET)
-    assert rig.transfer(position=4).run(source)
+    assert rig.run(source, position=4)
     assert (rig.written(), rig.reached) == (bytes(4) + b"456789", [10])
     os.close(source)
 
@@ -91,7 +90,7 @@ def test_goes_on_where_it_was(rig: Rig) -> None:
 def test_no_more_than_there_is_room_for(rig: Rig, more: int, ended: bool) -> None:
     rig.size = 1000
     source = memfd(bytes(1000 + more))
-    assert rig.transfer().run(source) is ended
+    assert rig.run(source) is ended
     assert os.lseek(source, 0, os.SEEK_CUR) == 1000
     os.close(source)
 
@@ -102,8 +101,8 @@ def test_what_does_not_say_where_it_ends(rig: Rig) -> None:
     os.write(writing, b"0123456789")
     os.close(writing)
     version = os.open("/proc/version", os.O_RDONLY)
-    assert not rig.transfer().run(reading)
-    assert not rig.transfer().run(version)
+    assert not rig.run(reading)
+    assert not rig.run(version)
     for fd in (reading, version):
         os.close(fd)
 
@@ -111,11 +110,11 @@ def test_what_does_not_say_where_it_ends(rig: Rig) -> None:
 def test_pipe_in_which_nothing_is_now(rig: Rig) -> None:
     reading, writing = os.pipe()
     os.write(writing, b"x" * PIECE)
-    assert not rig.transfer().run(reading)
+    assert not rig.run(reading)
     os.set_blocking(writing, False)
     os.write(writing, b"y")
     os.close(writing)
-    assert rig.transfer(position=PIECE).run(reading)
+    assert rig.run(reading, position=PIECE)
     assert rig.written() == b"x" * PIECE + b"y"
     assert rig.reached == [PIECE, PIECE + 1]
     os.close(reading)
@@ -125,7 +124,7 @@ def test_given_up(rig: Rig) -> None:
     rig.given_up.set()
     reading, writing = os.pipe()
     os.write(writing, b"for another")
-    assert not rig.transfer().run(reading)
+    assert not rig.run(reading)
     assert select.select([reading], [], [], 0) == ([reading], [], [])
     assert rig.reached == []
     for fd in (reading, writing):
@@ -135,6 +134,6 @@ def test_given_up(rig: Rig) -> None:
 def test_buffer_that_cannot_be_written(rig: Rig) -> None:
     zero, full = os.open("/dev/zero", os.O_RDONLY), os.open("/dev/full", os.O_RDONLY)
     with pytest.raises(WriteFailed, match="device dump: cannot be kept in the spool: Bad file descriptor"):
-        rig.transfer(fd=full).run(zero)
+        rig.run(zero, fd=full)
     for fd in (zero, full):
         os.close(fd)

@@ -511,7 +511,7 @@ class Late(DumpList):
 
     async def clear_spool(self, numbers: Collection[int]) -> None:
         if len(self.complete) == 1:
-            await self.add_device_dump("late", 100, Fills(), timeout=5, despite_seal=True)
+            await self.add_device_dump("late", 100, Fills(), timeout=5, for_service=True)
         await super().clear_spool(numbers)
 
 

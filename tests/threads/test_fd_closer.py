@@ -11,8 +11,8 @@ from tests.lib.fuse import Source, fuse_source
 from tests.lib.loops import run_coroutine
 from tests.lib.resources import open_fds, settled
 from vmcoredd_daemon.errors import Busy
-from vmcoredd_daemon.threads import fd_closer as closing
-from vmcoredd_daemon.threads.fd_closer import Closing, close_fds
+from vmcoredd_daemon.threads import fd_closer
+from vmcoredd_daemon.threads.fd_closer import FdCloser, close_fds
 
 
 def null() -> int:
@@ -64,10 +64,10 @@ def test_all_are_closed_whatever_close_says(source: Source) -> None:
 async def test_closed_in_the_background(source: Source) -> None:
     source.flush = lambda: errno.EIO
     before, running = open_fds(), threads()
-    taken = Closing()
+    closer = FdCloser()
     for _ in range(100):
         fds = [null(), os.open(source.path, os.O_RDONLY), null()]
-        taken.close(fds)
+        closer.close(fds)
         assert fds == []
         # One that is there already takes them.
         assert threads() <= running + 1
@@ -78,32 +78,32 @@ async def test_closed_in_the_background(source: Source) -> None:
 async def test_one_that_hangs_is_passed_by(source: Source) -> None:
     running = threads()
     source.flush = lambda: None
-    taken = Closing()
-    taken.close([os.open(source.path, os.O_RDONLY), other := null()])
+    closer = FdCloser()
+    closer.close([os.open(source.path, os.O_RDONLY), other := null()])
     await eventually(lambda: not is_open(other))
-    taken.close([other := null()])
+    closer.close([other := null()])
     await eventually(lambda: not is_open(other))
-    taken.check()
+    closer.check()
     assert await settled(threads, running + 1) == running + 1
     source.answer_late(b"")
     assert await settled(threads, running) == running
 
 
 async def test_only_so_many_threads_hang(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(closing, "PATIENCE", 0.01)
-    monkeypatch.setattr(closing, "MAX_THREADS", 3)
-    monkeypatch.setattr(closing, "MAX_WAITING", 5)
+    monkeypatch.setattr(fd_closer, "CLOSE_TIMEOUT", 0.01)
+    monkeypatch.setattr(fd_closer, "MAX_THREADS", 3)
+    monkeypatch.setattr(fd_closer, "MAX_WAITING", 5)
     before, running = open_fds(), threads()
     source.flush = lambda: None
-    taken = Closing()
-    taken.close([os.open(source.path, os.O_RDONLY) for _ in range(3)])
+    closer = FdCloser()
+    closer.close([os.open(source.path, os.O_RDONLY) for _ in range(3)])
     await eventually(lambda: len(source.late) == 3)
     with pytest.raises(Busy, match="3 descriptors are being closed, and that hangs"):
-        taken.check()
-    taken.close([null() for _ in range(4)])
-    assert not taken.full
-    taken.close([null()])
-    assert taken.full
+        closer.check()
+    closer.close([null() for _ in range(4)])
+    assert not closer.full
+    closer.close([null()])
+    assert closer.full
     await asyncio.sleep(0.1)
     assert threads() == running + 3
     assert open_fds() == before + 5
@@ -112,16 +112,16 @@ async def test_only_so_many_threads_hang(source: Source, monkeypatch: pytest.Mon
     assert await settled(open_fds, before) == before
     assert await settled(threads, running) == running
     # Their ends are known as soon as the loop has its turn.
-    await eventually(lambda: not raises(Busy, taken.check))
-    assert not taken.full
+    await eventually(lambda: not raises(Busy, closer.check))
+    assert not closer.full
 
 
 def test_without_a_loop_it_is_closed_at_once() -> None:
-    async def made() -> Closing:
-        return Closing()
+    async def made() -> FdCloser:
+        return FdCloser()
 
-    taken, fds = run_coroutine(made()), [null()]
+    closer, fds = run_coroutine(made()), [null()]
     (fd,) = fds
-    taken.close(fds)
+    closer.close(fds)
     assert fds == []
     assert not is_open(fd)

@@ -7,22 +7,21 @@ import signal
 import pytest
 
 from vmcoredd_daemon.errors import Busy
-from vmcoredd_daemon.threads.loop import HangingThreads, Loop, outlived, run_alone
+from vmcoredd_daemon.threads.loop import AbandonedThreads, Loop, run_in_own_thread, wait_for
 
 
 async def test_threads_that_hang_are_counted_until_they_end() -> None:
-    hanging, event = HangingThreads(2), os.eventfd(0, os.EFD_SEMAPHORE)
-    reads = [run_alone(os.read, event, 8) for _ in range(2)]
-    hanging.add(None)
-    hanging.add(reads[0])
-    hanging.check()
-    hanging.add(reads[1])
+    abandoned, event = AbandonedThreads(2), os.eventfd(0, os.EFD_SEMAPHORE)
+    reads = [run_in_own_thread(os.read, event, 8) for _ in range(2)]
+    abandoned.add(reads[0])
+    abandoned.check()
+    abandoned.add(reads[1])
     with pytest.raises(Busy, match="2 threads hang"):
-        hanging.check()
+        abandoned.check()
     os.eventfd_write(event, 1)
     await asyncio.wait(reads, return_when=asyncio.FIRST_COMPLETED)
     await asyncio.sleep(0)
-    hanging.check()
+    abandoned.check()
     os.eventfd_write(event, 1)
     await asyncio.wait(reads)
     os.close(event)
@@ -50,7 +49,7 @@ async def test_error_of_work_that_was_given_up_is_not_logged() -> None:
         return os.read(-1, 1)
 
     with pytest.raises(TimeoutError):
-        await asyncio.wait_for(outlived(work := run_alone(fail)), 0.01)
+        await wait_for(work := run_in_own_thread(fail), 0.01)
     os.write(writing, b"x")
     await asyncio.wait([work])
     assert isinstance(work._exception, OSError)

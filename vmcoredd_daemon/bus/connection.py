@@ -14,7 +14,7 @@ from dbus_next.service import ServiceInterface
 
 from ..config.limits import CallLimits
 from ..errors import BusUnavailable, CallFailed
-from ..threads.fd_closer import Closing
+from ..threads.fd_closer import FdCloser
 from .calls import CallsInFlight
 from .connect import connect_socket, read_auth_line, unavailable
 from .incoming import Incoming
@@ -51,7 +51,7 @@ class Connection(ExportingBus):
     def __init__(
         self, address: str | None = None, object_manager: str = "/", limits: CallLimits | None = None
     ) -> None:
-        self.closing = Closing()
+        self.fd_closer = FdCloser()
         """For descriptors that came over the bus."""
         self._limits = limits
         self._in_flight = CallsInFlight(limits) if limits else None
@@ -135,7 +135,7 @@ class Connection(ExportingBus):
             return await future
         except asyncio.CancelledError:
             if future.done() and not future.cancelled() and future.exception() is None:
-                self.closing.close(take_fds(future.result()))
+                self.fd_closer.close(take_fds(future.result()))
             raise
         finally:
             self._method_return_handlers.pop(message.serial, None)
@@ -162,7 +162,7 @@ class Connection(ExportingBus):
         )
         reply = await self.call(message)
         if reply.message_type is MessageType.ERROR:
-            self.closing.close(take_fds(reply))
+            self.fd_closer.close(take_fds(reply))
             raise CallFailed(str(reply.error_name), str(reply.body[0]) if reply.body else "")
         return reply
 
@@ -184,7 +184,7 @@ class Connection(ExportingBus):
     def _finalize(self, err: Exception | None = None) -> None:
         if self._disconnected:
             return
-        self.closing.close(self._unmarshaller.unix_fds)
+        self.fd_closer.close(self._unmarshaller.unix_fds)
         self._writer.close()
         self._loop.remove_reader(self._fd)
         self._loop.remove_writer(self._fd)
@@ -200,7 +200,7 @@ class Connection(ExportingBus):
             self._loop.add_reader(self._fd, self._message_reader)
 
     def _message_reader(self) -> None:
-        if self.closing.full:
+        if self.fd_closer.full:
             # The bus keeps what comes now, and refuses more when it has enough.
             self._loop.remove_reader(self._fd)
             self._loop.call_later(PAUSE, self._listen)
@@ -221,9 +221,9 @@ class Connection(ExportingBus):
     def _received(self, incoming: Incoming) -> None:
         message = incoming.message
         if message is None:
-            self.closing.close(incoming.unix_fds)
+            self.fd_closer.close(incoming.unix_fds)
         elif incoming.problem is not None and message.message_type is MessageType.METHOD_CALL:
-            self.closing.close(take_fds(message))
+            self.fd_closer.close(take_fds(message))
             Reply(self.send, message).send_error(incoming.problem)
         else:
             self._on_message(message)
@@ -236,7 +236,7 @@ class Connection(ExportingBus):
         try:
             super()._on_message(msg)
         finally:
-            self.closing.close(take_fds(msg))
+            self.fd_closer.close(take_fds(msg))
 
     def _send_reply(self, msg: Message) -> Reply:
         return Reply(self.send, msg)
@@ -248,7 +248,9 @@ class Connection(ExportingBus):
             args, in_flight = arguments(message), self._in_flight
             if in_flight is not None:
                 in_flight.begin(message.sender or "")
-            answering = answer(interface, method, message, args, take_fds(message), reply, in_flight, self.closing)
+            answering = answer(
+                interface, method, message, args, take_fds(message), reply, in_flight, self.fd_closer
+            )
             task = self._loop.create_task(answering)
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)

@@ -11,7 +11,7 @@ from dbus_next import DBusError, Message, MessageFlag
 from dbus_next.service import ServiceInterface
 
 from ..errors import BusUnavailable, InvalidArgs, VmcoreddError
-from ..threads.fd_closer import Closing, close_fds
+from ..threads.fd_closer import FdCloser, close_fds
 from .calls import CallsInFlight
 
 SENDER: ContextVar[str] = ContextVar("SENDER")
@@ -75,7 +75,7 @@ async def answer(
     fds: list[int],
     reply: Reply,
     in_flight: CallsInFlight | None,
-    closing: Closing,
+    closing: FdCloser,
 ) -> None:
     """Run one method and answer it. Received *fds* are closed then: a method that keeps one duplicates it."""
     out: list[int] = []

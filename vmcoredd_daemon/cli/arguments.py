@@ -9,7 +9,7 @@ from typing import TypeAlias
 from ..config import parse as values
 from ..terminal.exit import UsageError
 from ..terminal.parser import Parser, Version, parse_command, path, path_as_given
-from .core_collector.makedumpfile_options import CORE_COLLECTOR
+from .core_collector.makedumpfile import CORE_COLLECTOR
 
 MODES = ("short", "pretty", "off")
 """Of ``--json``; alone it is short, and pretty on a terminal, as systemd's ``-j``."""
@@ -127,7 +127,7 @@ def _file_commands(commands: Commands, table: Parser, view: Parser) -> None:
 
 
 def _core_collector(commands: Commands) -> None:
-    """Add the command for its help only: makedumpfile_options.py reads what it is given."""
+    """Add the command for its help only: makedumpfile.py reads what it is given."""
     what = "run makedumpfile, and put device dumps into what it writes"
     collector = _command(commands, CORE_COLLECTOR, what, ["SOURCE DESTINATION"])
     time = "seconds for all device dumps together, by default 60"

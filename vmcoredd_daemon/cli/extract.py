@@ -15,7 +15,7 @@ from ..terminal.progress_line import progress
 from ..terminal.stdio import complain, standard_output
 from ..vmcore.image import Image
 from ..vmcore.inspect.inspect import FoundDump, Inspection, copy_data, find
-from .operands import file_name, opened
+from .operands import file_name, open_vmcore
 
 
 def run(options: argparse.Namespace) -> int:
@@ -23,7 +23,7 @@ def run(options: argparse.Namespace) -> int:
     if (options.dump is None) == (options.all is None):
         missing = "the following arguments are required: NAME|INDEX or --all DIR (see vmcoredd extract --help)"
         raise UsageError(missing if options.dump is None else "argument --all: not allowed with NAME|INDEX")
-    with opened(options.vmcore) as fd:
+    with open_vmcore(options.vmcore) as fd:
         found = find(fd, options.vmcore)
         if options.all is not None:
             with _directory(options.all):

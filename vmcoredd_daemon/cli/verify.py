@@ -14,13 +14,13 @@ from ..vmcore.image import file_image
 from ..vmcore.inspect.compat import Verdict
 from ..vmcore.inspect.inspect import Inspection
 from ..vmcore.inspect.verify import Judgement, judge
-from .operands import opened
+from .operands import open_vmcore
 
 
 def run(options: argparse.Namespace) -> int:
     """Verify; return the exit status: 0 where nothing is wrong."""
     view, path = View.of(options), options.vmcore
-    with opened(path) as fd, progress("verifying") as shown:
+    with open_vmcore(path) as fd, progress("verifying") as shown:
         image = file_image(fd, path)
         try:
             judgement = judge(image, shown.advance)

@@ -11,8 +11,8 @@ from ..dumps.buffer import Buffer
 from ..dumps.collector import Collected
 from ..dumps.transfer import read_now
 from ..errors import CollectorFailed, InvalidArgs
-from ..threads.fd_closer import Closing, close_fds
-from ..threads.loop import HangingThreads, outlived, run_with_duplicate
+from ..threads.fd_closer import FdCloser, close_fds
+from ..threads.loop import AbandonedThreads, run_with_duplicate, wait_for
 
 EOF_GRACE = 1.0
 """Seconds to wait for the end of a pipe that has already filled its buffer."""
@@ -25,41 +25,41 @@ class DescriptorCollector:
         self,
         fd: int,
         description: str,
-        closing: Closing | None = None,
-        hanging: HangingThreads | None = None,
+        fd_closer: FdCloser | None = None,
+        abandoned: AbandonedThreads | None = None,
         problem: OSError | None = None,
         *,
         may_be_empty: bool = True,
     ) -> None:
-        """Another program's *fd* needs *closing*, and *hanging* for threads; *problem* is why there is none."""
+        """Another program's *fd* needs *fd_closer* and *abandoned*; *problem* is why there is no *fd*."""
         self.description = description
         self.position = 0
         """Bytes that are in the buffer so far."""
         self._fd = fd
-        self._closing = closing
-        self._hanging = hanging
+        self._fd_closer = fd_closer
+        self._abandoned = abandoned
         self._problem = problem
         self._may_be_empty = may_be_empty
 
     @classmethod
     def duplicating(
-        cls, fd: int, description: str, closing: Closing, hanging: HangingThreads
+        cls, fd: int, description: str, fd_closer: FdCloser, abandoned: AbandonedThreads
     ) -> "DescriptorCollector":
-        """Return one with a descriptor of its own; where it cannot have one, collecting fails."""
+        """Return one with a duplicate of *fd*; if there can be none, :meth:`collect` fails."""
         try:
-            return cls(os.dup(fd), description, closing, hanging, may_be_empty=False)
+            return cls(os.dup(fd), description, fd_closer, abandoned, may_be_empty=False)
         except OSError as error:
             return cls(-1, description, problem=error)
 
     async def collect(self, dump_name: str, buffer: Buffer) -> Collected:
-        """Read until the end, or until the buffer is full; then see whether there is more."""
+        """Read until the end, or until the buffer is full; then check whether there is more."""
         try:
             if self._problem is not None:
                 raise self._problem
             ended = await self._fill(buffer)
             size = self.position
             if size == 0 and not self._may_be_empty:
-                # A program that failed before it wrote anything looks like that; it is named in the vmcore then.
+                # So looks a program that failed before it wrote anything: the vmcore then names the failure.
                 raise CollectorFailed(f"device dump {dump_name}: its data has no bytes", errno.ENODATA)
             return Collected(size, truncated=not ended and await self._has_more())
         except OSError as error:
@@ -69,7 +69,7 @@ class DescriptorCollector:
             ) from error
 
     async def _fill(self, buffer: Buffer) -> bool:
-        """Read until the end, or until the buffer is full; return whether that is the end."""
+        """Read until the end, or until the buffer is full; return whether the end was reached."""
         ended = False
         while self.position < buffer.size and not ended:
             await self._wait()
@@ -80,43 +80,38 @@ class DescriptorCollector:
         self.position = position
 
     async def _has_more(self) -> bool:
-        reading = None
         try:
             async with asyncio.timeout(EOF_GRACE):
                 await self._wait()
                 reading = run_with_duplicate(partial(read_now, size=1), self._fd)
-                data = await outlived(reading)
-                return data != b""
+                return await wait_for(reading, abandoned=self._abandoned) != b""
         except (TimeoutError, BlockingIOError):
-            # A writer that sends just what it said and keeps the pipe open.
+            # The writer sent just what it had announced, and keeps the pipe open.
             return False
-        finally:
-            if self._hanging is not None and reading is not None and not reading.done():
-                self._hanging.add(reading)
 
     async def _wait(self) -> None:
-        # All else is polled by the thread that reads it.
+        # The thread that reads it polls all else.
         if _is_pipe_or_socket(self._fd):
             await readable(self._fd)
 
     def close(self) -> None:
         """Close the file descriptor, or have it closed."""
         fds = [self._fd] if self._fd >= 0 else []
-        if self._closing is None:
+        if self._fd_closer is None:
             close_fds(fds)
         else:
-            self._closing.close(fds)
+            self._fd_closer.close(fds)
 
 
 def check_source(dump_name: str, fd: int) -> None:
-    """Raise InvalidArgs for a socket of messages: of a long one a part is lost, and an empty one is like the end.
+    """Raise InvalidArgs for a socket of messages: a part of a long one is lost, an empty one looks like the end.
 
-    Does not block, whatever *fd* is: the kernel asks no file system.
+    Does not block for any *fd*: the kernel asks no file system.
     """
     try:
         source = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fd)
     except OSError:
-        # Not a socket. What is none of ours to read fails later, by name.
+        # Not a socket. If it cannot be read, collecting fails.
         return
     try:
         kind = source.getsockopt(socket.SOL_SOCKET, socket.SO_TYPE)
@@ -131,9 +126,9 @@ def check_source(dump_name: str, fd: int) -> None:
 
 
 def _is_pipe_or_socket(fd: int) -> bool:
-    """Tell whether the kernel itself answers poll(2) of *fd*: a server of FUSE or CUSE may never do so.
+    """Tell whether the kernel itself answers poll(2) of *fd*: a server of FUSE or CUSE may never answer.
 
-    To know that, its file system must not be asked either, as fstat(2) does. A path would begin with a slash.
+    fstat(2) would ask its file system, too; readlink(2) does not. A path begins with a slash.
     """
     try:
         return os.readlink(f"/proc/self/fd/{fd}").startswith(("pipe:[", "socket:["))

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The registered collectors of this machine: files in ``collectors.d``, entry points of Python packages, our own.
 
-One of our own is known as an entry point is, and a package's of the same name takes its place. A file without
-``Exec=`` that has the name of one is for that: ``Enabled=``, ``TimeoutSec=`` and ``ConditionPathExists=`` hold for
-it, too.
+An entry point replaces one of our own that has its name. A file without ``Exec=`` is for the collector in Python
+of its name: ``Enabled=``, ``TimeoutSec=`` and ``ConditionPathExists=`` hold for that, too.
 """
 
 from collections.abc import Sequence
@@ -13,7 +12,7 @@ from pathlib import Path
 from ..config import ini
 from ..dumps.collector import Collector
 from ..errors import InvalidConfiguration, VmcoreddError
-from ..threads.loop import HangingThreads
+from ..threads.loop import AbandonedThreads
 from . import builtin, python, settings
 from .command import CommandCollector
 from .process import Starter
@@ -43,19 +42,19 @@ class Registered:
     starter: Starter | None = None
     """For a command: what starts its processes, and those of other collectors."""
     error: VmcoreddError | None = None
-    hanging: HangingThreads | None = None
-    """Counts its threads that do not come back."""
+    abandoned: AbandonedThreads | None = None
+    """Counts its threads that hang."""
 
     @property
     def enabled(self) -> bool:
-        """Whether it runs when nobody names it; one that is wrong does, so that this is seen."""
+        """Whether it runs without being named; one with an error does, so that the error is seen."""
         return self.settings.enabled
 
     def plan(self, timeout: float | None, default_timeout: float) -> list[Planned]:
-        """Return the device dumps it would make now, whether enabled or not. Blocks, perhaps for ever.
+        """Return the device dumps it would make now, enabled or not. Blocks, perhaps for ever.
 
-        *timeout* is for all of them where it is given, *default_timeout* for those that have none; in seconds.
-        Raises InvalidConfiguration or CollectorFailed.
+        Each has *timeout* seconds if given, else those of its file, else *default_timeout*. Raises
+        InvalidConfiguration or CollectorFailed.
         """
         if self.error is not None:
             raise self.error
@@ -65,7 +64,7 @@ class Registered:
         if self.load is not None:
             collector, dumps = python.plan(self.name, self.load)
             return [
-                Planned(name, size, seconds, python.PythonCollector(self.name, collector, seconds, self.hanging))
+                Planned(name, size, seconds, python.PythonCollector(self.name, collector, seconds, self.abandoned))
                 for name, size in dumps
             ]
         return [
@@ -76,23 +75,23 @@ class Registered:
         ]
 
 
-def find(directories: Sequence[Path], hanging: HangingThreads | None = None) -> dict[str, Registered]:
+def find(directories: Sequence[Path], abandoned: AbandonedThreads | None = None) -> dict[str, Registered]:
     """Return the collectors of *directories*, of all installed packages, and our own, by name. Blocks.
 
-    *hanging* counts those of their threads that do not come back.
+    *abandoned* counts their threads that hang.
     """
-    starter = Starter(hanging)
+    starter = Starter(abandoned)
     classes = builtin.registered() | python.registered()
-    found = {name: Registered(name, load=classes[name], hanging=hanging) for name in classes}
+    found = {name: Registered(name, load=classes[name], abandoned=abandoned) for name in classes}
     for name, loaded in settings.load(directories).items():
         if loaded is None:
             found.pop(name, None)
         elif isinstance(loaded, VmcoreddError):
             found[name] = Registered(name, error=loaded)
         elif loaded.command:
-            found[name] = Registered(name, loaded, starter=starter, hanging=hanging)
+            found[name] = Registered(name, loaded, starter=starter, abandoned=abandoned)
         elif name in classes:
-            found[name] = Registered(name, loaded, classes[name], hanging=hanging)
+            found[name] = Registered(name, loaded, classes[name], abandoned=abandoned)
         else:
             error = InvalidConfiguration(f"{ini.shown(Path(f'{name}.conf'))}: Exec= is missing")
             found[name] = Registered(name, loaded, error=error)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Runs registered collectors, all at once, and sees to it that each that fails is in the list of device dumps."""
+"""Runs registered collectors, all at the same time, and adds each failure to the list of device dumps."""
 
 import asyncio
 import logging
@@ -12,27 +12,33 @@ from ..dumps.dump_list import DumpList
 from ..errors import CollectorFailed, InvalidArgs, TimedOut, VmcoreddError
 from ..journal import journal_fields
 from ..manifest import State
-from ..threads.loop import HangingThreads, run_alone, within
+from ..threads.loop import AbandonedThreads, run_in_own_thread, wait_for
 
 if TYPE_CHECKING:
     from .registry import Planned, Registered
 
-MARGIN = 15.0
-"""Seconds beyond a collector's own, in which it is ended and what it wrote is read."""
+CUT_OFF_MARGIN = 15.0
+"""Seconds beyond a collector's own, in which it is ended and its output is read."""
 
 MAX_RUNS = 4
-"""Calls that look for collectors at once; each takes a thread, and one for each collector."""
+"""Calls that look for collectors at the same time; each takes a thread, and one for each collector."""
 
 log = logging.getLogger(__name__)
 
 
 class CollectorRunner:
-    """Runs the collectors of *directories*; each has *timeout* seconds where nothing else is said."""
+    """Runs the collectors of *directories*; each has *timeout* seconds, unless a file or caller says otherwise.
 
-    def __init__(self, dumps: DumpList, directories: Sequence[Path], timeout: float) -> None:
+    One *for_service* runs those of the service's start, which go on when the service is told to stop.
+    """
+
+    def __init__(
+        self, dumps: DumpList, directories: Sequence[Path], timeout: float, *, for_service: bool = False
+    ) -> None:
         self._dumps = dumps
         self._directories = directories
         self._timeout = timeout
+        self._for_service = for_service
         self._runs = asyncio.Semaphore(MAX_RUNS)
 
     async def run(
@@ -42,35 +48,30 @@ class CollectorRunner:
         timeout: float | None = None,
         wait: bool = True,
         present: Collection[str] = (),
-        starting: bool = False,
     ) -> list[int]:
         """Run the collectors *names*, or all that are enabled; return the numbers of their device dumps.
 
         Failed ones are among them. Returns when all have finished or, with *wait* false, when all have begun.
-        Device dumps that are *present* are not made again, and without *names* none that is in the list. They are
-        the service's own: no limit of a caller holds for them. *starting* is for the start of the service, which
-        goes on when it is told to stop. Raises InvalidArgs for an unknown name, Busy, Disabled or TimedOut.
+        Device dumps that are *present* are not made again, and without *names* none that is in the list: an
+        earlier daemon of this boot may have made some. No caller's limit counts them. Raises InvalidArgs for an
+        unknown name, Busy, Disabled or TimedOut.
         """
         self._dumps.check_enabled()
-        if not starting:
+        if not self._for_service:
             self._dumps.check_open()
-        self._dumps.hanging.check()
+        self._dumps.abandoned.check()
         async with self._runs:
-            known = await registered(self._directories, self._timeout, self._dumps.hanging)
+            known = await registered(self._directories, self._timeout, self._dumps.abandoned)
             chosen = _choose(known, names)
             if not names:
                 present = {*present, *(dump.name for dump in self._dumps if dump.state is not State.FAILED)}
-            begun = await asyncio.gather(
-                *(self._begin(collector, timeout, present, starting) for collector in chosen)
-            )
+            begun = await asyncio.gather(*(self._begin(collector, timeout, present) for collector in chosen))
         numbers = [number for group in begun for number in group]
         if wait:
             await self._dumps.finished(numbers)
         return numbers
 
-    async def _begin(
-        self, collector: "Registered", timeout: float | None, present: Collection[str], starting: bool
-    ) -> list[int]:
+    async def _begin(self, collector: "Registered", timeout: float | None, present: Collection[str]) -> list[int]:
         name = one_line(collector.name)
         try:
             planned = await plan(collector, timeout, self._timeout)
@@ -81,17 +82,17 @@ class CollectorRunner:
             return [self._fail(collector, error)]
         if not planned:
             log.info("Collector %s has nothing to collect here", name, extra=journal_fields(collector=name))
-        return [await self._add(dump, starting) for dump in planned if dump.dump_name not in present]
+        return [await self._add(dump) for dump in planned if dump.dump_name not in present]
 
-    async def _add(self, planned: "Planned", starting: bool) -> int:
+    async def _add(self, planned: "Planned") -> int:
         try:
             dump = await self._dumps.add_device_dump(
                 planned.dump_name,
                 planned.size,
                 planned.collector,
-                timeout=planned.timeout + MARGIN,
+                timeout=planned.timeout + CUT_OFF_MARGIN,
                 wait=False,
-                despite_seal=starting,
+                for_service=self._for_service,
             )
         except VmcoreddError as error:
             dump = self._dumps.add_failed(one_line(planned.dump_name), planned.collector.description, error)
@@ -103,21 +104,21 @@ class CollectorRunner:
 
 
 async def registered(
-    directories: Sequence[Path], timeout: float, hanging: HangingThreads | None = None
+    directories: Sequence[Path], timeout: float, abandoned: AbandonedThreads | None = None
 ) -> "dict[str, Registered]":
-    """Return the registered collectors by name; *hanging* counts threads that do not come back.
+    """Return the registered collectors by name; *abandoned* counts threads that hang.
 
     Raises CollectorFailed, or TimedOut after *timeout* seconds.
     """
 
     def find() -> dict[str, "Registered"]:
-        # Not before it is needed, and in the thread: it takes a while.
+        # Imported in the thread, and only when needed, because that takes a while.
         from . import registry
 
-        return registry.find(directories, hanging)
+        return registry.find(directories, abandoned)
 
     try:
-        return await within(timeout, run_alone(find), hanging)
+        return await wait_for(run_in_own_thread(find), timeout, abandoned)
     except TimeoutError:
         raise TimedOut(f"the collectors could not be read within {timeout:g} s") from None
     except OSError as error:
@@ -130,8 +131,8 @@ async def plan(collector: "Registered", timeout: float | None, default_timeout: 
     Raises as :meth:`Registered.plan`, TimedOut or CollectorFailed.
     """
     try:
-        planning = run_alone(collector.plan, timeout, default_timeout)
-        return await within(default_timeout, planning, collector.hanging)
+        planning = run_in_own_thread(collector.plan, timeout, default_timeout)
+        return await wait_for(planning, default_timeout, collector.abandoned)
     except TimeoutError:
         problem = f"did not say within {default_timeout:g} s which device dumps it would make"
         raise TimedOut(f"collector {one_line(collector.name)}: {problem}") from None
@@ -141,7 +142,7 @@ async def plan(collector: "Registered", timeout: float | None, default_timeout: 
 
 
 def check_known(known: Collection[str], names: Iterable[str]) -> None:
-    """Raise InvalidArgs for one of *names* that is no *known* collector's."""
+    """Raise InvalidArgs if one of *names* is not that of a *known* collector."""
     for name in names:
         if name not in known:
             raise InvalidArgs(f"there is no collector {name[:80]!a}")

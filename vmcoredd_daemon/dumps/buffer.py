@@ -6,131 +6,114 @@ import errno
 import fcntl
 import os
 import struct
-import threading
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, TypeVar
 
 from ..digest import Digest
 from ..errors import CollectorFailed, of_storage
 from ..files import close, sync
-from ..manifest import ManifestDump
 from ..note import VMCOREDD_HEADER_SIZE, DeviceDumpNote
-from ..threads.loop import Run, outlived, run_with_duplicate
-from .commit import SYNCED, Describe
-from .transfer import PIECE, Transfer, is_memory
+from ..threads.loop import ignore_result, wait_for
+from .transfer import Transfer, Transfers
 
-_P = ParamSpec("_P")
 _T = TypeVar("_T")
 
-Commit = Callable[[Describe], "asyncio.Future[DeviceDumpNote]"]
-"""Makes what is described whole and durable."""
+SYNCED = 1 << 20
+"""Bytes from which on a device dump is hashed and on the disk before it joins a batch, so that no other waits."""
 
 # linux/falloc.h: _IOW('X', 43, struct space_resv): l_type, l_whence, l_start, l_len, l_sysid, l_pid, l_pad. As
-# fallocate(2) with FALLOC_FL_PUNCH_HOLE and FALLOC_FL_KEEP_SIZE, that Python does not have.
+# fallocate(2) with FALLOC_FL_PUNCH_HOLE: Python has posix_fallocate(3) only, which takes no flags.
 _SPACE_RESV = struct.Struct("@hhqqiI4i")
 _IOC_WRITE = (2 if os.uname().machine.startswith("ppc") else 1) << 30
 FS_IOC_UNRESVSP64 = _IOC_WRITE | _SPACE_RESV.size << 16 | ord("X") << 8 | 43
 
 
 class Buffer:
-    """Room for one device dump: the header's 64 bytes, then *size* bytes for the collector.
+    """Space for one device dump: the header's 64 bytes, then *size* bytes for the collector.
 
-    Owns its file descriptor until :meth:`commit` hands it over in a DeviceDumpNote.
+    Owns its file descriptor until :meth:`.Spool.commit` hands it over in a DeviceDumpNote.
     """
 
-    def __init__(
-        self,
-        fd: int,
-        dump_name: str,
-        size: int,
-        size_of_note: int,
-        commit: Commit,
-        read_soon: Run[bool],
-        large_pieces: threading.Semaphore,
-    ) -> None:
+    def __init__(self, fd: int, dump_name: str, size: int, note_size: int, transfers: Transfers) -> None:
         self.fd = fd
         self.offset = VMCOREDD_HEADER_SIZE
         self.size = size
-        self.note_size = size_of_note
+        self.note_size = note_size
+        self._what = f"device dump {dump_name}"
         self._dump_name = dump_name
-        self._commit = commit
-        self._read_soon = read_soon
-        self._large_pieces = large_pieces
+        self._transfers = transfers
         self._digest = Digest(fd, self.offset)
         self._hashing: asyncio.Future[None] | None = None
         self._threads: set[asyncio.Future[Any]] = set()
 
     async def read_from(self, fd: int, position: int, reached: Callable[[int], None] = lambda _: None) -> bool:
-        """Read from *fd* what is there, and write that at *position*; return whether *fd* is at its end.
+        """Read what *fd* has now, and write it at *position*; return whether *fd* is at its end.
 
-        *reached* is told where the next byte goes, by a thread; a later call goes on there. Raises OSError when
-        *fd* cannot be read, NoSpace or WriteFailed when the buffer cannot be written.
+        A thread calls *reached* with the position of the next byte, from which a later call goes on. Raises
+        OSError when *fd* cannot be read, NoSpace or WriteFailed when the buffer cannot be written.
         """
-        loop, given_up = asyncio.get_running_loop(), threading.Event()
+        loop = asyncio.get_running_loop()
 
         def window_written() -> None:
-            # Too late for a loop that is closed.
+            # The loop may be closed by now.
             with suppress(RuntimeError):
                 loop.call_soon_threadsafe(self._hash_behind, transfer)
 
-        where = (self.fd, self.offset, self.size, position)
-        transfer = Transfer(*where, reached, window_written, given_up, self._large_pieces)
+        transfer = Transfer(
+            fd=self.fd, size=self.size, position=position, reached=reached, window_written=window_written
+        )
         try:
-            return await outlived(self._track(self._begin(transfer, fd)))
+            return await wait_for(self._track(self._transfers.begin(transfer, fd)))
         except asyncio.CancelledError:
-            given_up.set()
+            transfer.given_up.set()
             raise
-
-    def _begin(self, transfer: Transfer, fd: int) -> "asyncio.Future[bool]":
-        if self.size <= PIECE and is_memory(fd):
-            return run_with_duplicate(transfer.run, fd, self._read_soon)
-        return run_with_duplicate(transfer.run, fd)
 
     def _hash_behind(self, transfer: Transfer) -> None:
         if self.fd >= 0 and (self._hashing is None or self._hashing.done()):
-            self._hashing = self._in_executor(self._digest.follow, lambda: transfer.position)
-            # Who asks for the SHA-256 is told; nobody may.
-            self._hashing.add_done_callback(lambda done: done.cancelled() or done.exception())
+            self._hashing = self._in_thread(partial(self._digest.follow, lambda: transfer.position))
+            # Its error is raised by prepare_commit(), which a failed device dump never reaches.
+            ignore_result(self._hashing)
 
-    async def commit(self, size: int, describe: Callable[[str], ManifestDump]) -> DeviceDumpNote:
-        """Keep the first *size* bytes: when this returns, they are in the spool, whatever happens.
+    async def prepare_commit(self, size: int) -> None:
+        """Hash and sync as much as possible before joining the commit batch, in which others would wait for it.
 
-        *describe* is given their SHA-256, in a thread. Raises CollectorFailed when a collector says that it has
-        written more than there is room for, or has changed the size of the buffer; NoSpace or WriteFailed.
+        Raises CollectorFailed when the collector says that it wrote *size* bytes, and there are fewer; NoSpace or
+        WriteFailed.
         """
         if not 0 <= size <= self.size:
             raise CollectorFailed(
-                f"device dump {self._dump_name}: the collector says that it wrote {size} bytes, "
-                f"it was given room for {self.size}",
+                f"{self._what}: the collector says that it wrote {size} bytes, it was given {self.size}",
                 errno.EOVERFLOW,
             )
-        await self._come_near(size)
-        note = await self._outlived(self._track(self._commit(partial(self._described, size, describe))))
-        self.fd = -1
-        return note
-
-    async def _come_near(self, size: int) -> None:
-        """Leave little to do where others would wait for it."""
         if self._hashing is not None:
-            await self._outlived(self._hashing)
+            await self._wait_for(self._hashing)
         if size >= SYNCED:
-            hashing = self._in_thread(self._digest.follow, lambda: size)
-            await asyncio.gather(hashing, self._in_thread(sync, self.fd))
+            work = partial(self._digest.follow, lambda: size), partial(sync, self.fd)
+            await asyncio.gather(*(self._wait_for(self._in_thread(each)) for each in work))
 
-    def _described(
-        self, size: int, describe: Callable[[str], ManifestDump]
-    ) -> tuple[DeviceDumpNote, ManifestDump]:
+    def note(self, size: int) -> DeviceDumpNote:
+        """Return the note of the first *size* bytes. Blocks.
+
+        Raises CollectorFailed when a collector has changed the size of the buffer, and OSError.
+        """
         found = os.fstat(self.fd).st_size
         if found != self.note_size:
             raise CollectorFailed(
-                f"device dump {self._dump_name}: the collector left a buffer of {found} bytes, "
-                f"it was given {self.note_size}",
+                f"{self._what}: the collector left a buffer of {found} bytes, it was given {self.note_size}",
                 errno.EOVERFLOW,
             )
-        sha256 = self._digest.finish(size)
-        return DeviceDumpNote(self._dump_name, self.fd, self.note_size, size, sha256), describe(sha256)
+        return DeviceDumpNote(self._dump_name, self.fd, self.note_size, size, self._digest.finish(size))
+
+    async def hand_over(self, committing: "asyncio.Future[DeviceDumpNote]") -> DeviceDumpNote:
+        """Wait until the buffer is committed: its file descriptor is the note's then. Raises as *committing*.
+
+        It is not closed under a commit that no caller waits for any more.
+        """
+        note = await self._wait_for(self._track(committing))
+        self.fd = -1
+        return note
 
     async def idle(self) -> None:
         """Wait until no thread writes to the buffer any more."""
@@ -139,13 +122,13 @@ class Buffer:
 
     @property
     def busy(self) -> bool:
-        """Whether a thread reads or writes, as one may that nobody waits for any more."""
+        """Whether a thread reads or writes, perhaps one that no caller waits for any more."""
         return bool(self._threads)
 
     def close(self) -> "asyncio.Future[Any] | None":
-        """Give up the buffer, unless it was committed, and free its room, whoever else has it open or mapped.
+        """Give up the buffer, unless it was committed, and free its space, even if others have it open or mapped.
 
-        Threads that still use it finish first. Returns what they do, or the one that frees.
+        Threads that still use it finish first. Returns what is done when they have, or when the space is free.
         """
         fd, self.fd = self.fd, -1
         if fd < 0:
@@ -157,40 +140,34 @@ class Buffer:
         ended.add_done_callback(lambda _: free())
         return ended
 
-    async def _in_thread(self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
-        return await self._outlived(self._in_executor(function, *args, **kwargs))
-
-    def _in_executor(
-        self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs
-    ) -> "asyncio.Future[_T]":
-        return self._track(asyncio.get_running_loop().run_in_executor(None, partial(function, *args, **kwargs)))
+    def _in_thread(self, function: Callable[[], _T]) -> "asyncio.Future[_T]":
+        return self._track(asyncio.get_running_loop().run_in_executor(None, function))
 
     def _track(self, running: "asyncio.Future[_T]") -> "asyncio.Future[_T]":
         self._threads.add(running)
         running.add_done_callback(self._threads.discard)
         return running
 
-    async def _outlived(self, future: "asyncio.Future[_T]") -> _T:
+    async def _wait_for(self, future: "asyncio.Future[_T]") -> _T:
         try:
-            # A cancelled wait must not cancel the thread's work half-way, and cannot stop it either.
-            return await outlived(future)
+            return await wait_for(future)
         except OSError as error:
-            raise of_storage(error, f"device dump {self._dump_name}: cannot be kept in the spool") from error
+            raise of_storage(error, f"{self._what}: cannot be kept in the spool") from error
 
 
 def _close_freed(fd: int) -> None:
     with suppress(OSError):
         state = os.fstat(fd)
-        # One that could not be made durable, and has kept its name, is whole.
+        # A file that has its name is complete, even if its directory could not be synced.
         if state.st_nlink == 0:
             _free(fd, state.st_size)
     close(fd)
 
 
 def close_removed(fd: int) -> None:
-    """Close the file of a device dump that was removed, and free its room. Blocks.
+    """Close the file of a device dump that was removed, and free its space. Blocks.
 
-    Whoever has it open reads its end. Where somebody has given it another name, it stays.
+    A reader that has it open is at its end then. A file that was given another name keeps its data.
     """
     with suppress(OSError):
         if os.fstat(fd).st_nlink == 0:
@@ -200,7 +177,8 @@ def close_removed(fd: int) -> None:
 
 def _free(fd: int, size: int) -> None:
     try:
-        # Its size stays: a collector that is late may be writing to its mapping, and would be killed by SIGBUS.
+        # It frees the blocks and keeps the size: a collector that is late may write to its mapping, and SIGBUS
+        # would kill it if that were beyond the end of the file.
         fcntl.ioctl(fd, FS_IOC_UNRESVSP64, _SPACE_RESV.pack(0, os.SEEK_SET, 0, size, 0, 0, 0, 0, 0, 0))
     except OSError:
         os.ftruncate(fd, 0)

@@ -16,70 +16,43 @@ from ..errors import Busy, CollectorFailed, Disabled, InvalidArgs, NoSpace, Time
 from ..files import close
 from ..manifest import State, now_usec
 from ..note import check_dump_name
-from ..threads.loop import HangingThreads
+from ..threads.loop import AbandonedThreads, abandon, ignore_result
 from .buffer import Buffer, close_removed
 from .collector import Collected, Collector
-from .device_dump import Change, DeviceDump, Listeners, Snapshot, Taken
+from .commit import Commit
+from .device_dump import Change, DeviceDump, Listeners, Snapshot, Usage
 from .recovery import SpooledDump
 from .spool import Spool
 
 log = logging.getLogger(__name__)
 
 CUT_OFF_TIMEOUT = 10.0
-"""Seconds, at least, for collectors that are cut off to hand over what they have."""
+"""Seconds, at least, in which collectors that are cut off hand over what they have."""
 
 
-class Sealable:
-    """What can be sealed, for a while or for good."""
-
-    _sealed = ""
-
-    @property
-    def accepting(self) -> bool:
-        """False while the list is sealed."""
-        return not self._sealed
-
-    def check_open(self) -> None:
-        """Raise Busy when the list is sealed."""
-        if self._sealed:
-            raise Busy(self._sealed)
-
-    def seal(self, reason: str) -> None:
-        """Refuse every addition and removal from now on, with Busy and this reason."""
-        self._sealed = reason
-
-    @contextmanager
-    def sealed(self, reason: str) -> Iterator[None]:
-        """Seal the list for a while."""
-        before, self._sealed = self._sealed, self._sealed or reason
-        try:
-            yield
-        finally:
-            # A seal that was put on meanwhile, because the service stops, stays.
-            self._sealed = before if self._sealed == reason else self._sealed
-
-
-class DumpList(Sealable):
+class DumpList:
     """All device dumps of this capture kernel."""
 
     def __init__(self, spool: Spool, limits: Limits, *, enabled: bool = True) -> None:
-        self._taken = Taken()
-        self.listeners = Listeners([self._taken.changed])
+        self._usage = Usage()
+        self.listeners = Listeners([self._usage.changed])
         self.failures_forgotten = 0
         self.generation = 0
-        """Grows whenever what a vmcore would hold has changed."""
+        """Grows with each change of what a vmcore would hold."""
         self._spool = spool
         self._limits = limits
         self._enabled = enabled
+        self._sealed = ""
+        """Why additions and removals are refused; empty while they are not."""
         self._lock = asyncio.Lock()
         self._collecting = asyncio.Semaphore(limits.max_collecting)
         self._dumps: dict[int, DeviceDump] = {}
         self._order: list[int] = []
-        """Bytes of the notes that are there, or may come to be, by their names."""
+        """Numbers of the complete ones, in the order in which they were appended."""
         self._tasks: dict[int, asyncio.Task[DeviceDump]] = {}
         self._committing: set[int] = set()
         self._next = spool.next_number()
-        self.hanging = HangingThreads(limits.max_collecting)
+        self.abandoned = AbandonedThreads(limits.max_collecting)
 
     def __iter__(self) -> Iterator[DeviceDump]:
         """Iterate over a snapshot of all device dumps, failed ones and those being collected included."""
@@ -99,50 +72,52 @@ class DumpList(Sealable):
         timeout: float,
         wait: bool = True,
         caller: str = "",
-        despite_seal: bool = False,
+        for_service: bool = False,
     ) -> DeviceDump:
         """Add a device dump of at most *size* bytes that *collector* fills within *timeout* seconds.
 
         The seconds are counted from when it has its turn, see ``Limits.max_collecting``. Returns when it is
-        durable or, with *wait* false, as soon as its name and bytes are reserved. *despite_seal* is for what the
-        service itself has begun before it was told to stop. Raises InvalidArgs, NameInUse, TooLarge,
-        QuotaExceeded, NoSpace, CollectorFailed, TimedOut, Busy or Disabled; then nothing was added. Whatever
-        happens, *collector* is closed once it is no longer needed.
+        durable or, with *wait* false, as soon as its name and bytes are reserved. One *for_service* was begun by
+        the service itself before it was told to stop: a seal does not refuse it. Raises InvalidArgs, NameInUse,
+        TooLarge, QuotaExceeded, NoSpace, CollectorFailed, TimedOut, Busy or Disabled; then nothing was added. In
+        each case *collector* is closed once it is no longer needed.
         """
         try:
             self.check_enabled()
-            if not despite_seal:
+            if not for_service:
                 self.check_open()
             dump = self._reserve(name, size, collector.description, caller)
         except BaseException:
             collector.close()
             raise
         task = asyncio.create_task(self._collect(dump, collector, timeout))
+        # A failure is in the list; maybe no caller waits for the task's copy of it.
+        ignore_result(task)
         self._tasks[dump.number] = task
-        task.add_done_callback(lambda done: self._finished(dump.number, collector, done))
-        # The caller may leave; what it began is worth having all the same.
+        task.add_done_callback(lambda _: self._finished(dump.number, collector))
+        # The caller may leave; what it began is worth having anyway.
         return await asyncio.shield(task) if wait else dump
 
     def restore(self, spooled: SpooledDump) -> None:
-        """Take back a device dump that an earlier daemon acknowledged."""
+        """Add a device dump that an earlier daemon acknowledged."""
         self._append(dump := DeviceDump.restored(spooled.number, spooled.record, spooled.note))
-        self._taken.take(dump)
+        self._usage.add(dump)
 
     async def snapshot(self) -> Snapshot:
-        """Return what a vmcore is to hold, when no removal is half done."""
+        """Return what a vmcore is to hold; waits until no removal is half done."""
         async with self._lock:
             complete = self.complete
             failed = (dump for dump in self._dumps.values() if dump.state is State.FAILED)
             return Snapshot(
-                self.generation,
-                tuple(dump.record() for dump in complete),
-                tuple(dump.note for dump in complete if dump.note is not None),
-                tuple(dump.failure() for dump in failed),
-                self.failures_forgotten,
+                generation=self.generation,
+                records=tuple(dump.record() for dump in complete),
+                notes=tuple(dump.note for dump in complete if dump.note is not None),
+                failures=tuple(dump.failure() for dump in failed),
+                failures_forgotten=self.failures_forgotten,
             )
 
     def add_failed(self, name: str, collector: str, error: VmcoreddError) -> DeviceDump:
-        """Remember a device dump that there will not be, so that it is seen, and return it."""
+        """Add a device dump that failed before it began, so that it is seen, and return it."""
         dump = self._begin(name, 0, 0, collector)
         return self._fail(dump, error)
 
@@ -165,33 +140,57 @@ class DumpList(Sealable):
                 self._order.remove(number)
                 self.generation += 1
             del self._dumps[number]
-            # Whoever would open it must know before its descriptor is another's.
-            self.listeners.notify(Change.REMOVED, dump)
+            # Listeners must not open the descriptor any more when its number may be another file's.
+            self._notify(Change.REMOVED, dump)
             if dump.note is not None:
                 await asyncio.to_thread(close_removed, dump.note.fd)
 
     def check_enabled(self) -> None:
-        """Raise Disabled when no device dump is ever taken."""
+        """Raise Disabled when the configuration allows no device dumps."""
         if not self._enabled:
             raise Disabled("device dumps are switched off by the configuration")
+
+    @property
+    def accepting(self) -> bool:
+        """False while the list is sealed."""
+        return not self._sealed
+
+    def check_open(self) -> None:
+        """Raise Busy when the list is sealed."""
+        if self._sealed:
+            raise Busy(self._sealed)
+
+    def seal(self, reason: str) -> None:
+        """Refuse every addition and removal from now on, with Busy and this reason."""
+        self._sealed = reason
+
+    @contextmanager
+    def sealed(self, reason: str) -> Iterator[None]:
+        """Seal the list for a while."""
+        before, self._sealed = self._sealed, self._sealed or reason
+        try:
+            yield
+        finally:
+            # The service may have sealed the list for good meanwhile.
+            self._sealed = before if self._sealed == reason else self._sealed
 
     async def drain(self, timeout: float) -> None:
         """Wait up to *timeout* seconds for what is being collected, then record the rest as failed."""
         await self.settle(timeout)
         for number, task in self._tasks.items():
-            # What is being made durable has its data already: a moment more, and nothing of it is lost.
+            # One that is being made durable has its data already, and needs a moment only.
             if number not in self._committing:
                 task.cancel()
         await self.settle(max(timeout, CUT_OFF_TIMEOUT))
 
     async def settle(self, timeout: float) -> bool:
-        """Wait up to *timeout* seconds for what was begun; return whether all of it has come to its end."""
+        """Wait up to *timeout* seconds for what was begun; return whether all of it has ended."""
         if self._tasks:
             await asyncio.wait(self._tasks.values(), timeout=timeout)
         return not self._tasks
 
     def close(self) -> None:
-        """Give up the notes; in the spool they stay. Blocks for a moment: what was removed is freed there."""
+        """Close the notes; in the spool they stay. Blocks for a moment: space of what was removed is freed."""
         dumps = list(self._dumps.values())
         self._dumps.clear()
         self._order.clear()
@@ -211,29 +210,28 @@ class DumpList(Sealable):
         note_size = self._spool.note_size(size)
         unfinished = filter(None, map(self._dumps.get, self._tasks))
         begun = sum(dump.caller == caller != "" and dump.state is State.COLLECTING for dump in unfinished)
-        self._limits.check(
-            name,
-            note_size,
-            names=self._taken,
-            count=len(self._taken),
-            total_size=self._taken.size,
-            begun=begun,
-        )
+        usage = self._usage
+        self._limits.check(name, note_size, names=usage, count=len(usage), total_size=usage.size, begun=begun)
         return self._begin(name, size, note_size, collector, caller)
 
     def _begin(self, name: str, limit: int, note_size: int, collector: str, caller: str = "") -> DeviceDump:
-        dump = DeviceDump(self._next, name, limit, note_size, collector, now_usec(), caller=caller)
+        dump = DeviceDump(
+            number=self._next, name=name, limit=limit, note_size=note_size, collector=collector, caller=caller
+        )
         self._next += 1
         self._dumps[dump.number] = dump
-        self.listeners.notify(Change.RESERVED, dump)
+        self._notify(Change.RESERVED, dump)
         return dump
+
+    def _notify(self, change: Change, dump: DeviceDump) -> None:
+        self.listeners.notify(f"Device dump {dump.name} is {change}", change, dump)
 
     async def _collect(self, dump: DeviceDump, collector: Collector, timeout: float) -> DeviceDump:
         buffer = None
         try:
             async with self._collecting:
                 async with asyncio.timeout(timeout):
-                    buffer = await self._spool.create(dump.number, dump.name, dump.limit)
+                    buffer = await self._spool.create(dump.name, dump.limit)
                     collected = await collector.collect(dump.name, buffer)
                 return await self._commit(dump, buffer, collected)
         except VmcoreddError as error:
@@ -254,16 +252,18 @@ class DumpList(Sealable):
         raise failure
 
     async def _give_up(self, buffer: Buffer) -> None:
-        hangs, closing = buffer.busy, buffer.close()
-        if hangs:
-            self.hanging.add(closing)
-        elif closing is not None:
-            # Whoever is told that it failed may want its room at once.
-            await asyncio.wait([closing])
+        busy, freed = buffer.busy, buffer.close()
+        if freed is None:
+            return
+        if busy:
+            abandon(freed, self.abandoned)
+        else:
+            # The caller that is told that it failed may want its space immediately.
+            await asyncio.wait([freed])
 
     async def _commit(self, dump: DeviceDump, buffer: Buffer, collected: Collected) -> DeviceDump:
-        # Before anything is awaited: the collector has done its part, and neither its deadline nor a drain ends
-        # the rest.
+        # Before the first await: the collector has done its part, and neither its deadline nor a drain may end the
+        # rest.
         self._committing.add(dump.number)
         try:
             dump = replace(
@@ -273,13 +273,13 @@ class DumpList(Sealable):
                 finished_usec=now_usec(),
                 error=collected.error,
             )
-            note = await buffer.commit(collected.size, dump.described)
+            note = await self._spool.commit(Commit(dump.number, buffer, collected.size, dump.record))
             dump = replace(dump, sha256=note.sha256, note=note)
             async with self._lock:
                 self._append(dump)
         finally:
             self._committing.discard(dump.number)
-        self.listeners.notify(Change.ADDED, dump)
+        self._notify(Change.ADDED, dump)
         return dump
 
     def _append(self, dump: DeviceDump) -> None:
@@ -290,16 +290,13 @@ class DumpList(Sealable):
     def _fail(self, dump: DeviceDump, error: VmcoreddError) -> DeviceDump:
         failed = replace(dump, state=State.FAILED, error=error, finished_usec=now_usec())
         self._dumps[dump.number] = failed
-        self.listeners.notify(Change.FAILED, failed)
+        self._notify(Change.FAILED, failed)
         old = [number for number, other in self._dumps.items() if other.state is State.FAILED]
         for number in old[: -self._limits.max_failures]:
             self.failures_forgotten += 1
-            self.listeners.notify(Change.REMOVED, self._dumps.pop(number))
+            self._notify(Change.REMOVED, self._dumps.pop(number))
         return failed
 
-    def _finished(self, number: int, collector: Collector, task: asyncio.Task[DeviceDump]) -> None:
+    def _finished(self, number: int, collector: Collector) -> None:
         del self._tasks[number]
         collector.close()
-        # The failure is in the list; the task's copy of it may have nobody who waits.
-        if not task.cancelled():
-            task.exception()

@@ -2,9 +2,10 @@
 """Buffers for device dumps that survive the daemon: one file for each, beside the target.
 
 A file holds the note byte for byte as it goes into the vmcore, page-aligned, and behind it one JSON object:
-what the manifest will say of the dump. It has no name until it is whole and on disk (O_TMPFILE, fsync, link),
-so that whatever is found under a name after a crash of the daemon is an acknowledged device dump. Where there
-is no disk to write to, the same buffers are memfds, sealed when complete.
+what the manifest will say of the dump. It has no name until it is complete and on disk (O_TMPFILE, fsync, link):
+each name that the next daemon finds leads to a complete device dump, and a file without a name vanishes with its
+last descriptor, or with a power cut: nothing has to be cleaned up. Without a disk to write to, the same buffers
+are memfds, sealed when complete.
 """
 
 import asyncio
@@ -12,9 +13,9 @@ import errno
 import fcntl
 import logging
 import os
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from enum import Enum, auto
 from functools import partial
 from pathlib import Path
 
@@ -22,11 +23,12 @@ from ..errors import Busy, NoSpace, VmcoreddError, WriteFailed, of_storage
 from ..files import close, sync
 from ..note import ByteOrder, DeviceDumpNote, note_size
 from ..threads.batches import Batches, each
+from ..threads.loop import wait_for
 from .buffer import Buffer
-from .commit import Commit, Describe, commit_to_disk, commit_to_memory
-from .recovery import Progress, Report, SpooledDump, recover
+from .commit import Commit, commit_to_disk, commit_to_memory
+from .recovery import Report, SpooledDump, recover
 from .spool_directory import BOOT_ID, boot_id, last_number, note_name, open_private, sync_parents
-from .transfer import MAX_LARGE_PIECES
+from .transfer import Transfers
 
 __all__ = ["BOOT_ID", "Spool", "SpooledDump"]
 
@@ -36,29 +38,30 @@ MEMORY_RESERVE = 64 << 20
 """Bytes of memory that device dumps in memory leave available."""
 
 
+class _Takes(Enum):
+    """Where the next device dump goes."""
+
+    DISK = auto()
+    MEMORY = auto()
+    NOTHING = auto()
+    """Nowhere, until the disk can be written to again."""
+
+
 class Spool:
-    """A directory of device dumps, or memory where there is none."""
+    """A directory of device dumps, or memory if there is no directory."""
 
     def __init__(
-        self,
-        directory: int | None,
-        page_size: int,
-        byteorder: ByteOrder,
-        keep_free: int,
-        last: int = 0,
-        *,
-        full: bool = False,
+        self, directory: int | None, page_size: int, byteorder: ByteOrder, keep_free: int, last: int = 0
     ) -> None:
+        """*directory* is this boot's, locked; *last* is the highest number of a file in it."""
+        self._takes = _Takes.MEMORY if directory is None else _Takes.DISK
         self._last = last
-        self._full = full
-        self._memory = directory is None
         self._directory = directory
         self._page_size = page_size
         self._byteorder = byteorder
         self._keep_free = keep_free
-        self._large_pieces = threading.Semaphore(MAX_LARGE_PIECES)
+        self._transfers = Transfers()
         self._creating = Batches[tuple[str, int], int](each(self._create))
-        self._reading = Batches[Callable[[], bool], bool](each(lambda read: read()))
         self._committing = Batches[Commit, DeviceDumpNote](self._commit)
 
     @classmethod
@@ -76,10 +79,10 @@ class Spool:
     def lock(cls, path: Path, page_size: int, byteorder: ByteOrder, keep_free: int) -> "Spool":
         """Open, or make, this boot's directory in the spool directory *path*, and lock it. Blocks.
 
-        It may be read-only: what an earlier daemon has left is worth having without room for more.
-        A vmcore must not get the device dumps of an earlier crash, so each boot has a directory of its own. Raises
-        NoSpace when it is not there and its file system is full, WriteFailed when it cannot be used for another
-        reason, or it is another user's or a symbolic link, Busy when another daemon has it.
+        It may be read-only: what an earlier daemon has left can be read without space for more. Each boot has a
+        directory of its own, because a vmcore must not get the device dumps of an earlier crash. Raises NoSpace
+        when the directory is missing and its file system is full, WriteFailed when it cannot be used for another
+        reason, or is another user's or a symbolic link, Busy when another daemon has it.
         """
         try:
             path /= boot_id()
@@ -98,7 +101,7 @@ class Spool:
         return cls(directory, page_size, byteorder, keep_free, last)
 
     def check_writable(self) -> None:
-        """See that the directory has its name for good, and takes a device dump. Blocks.
+        """Make the name of the directory durable, and check that it takes a device dump. Blocks.
 
         Raises NoSpace when its file system is full, WriteFailed when it cannot be written to for another reason,
         or its file system has no O_TMPFILE.
@@ -113,63 +116,49 @@ class Spool:
 
     def keep_in_memory(self) -> None:
         """Take new device dumps as :meth:`in_memory` does; those that are in the directory stay there."""
-        self._memory = True
+        self._takes = _Takes.MEMORY
 
     def refuse(self) -> None:
-        """Take no new device dump until there is room in the directory; those that are there stay."""
-        self._full = True
-
-    def _has_room_again(self) -> bool:
-        try:
-            self.check_writable()
-        except (NoSpace, WriteFailed):
-            return False
-        self._full = self._directory is None
-        return not self._full
+        """Take no new device dump until there is space in the directory; those that are there stay."""
+        self._takes = _Takes.NOTHING
 
     @classmethod
     def in_memory(cls, page_size: int, byteorder: ByteOrder) -> "Spool":
         """Return a spool whose buffers are memfds."""
         return cls(None, page_size, byteorder, 0)
 
-    @classmethod
-    def full(cls, page_size: int, byteorder: ByteOrder) -> "Spool":
-        """Return a spool that has no room for anything."""
-        return cls(None, page_size, byteorder, 0, full=True)
-
     @property
     def directory(self) -> int | None:
-        """Descriptor of the directory of this boot, None where there is none."""
+        """Descriptor of the directory of this boot, if there is one."""
         return self._directory
 
     def note_size(self, size: int) -> int:
         """Return the bytes that a device dump of at most *size* bytes takes. Raises TooLarge."""
         return note_size(size, self._page_size)
 
-    async def create(self, number: int, dump_name: str, size: int) -> Buffer:
+    async def create(self, dump_name: str, size: int) -> Buffer:
         """Return an empty buffer for *size* bytes, its disk space allocated. Raises NoSpace or WriteFailed."""
         bytes_needed = self.note_size(size)
         creating = self._creating.add((dump_name, bytes_needed))
         try:
-            fd = await asyncio.shield(creating)
+            fd = await wait_for(creating)
         except asyncio.CancelledError:
             creating.add_done_callback(lambda done: None if done.exception() else close(done.result()))
             raise
         except OSError as error:
             raise of_storage(error, f"device dump {dump_name}: cannot be kept in the spool") from error
-        commit = partial(self._add, number)
-        return Buffer(fd, dump_name, size, bytes_needed, commit, self._reading.add, self._large_pieces)
+        return Buffer(fd, dump_name, size, bytes_needed, self._transfers)
 
     def _create(self, wanted: tuple[str, int]) -> int:
         dump_name, size = wanted
-        # One at a time: the room that one has seen must not be taken by another, and what memory is allocated is
-        # no more to be had back.
-        if not self._has_room(size):
+        # One at a time: no other may take the space that one has seen, and memory that is allocated cannot be got
+        # back.
+        if not self._has_space(size):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        if self._memory or self._directory is None:
+        if self._disk is None:
             fd = os.memfd_create(dump_name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         else:
-            fd = _open_unnamed(self._directory)
+            fd = _open_unnamed(self._disk)
         try:
             os.posix_fallocate(fd, 0, size)
         except OSError:
@@ -177,27 +166,45 @@ class Spool:
             raise
         return fd
 
-    def _has_room(self, size: int) -> bool:
-        if self._full and not self._has_room_again():
-            return False
-        if self._memory or self._directory is None:
+    @property
+    def _disk(self) -> int | None:
+        """Descriptor of the directory that takes new device dumps, None when memory takes them."""
+        return self._directory if self._takes is _Takes.DISK else None
+
+    def _has_space(self, size: int) -> bool:
+        if self._takes is _Takes.NOTHING:
+            if self._directory is None:
+                return False
+            try:
+                self.check_writable()
+            except (NoSpace, WriteFailed):
+                return False
+            self._takes = _Takes.DISK
+        if self._disk is None:
             return _available_memory() - size >= MEMORY_RESERVE
-        # Not the memory: what is written to a disk, the kernel takes out of its cache when it needs the room.
-        state = os.fstatvfs(self._directory)
+        # Not the memory: what is written to a disk, the kernel takes out of its cache when it needs the space.
+        state = os.fstatvfs(self._disk)
         return state.f_bavail * state.f_frsize - size >= self._keep_free
 
-    def _add(self, number: int, describe: Describe) -> "asyncio.Future[DeviceDumpNote]":
-        return self._committing.add(Commit(number, describe))
+    async def commit(self, commit: Commit) -> DeviceDumpNote:
+        """Keep what was collected: when this returns, it is in the spool, and survives the daemon on a disk.
+
+        Raises CollectorFailed when the collector says that it wrote more than it was given, or has changed the
+        size of the buffer; NoSpace or WriteFailed. The buffer is then still the caller's to close.
+        """
+        await commit.buffer.prepare_commit(commit.size)
+        return await commit.buffer.hand_over(self._committing.add(commit))
 
     def _commit(self, commits: Sequence[Commit]) -> Sequence[DeviceDumpNote | Exception]:
-        if self._memory or self._directory is None:
+        if self._disk is None:
             return each(partial(commit_to_memory, self._byteorder))(commits)
-        return commit_to_disk(self._directory, self._byteorder, commits)
+        return commit_to_disk(self._disk, self._byteorder, commits)
 
     async def remove(self, numbers: Iterable[int]) -> None:
-        """Remove complete device dumps; those that are not there any more are no error. Raises WriteFailed."""
-        # Where new ones are in memory, only those that were there at first are in the directory.
-        names = [note_name(number) for number in numbers if not self._memory or number <= self._last]
+        """Remove complete device dumps; one that is gone already is no error. Raises WriteFailed."""
+        # While memory takes new ones, only those that were there at first are in the directory.
+        on_disk = self._takes is not _Takes.MEMORY
+        names = [note_name(number) for number in numbers if on_disk or number <= self._last]
         if self._directory is not None and names:
             try:
                 await asyncio.to_thread(self._remove, self._directory, names)
@@ -210,17 +217,17 @@ class Spool:
         for name in names:
             with suppress(FileNotFoundError):
                 os.unlink(name, dir_fd=directory)
-        # They are gone, and no error brings them back; what a power cut brings back is whole.
+        # They are gone even if this fails; one that a power cut brings back is complete.
         with suppress(OSError):
             sync(directory)
 
-    def recover(self, report: Report, progress: Progress = lambda: None) -> Iterator[SpooledDump]:
+    def recover(self, report: Report, progress: Callable[[], None] = lambda: None) -> Iterator[SpooledDump]:
         """Yield the device dumps that an earlier daemon left, as :func:`.recovery.recover` does. Blocks."""
         if self._directory is not None:
             yield from recover(self._directory, self._page_size, self._byteorder, report, progress)
 
     def next_number(self) -> int:
-        """Return a number above that of every file that the spool had at first, damaged ones included."""
+        """Return a number above those of all files that the spool had at first, damaged ones included."""
         return self._last + 1
 
     def close(self) -> None:

@@ -7,7 +7,6 @@ A signal only sets an event; everything that happens then reads from top to bott
 import asyncio
 import gc
 import importlib
-import itertools
 import logging
 import resource
 import time
@@ -26,8 +25,8 @@ from ..threads.loop import started_executor
 from ..writer.writer import VmcoreWriter
 from . import sd_notify as service_manager
 from .journal_entries import record_dump, record_vmcore
-from .open_spool import Recovered, open_spool
-from .signals import STOP_SIGNALS, take_stop_signals
+from .open_spool import RecoveredDumps, open_spool
+from .signals import STOP_SIGNALS, unblock_stop_signals
 
 RECONNECT = 1.0
 """Seconds between attempts to reach the bus."""
@@ -78,21 +77,20 @@ class Daemon:
         loop = asyncio.get_running_loop()
         for number in STOP_SIGNALS:
             loop.add_signal_handler(number, self._stop.set)
-        take_stop_signals()
+        unblock_stop_signals()
         loop.set_default_executor(started_executor())
         _raise_fd_limit()
-        recovered = Recovered()
+        recovered = RecoveredDumps()
         opening = asyncio.to_thread(open_spool, self._configuration, recovered)
         # All of it is read, and its SHA-256 computed: a minute and more, on a slow disk.
-        spool = await service_manager.extended(opening, lambda: recovered.steps)
+        spool = await service_manager.extended(opening, recovered.progress)
         dumps, writer = self._start(spool, recovered)
-        runner = CollectorRunner(dumps, self._collectors, self._configuration.collector_timeout)
-        serving = asyncio.create_task(self._serve(dumps, runner, writer))
-        collecting = asyncio.create_task(self._collect(dumps, runner))
+        collectors = (dumps, self._collectors, self._configuration.collector_timeout)
+        serving = asyncio.create_task(self._serve(dumps, CollectorRunner(*collectors), writer))
+        collecting = asyncio.create_task(self._collect(dumps, CollectorRunner(*collectors, for_service=True)))
         following = asyncio.create_task(service_manager.follow(writer))
         try:
-            # Its deadline is its own, so it is given time as long as it takes.
-            await service_manager.extended(self._wait_for_bus(), itertools.count().__next__)
+            await service_manager.extended(self._wait_for_bus())
             await asyncio.to_thread(_import_the_rest)
             gc.enable()
             record(Event.STARTED, logging.INFO, "Taking device dumps", source=writer.source)
@@ -100,7 +98,7 @@ class Daemon:
             await self._stop.wait()
             following.cancel()
             service_manager.stopping()
-            await service_manager.extended(self._drain(dumps, collecting), itertools.count().__next__)
+            await service_manager.extended(self._drain(dumps, collecting))
             written = await _write(dumps, writer)
         finally:
             tasks = [serving, collecting, following]
@@ -115,7 +113,7 @@ class Daemon:
             log.error("A device dump that became durable at the very end is in the spool, and in no vmcore")
         return Outcome(written and not late and recovered.whole, writer.directory)
 
-    def _start(self, spool: Spool, recovered: Recovered) -> tuple[DumpList, VmcoreWriter]:
+    def _start(self, spool: Spool, recovered: RecoveredDumps) -> tuple[DumpList, VmcoreWriter]:
         configuration = self._configuration
         dumps = DumpList(spool, configuration.limits, enabled=configuration.enabled)
         for spooled in recovered.dumps:
@@ -142,9 +140,7 @@ class Daemon:
             async with asyncio.timeout(BUS_FIRST):
                 await self._bus_ready.wait()
         try:
-            # An earlier daemon of this boot may have run some of them.
-            present = {dump.name for dump in dumps.complete}
-            await runner.run(wait=False, present=present, starting=True)
+            await runner.run(wait=False)
         except VmcoreddError as error:
             dumps.add_failed("collectors", "collectors", error)
         except Exception:
@@ -228,13 +224,8 @@ async def _write(dumps: DumpList, writer: VmcoreWriter) -> bool:
         log.info("No vmcore is to be written, %d device dumps stay in the spool", len(dumps.complete))
         return True
 
-    def progress() -> int:
-        service_manager.writing(writer)
-        # Which pages are left out is found before anything is copied: minutes, where memory has terabytes.
-        return writer.progress.steps
-
     try:
-        whole = await service_manager.extended(write_and_clear(dumps, writer), progress)
+        whole = await service_manager.extended(write_and_clear(dumps, writer), writer.progress)
     except VmcoreddError:
         # In the log already.
         return False
@@ -255,7 +246,7 @@ async def write_and_clear(dumps: DumpList, writer: VmcoreWriter) -> bool:
 
 
 async def _close(dumps: DumpList, spool: Spool, writer: VmcoreWriter) -> None:
-    settled = await service_manager.extended(dumps.settle(CUT_OFF_TIMEOUT), itertools.count().__next__)
+    settled = await service_manager.extended(dumps.settle(CUT_OFF_TIMEOUT))
     # The file system frees there what no vmcore needs any more.
     await asyncio.to_thread(dumps.close)
     if settled:

@@ -31,7 +31,7 @@ from ..dumps.device_dump import Change, DeviceDump
 from ..dumps.dump_list import DumpList
 from ..errors import InvalidArgs, UnknownDump
 from ..note import check_dump_name
-from ..writer.result import Written
+from ..writer.result import WriteResult
 from ..writer.writer import VmcoreWriter
 from .dump_interface import DeviceDumpInterface, dump_path
 
@@ -120,10 +120,10 @@ class ManagerInterface(ServiceInterface):
             raise InvalidArgs("data is not a file descriptor of this message")
         check_dump_name(dump_name)
         check_source(dump_name, data)
-        self._dumps.hanging.check()
-        self._bus.closing.check()
+        self._dumps.abandoned.check()
+        self._bus.fd_closer.check()
         description = f"descriptor from {SENDER.get()}"
-        reads = DescriptorCollector.duplicating(data, description, self._bus.closing, self._dumps.hanging)
+        reads = DescriptorCollector.duplicating(data, description, self._bus.fd_closer, self._dumps.abandoned)
         return await self._add(dump_name, size, reads, chosen)
 
     @method()
@@ -166,7 +166,7 @@ class ManagerInterface(ServiceInterface):
         return dump_path(dump.number)
 
     @signal()
-    def VmcoreWritten(self, written: Written) -> "stu":
+    def VmcoreWritten(self, written: WriteResult) -> "stu":
         return [bus_text(str(written.path)), written.size, written.device_dumps]
 
     @dbus_property(PropertyAccess.READ)

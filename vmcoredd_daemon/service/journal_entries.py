@@ -6,7 +6,7 @@ import logging
 from ..dumps.device_dump import Change, DeviceDump
 from ..journal import Event, record
 from ..manifest import State
-from ..writer.result import Written
+from ..writer.result import WriteResult
 
 
 def record_dump(change: Change, dump: DeviceDump) -> None:
@@ -28,7 +28,7 @@ def record_dump(change: Change, dump: DeviceDump) -> None:
         record(Event.DUMP_REMOVED, logging.INFO, f"Device dump {dump.name} removed", **fields)
 
 
-def record_vmcore(written: Written) -> None:
+def record_vmcore(written: WriteResult) -> None:
     """Log that a vmcore was written."""
     fields: dict[str, object] = {"path": written.path, "size": written.size, "dumps": written.device_dumps}
     if written.fallback:

@@ -15,19 +15,20 @@ from ..dumps.spool import Spool
 from ..errors import NameInUse, NoSpace, VmcoreddError, WriteFailed
 from ..journal import Event, record
 from ..note import system_byteorder, system_page_size
+from ..progress import Progress
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
-class Recovered:
+class RecoveredDumps:
     """What an earlier daemon has left in the spool, as far as it is read."""
 
     dumps: list[SpooledDump] = field(default_factory=list)
     problems: list[tuple[str, VmcoreddError]] = field(default_factory=list)
     """Names of files, and why they were not taken."""
-    steps: int = 0
-    """Grows with each file that is read."""
+    progress: Progress = field(default_factory=Progress)
+    """Advances with each file that is read."""
 
     @property
     def whole(self) -> bool:
@@ -38,12 +39,8 @@ class Recovered:
         """Remember what was not taken."""
         self.problems.append((name, error))
 
-    def step(self) -> None:
-        """Count one more file."""
-        self.steps += 1
 
-
-def open_spool(configuration: Configuration, recovered: Recovered) -> Spool:
+def open_spool(configuration: Configuration, recovered: RecoveredDumps) -> Spool:
     """Open the spool, and read into *recovered* what is there. Blocks. Raises Busy when another daemon has it."""
     path, page_size, byteorder = configuration.spool_directory, system_page_size(), system_byteorder()
     try:
@@ -56,7 +53,7 @@ def open_spool(configuration: Configuration, recovered: Recovered) -> Spool:
         _write_elsewhere(spool, error, configuration)
         return spool
     try:
-        recovered.dumps += spool.recover(recovered.report, recovered.step)
+        recovered.dumps += spool.recover(recovered.report, recovered.progress.advance)
     except WriteFailed as error:
         recovered.report(path.name, error)
     try:

@@ -32,8 +32,8 @@ def collect(collector: DeviceCollector) -> dict[str, tuple[bytes, str]]:
 async def _collect(collector: DeviceCollector) -> dict[str, tuple[bytes, str]]:
     spool = Spool.in_memory(system_page_size(), system_byteorder())
     made = {}
-    for number, (name, size) in enumerate(collector.device_dumps()):
-        buffer = await spool.create(number, name, size)
+    for name, size in collector.device_dumps():
+        buffer = await spool.create(name, size)
         try:
             collected = await PythonCollector("test", collector, 30).collect(name, buffer)
             error = str(collected.error or "")

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from ...errors import Busy, InvalidVmcore, VmcoreddError, WriteFailed, of_storage
 from ...note import DeviceDumpNote, Note, system_page_size
-from ...progress import Step, ignore_steps
+from ...progress import Progress
 from .. import kdump
 from ..formats import Vmcore, recognise
 from ..image import file_image
@@ -49,15 +49,15 @@ class Target:
     """PAGE_SIZE of the machine that crashed, in bytes."""
 
 
-def attach(path: str, dumps: Sequence[DeviceDumpNote], step: Step = ignore_steps) -> Attached:
+def attach(path: str, dumps: Sequence[DeviceDumpNote], progress: Progress | None = None) -> Attached:
     """Put *dumps* into the vmcore at *path*, the last of them the manifest, and make that durable.
 
-    *step* is called as it goes on. Blocks: call it in a thread. Raises InvalidVmcore when it is not a vmcore to
+    *progress* counts what is written. Blocks: call it in a thread. Raises InvalidVmcore when it is not a vmcore to
     which that can be done, QuotaExceeded when crash would not find all device dumps, NameInUse when two of *dumps*
     have one name, Busy when somebody else attaches, NoSpace and WriteFailed. The file is then as it was.
     """
     with locked(path) as target:
-        return attach_notes(target, dumps, step=step)
+        return attach_notes(target, dumps, progress=progress)
 
 
 def attach_notes(
@@ -65,33 +65,35 @@ def attach_notes(
     dumps: Sequence[DeviceDumpNote],
     replaced: Collection[int] = (),
     committing: Callable[[], None] = lambda: None,
-    step: Step = ignore_steps,
+    progress: Progress | None = None,
 ) -> Attached:
     """Do as :func:`attach`, but leave out the device dumps that have their note at the offsets *replaced*.
 
-    *committing* is called when all is written, right before the one write that makes it count, *step* as it goes
-    on.
+    *committing* is called when all is written, right before the one write that makes it count.
     """
     check_room(target.path, target.vmcore.notes(), replaced, [dump.dump_name for dump in dumps])
 
     def notes() -> Iterator[Note]:
         return (note for note in target.vmcore.notes() if note.offset not in replaced)
 
+    progress = progress or Progress()
     try:
         if target.header is not None:
-            job = attach_kdump.Attach(target.fd, target.vmcore, target.header, target.page_size, committing, step)
+            job = attach_kdump.Attach(
+                target.fd, target.vmcore, target.header, target.page_size, committing, progress
+            )
             altered, warnings = job.run(notes, dumps)
             return Attached(True, altered, target.vmcore.problems + warnings)
         if target.vmcore.format == "flattened":
             # The filter is as large as the rest, and a file seldom goes through it.
             from . import flattened as attach_flattened
 
-            new_file = attach_flattened.NewFile(target.fd, target.path, target.vmcore, step)
+            new_file = attach_flattened.NewFile(target.fd, target.path, target.vmcore, progress)
             altered = new_file.attach(dumps, replaced, committing)
             return Attached(False, altered, target.vmcore.problems)
         truncated = attach_elf.missing(target.vmcore)
         in_place, altered = attach_elf.attach(
-            target.fd, target.path, target.vmcore, target.page_size, notes, dumps, committing, step
+            target.fd, target.path, target.vmcore, target.page_size, notes, dumps, committing, progress
         )
         return Attached(in_place, altered, (truncated,) if truncated else ())
     except OSError as error:
@@ -144,13 +146,6 @@ def _target(fd: int, path: str) -> Target:
     if not vmcore.image.pread(len(kdump.SIGNATURE), 0).startswith((kdump.SIGNATURE, kdump.DISKDUMP_SIGNATURE)):
         return Target(fd, path, vmcore, None, page_size(vmcore.image, vmcore.notes()) or system_page_size())
     header = kdump.read_header(vmcore.image)
-    if header.header_version < kdump.NOTES_VERSION:
-        raise InvalidVmcore(f"{path}: header_version is {header.header_version}, notes need {kdump.NOTES_VERSION}")
-    if header.split:
-        # --reassemble copies the notes to the offsets that they have in the first part.
-        raise InvalidVmcore(
-            f"{path}: split is set: it is one part of several; attach to what makedumpfile --reassemble makes "
-            "of them"
-        )
+    header.check_extensible(path)
     size = page_size(vmcore.image, vmcore.notes()) or header.block_size
     return Target(fd, path, vmcore, header if vmcore.format == "kdump" else None, size)

@@ -10,18 +10,16 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
 from ...errors import InvalidArgs, TooLarge, of_storage
-from ...files import pwrite
+from ...files import BLOCK_SIZE, pwrite
 from ...manifest import MANIFEST_NAME, Manifest, ManifestDump, now_usec
 from ...note import MAX_NOTES_END, VMCOREDD_HEADER_SIZE, DeviceDumpNote, note_size, pack_vmcoredd_header
-from ...progress import Step, ignore_steps
+from ...progress import Progress
 from .attach import Attached, Target, attach_notes, locked
 from .merge import check_manifest, find_existing
 from .named_file import COLLECTOR, NamedFile, check_files
 
 STDIN = "-"
 """The path that stands for standard input."""
-BLOCK_SIZE = 256 * 1024
-"""Bytes of a file that are in memory at a time."""
 
 
 def attach_files(
@@ -29,15 +27,16 @@ def attach_files(
     files: Sequence[NamedFile],
     producer: str,
     committing: Callable[[], None] = lambda: None,
-    step: Step = ignore_steps,
+    progress: Progress | None = None,
 ) -> Attached:
     """Put *files* into the vmcore at *path*, and make that durable. *producer* is what the manifest says wrote it.
 
-    *committing* is called before the one write that makes it count, *step* as it goes on. Blocks. Raises
+    *committing* is called before the one write that makes it count. Blocks. Raises
     InvalidArgs for a name or file that cannot be, TooLarge, and what :func:`~.attach.attach` raises. The vmcore is
     then as it was.
     """
     check_files(files)
+    progress = progress or Progress()
     with ExitStack() as stack:
         # All of them, before the first is read for minutes.
         sources = [stack.enter_context(_opened(file)) for file in files]
@@ -49,12 +48,12 @@ def attach_files(
                 raise InvalidArgs(f"{_name(file)}: is the vmcore itself")
         notes, entries = [], []
         for file, source in zip(files, sources, strict=True):
-            note, entry = _read(target, file, source, stack, step)
+            note, entry = _read(target, file, source, stack, progress)
             notes.append(note)
             entries.append(entry)
         manifest = existing.merged(producer, now_usec(), entries)
         notes.append(_manifest_note(target, manifest, stack))
-        attached = attach_notes(target, notes, existing.replaced, committing, step)
+        attached = attach_notes(target, notes, existing.replaced, committing, progress)
         return replace(attached, warnings=attached.warnings + existing.warnings)
 
 
@@ -73,7 +72,7 @@ def _opened(file: NamedFile) -> Iterator[int]:
 
 
 def _read(
-    target: Target, file: NamedFile, source: int, stack: ExitStack, step: Step
+    target: Target, file: NamedFile, source: int, stack: ExitStack, progress: Progress
 ) -> tuple[DeviceDumpNote, ManifestDump]:
     """Read a file into a note of its own, without a name, where the vmcore is and memory is not needed."""
     started = now_usec()
@@ -88,6 +87,7 @@ def _read(
     expected = os.fstat(source).st_size if described is None else described.size
     if described is not None:
         os.lseek(source, VMCOREDD_HEADER_SIZE, os.SEEK_SET)
+    progress.start(f"reading {name}", expected)
     while data := _read_block(file, source, BLOCK_SIZE if described is None else expected - size):
         if size + len(data) >= MAX_NOTES_END:
             raise TooLarge(
@@ -99,7 +99,7 @@ def _read(
         except OSError as error:
             raise of_storage(error, f"device dump {name}: cannot be kept in {directory}") from error
         size += len(data)
-        step(f"reading {name}", expected, len(data))
+        progress.advance(len(data))
     if not size:
         raise InvalidArgs(f"device dump {name}: {_name(file)} has no bytes")
     room = note_size(size, target.page_size)

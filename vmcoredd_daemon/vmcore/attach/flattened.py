@@ -8,14 +8,13 @@ from functools import partial
 from typing import BinaryIO, cast
 
 from ...errors import WriteFailed
-from ...files import replace_file, sync
+from ...files import BLOCK_SIZE, replace_file, sync
 from ...note import VMCOREDD_HEADER_SIZE, ByteOrder, DeviceDumpNote, pack_vmcoredd_header
-from ...progress import Step
-from ..copy.extents import Progress
+from ...progress import Progress
 from ..copy.read_back import verify_notes
 from ..formats import Notes, Vmcore, recognise
 from ..image import Image, file_image
-from .note_area import BLOCK_SIZE, read_blocks
+from .note_area import read_blocks
 from .stream import attach_stream
 
 
@@ -26,7 +25,7 @@ class NewFile:
     fd: int
     path: str
     vmcore: Vmcore
-    step: Step
+    progress: Progress
 
     def attach(
         self, dumps: Sequence[DeviceDumpNote], replaced: Collection[int], committing: Callable[[], None]
@@ -51,7 +50,8 @@ class NewFile:
             open(out, "wb", BLOCK_SIZE, closefd=False) as new,
         ):
             source.seek(0)
-            watched = cast(BinaryIO, _Watched(source, partial(self.step, "writing a new file", image.size)))
+            self.progress.start("writing a new file", image.size)
+            watched = cast(BinaryIO, _Watched(source, self.progress))
             problems = attach_stream(watched, new, notes, self.path, image)
         if problems:
             raise WriteFailed(f"{self.path}: cannot attach: {problems[0]}")
@@ -66,7 +66,7 @@ class _Watched:
 
     def read(self, size: int) -> bytes:
         data = self.file.read(size)
-        self.progress(len(data))
+        self.progress.advance(len(data))
         return data
 
 

@@ -1,24 +1,20 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The notes of a vmcore with more device dumps among them, as a stream of bytes.
 
-In this order: the device dumps that are there, the new ones, the manifest, the other notes. Sizes are known before
-the first byte is read; data is read once and in blocks.
+Sizes are known before the first byte is read; data is read once and in blocks.
 """
 
 from collections.abc import Callable, Collection, Generator, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from ...errors import InvalidVmcore, QuotaExceeded
-from ...files import Pread
-from ...note import MAX_NOTES_END, NT_VMCOREDD, ByteOrder, round_up
+from ...files import BLOCK_SIZE, Pread
+from ...note import MAX_NOTES_END, ByteOrder
 from ..formats import Notes
 from ..image import Image
-from ..layout import MAX_EXTENTS
+from ..layout import NoteOrder, Run, order_notes
 from ..vmcoreinfo import page_size
-
-BLOCK_SIZE = 1 << 18
-"""Bytes in memory at a time."""
 
 
 class NewNotes(Protocol):
@@ -44,58 +40,37 @@ class Additions(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class _Copied:
-    """Notes that are there, next to each other."""
-
-    offset: int
-    size: int
-    padding: int
-
-
-@dataclass(slots=True)
 class NoteArea:
     """All notes in their new order."""
 
     image: Image
     """Where the old ones are."""
+    end: int
+    """Offset behind them: the last one need not be padded."""
     page_size: int
     """Of the machine that crashed, in bytes."""
+    order: NoteOrder
     new: NewNotes
-    theirs: list[_Copied] = field(default_factory=list)
-    others: list[_Copied] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     """What went wrong while it was read, each in one line."""
 
     @property
     def size(self) -> int:
         """Bytes of all notes."""
-        return sum(part.size + part.padding for part in self.theirs + self.others) + self.new.size
-
-    def place(self, offset: int, size: int) -> int | None:
-        """Return where in the area *size* bytes of the old notes at *offset* go; None if they are not in one."""
-        start = 0
-        for part in self.theirs:
-            if part.offset <= offset and offset + size <= part.offset + part.size:
-                return start + offset - part.offset
-            start += part.size + part.padding
-        start += self.new.size
-        for part in self.others:
-            if part.offset <= offset and offset + size <= part.offset + part.size:
-                return start + offset - part.offset
-            start += part.size + part.padding
-        return None
+        return self.order.size
 
     def blocks(self) -> Iterator[bytes]:
         """Yield all bytes, :attr:`size` of them, whatever happens: what cannot be read is zeros, and a problem."""
-        for part in self.theirs:
-            yield from self._copy(part)
+        for run in self.order.dumps:
+            yield from self._copy(run)
         yield from self.new.blocks(self.problems)
-        for part in self.others:
-            yield from self._copy(part)
+        for run in self.order.others:
+            yield from self._copy(run)
 
-    def _copy(self, part: _Copied) -> Iterator[bytes]:
-        yield from read_blocks(self.image.pread, part.offset, part.size, "a note", self.problems)
-        yield bytes(part.padding)
+    def _copy(self, run: Run) -> Iterator[bytes]:
+        size = min(run.size, self.end - run.offset)
+        yield from read_blocks(self.image.pread, run.offset, size, "a note", self.problems)
+        yield bytes(run.size - size)
 
 
 def read_blocks(
@@ -140,23 +115,7 @@ def note_area(
     """
     pages = page_size(image, notes()) or default_page_size
     new = additions.among(image, notes, byteorder, pages)
-    area = NoteArea(image, pages, new)
-    for note in notes():
-        if note.offset not in new.replaced:
-            _add(area.theirs if note.n_type == NT_VMCOREDD else area.others, note.offset, min(note.end, end))
-    if area.others:
-        area.others[-1] = replace(area.others[-1], padding=0)
-    if area.size >= MAX_NOTES_END:
-        raise QuotaExceeded(f"{image.path}: the notes would have {area.size} bytes, crash reads {MAX_NOTES_END}")
-    return area
-
-
-def _add(parts: list[_Copied], start: int, end: int) -> None:
-    if parts and parts[-1].offset + parts[-1].size == start and not parts[-1].padding:
-        parts[-1] = _Copied(parts[-1].offset, end - parts[-1].offset, 0)
-    else:
-        parts.append(_Copied(start, end - start, 0))
-    last = parts[-1]
-    parts[-1] = replace(last, padding=round_up(last.size, 4) - last.size)
-    if len(parts) > MAX_EXTENTS:
-        raise InvalidVmcore(f"more than {MAX_EXTENTS} runs of notes, device dumps and others in turn")
+    order = order_notes((note for note in notes() if note.offset not in new.replaced), new.size)
+    if order.size >= MAX_NOTES_END:
+        raise QuotaExceeded(f"{image.path}: the notes would have {order.size} bytes, crash reads {MAX_NOTES_END}")
+    return NoteArea(image, end, pages, order, new)

@@ -19,6 +19,7 @@ from functools import partial
 from typing import BinaryIO
 
 from ...errors import InvalidVmcore, VmcoreddError, WriteFailed
+from ...files import BLOCK_SIZE
 from .. import kdump
 from ..elf import MAGIC, MAX_FILE_SIZE
 from ..flattened import END, HEADER_SIZE, PIECE, Index, check_header, check_piece, pieces
@@ -28,8 +29,6 @@ from .note_area import Additions
 from .stream_plan import Fate, NotYet, Plan
 from .stream_prefix import Withheld
 
-BLOCK_SIZE = 1 << 18
-"""Bytes that are passed on at a time; longer pieces are cut there."""
 MAX_START = 16 << 20
 """Bytes of pieces after which there has to be a plan; the last of them may be longer, as the notes can be."""
 MAX_START_PIECES = 1024
