@@ -28,6 +28,12 @@ def source_vmcore(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
+def tools() -> None:
+    """makedumpfile, and crash as the judge of what it writes."""
+    require("makedumpfile", "crash")
+
+
+@pytest.fixture
 def bus_address(tmp_path: Path) -> Iterator[str]:
     """A private bus with the rules of the stock system bus."""
     require("dbus-daemon")

@@ -10,10 +10,9 @@ from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 
 from tests.lib.bus import private_bus
-from tests.lib.caller import Collector, add, add_bytes, call, names, options
+from tests.lib.caller import ERROR, Collector, add, add_bytes, call, fill, hang, names, options
+from tests.lib.sample import small_source
 from tests.lib.service import Service
-from tests.service.test_interface import ERROR, fill, hang
-from tests.torture.hostile import small_source
 from vmcoredd_daemon.bus import Connection
 from vmcoredd_daemon.errors import BusUnavailable, CallFailed
 from vmcoredd_daemon.vmcore.inspect.inspect import inspect
@@ -86,7 +85,7 @@ async def test_bus_that_is_started_again(tmp_path: Path) -> None:
                 assert service.fd_count() <= fds + 3
         # Each time, and also what comes between.
         await eventually(lambda: service.log().count("The connection to the message bus is lost") == 5)
-        assert service.log().count("INFO: On the message bus again") == 4
+        assert service.log().count("INFO: Connected to the message bus again") == 4
         assert service.stop() == 0
         assert written(service) == ["before", "through", "after-0", "after-1", "after-2", "vmcoredd_manifest"]
         assert "Traceback" not in service.log()

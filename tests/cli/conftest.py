@@ -1,12 +1,19 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""A vmcore with device dumps, small enough to be known by heart."""
+"""A small vmcore with known device dumps, and core-collector with one collector and no bus."""
 
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.lib.core_collector import NOWHERE, OPTIONS, Collect, add_collector
 from tests.lib.elf_writer import Core, device_dump
+from tests.lib.service import mask_built_in
+from tests.lib.tools import require
 from tests.lib.vmcore_dumps import DATA, MANIFEST, truncated_manifest
+from tests.lib.vmcoredd import run
 from vmcoredd_daemon.manifest import MANIFEST_NAME
 
 
@@ -34,3 +41,49 @@ def altered(vmcore: Path) -> Path:
         file.seek(vmcore.read_bytes().index(DATA))
         file.write(b"!")
     return vmcore
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    """Configuration with one collector."""
+    (tmp_path / "etc").mkdir()
+    mask_built_in(tmp_path / "etc" / "collectors.d")
+    path = tmp_path / "etc" / "vmcoredd.conf"
+    path.write_text(f"[Vmcoredd]\nTarget={tmp_path}/target\n")
+    add_collector(path, "version", "cat /proc/version")
+    return path
+
+
+@pytest.fixture
+def collect(config: Path) -> Collect:
+    """Run the program; without a bus unless an address is given."""
+
+    def collect(
+        *arguments: object, bus: str | None = NOWHERE, **options: Any
+    ) -> "subprocess.CompletedProcess[Any]":
+        own = [f"--vmcoredd-config={config}", f"--vmcoredd-bus-address={bus}"]
+        return run("core-collector", *own, *arguments, **options)
+
+    return collect
+
+
+@pytest.fixture(scope="module")
+def plain(source_vmcore: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What makedumpfile alone makes of the sample."""
+    require("makedumpfile")
+    path = tmp_path_factory.mktemp("plain") / "vmcore"
+    subprocess.run(["makedumpfile", *OPTIONS, source_vmcore, path], check=True)
+    return path
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Callable[[str], Path]:
+    """Make a program of that name of a shell's commands."""
+
+    def program(script: str) -> Path:
+        path = tmp_path / "makedumpfile"
+        path.write_text(f"#!/bin/sh\n{script}\n")
+        path.chmod(0o755)
+        return path
+
+    return program

@@ -14,77 +14,14 @@ from typing import Any
 import pytest
 
 from tests.lib import external_tools as judges
+from tests.lib.core_collector import NO_BUS, OPTIONS, WITHOUT, Collect, add, add_collector, makedumpfile, verified
 from tests.lib.resources import tmpfs
-from tests.lib.service import Service, mask_built_in
-from tests.lib.tools import require
+from tests.lib.service import Service
 from tests.lib.vmcoredd import VMCOREDD, run
 from vmcoredd_daemon.cli.core_collector.makedumpfile import OWN_OPTIONS
 from vmcoredd_daemon.manifest import MANIFEST_NAME
 
-OPTIONS = ("-l", "--message-level", "0", "-d", "31")
-NOWHERE = "unix:path=/nowhere"
-WITHOUT = "vmcoredd: no device dumps from the service: "
-NO_BUS = f"{WITHOUT}cannot connect to the message bus: {NOWHERE}: No such file or directory\n"
-
-Collect = Callable[..., "subprocess.CompletedProcess[Any]"]
-
-
-@pytest.fixture(autouse=True)
-def tools() -> None:
-    require("makedumpfile")
-    require("crash")
-
-
-@pytest.fixture
-def config(tmp_path: Path) -> Path:
-    """Configuration with one collector."""
-    (tmp_path / "etc").mkdir()
-    mask_built_in(tmp_path / "etc" / "collectors.d")
-    path = tmp_path / "etc" / "vmcoredd.conf"
-    path.write_text(f"[Vmcoredd]\nTarget={tmp_path}/target\n")
-    add_collector(path, "version", "cat /proc/version")
-    return path
-
-
-def add_collector(config: Path, name: str, command: str, *lines: str) -> None:
-    text = "\n".join(["[Collector]", f"Exec={command}", *lines, ""])
-    (config.parent / "collectors.d" / f"{name}.conf").write_text(text)
-
-
-@pytest.fixture
-def collect(config: Path) -> Collect:
-    """Run the program; without a bus unless an address is given."""
-
-    def collect(
-        *arguments: object, bus: str | None = NOWHERE, **options: Any
-    ) -> "subprocess.CompletedProcess[Any]":
-        own = [f"--vmcoredd-config={config}", f"--vmcoredd-bus-address={bus}"]
-        return run("core-collector", *own, *arguments, **options)
-
-    return collect
-
-
-@pytest.fixture(scope="module")
-def plain(source_vmcore: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What makedumpfile alone makes of the sample."""
-    require("makedumpfile")
-    path = tmp_path_factory.mktemp("plain") / "vmcore"
-    subprocess.run(["makedumpfile", *OPTIONS, source_vmcore, path], check=True)
-    return path
-
-
-def names(vmcore: Path) -> list[str]:
-    return [dump.name for dump in judges.crash(vmcore)]
-
-
-def verified(vmcore: Path) -> dict[str, bool | None]:
-    dumps = json.loads(run("inspect", "--json", vmcore).stdout)["device_dumps"]
-    return {dump["name"]: dump["verified"] for dump in dumps}
-
-
-def add(daemon: Service, name: str, data: str) -> None:
-    result = run("add", "--bus-address", daemon.address, name, "-", "--size", "1M", input=data)
-    assert (result.returncode, result.stderr) == (0, "")
+pytestmark = pytest.mark.usefixtures("tools")
 
 
 def test_dumps_of_the_service(collect: Collect, daemon: Service, source_vmcore: Path, tmp_path: Path) -> None:
@@ -102,7 +39,7 @@ def test_dumps_of_the_service(collect: Collect, daemon: Service, source_vmcore: 
     assert (result.returncode, result.stdout) == (0, "")
     assert result.stderr.splitlines()[0] == f"vmcoredd: 2 device dumps attached to {vmcore}, 1 failed"
     assert result.stderr.splitlines()[1].startswith("vmcoredd: device dump broken failed: ")
-    assert names(vmcore) == ["nic_0000:02:00.0", "hba", MANIFEST_NAME]
+    assert judges.crash_names(vmcore) == ["nic_0000:02:00.0", "hba", MANIFEST_NAME]
     assert verified(vmcore) == {"nic_0000:02:00.0": True, "hba": True, MANIFEST_NAME: None}
     assert run("extract", vmcore, "hba").stdout == "log"
     content = json.loads(run("extract", vmcore, MANIFEST_NAME).stdout.rstrip("\0"))
@@ -133,7 +70,7 @@ def test_elf(collect: Collect, daemon: Service, source_vmcore: Path, tmp_path: P
     vmcore = tmp_path / "vmcore"
     result = collect("-E", *OPTIONS[1:], source_vmcore, vmcore, bus=daemon.address)
     assert (result.returncode, result.stderr) == (0, f"vmcoredd: 1 device dump attached to {vmcore}\n")
-    assert names(vmcore) == ["hba", MANIFEST_NAME]
+    assert judges.crash_names(vmcore) == ["hba", MANIFEST_NAME]
 
 
 def test_bus_without_the_service(collect: Collect, bus_address: str, source_vmcore: Path, tmp_path: Path) -> None:
@@ -209,11 +146,6 @@ def test_collectors_that_hang_or_fail_cost_only_themselves(
     assert f"1 device dump attached to {tmp_path}/vmcore, 2 failed\n" in result.stderr
     failures = json.loads(run("inspect", "--json", tmp_path / "vmcore").stdout)["failures"]
     assert {failure["name"] for failure in failures} == {"hangs", "fails"}
-
-
-def makedumpfile(*arguments: object, **options: Any) -> "subprocess.CompletedProcess[Any]":
-    given = {"capture_output": True, "text": True, "timeout": 60} | options
-    return subprocess.run(["makedumpfile", *map(str, arguments)], check=False, **given)
 
 
 def assert_same(ours: "subprocess.CompletedProcess[Any]", theirs: "subprocess.CompletedProcess[Any]") -> None:
@@ -316,19 +248,6 @@ def test_no_makedumpfile(collect: Collect, tmp_path: Path) -> None:
         result = collect(*arguments, env=environment)
         assert (result.returncode, "--vmcoredd-config" in result.stdout) == (127, arguments == ["--help"])
         assert result.stderr.splitlines()[-1] == "vmcoredd: makedumpfile: No such file or directory"
-
-
-@pytest.fixture
-def program(tmp_path: Path) -> Callable[[str], Path]:
-    """Make a program of that name of a shell's commands."""
-
-    def program(script: str) -> Path:
-        path = tmp_path / "makedumpfile"
-        path.write_text(f"#!/bin/sh\n{script}\n")
-        path.chmod(0o755)
-        return path
-
-    return program
 
 
 @pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGKILL])

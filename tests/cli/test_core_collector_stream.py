@@ -11,28 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.test_core_collector import (
-    NO_BUS,
-    NOWHERE,
-    OPTIONS,
-    WITHOUT,
-    Collect,
-    add,
-    collect,
-    config,
-    makedumpfile,
-    names,
-    plain,
-    program,
-    tools,
-    verified,
-)
 from tests.lib import external_tools as judges
+from tests.lib.core_collector import NO_BUS, NOWHERE, OPTIONS, WITHOUT, Collect, add, makedumpfile, verified
 from tests.lib.service import Service
 from tests.lib.vmcoredd import VMCOREDD
 from vmcoredd_daemon.manifest import MANIFEST_NAME
 
-__all__ = ["collect", "config", "plain", "program", "tools"]
+pytestmark = pytest.mark.usefixtures("tools")
 
 FLATTENED = ("-F", *OPTIONS)
 ATTACHED = "vmcoredd: {} attached to standard output\n"
@@ -60,7 +45,7 @@ def test_dumps_of_the_service(
     result = collect(*options, "-F", source_vmcore, bus=daemon.address, text=False)
     assert (result.returncode, result.stderr.decode()) == (0, ATTACHED.format("2 device dumps"))
     vmcore = rearranged(result.stdout, tmp_path)
-    assert names(vmcore) == ["nic", "hba", MANIFEST_NAME]
+    assert judges.crash_names(vmcore) == ["nic", "hba", MANIFEST_NAME]
     assert verified(vmcore) == {"nic": True, "hba": True, MANIFEST_NAME: None}
     assert verified(tmp_path / "flat") == verified(vmcore)
     assert judges.osrelease(vmcore) == judges.osrelease(source_vmcore)
@@ -69,7 +54,7 @@ def test_dumps_of_the_service(
 def test_no_bus(collect: Collect, source_vmcore: Path, tmp_path: Path) -> None:
     result = collect(*FLATTENED, source_vmcore, text=False)
     assert (result.returncode, result.stderr.decode()) == (0, NO_BUS + ATTACHED.format("1 device dump"))
-    assert names(rearranged(result.stdout, tmp_path)) == ["version", MANIFEST_NAME]
+    assert judges.crash_names(rearranged(result.stdout, tmp_path)) == ["version", MANIFEST_NAME]
 
 
 def test_bus_that_never_answers(collect: Collect, source_vmcore: Path, tmp_path: Path) -> None:

@@ -3,13 +3,11 @@ import asyncio
 import errno
 import logging
 import os
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-import pytest_asyncio
 
-from tests.lib.resources import open_fds
+from tests.lib.collectors import written
 from vmcoredd_daemon.collectors import process
 from vmcoredd_daemon.collectors.command import STDERR_KEPT, CommandCollector
 from vmcoredd_daemon.dumps.buffer import Buffer
@@ -21,30 +19,16 @@ from vmcoredd_daemon.note import ByteOrder
 SIZE = 100_000
 
 
-@pytest_asyncio.fixture
-async def buffer() -> AsyncIterator[Buffer]:
-    buffer = await Spool.in_memory(4096, ByteOrder.LITTLE).create("nic0", SIZE)
-    before = open_fds()
-    yield buffer
-    # The thread that waits for a killed process holds nothing.
-    assert open_fds() == before
-    buffer.close()
-
-
 @pytest.fixture(autouse=True)
 def short_grace(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(process, "GRACE", 0.2)
-    monkeypatch.setattr("vmcoredd_daemon.collectors.command.GRACE", 0.2)
-    monkeypatch.setattr("vmcoredd_daemon.collectors.command.REST", 0.8)
+    monkeypatch.setattr(process, "KILL_GRACE", 0.2)
+    monkeypatch.setattr("vmcoredd_daemon.collectors.command.KILL_GRACE", 0.2)
+    monkeypatch.setattr("vmcoredd_daemon.collectors.command.PIPE_DRAIN_TIMEOUT", 0.8)
 
 
 async def collect(buffer: Buffer, script: str, timeout: float = 20) -> Collected:
     """Run a shell script as collector."""
     return await CommandCollector("test", ["/bin/sh", "-c", script], timeout).collect("nic0", buffer)
-
-
-def written(buffer: Buffer, size: int) -> bytes:
-    return os.pread(buffer.fd, size, buffer.offset)
 
 
 async def gone(pid_file: Path) -> None:

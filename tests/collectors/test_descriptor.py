@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from tests.lib.collectors import written
 from tests.lib.fuse import Source, answers, fuse_source
 from tests.lib.resources import open_fds, settled
 from vmcoredd_daemon.collectors import descriptor
@@ -22,13 +23,14 @@ from vmcoredd_daemon.dumps.spool import Spool
 from vmcoredd_daemon.errors import Busy, CollectorFailed, InvalidArgs
 from vmcoredd_daemon.note import ByteOrder
 from vmcoredd_daemon.threads.fd_closer import FdCloser
-from vmcoredd_daemon.threads.loop import POLL, AbandonedThreads
+from vmcoredd_daemon.threads.loop import READ_POLL, AbandonedThreads
 
 SIZE = 5000
 
 
 @pytest_asyncio.fixture
 async def buffer() -> AsyncIterator[Buffer]:
+    """Threads close descriptors after the tests: there is no counting them."""
     buffer = await Spool.in_memory(4096, ByteOrder.LITTLE).create("nic0", SIZE)
     yield buffer
     buffer.close()
@@ -46,10 +48,6 @@ async def collect(fd: int, buffer: Buffer) -> Collected:
         return await collector.collect("nic0", buffer)
     finally:
         collector.close()
-
-
-def written(buffer: Buffer) -> bytes:
-    return os.pread(buffer.fd, SIZE, buffer.offset)
 
 
 def pipe_with(data: bytes, *, closed: bool = True) -> tuple[int, int]:
@@ -80,7 +78,7 @@ async def test_whatever_can_be_read(buffer: Buffer, tmp_path: Path, kind: str, s
         theirs.close()
         fd = ours.detach()
     assert await collect(fd, buffer) == Collected(size)
-    assert written(buffer) == data.ljust(SIZE, b"\0")
+    assert written(buffer, SIZE) == data.ljust(SIZE, b"\0")
     assert open_fds() == before
 
 
@@ -90,7 +88,7 @@ async def test_more_than_fits_is_truncated(buffer: Buffer, tmp_path: Path, kind:
     (tmp_path / "data").write_bytes(data)
     fd = os.open(tmp_path / "data", os.O_RDONLY) if kind == "file" else pipe_with(data)[0]
     assert await collect(fd, buffer) == Collected(SIZE, truncated=True)
-    assert written(buffer) == b"x" * SIZE
+    assert written(buffer, SIZE) == b"x" * SIZE
 
 
 async def test_file_is_read_from_its_position(buffer: Buffer, tmp_path: Path) -> None:
@@ -98,13 +96,13 @@ async def test_file_is_read_from_its_position(buffer: Buffer, tmp_path: Path) ->
     fd = os.open(tmp_path / "data", os.O_RDONLY)
     os.lseek(fd, 9, os.SEEK_SET)
     assert await collect(fd, buffer) == Collected(4)
-    assert written(buffer)[:5] == b"tail\0"
+    assert written(buffer, SIZE)[:5] == b"tail\0"
 
 
 async def test_file_of_the_kernel_whose_size_is_0(buffer: Buffer) -> None:
     version = Path("/proc/version").read_bytes()
     assert await collect(os.open("/proc/version", os.O_RDONLY), buffer) == Collected(len(version))
-    assert written(buffer).startswith(version)
+    assert written(buffer, SIZE).startswith(version)
 
 
 async def test_endless_source(buffer: Buffer) -> None:
@@ -126,7 +124,7 @@ async def test_slow_writer(buffer: Buffer, blocking: bool) -> None:
     thread.start()
     assert await collect(reading, buffer) == Collected(1000)
     thread.join()
-    assert written(buffer) == (b"x" * 1000).ljust(SIZE, b"\0")
+    assert written(buffer, SIZE) == (b"x" * 1000).ljust(SIZE, b"\0")
 
 
 async def test_more_than_a_pipe_holds() -> None:
@@ -157,7 +155,7 @@ async def test_silent_writer_is_waited_for(buffer: Buffer) -> None:
     reading, writing = pipe_with(b"x" * 100, closed=False)
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(collect(reading, buffer), 0.1)
-    assert written(buffer).startswith(b"x" * 100)
+    assert written(buffer, SIZE).startswith(b"x" * 100)
     os.close(writing)
     assert open_fds() == before
 
@@ -232,7 +230,7 @@ async def test_terminal_that_was_given_up_is_read_no_more(buffer: Buffer) -> Non
     master, terminal = os.openpty()
     shell = os.dup(terminal)
     with pytest.raises(TimeoutError):
-        await asyncio.wait_for(collect(terminal, buffer), POLL / 4)
+        await asyncio.wait_for(collect(terminal, buffer), READ_POLL / 4)
     os.write(master, b"typed for the shell\n")
     await buffer.idle()
     os.set_blocking(shell, False)
@@ -312,7 +310,7 @@ async def test_close_that_fails(buffer: Buffer, tmp_path: Path) -> None:
     with fuse_file(tmp_path, 100) as source:
         source.flush = lambda: errno.EIO
         assert await collect(os.open(source.path, os.O_RDONLY), buffer) == Collected(100)
-    assert written(buffer).startswith(b"d" * 100 + b"\0")
+    assert written(buffer, SIZE).startswith(b"d" * 100 + b"\0")
 
 
 async def test_read_that_hangs_behind_the_last_byte_is_counted(buffer: Buffer, tmp_path: Path) -> None:

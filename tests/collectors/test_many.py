@@ -16,7 +16,7 @@ import pytest
 from tests.lib.caller import add, call, names, options
 from tests.lib.service import Service, mask_built_in
 from tests.lib.tools import require
-from tests.service.test_daemon import manifest
+from tests.lib.vmcore_dumps import manifest
 from vmcoredd_daemon.bus import Connection
 
 KINDS = {"command": 24, "python": 20, "helper": 20}

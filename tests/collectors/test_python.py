@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 import asyncio
 import errno
-import os
 import resource
 import sys
 import threading
 import zipfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -16,14 +15,13 @@ import pytest
 import pytest_asyncio
 
 from tests.lib import vendor_collectors
-from tests.lib.resources import few_threads, open_fds
+from tests.lib.collectors import written
+from tests.lib.resources import few_threads
 from tests.lib.service import Service
 from vmcoredd_daemon.collectors.python import GROUP, MAX_DUMPS, PythonCollector, plan, registered
 from vmcoredd_daemon.dumps.buffer import Buffer
 from vmcoredd_daemon.dumps.collector import Collected
-from vmcoredd_daemon.dumps.spool import Spool
 from vmcoredd_daemon.errors import Busy, CollectorFailed, TimedOut, TooLarge, VmcoreddError
-from vmcoredd_daemon.note import ByteOrder
 from vmcoredd_daemon.threads.loop import AbandonedThreads, started_executor
 
 SIZE = 5000
@@ -45,15 +43,6 @@ class Writes:
 
 
 @pytest_asyncio.fixture
-async def buffer() -> AsyncIterator[Buffer]:
-    buffer = await Spool.in_memory(4096, ByteOrder.LITTLE).create("nic0", SIZE)
-    before = open_fds()
-    yield buffer
-    assert open_fds() == before
-    buffer.close()
-
-
-@pytest_asyncio.fixture
 async def executor() -> None:
     """Let the executor's threads run from the beginning, as the service does."""
     asyncio.get_running_loop().set_default_executor(started_executor())
@@ -61,10 +50,6 @@ async def executor() -> None:
 
 async def collect(buffer: Buffer, function: Callable[[BinaryIO], object], timeout: float = 20) -> Collected:
     return await PythonCollector("test", Writes(function), timeout).collect("nic0", buffer)
-
-
-def written(buffer: Buffer, size: int) -> bytes:
-    return os.pread(buffer.fd, size, buffer.offset)
 
 
 def install(directory: Path, kind: str, entry_points: str = ENTRY_POINTS) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from tests.lib.collectors import Fills
 from tests.lib.resources import open_fds, settled, tmpfs
 from vmcoredd_daemon.collectors.descriptor import DescriptorCollector
 from vmcoredd_daemon.config.limits import Limits
@@ -39,26 +40,6 @@ from vmcoredd_daemon.manifest import State
 from vmcoredd_daemon.note import ByteOrder
 
 PAGE = 4096
-
-
-class Fills:
-    """A collector that writes its data, after a while."""
-
-    description = "fills"
-
-    def __init__(self, data: bytes = b"data", delay: float = 0, size: int | None = None) -> None:
-        self.closed = 0
-        self._data = data
-        self._delay = delay
-        self._size = len(data) if size is None else size
-
-    async def collect(self, dump_name: str, buffer: Buffer) -> Collected:
-        await asyncio.sleep(self._delay)
-        os.pwrite(buffer.fd, self._data, buffer.offset)
-        return Collected(self._size)
-
-    def close(self) -> None:
-        self.closed += 1
 
 
 class Raises(Fills):

@@ -8,10 +8,10 @@ from itertools import pairwise
 
 from tests.lib.elf_writer import Core, device_dump, note
 from tests.lib.flattened_writer import flatten, restore
+from tests.lib.image import image_of
 from vmcoredd_daemon.errors import InvalidVmcore
 from vmcoredd_daemon.vmcore.flattened import unflatten
 from vmcoredd_daemon.vmcore.formats import recognise
-from vmcoredd_daemon.vmcore.image import Image
 
 INTERESTING = [0, 1, 2, 15, 16, 63, 64, 0x7FFFFFFF, 1 << 31, 1 << 32, (1 << 63) - 1, -1, -2, -(1 << 63)]
 
@@ -53,7 +53,7 @@ def main(count: int, seed: int = 0) -> int:
         pieces = pieces_of(whole, rng)
         data = flatten(pieces)
         spoiled = spoil(data, rng)
-        image = Image(lambda size, offset, data=spoiled: data[offset : offset + size], len(spoiled), "FILE")
+        image = image_of(spoiled)
         try:
             inner = unflatten(image)
             if spoiled == data:

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Attaches real files, and tells what a vmcore holds then."""
+"""Attaches device dumps to a vmcore, and says what it holds then."""
 
 from pathlib import Path
 
+from tests.lib.elf_writer import PAGE
 from vmcoredd_daemon.manifest import MANIFEST_NAME
-from vmcoredd_daemon.note import NT_VMCOREDD
-from vmcoredd_daemon.vmcore.attach.attach import Attached
-from vmcoredd_daemon.vmcore.attach.file_notes import attach_files
-from vmcoredd_daemon.vmcore.attach.named_file import NamedFile
+from vmcoredd_daemon.note import NT_VMCOREDD, note_size
+from vmcoredd_daemon.vmcore.attach.attach import Attached, attach_files
+from vmcoredd_daemon.vmcore.attach.dump_files import NamedFile
 from vmcoredd_daemon.vmcore.formats import recognise
 from vmcoredd_daemon.vmcore.image import file_image
 from vmcoredd_daemon.vmcore.inspect.inspect import copy_data, inspect
@@ -15,12 +15,22 @@ from vmcoredd_daemon.vmcore.inspect.inspect import copy_data, inspect
 
 def attach_data(vmcore: Path, **dumps: bytes) -> Attached:
     """Attach device dumps with these data."""
+    return attach_files(str(vmcore), named_files(vmcore, dumps), "test")
+
+
+def named_files(vmcore: Path, dumps: dict[str, bytes]) -> list[NamedFile]:
+    """Write a file beside *vmcore* for each device dump."""
     files = []
     for name, data in dumps.items():
         path = vmcore.with_name(f"{vmcore.name}.{name}")
         path.write_bytes(data)
         files.append(NamedFile(name, str(path)))
-    return attach_files(str(vmcore), files, "test")
+    return files
+
+
+def padded(dumps: dict[str, bytes]) -> dict[str, bytes]:
+    """Pad the data with zeros to the end of the note, as a reader without a manifest sees it."""
+    return {name: data.ljust(note_size(len(data), PAGE) - 64, b"\0") for name, data in dumps.items()}
 
 
 def contents(vmcore: Path) -> dict[str, bytes]:

@@ -17,11 +17,24 @@ NAME = "org.vmcoredd1"
 PATH = "/org/vmcoredd1"
 MANAGER = "org.vmcoredd1.Manager"
 PROPERTIES = "org.freedesktop.DBus.Properties"
+ERROR = "org.vmcoredd1.Error"
+INVALID_ARGS = "org.freedesktop.DBus.Error.InvalidArgs"
 
 Behaviour = Callable[[str, int, int, int], Awaitable[int]]
 """Takes dump name, buffer, offset and size, as Collect does."""
 
 _numbers = itertools.count(1)
+
+
+async def fill(name: str, buffer: int, offset: int, size: int) -> int:
+    """Fill the buffer with the dump name and dots."""
+    return os.pwrite(buffer, name.encode().ljust(size, b"."), offset)
+
+
+async def hang(name: str, buffer: int, offset: int, size: int) -> int:
+    """Never answer."""
+    await asyncio.sleep(3600)
+    return 0
 
 
 class Collector(ServiceInterface):

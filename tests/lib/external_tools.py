@@ -30,6 +30,11 @@ def crash(vmcore: Path) -> list[Listed]:
     return [Listed(name, int(size)) for name, size in found]
 
 
+def crash_names(vmcore: Path) -> list[str]:
+    """Return the names of the device dumps that crash lists."""
+    return [dump.name for dump in crash(vmcore)]
+
+
 def osrelease(vmcore: Path) -> str:
     """Return the kernel release that crash reads from VMCOREINFO."""
     require("crash")

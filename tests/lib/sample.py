@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The real vmcore that the repository ships."""
+"""Vmcores to read from: the real one that the repository ships, and a small one."""
 
 import lzma
 import shutil
 from pathlib import Path
 
+from tests.lib.elf_writer import NT_PRSTATUS, Core, Load, note
 from tests.lib.paths import DATA_DIRECTORY
 
 SAMPLE = DATA_DIRECTORY / "vmcore-6.1-x86_64.elf.xz"
@@ -15,3 +16,8 @@ def unpack(destination: Path) -> Path:
     with lzma.open(SAMPLE) as packed, destination.open("wb") as file:
         shutil.copyfileobj(packed, file, 1 << 20)
     return destination
+
+
+def small_source(directory: Path) -> Path:
+    """Write a vmcore that takes no time to copy."""
+    return Core(note(NT_PRSTATUS, b"registers"), (Load(0x1000, b"memory" * 1000),)).write(directory / "source")

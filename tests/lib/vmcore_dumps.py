@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What is in the vmcores of these tests."""
+"""What the vmcores of the tests hold: known device dumps, and any manifest."""
 
 import hashlib
+import os
 from dataclasses import replace
+from pathlib import Path
 
 from tests.lib.paths import DATA_DIRECTORY
-from vmcoredd_daemon.manifest import Failure, Manifest, ManifestDump, ManifestSource
+from vmcoredd_daemon.manifest import MANIFEST_NAME, Failure, Manifest, ManifestDump, ManifestSource, load
+from vmcoredd_daemon.vmcore.formats import recognise
+from vmcoredd_daemon.vmcore.image import file_image
 
 GOLDEN = DATA_DIRECTORY / "proc-vmcore-prefix.bin"
 DATA = bytes(range(256)) * 20
@@ -19,3 +23,11 @@ def truncated_manifest(unreadable_pages: int = 3, missing_bytes: int = 8192) -> 
     source = ManifestSource("/proc/vmcore", unreadable_pages, missing_bytes, "the source blocks", "it did not fit")
     dump = replace(DUMP, state="truncated", error="late", collector="descriptor from :1.5")
     return Manifest("vmcoredd 0", 3, (dump,), (), 0, source)
+
+
+def manifest(vmcore: Path) -> Manifest:
+    """Return the manifest of a vmcore, which is its last device dump."""
+    with vmcore.open("rb") as file:
+        notes = list(recognise(file_image(file.fileno(), str(vmcore))).device_dumps())
+        assert notes[-1].dump_name == MANIFEST_NAME.encode()
+        return load(os.pread(file.fileno(), notes[-1].data_size, notes[-1].data_offset))

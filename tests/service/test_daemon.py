@@ -15,42 +15,29 @@ from pathlib import Path
 
 import pytest
 
-from tests.dumps.test_dump_list import Fills
 from tests.lib import external_tools as judges
-from tests.lib.caller import MANAGER, PROPERTIES, add, add_bytes, call, names
+from tests.lib.caller import MANAGER, PROPERTIES, add, add_bytes, call, fill, names
+from tests.lib.collectors import Fills
 from tests.lib.external_tools import Listed
 from tests.lib.helper_process import pattern
 from tests.lib.resources import limit_files, remount_read_only, tmpfs
 from tests.lib.service import Service
 from tests.lib.tools import require
+from tests.lib.vmcore_dumps import manifest
 from vmcoredd_daemon.bus import Connection
 from vmcoredd_daemon.config.limits import Limits
 from vmcoredd_daemon.config.vmcore_format import Output
 from vmcoredd_daemon.dumps.dump_list import DumpList
 from vmcoredd_daemon.dumps.spool import Spool
 from vmcoredd_daemon.errors import CallFailed
-from vmcoredd_daemon.manifest import MANIFEST_NAME, Manifest, load
+from vmcoredd_daemon.manifest import MANIFEST_NAME
 from vmcoredd_daemon.note import system_byteorder, system_page_size
 from vmcoredd_daemon.service.daemon import write_and_clear
 from vmcoredd_daemon.vmcore.elf import read_headers, walk
-from vmcoredd_daemon.vmcore.formats import recognise
 from vmcoredd_daemon.vmcore.image import file_image
 from vmcoredd_daemon.writer.writer import VmcoreWriter
 
 PROGRAM = [sys.executable, "-m", "vmcoredd_daemon"]
-
-
-async def fill(name: str, buffer: int, offset: int, size: int) -> int:
-    """Collect as a good helper does."""
-    return os.pwrite(buffer, name.encode().ljust(size, b"."), offset)
-
-
-def manifest(vmcore: Path) -> Manifest:
-    """Read the manifest of a vmcore."""
-    with vmcore.open("rb") as file:
-        notes = list(recognise(file_image(file.fileno(), str(vmcore))).device_dumps())
-        assert notes[-1].dump_name == MANIFEST_NAME.encode()
-        return load(os.pread(file.fileno(), notes[-1].data_size, notes[-1].data_offset))
 
 
 @pytest.mark.parametrize(
@@ -427,7 +414,7 @@ def test_bus_modules_that_are_missing(
     with Service("unix:path=/nonexistent/bus", source_vmcore, tmp_path, "BusTimeoutSec=3") as daemon:
         daemon.start()
         assert daemon.stop() == 0
-        assert daemon.log().count("No message bus without its modules: not installed") == 1
+        assert daemon.log().count("The modules for the message bus are missing: not installed") == 1
         assert "Traceback" not in daemon.log()
 
 

@@ -15,25 +15,26 @@ import pytest
 from dbus_next import DBusError, Message, MessageFlag, MessageType, Variant
 
 from tests.lib.bus import private_bus
-from tests.lib.caller import MANAGER, NAME, PATH, Collector, add, add_bytes, call, names, options
+from tests.lib.caller import (
+    ERROR,
+    INVALID_ARGS,
+    MANAGER,
+    NAME,
+    PATH,
+    Collector,
+    add,
+    add_bytes,
+    call,
+    fill,
+    hang,
+    names,
+    options,
+)
 from tests.lib.paths import ROOT
 from tests.lib.resources import settled
 from tests.lib.service import Service
 from vmcoredd_daemon.bus import Connection, take_fds
 from vmcoredd_daemon.errors import CallFailed
-
-INVALID_ARGS = "org.freedesktop.DBus.Error.InvalidArgs"
-ERROR = "org.vmcoredd1.Error"
-
-
-async def fill(name: str, buffer: int, offset: int, size: int) -> int:
-    """Collect as a good helper does."""
-    return os.pwrite(buffer, name.encode().ljust(size, b"."), offset)
-
-
-async def hang(name: str, buffer: int, offset: int, size: int) -> int:
-    await asyncio.sleep(3600)
-    return 0
 
 
 async def test_two_hundred_collectors_at_once(

@@ -13,11 +13,24 @@ from pathlib import Path
 import pytest
 from dbus_next import Message, MessageFlag, MessageType
 
-from tests.lib.caller import MANAGER, NAME, PATH, Collector, add, add_bytes, call, names, options
+from tests.lib.caller import (
+    ERROR,
+    INVALID_ARGS,
+    MANAGER,
+    NAME,
+    PATH,
+    Collector,
+    add,
+    add_bytes,
+    call,
+    fill,
+    hang,
+    names,
+    options,
+)
 from tests.lib.fuse import fuse_source
 from tests.lib.resources import lingering_socket, settled
 from tests.lib.service import Service
-from tests.service.test_interface import ERROR, INVALID_ARGS, fill, hang
 from tests.torture.messages import deep, oversized
 from tests.torture.raw import RawConnection, pack
 from vmcoredd_daemon.bus import Connection, take_fds

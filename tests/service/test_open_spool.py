@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from tests.lib import external_tools as judges
-from tests.lib.caller import add, add_bytes, names
+from tests.lib.caller import add, add_bytes, fill, names
 from tests.lib.resources import limit_files, remount_read_only, tmpfs
 from tests.lib.service import Service
-from tests.service.test_daemon import fill, manifest
+from tests.lib.vmcore_dumps import manifest
 from vmcoredd_daemon.bus import Connection
 from vmcoredd_daemon.errors import CallFailed
 from vmcoredd_daemon.manifest import MANIFEST_NAME

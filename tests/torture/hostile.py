@@ -23,8 +23,8 @@ from typing import TypeVar
 
 from tests.lib.bus import private_bus
 from tests.lib.caller import NAME, add_bytes, call
-from tests.lib.elf_writer import NT_PRSTATUS, Core, Load, note
 from tests.lib.loops import run_coroutine
+from tests.lib.sample import small_source
 from tests.torture.hostile_caller import KINDS_OF_CALLERS
 from tests.torture.watching import Usage, WatchedService
 from vmcoredd_daemon.bus import Connection, take_fds
@@ -191,11 +191,6 @@ async def _clean(address: str) -> None:
                 await asyncio.sleep(0.01)
     finally:
         await bus.close()
-
-
-def small_source(directory: Path) -> Path:
-    """Write a vmcore that takes no time to copy."""
-    return Core(note(NT_PRSTATUS, b"registers"), (Load(0x1000, b"memory" * 1000),)).write(directory / "source")
 
 
 def run(directory: Path, messages: int, seed: int) -> Outcome:

@@ -23,7 +23,7 @@ from pathlib import Path
 from tests.lib.bus import private_bus
 from tests.lib.caller import NAME, PATH, PROPERTIES, add, add_bytes, call, options
 from tests.lib.loops import run_coroutine
-from tests.torture.hostile import small_source
+from tests.lib.sample import small_source
 from tests.torture.watching import Usage, WatchedService
 from vmcoredd_daemon.bus import Connection, take_fds
 from vmcoredd_daemon.errors import Busy, CallFailed, CollectorFailed

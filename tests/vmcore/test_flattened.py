@@ -20,15 +20,12 @@ from tests.lib.flattened_writer import (
     makedumpfile_restore,
     restore,
 )
+from tests.lib.image import image_of
 from vmcoredd_daemon.errors import InvalidVmcore
 from vmcoredd_daemon.vmcore import flattened as module
 from vmcoredd_daemon.vmcore.flattened import unflatten
 from vmcoredd_daemon.vmcore.formats import recognise
 from vmcoredd_daemon.vmcore.image import Image, file_image
-
-
-def of(data: bytes) -> Image:
-    return Image(lambda size, offset: data[offset : offset + size], len(data), "FILE")
 
 
 @pytest.mark.parametrize(
@@ -55,7 +52,7 @@ PIECES = st.lists(st.tuples(st.integers(0, 60), st.binary(min_size=1, max_size=2
 
 @given(PIECES, st.integers(0, 90), st.integers(0, 90))
 def test_any_order_and_overlap(pieces: list[Piece], offset: int, size: int) -> None:
-    image = unflatten(of(flatten(pieces)))
+    image = unflatten(image_of(flatten(pieces)))
     expected = restore(pieces)
     assert image.size == len(expected)
     assert image.pread(size, offset) == expected[offset : offset + size]
@@ -70,7 +67,7 @@ def test_writers_in_turn(sizes: list[int], writers: int) -> None:
     for number, size in enumerate(sizes):
         pieces.append((ends[number % writers], bytes([number % 251 + 1]) * size))
         ends[number % writers] += size
-    image = unflatten(of(flatten(pieces)))
+    image = unflatten(image_of(flatten(pieces)))
     expected = restore(pieces)
     assert image.pread(1 << 20, 0) == expected
     # Backwards, too.
@@ -103,7 +100,7 @@ def piece(offset: int, size: int, data: bytes = b"") -> bytes:
 )  # fmt: skip
 def test_broken_files(data: bytes, message: str) -> None:
     with pytest.raises(InvalidVmcore) as caught:
-        recognise(of(data))
+        recognise(image_of(data))
     assert str(caught.value).startswith(f"FILE: {message}")
     assert "\n" not in str(caught.value)
 
@@ -111,9 +108,9 @@ def test_broken_files(data: bytes, message: str) -> None:
 def test_too_many_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_RUNS", 3)
     pieces = [(offset, b"x") for offset in (0, 2, 4)]
-    assert unflatten(of(flatten(pieces))).size == 5
+    assert unflatten(image_of(flatten(pieces))).size == 5
     with pytest.raises(InvalidVmcore, match=r"^FILE: has more than 3 runs of pieces, at 0x1033$"):
-        unflatten(of(flatten([*pieces, (6, b"x")])))
+        unflatten(image_of(flatten([*pieces, (6, b"x")])))
 
 
 def test_file_that_changes() -> None:

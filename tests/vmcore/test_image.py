@@ -7,13 +7,10 @@ from pathlib import Path
 import pytest
 
 from tests.lib.elf_writer import note
+from tests.lib.image import image_of
 from vmcoredd_daemon.errors import InvalidVmcore
 from vmcoredd_daemon.note import ByteOrder
 from vmcoredd_daemon.vmcore.image import Image, file_image
-
-
-def of(data: bytes) -> Image:
-    return Image(lambda size, offset: data[offset : offset + size], len(data), "FILE")
 
 
 def test_file(tmp_path: Path) -> None:
@@ -29,7 +26,7 @@ def test_file(tmp_path: Path) -> None:
 
 def test_bytes_that_are_not_there() -> None:
     with pytest.raises(InvalidVmcore, match=r"^FILE: the file ends at offset 0x3, inside the header$"):
-        of(b"abc").read(4, 0, "the header")
+        image_of(b"abc").read(4, 0, "the header")
 
 
 def test_pipe_has_no_size() -> None:
@@ -55,14 +52,14 @@ def test_bytes_that_cannot_be_read(tmp_path: Path) -> None:
 
 
 def test_notes() -> None:
-    image = of(b"...." + note(1, b"one") + note(2, b"two"))
+    image = image_of(b"...." + note(1, b"one") + note(2, b"two"))
     assert [found.n_type for found in image.notes(4, image.size - 4, ByteOrder.LITTLE)] == [1, 2]
     with pytest.raises(InvalidVmcore, match=r"^FILE: the note at offset"):
         list(image.notes(4, image.size - 9, ByteOrder.LITTLE))
 
 
 def test_stream() -> None:
-    with of(b"0123456789").stream() as stream:
+    with image_of(b"0123456789").stream() as stream:
         assert stream.read(2) == b"01"
         assert stream.seek(-3, os.SEEK_END) == 7
         assert stream.read() == b"789"

@@ -14,22 +14,19 @@ from hypothesis import strategies as st
 from tests.fuzz import kdump as fuzz
 from tests.lib.elf_writer import device_dump
 from tests.lib.external_tools import makedumpfile
+from tests.lib.image import image_of
 from tests.lib.kdump_writer import HEADERS, MACHINES, SUB_HEADERS, VMCOREINFO, Kdump, notes
 from tests.lib.tools import require
 from vmcoredd_daemon.errors import InvalidVmcore
 from vmcoredd_daemon.vmcore.formats import recognise
-from vmcoredd_daemon.vmcore.image import Image, file_image
+from vmcoredd_daemon.vmcore.image import file_image
 from vmcoredd_daemon.vmcore.kdump import KdumpHeader, read_header
 
 OFFSETS = st.integers(0, (1 << 63) - 1)
 
 
-def image(data: bytes) -> Image:
-    return Image(lambda size, offset: data[offset : offset + size], len(data), "FILE")
-
-
 def header(data: bytes) -> KdumpHeader:
-    return read_header(image(data))
+    return read_header(image_of(data))
 
 
 def kdump(machine: bytes, elfclass: int, byteorder: str, sub_header: str, **fields: object) -> Kdump:
@@ -74,7 +71,7 @@ def test_every_machine_and_version(machine: tuple[bytes, int, str, str], version
     assert (read.offset_vmcoreinfo, read.size_vmcoreinfo) == expected
     expected = (fields["offset_note"], fields["size_note"]) if version >= 4 else (0, 0)
     assert (read.offset_note, read.size_note) == expected
-    vmcore = recognise(image(written.pack()))
+    vmcore = recognise(image_of(written.pack()))
     assert [dump.dump_name for dump in vmcore.device_dumps()] == ([b"nic"] if version >= 4 else [])
     told = version < 4 and f"header_version is {version}: notes need 4, it has none"
     assert [problem for problem in vmcore.problems if "version" in problem] == ([told] if told else [])
@@ -161,7 +158,7 @@ SIZE = len(WHOLE.pack())
 )
 def test_bad_headers(data: bytes, message: str) -> None:
     with pytest.raises(InvalidVmcore, match=f"^FILE: {re.escape(message)}"):
-        recognise(image(data))
+        recognise(image_of(data))
 
 
 def test_incomplete_file_may_end_early() -> None:
@@ -176,13 +173,13 @@ def replace_status(own: Kdump, status: int) -> Kdump:
 
 
 def test_incomplete_file_is_told() -> None:
-    assert recognise(image(Kdump(notes(), status=9).pack())).problems == (
+    assert recognise(image_of(Kdump(notes(), status=9).pack())).problems == (
         "is incomplete: makedumpfile had no space for all of the memory",
     )
 
 
 def test_no_notes() -> None:
-    vmcore = recognise(image(Kdump().pack()))
+    vmcore = recognise(image_of(Kdump().pack()))
     assert (vmcore.note_ranges, list(vmcore.notes())) == ((), [])
 
 

@@ -9,15 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.lib.attaching import attach_data, contents, other_notes
-from tests.lib.elf_writer import PAGE
-from tests.lib.external_tools import crash, makedumpfile, osrelease, readelf, same_memory
+from tests.lib.attaching import attach_data, contents, named_files, other_notes, padded
+from tests.lib.external_tools import crash_names, makedumpfile, osrelease, readelf, same_memory
 from tests.lib.flattened_writer import makedumpfile_flat, makedumpfile_restore, overlaps, split
 from tests.lib.vmcore_rig import Rig
 from vmcoredd_daemon.cli.attach import open_files
 from vmcoredd_daemon.manifest import MANIFEST_NAME
-from vmcoredd_daemon.note import note_size
-from vmcoredd_daemon.vmcore.attach.named_file import NamedFile
 from vmcoredd_daemon.vmcore.attach.stream import attach_stream
 
 KERNELS = {"kernel_a": b"a" * 5000, "kernel_b": b"b"}
@@ -43,24 +40,11 @@ def dmesg(vmcore: Path) -> bytes:
     return makedumpfile(vmcore, log, "--dump-dmesg", "--non-mmap").read_bytes()
 
 
-def listed(vmcore: Path) -> list[str]:
-    return [dump.name for dump in crash(vmcore)]
-
-
-def padded(dumps: dict[str, bytes]) -> dict[str, bytes]:
-    return {name: data.ljust(note_size(len(data), PAGE) - 64, b"\0") for name, data in dumps.items()}
-
-
 def stream_data(flat: Path, **dumps: bytes) -> None:
     """Attach as attach --stream does."""
-    files = []
-    for name, data in dumps.items():
-        path = flat.with_name(f"{flat.name}.{name}")
-        path.write_bytes(data)
-        files.append(NamedFile(name, str(path)))
     sink = io.BytesIO()
     with ExitStack() as stack, flat.open("rb") as source:
-        additions, problems = open_files(files, stack)
+        additions, problems = open_files(named_files(flat, dumps), stack)
         assert problems + attach_stream(source, sink, additions, "FILE") == []
     assert not overlaps(split(sink.getvalue()))
     flat.write_bytes(sink.getvalue())
@@ -68,7 +52,7 @@ def stream_data(flat: Path, **dumps: bytes) -> None:
 
 def judge(vmcore: Path, names: list[str], log: bytes, others: list[tuple[bytes, bytes]]) -> None:
     """Let every reader of files that are in order read this one."""
-    assert listed(vmcore) == [*names, MANIFEST_NAME]
+    assert crash_names(vmcore) == [*names, MANIFEST_NAME]
     assert osrelease(vmcore) == RELEASE
     assert dmesg(vmcore) == log
     assert other_notes(vmcore) == others

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from tests.lib import external_tools as judges
-from tests.lib.caller import add, call
+from tests.lib.caller import add, call, fill
 from tests.lib.fuse import Source, fuse_source
 from tests.lib.service import STOP_TIMEOUT, Service
 from tests.lib.tools import require
-from tests.service.test_daemon import fill, manifest
+from tests.lib.vmcore_dumps import manifest
 from vmcoredd_daemon.bus import Connection
 from vmcoredd_daemon.vmcore.elf import read_headers
 from vmcoredd_daemon.vmcore.image import file_image

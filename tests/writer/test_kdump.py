@@ -3,72 +3,35 @@
 
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.lib import external_tools as judges
+from tests.lib.collectors import Fills
 from tests.lib.resources import tmpfs
-from tests.lib.tools import require
-from vmcoredd_daemon.config.limits import Limits
+from tests.lib.vmcore_dumps import manifest
 from vmcoredd_daemon.config.vmcore_format import Compression, Format, Output
-from vmcoredd_daemon.dumps.buffer import Buffer
-from vmcoredd_daemon.dumps.collector import Collected
 from vmcoredd_daemon.dumps.dump_list import DumpList
-from vmcoredd_daemon.dumps.spool import Spool
-from vmcoredd_daemon.manifest import MANIFEST_NAME, Manifest, load
-from vmcoredd_daemon.note import ByteOrder
+from vmcoredd_daemon.manifest import MANIFEST_NAME
 from vmcoredd_daemon.vmcore.inspect.inspect import find, inspect
 from vmcoredd_daemon.writer import kdump as write_kdump
-from vmcoredd_daemon.writer.result import DEVICE_DUMPS_ONLY, VMCORE, Written
+from vmcoredd_daemon.writer.result import DEVICE_DUMPS_ONLY, VMCORE, WriteResult
 from vmcoredd_daemon.writer.writer import VmcoreWriter
 
 PAGE = 4096
 KDUMP = Output(Format.KDUMP)
 MIB = 1 << 20
 
-
-class Bytes:
-    """A collector that writes a few bytes."""
-
-    description = "bytes"
-
-    async def collect(self, dump_name: str, buffer: Buffer) -> Collected:
-        return Collected(os.pwrite(buffer.fd, b"registers", buffer.offset))
-
-    def close(self) -> None:
-        pass
+pytestmark = pytest.mark.usefixtures("tools")
 
 
-@pytest.fixture(autouse=True)
-def tools() -> None:
-    require("makedumpfile")
-    require("crash")
-
-
-@pytest.fixture
-def dumps() -> Iterator[DumpList]:
-    dumps = DumpList(Spool.in_memory(PAGE, ByteOrder.LITTLE), Limits())
-    yield dumps
-    dumps.close()
-
-
-async def write(dumps: DumpList, source: Path, target: Path, output: Output = KDUMP, count: int = 2) -> Written:
+async def write(
+    dumps: DumpList, source: Path, target: Path, output: Output = KDUMP, count: int = 2
+) -> WriteResult:
     for number in range(count):
-        await dumps.add_device_dump(f"nic{number}", 9, Bytes(), timeout=5)
+        await dumps.add_device_dump(f"nic{number}", 9, Fills(b"registers"), timeout=5)
     return await VmcoreWriter(dumps, source, target, output).write()
-
-
-def manifest(vmcore: Path) -> Manifest:
-    with vmcore.open("rb") as file:
-        found = find(file.fileno(), str(vmcore))
-        (dump,) = (dump for dump in found.device_dumps if dump.name == MANIFEST_NAME)
-        return load(found.image.read(dump.size, dump.offset, "the manifest"))
-
-
-def names(vmcore: Path) -> list[str]:
-    return [dump.name for dump in judges.crash(vmcore)]
 
 
 def own_names(vmcore: Path) -> list[str]:
@@ -87,7 +50,7 @@ async def test_filtered_vmcore(
 ) -> None:
     written = await write(dumps, source_vmcore, tmp_path, Output(Format.KDUMP, 31, compression))
     assert (written.path.name, written.device_dumps, written.error, written.fallback) == (VMCORE, 2, "", "")
-    assert names(written.path) == ["nic0", "nic1", MANIFEST_NAME]
+    assert judges.crash_names(written.path) == ["nic0", "nic1", MANIFEST_NAME]
     assert judges.osrelease(written.path) == judges.osrelease(source_vmcore)
     assert dmesg(written.path, tmp_path) == dmesg(source_vmcore, tmp_path)
     assert written.size == written.path.stat().st_size < source_vmcore.stat().st_size / 2
@@ -177,7 +140,7 @@ async def test_makedumpfile_that_leaves_no_vmcore(
     assert (written.path.name, written.error) == (VMCORE, "")
     assert written.fallback.startswith(f"{source_vmcore}: {reason}")
     assert judges.same_memory(written.path, source_vmcore)
-    assert names(written.path) == ["nic0", "nic1", MANIFEST_NAME]
+    assert judges.crash_names(written.path) == ["nic0", "nic1", MANIFEST_NAME]
 
 
 async def test_makedumpfile_that_falls_over_its_mappings(
@@ -192,7 +155,7 @@ async def test_makedumpfile_that_falls_over_its_mappings(
         patched.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
         written = await write(dumps, source_vmcore, tmp_path)
     assert (written.path.name, written.error, written.fallback) == (VMCORE, "", "")
-    assert names(written.path) == ["nic0", "nic1", MANIFEST_NAME]
+    assert judges.crash_names(written.path) == ["nic0", "nic1", MANIFEST_NAME]
 
 
 @pytest.mark.parametrize(
@@ -224,12 +187,12 @@ async def test_filtered_vmcore_that_cannot_get_its_name_stays(
     vmcore = (await writer.write()).path
     vmcore.unlink()
     vmcore.mkdir()
-    await dumps.add_device_dump("nic0", 9, Bytes(), timeout=5)
+    await dumps.add_device_dump("nic0", 9, Fills(b"registers"), timeout=5)
     written = await writer.write()
     assert (written.path.name, written.fallback) == ("vmcore-incomplete", "")
     assert written.error == "it may not be on disk: Is a directory"
     assert writer.outdated
-    assert names(written.path) == ["nic0", MANIFEST_NAME]
+    assert judges.crash_names(written.path) == ["nic0", MANIFEST_NAME]
 
 
 async def test_source_that_cannot_be_read(dumps: DumpList, tmp_path: Path) -> None:
@@ -254,7 +217,7 @@ async def test_target_with_room_for_the_hardest_dump_level_only(
         assert written.path.name == VMCORE
         assert written.error == "the target has no room for all pages of dump level 1, it is of 31"
         assert ("bytes are free, the source has" in written.fallback) == (output.format is Format.ELF)
-        assert names(written.path) == ["nic0", "nic1", MANIFEST_NAME]
+        assert judges.crash_names(written.path) == ["nic0", "nic1", MANIFEST_NAME]
         assert dmesg(written.path, tmp_path) == dmesg(source_vmcore, tmp_path)
         assert manifest(written.path).source.error == written.error
 
@@ -268,7 +231,7 @@ async def test_target_with_room_for_device_dumps_and_a_part(
         assert written.error.startswith(
             "it is incomplete: makedumpfile failed with status 1: Can't write the dump"
         )
-        assert names(written.path) == ["nic0", "nic1", MANIFEST_NAME]
+        assert judges.crash_names(written.path) == ["nic0", "nic1", MANIFEST_NAME]
         assert judges.osrelease(written.path) == judges.osrelease(source_vmcore)
 
 
@@ -281,7 +244,7 @@ async def test_target_without_room_for_makedumpfile_and_the_notes(
         assert written.path.name == "vmcore-incomplete"
         assert "the target has no room for" in written.error
         assert written.fallback.endswith("cannot write: No space left on device")
-        assert names(written.path) == ["nic0", "nic1", MANIFEST_NAME]
+        assert judges.crash_names(written.path) == ["nic0", "nic1", MANIFEST_NAME]
 
 
 async def test_more_device_dumps_than_can_be_attached(
@@ -292,8 +255,11 @@ async def test_more_device_dumps_than_can_be_attached(
     written = await VmcoreWriter(dumps, source, tmp_path, KDUMP).write()
     assert written.path.name == VMCORE
     assert "the device dumps are in vmcore-device-dumps" in written.error
-    assert names(written.path) == [f"nic{number}" for number in range(63)]
-    assert own_names(written.path.with_name(DEVICE_DUMPS_ONLY)) == [*names(written.path), MANIFEST_NAME]
+    assert judges.crash_names(written.path) == [f"nic{number}" for number in range(63)]
+    assert own_names(written.path.with_name(DEVICE_DUMPS_ONLY)) == [
+        *judges.crash_names(written.path),
+        MANIFEST_NAME,
+    ]
 
 
 async def test_device_dumps_that_cannot_be_attached_to_a_part(
@@ -306,11 +272,14 @@ async def test_device_dumps_that_cannot_be_attached_to_a_part(
         assert (written.path.name, written.fallback) == ("vmcore-incomplete", "")
         assert "it is incomplete: makedumpfile failed" in written.error
         assert "the device dumps are in vmcore-device-dumps" in written.error
-        assert names(written.path) == [f"nic{number}" for number in range(63)]
-        assert own_names(written.path.with_name(DEVICE_DUMPS_ONLY)) == [*names(written.path), MANIFEST_NAME]
+        assert judges.crash_names(written.path) == [f"nic{number}" for number in range(63)]
+        assert own_names(written.path.with_name(DEVICE_DUMPS_ONLY)) == [
+            *judges.crash_names(written.path),
+            MANIFEST_NAME,
+        ]
 
 
 async def test_as_many_device_dumps_as_crash_reads(dumps: DumpList, source_vmcore: Path, tmp_path: Path) -> None:
     written = await write(dumps, source_vmcore, tmp_path, count=64)
     assert (written.error, written.device_dumps) == ("", 64)
-    assert names(written.path)[:64] == [f"nic{number}" for number in range(64)]
+    assert judges.crash_names(written.path)[:64] == [f"nic{number}" for number in range(64)]

@@ -9,46 +9,22 @@ import re
 import stat
 import struct
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.lib.collectors import Fills
 from tests.lib.resources import tmpfs
-from vmcoredd_daemon.config.limits import Limits
 from vmcoredd_daemon.config.vmcore_format import Format, Output
-from vmcoredd_daemon.dumps.buffer import Buffer
-from vmcoredd_daemon.dumps.collector import Collected
 from vmcoredd_daemon.dumps.dump_list import DumpList
-from vmcoredd_daemon.dumps.spool import Spool
 from vmcoredd_daemon.errors import Disabled, WriteFailed
-from vmcoredd_daemon.note import ByteOrder
 from vmcoredd_daemon.threads.loop import EXECUTOR_THREADS, started_executor
 from vmcoredd_daemon.vmcore import layout
 from vmcoredd_daemon.writer.crash_directory import CrashDirectory
-from vmcoredd_daemon.writer.result import DEVICE_DUMPS_ONLY, VMCORE, Written
+from vmcoredd_daemon.writer.result import DEVICE_DUMPS_ONLY, VMCORE, WriteResult
 from vmcoredd_daemon.writer.writer import VmcoreWriter
 
 PAGE = 4096
-
-
-class Nothing:
-    """A collector that writes nothing."""
-
-    description = "nothing"
-
-    async def collect(self, dump_name: str, buffer: Buffer) -> Collected:
-        return Collected(0)
-
-    def close(self) -> None:
-        pass
-
-
-@pytest.fixture
-def dumps() -> Iterator[DumpList]:
-    dumps = DumpList(Spool.in_memory(PAGE, ByteOrder.LITTLE), Limits())
-    yield dumps
-    dumps.close()
 
 
 def writer(dumps: DumpList, source: Path, target: Path) -> VmcoreWriter:
@@ -58,16 +34,16 @@ def writer(dumps: DumpList, source: Path, target: Path) -> VmcoreWriter:
 async def test_listener_that_fails_costs_nothing(
     dumps: DumpList, source_vmcore: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    told: list[Written] = []
+    told: list[WriteResult] = []
 
-    def fail(_: Written) -> None:
+    def fail(_: WriteResult) -> None:
         raise ValueError("not on the bus")
 
     writes = writer(dumps, source_vmcore, tmp_path)
     writes.listeners += [fail, told.append]
     assert await writes.finish()
     assert len(told) == 1
-    assert "cannot announce that it is written" in caplog.text
+    assert "is written: cannot announce it" in caplog.text
 
 
 async def test_unexpected_error_leaves_the_device_dumps(
@@ -88,7 +64,7 @@ async def test_no_memory_for_the_manifest_costs_the_manifest(
     def no_descriptors(*_: object) -> int:
         raise OSError(errno.EMFILE, "Too many open files")
 
-    await dumps.add_device_dump("nic", 10, Nothing(), timeout=5)
+    await dumps.add_device_dump("nic", 10, Fills(b""), timeout=5)
     monkeypatch.setattr(os, "memfd_create", no_descriptors)
     written = await writer(dumps, source_vmcore, tmp_path).write()
     assert (written.path.name, written.device_dumps) == (VMCORE, 1)
@@ -100,7 +76,7 @@ async def test_outdated_until_everything_is_written(dumps: DumpList, source_vmco
     assert writes.outdated
     await writes.write()
     assert not writes.outdated
-    await dumps.add_device_dump("one", 10, Nothing(), timeout=1)
+    await dumps.add_device_dump("one", 10, Fills(b""), timeout=1)
     assert writes.outdated
     written = await writes.write()
     assert not writes.outdated
@@ -148,7 +124,7 @@ async def test_directory_that_was_replaced(dumps: DumpList, source_vmcore: Path,
     (tmp_path / "elsewhere").mkdir()
     first.rename(tmp_path / "kept")
     first.symlink_to("elsewhere")
-    await dumps.add_device_dump("one", 10, Nothing(), timeout=1)
+    await dumps.add_device_dump("one", 10, Fills(b""), timeout=1)
     written = await writes.write()
     assert written.path.parent != first
     assert written.path.is_file()
@@ -171,7 +147,7 @@ async def test_temporary_names_that_are_taken(
             (place / name).hardlink_to(precious)
         else:
             (place / name).symlink_to(precious if what == "link" else tmp_path)
-    await dumps.add_device_dump("one", 10, Nothing(), timeout=1)
+    await dumps.add_device_dump("one", 10, Fills(b""), timeout=1)
     written = await writes.write()
     assert written.error == ""
     assert precious.read_text() == "of others"
@@ -187,7 +163,7 @@ async def test_device_dumps_alone_where_neither_fits_what_crash_reads(
     vmcore = (await writes.write()).path
     vmcore.unlink()
     vmcore.mkdir()
-    await dumps.add_device_dump("one", 10, Nothing(), timeout=1)
+    await dumps.add_device_dump("one", 10, Fills(b""), timeout=1)
     # Room for a header, the device dump and the manifest, and not for the notes of the source.
     monkeypatch.setattr(layout, "MAX_NOTES_END", 3 * PAGE + 1)
     written = await writes.write()

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.lib.attaching import attach_data, contents, other_notes
+from tests.lib.attaching import attach_data, contents, other_notes, padded
 from tests.lib.elf_writer import PAGE, Core, Load, device_dump, note
 from tests.lib.external_tools import crash
 from tests.lib.kdump_writer import MACHINES, VMCOREINFO, Kdump, notes
@@ -22,16 +22,11 @@ from tests.lib.vmcore_rig import Rig, load_bytes
 from vmcoredd_daemon.errors import Busy, InvalidVmcore, NameInUse, NoSpace, QuotaExceeded, VmcoreddError
 from vmcoredd_daemon.manifest import MANIFEST_NAME, Failure, Manifest, ManifestSource, load
 from vmcoredd_daemon.note import ByteOrder, note_size
-from vmcoredd_daemon.vmcore.attach.attach import attach
-from vmcoredd_daemon.vmcore.attach.file_notes import attach_files
-from vmcoredd_daemon.vmcore.attach.named_file import NamedFile
+from vmcoredd_daemon.vmcore.attach.attach import attach, attach_files
+from vmcoredd_daemon.vmcore.attach.dump_files import NamedFile
 from vmcoredd_daemon.vmcore.image import file_image
 from vmcoredd_daemon.vmcore.inspect.inspect import find, read_manifest
 from vmcoredd_daemon.vmcore.kdump import read_header
-
-
-def padded(dumps: dict[str, bytes]) -> dict[str, bytes]:
-    return {name: data.ljust(note_size(len(data), PAGE) - 64, b"\0") for name, data in dumps.items()}
 
 
 @pytest.mark.parametrize("machine", MACHINES, ids=lambda machine: f"{machine[0].decode()}-{machine[2]}")

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Waits until something is so, in coroutines and in blocking code."""
+
+import asyncio
+import inspect
+import time
+from collections.abc import Callable
+from typing import Any
+
+TIMEOUT = 30.0
+"""Seconds."""
+INTERVAL = 0.01
+"""Seconds between two looks."""
+
+Until = Callable[[Any], object]
+"""Returns whether what a look found is what the test waits for."""
+
+
+async def eventually(
+    look: Callable[[], Any], until: Until = bool, *, timeout: float = TIMEOUT, interval: float = INTERVAL
+) -> Any:
+    """Return what *look* finds, a function or a coroutine function, as soon as *until* is content with it.
+
+    Raises AssertionError, with what it found last, after *timeout* seconds.
+    """
+    deadline = time.monotonic() + timeout
+    while True:
+        found = look()
+        if inspect.isawaitable(found):
+            found = await found
+        if until(found):
+            return found
+        assert time.monotonic() < deadline, f"after {timeout} s still {found!r}"
+        await asyncio.sleep(interval)
+
+
+def wait_until(look: Callable[[], Any], until: Until = bool, *, timeout: float = TIMEOUT) -> Any:
+    """Do as :func:`eventually`, in blocking code."""
+    deadline = time.monotonic() + timeout
+    while not until(found := look()):
+        assert time.monotonic() < deadline, f"after {timeout} s still {found!r}"
+        time.sleep(INTERVAL)
+    return found
