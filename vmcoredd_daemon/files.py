@@ -64,6 +64,46 @@ def write_all(fd: int, data: bytes | memoryview) -> None:
         view = view[os.write(fd, view) :]
 
 
+MEMORY_FILE_SYSTEMS = frozenset({"ramfs", "rootfs", "tmpfs"})
+"""Types of file systems whose files are memory."""
+
+MEMORY_RESERVE = 64 << 20
+"""Bytes of memory that files in memory leave available."""
+
+
+def free_space(where: int | Path) -> int | None:
+    """Return the bytes that a file system has left; None if it does not say. Raises OSError.
+
+    A ramfs reports 0 of 0 blocks, and so may FUSE: that is unknown, and not full. The files of a ramfs or tmpfs
+    are memory, of which :data:`MEMORY_RESERVE` stays available.
+    """
+    state = os.statvfs(where)
+    free = [state.f_bavail * state.f_frsize] if state.f_blocks else []
+    if file_system(where) in MEMORY_FILE_SYSTEMS and (memory := available_memory()) is not None:
+        free.append(max(0, memory - MEMORY_RESERVE))
+    return min(free, default=None)
+
+
+def file_system(where: int | Path) -> str:
+    """Return the type of a file system, as proc_pid_mountinfo(5) has it; empty if it is not known."""
+    device = os.stat(where).st_dev
+    with suppress(OSError), open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as file:
+        for line in file:
+            _, _, number, *rest = line.split()
+            if number == f"{os.major(device)}:{os.minor(device)}":
+                return rest[rest.index("-") + 1]
+    return ""
+
+
+def available_memory() -> int | None:
+    """Return MemAvailable in bytes; None if /proc does not say."""
+    with suppress(OSError), open("/proc/meminfo", encoding="ascii") as file:
+        for line in file:
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    return None
+
+
 def begin_write_back(fd: int, offset: int = 0, size: int = 0) -> None:
     """Have the kernel begin to write *size* dirty bytes from *offset* to the disk; all behind it, if *size* is 0.
 

@@ -474,7 +474,7 @@ async def test_spool_that_cannot_be_written_is_read(tmp_path: Path) -> None:
         await spool.remove([2])
         with pytest.raises(WriteFailed, match="Read-only file system"):
             await spool.remove([1])
-        spool.refuse()
+        spool.refuse(WriteFailed("it is read-only"))
         for _ in range(2):
             with pytest.raises(NoSpace):
                 await spool.create("nic2", 100)

@@ -3,13 +3,14 @@
 
 import asyncio
 import errno
+import fcntl
 import os
 import socket
 from functools import partial
 
 from ..dumps.buffer import Buffer
 from ..dumps.collector import Collected
-from ..dumps.transfer import read_now
+from ..dumps.transfer import is_anonymous, read_now
 from ..errors import CollectorFailed, InvalidArgs
 from ..threads.fd_closer import FdCloser, close_fds
 from ..threads.loop import AbandonedThreads, run_with_duplicate, wait_for
@@ -62,6 +63,8 @@ class DescriptorCollector:
                 # So looks a program that failed before it wrote anything: the vmcore then names the failure.
                 raise CollectorFailed(f"device dump {dump_name}: its data has no bytes", errno.ENODATA)
             return Collected(size, truncated=not ended and await self._has_more())
+        except InvalidArgs as error:
+            raise InvalidArgs(f"device dump {dump_name}: {error}") from error
         except OSError as error:
             code = error.errno or errno.EIO
             raise CollectorFailed(
@@ -104,10 +107,14 @@ class DescriptorCollector:
 
 
 def check_source(dump_name: str, fd: int) -> None:
-    """Raise InvalidArgs for a socket of messages: a part of a long one is lost, an empty one looks like the end.
+    """Raise InvalidArgs for what can be seen to be no data without asking a file system, which may block.
 
-    Does not block for any *fd*: the kernel asks no file system.
+    Of a socket of messages a part of a long one is lost, and an empty one looks like the end.
     """
+    if fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_PATH:
+        raise InvalidArgs(f"device dump {dump_name}: its data was opened with O_PATH, and cannot be read")
+    if is_anonymous(fd):
+        raise InvalidArgs(f"device dump {dump_name}: its data is an anonymous inode, which is never read")
     try:
         source = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fd)
     except OSError:

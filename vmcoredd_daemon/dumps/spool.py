@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 
 from ..errors import Busy, NoSpace, VmcoreddError, WriteFailed, of_storage
-from ..files import close, sync
+from ..files import MEMORY_RESERVE, available_memory, close, free_space, sync
 from ..note import ByteOrder, DeviceDumpNote, note_size
 from ..threads.batches import Batches, each
 from ..threads.loop import wait_for
@@ -33,9 +33,6 @@ from .transfer import Transfers
 __all__ = ["BOOT_ID", "Spool", "SpooledDump"]
 
 log = logging.getLogger(__name__)
-
-MEMORY_RESERVE = 64 << 20
-"""Bytes of memory that device dumps in memory leave available."""
 
 
 class _Takes(Enum):
@@ -55,6 +52,7 @@ class Spool:
     ) -> None:
         """*directory* is this boot's, locked; *last* is the highest number of a file in it."""
         self._takes = _Takes.MEMORY if directory is None else _Takes.DISK
+        self._refusal: NoSpace | WriteFailed = NoSpace("the spool takes no device dumps")
         self._last = last
         self._directory = directory
         self._page_size = page_size
@@ -118,9 +116,9 @@ class Spool:
         """Take new device dumps as :meth:`in_memory` does; those that are in the directory stay there."""
         self._takes = _Takes.MEMORY
 
-    def refuse(self) -> None:
-        """Take no new device dump until there is space in the directory; those that are there stay."""
-        self._takes = _Takes.NOTHING
+    def refuse(self, reason: NoSpace | WriteFailed) -> None:
+        """Take no new device dump until the directory can be written to; those that are there stay."""
+        self._takes, self._refusal = _Takes.NOTHING, reason
 
     @classmethod
     def in_memory(cls, page_size: int, byteorder: ByteOrder) -> "Spool":
@@ -153,6 +151,8 @@ class Spool:
         dump_name, size = wanted
         # One at a time: no other may take the space that one has seen, and memory that is allocated cannot be got
         # back.
+        if self._takes is _Takes.NOTHING and not self._writable_again():
+            raise type(self._refusal)(f"device dump {dump_name}: {self._refusal}")
         if not self._has_space(size):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         if self._disk is None:
@@ -171,20 +171,24 @@ class Spool:
         """Descriptor of the directory that takes new device dumps, None when memory takes them."""
         return self._directory if self._takes is _Takes.DISK else None
 
+    def _writable_again(self) -> bool:
+        if self._directory is None:
+            return False
+        try:
+            self.check_writable()
+        except (NoSpace, WriteFailed):
+            return False
+        self._takes = _Takes.DISK
+        return True
+
     def _has_space(self, size: int) -> bool:
-        if self._takes is _Takes.NOTHING:
-            if self._directory is None:
-                return False
-            try:
-                self.check_writable()
-            except (NoSpace, WriteFailed):
-                return False
-            self._takes = _Takes.DISK
         if self._disk is None:
-            return _available_memory() - size >= MEMORY_RESERVE
-        # Not the memory: what is written to a disk, the kernel takes out of its cache when it needs the space.
-        state = os.fstatvfs(self._disk)
-        return state.f_bavail * state.f_frsize - size >= self._keep_free
+            memory = available_memory()
+            return memory is None or memory - size >= MEMORY_RESERVE
+        # What is written to a disk, the kernel takes out of its cache when it needs the memory.
+        free = free_space(self._disk)
+        # Unknown: fallocate(2) decides.
+        return free is None or free - size >= self._keep_free
 
     async def commit(self, commit: Commit) -> DeviceDumpNote:
         """Keep what was collected: when this returns, it is in the spool, and survives the daemon on a disk.
@@ -239,9 +243,3 @@ class Spool:
 
 def _open_unnamed(directory: int) -> int:
     return os.open(".", os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC, 0o600, dir_fd=directory)
-
-
-def _available_memory() -> int:
-    """Return MemAvailable in bytes."""
-    with open("/proc/meminfo", encoding="ascii") as file:
-        return next(int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable:"))

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from types import TracebackType
 
-from ..errors import of_storage
+from ..errors import InvalidArgs, of_storage
 from ..files import begin_write_back, pwrite
 from ..note import VMCOREDD_HEADER_SIZE
 from ..threads.batches import Batches, each
@@ -50,7 +50,7 @@ class Reading:
     """
 
     def __init__(self, fd: int, given_up: threading.Event | None = None) -> None:
-        """Does not own *fd*. Raises OSError."""
+        """Does not own *fd*. Raises OSError, and InvalidArgs if it is not known to be data."""
         self._fd = fd
         self._given_up = given_up or threading.Event()
         self._polled = select.poll()
@@ -59,6 +59,7 @@ class Reading:
         self._ours = -1
         self._socket: socket.socket | None = None
         mode = os.fstat(fd).st_mode
+        _check_data(fd, mode)
         self.regular = stat.S_ISREG(mode)
         self._poll_seconds = PIPE_POLL if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) else READ_POLL
         if stat.S_ISSOCK(mode):
@@ -94,7 +95,7 @@ class Reading:
 
     def _check(self) -> None:
         if self._given_up.is_set():
-            # What is typed at a terminal now is for another reader.
+            # What comes now is for another reader.
             raise BlockingIOError
 
     def _read(self, size: int) -> bytes:
@@ -107,6 +108,27 @@ class Reading:
         if not self.regular:
             return False
         return os.lseek(self._fd, 0, os.SEEK_CUR) >= os.fstat(self._fd).st_size > 0
+
+
+def _check_data(fd: int, mode: int) -> None:
+    """Raise InvalidArgs unless *fd*, of that file *mode*, is known to be data. May block.
+
+    A read(2) of a signalfd takes the signals of the process that reads, one of a fanotify or userfaultfd
+    descriptor installs another descriptor there, and one of a terminal stops a process in the background:
+    signalfd(2), fanotify(7), userfaultfd(2), termios(3).
+    """
+    anonymous = is_anonymous(fd)
+    if not anonymous and (stat.S_ISREG(mode) or stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or stat.S_ISBLK(mode)):
+        return
+    if not anonymous and stat.S_ISCHR(mode) and not os.isatty(fd):
+        return
+    kinds = {stat.S_IFCHR: "a terminal", stat.S_IFDIR: "a directory"}
+    raise InvalidArgs(f"its data is {kinds.get(stat.S_IFMT(mode), 'an anonymous inode')}, which is never read")
+
+
+def is_anonymous(fd: int) -> bool:
+    """Tell whether *fd* has an anonymous inode (Linux fs/anon_inodes.c), without a path. Does not block."""
+    return os.readlink(f"/proc/self/fd/{fd}").startswith("anon_inode:")
 
 
 def read_now(fd: int, size: int) -> bytes:

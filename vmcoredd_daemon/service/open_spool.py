@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..config.config import Configuration
+from ..config.vmcore_format import Format
 from ..dumps.recovery import SpooledDump, left_by_other_boots, may_hold_notes
 from ..dumps.spool import Spool
-from ..errors import NameInUse, NoSpace, VmcoreddError, WriteFailed
+from ..errors import NameInUse, NoSpace, VmcoreddError, WriteFailed, of_storage
+from ..files import MEMORY_FILE_SYSTEMS, file_system
 from ..journal import Event, record
 from ..note import system_byteorder, system_page_size
 from ..progress import Progress
@@ -43,6 +45,7 @@ class RecoveredDumps:
 def open_spool(configuration: Configuration, recovered: RecoveredDumps) -> Spool:
     """Open the spool, and read into *recovered* what is there. Blocks. Raises Busy when another daemon has it."""
     path, page_size, byteorder = configuration.spool_directory, system_page_size(), system_byteorder()
+    in_vain = not _make_target(configuration)
     try:
         spool = Spool.lock(path, page_size, byteorder, configuration.keep_free)
     except (NoSpace, WriteFailed) as error:
@@ -50,7 +53,7 @@ def open_spool(configuration: Configuration, recovered: RecoveredDumps) -> Spool
             recovered.report(path.name, error)
         # The same, with no directory.
         spool = Spool.in_memory(page_size, byteorder)
-        _write_elsewhere(spool, error, configuration)
+        _write_elsewhere(spool, error, configuration, in_vain=in_vain)
         return spool
     try:
         recovered.dumps += spool.recover(recovered.report, recovered.progress.advance)
@@ -59,16 +62,35 @@ def open_spool(configuration: Configuration, recovered: RecoveredDumps) -> Spool
     try:
         spool.check_writable()
     except (NoSpace, WriteFailed) as error:
-        _write_elsewhere(spool, type(error)(f"{path}: {error}"), configuration)
+        _write_elsewhere(spool, type(error)(f"{path}: {error}"), configuration, in_vain=in_vain)
     _report_other_boots(path)
     return spool
 
 
-def _write_elsewhere(spool: Spool, error: NoSpace | WriteFailed, configuration: Configuration) -> None:
+def _make_target(configuration: Configuration) -> bool:
+    """Make the target, as kdump does, and log what will become of a vmcore there; return False if it has none."""
+    target = configuration.target
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        kind = file_system(target)
+    except OSError as error:
+        if configuration.output.format is Format.NONE:
+            return True
+        message = f"{of_storage(error, f'{target}: cannot make the target')}; no vmcore can be written"
+        record(Event.VMCORE_FAILED, logging.ERROR, message, source=configuration.source, target=target)
+        return False
+    if kind in MEMORY_FILE_SYSTEMS:
+        log.warning("%s: is in memory (%s): what is written there is lost when the machine restarts", target, kind)
+    return True
+
+
+def _write_elsewhere(
+    spool: Spool, error: NoSpace | WriteFailed, configuration: Configuration, *, in_vain: bool
+) -> None:
     path, full = configuration.spool_directory, isinstance(error, NoSpace)
-    # Kept in memory, they would be acknowledged, and then have no place in the same file system.
-    if full and _same_file_system(path, configuration.target):
-        spool.refuse()
+    # Kept in memory, they would be acknowledged, and then have no place in the same file system, or in no vmcore.
+    if in_vain or (full and _same_file_system(path, configuration.target)):
+        spool.refuse(error)
         record(Event.SPOOL_UNUSABLE, logging.ERROR, f"{error}; device dumps are refused", spool=path)
     else:
         spool.keep_in_memory()

@@ -68,6 +68,8 @@ class CrashDirectory:
     def _make(self) -> Path:
         name = f"{_host_name()}-{time.strftime('%Y-%m-%d-%H:%M:%S', time.gmtime())}"
         try:
+            # As at the start of the service; it may have been mounted over since.
+            self._target.mkdir(parents=True, exist_ok=True)
             try:
                 path = self._make_new(name)
             except OSError as error:

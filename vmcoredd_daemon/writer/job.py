@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..config.vmcore_format import Output
 from ..dumps.device_dump import Snapshot
-from ..files import close
+from ..files import close, free_space
 from ..journal import Event, record
 from ..note import system_page_size
 from ..progress import Progress
@@ -48,13 +48,15 @@ class Job:
         What an earlier write has not finished counts as free: it goes first.
         """
         try:
-            state = os.statvfs(self.directory)
+            free = free_space(self.directory)
         except OSError:
+            free = None
+        if free is None:
             return sys.maxsize
         unfinished = 0
         with suppress(OSError):
             unfinished = (self.directory / VMCORE_INCOMPLETE).lstat().st_blocks * 512
-        return state.f_bavail * state.f_frsize + unfinished
+        return free + unfinished
 
 
 @contextmanager
