@@ -76,8 +76,8 @@ def plan(name: str, load: Load) -> tuple[DeviceCollector, list[tuple[str, int]]]
 def _some_registered() -> bool:
     """Tell whether a package may have entry points of the group.
 
-    importlib.metadata needs some forty modules, and on most machines it would find nothing. It reads the same files:
-    those of packages that are installed as wheels, as eggs, or in archives.
+    importlib.metadata needs some forty modules, and on most machines it would find nothing. It reads the same
+    files: those of packages that are installed as wheels, as eggs, or in archives.
     """
     for entry in map(Path, sys.path):
         if entry.is_file():
