@@ -34,7 +34,7 @@ async def buffer() -> AsyncIterator[Buffer]:
 @pytest.fixture(autouse=True)
 def short_grace(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process, "KILL_GRACE", 0.2)
-    monkeypatch.setattr("vmcoredd_daemon.collectors.command.KILL_GRACE", 0.2)
+    monkeypatch.setattr("vmcoredd_daemon.collectors.command.OUTPUT_IDLE", 0.2)
     monkeypatch.setattr("vmcoredd_daemon.collectors.command.PIPE_DRAIN_TIMEOUT", 0.8)
 
 
