@@ -168,7 +168,7 @@ class Journal(logging.Handler):
     def emit(self, record):
         ours.send(record.getMessage().encode())
 ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-journal.QUEUE_SIZE, journal.STOP_TIMEOUT = 1000, 0.1
+journal.QUEUE_SIZE, journal.FLUSH_TIMEOUT = 1000, 0.1
 journal._stderr_is_journal = lambda: True
 journal._journal_handler = Journal
 with journal.logging_started():
@@ -201,7 +201,7 @@ listener.end(handler.lost)
 """
     assert logged(program) == [
         *(f"number {number}" for number in range(5, 10)),
-        "5 entries of this log are lost",
+        "5 log entries were lost",
         "later",
     ]
 
@@ -231,7 +231,7 @@ save_journal(Path({str(saved.parent)!r}))
 
 def test_time_to_save_the_journal() -> None:
     # Nobody asks for more time any more.
-    assert journal.STOP_TIMEOUT + journal.SAVE_TIMEOUT < service_manager.EXTEND_TIMEOUT
+    assert journal.FLUSH_TIMEOUT + journal.SAVE_TIMEOUT < service_manager.EXTEND_TIMEOUT
 
 
 @contextmanager

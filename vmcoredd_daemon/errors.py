@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The one family of errors: each carries the errno that the kernel's facility answers with, and its D-Bus name.
+"""The one family of errors: each has the errno that the kernel's facility returns, and a D-Bus name.
 
 The errno column follows ``vmcore_add_device_dump()`` in Linux ``fs/proc/vmcore.c``. A message is one line that
-names the file, field and value at fault; it is fit to be shown to any caller.
+names the file, field and value at fault, and may be shown to any caller.
 """
 
 import errno
@@ -11,7 +11,7 @@ from typing import ClassVar
 
 
 class VmcoreddError(Exception):
-    """Whatever goes wrong in vmcoredd and is somebody's business outside of it."""
+    """Any error of vmcoredd that a caller or user must know."""
 
     errno: int = errno.EIO
     dbus_name: ClassVar[str] = "org.freedesktop.DBus.Error.Failed"
@@ -25,42 +25,42 @@ class InvalidArgs(VmcoreddError):
 
 
 class NameInUse(VmcoreddError):
-    """The dump name belongs to another device dump; the kernel does not check this."""
+    """Another device dump has the dump name; the kernel does not check this."""
 
     errno = errno.EEXIST
     dbus_name = "org.vmcoredd1.Error.NameInUse"
 
 
 class TooLarge(VmcoreddError):
-    """One device dump is over the limit of a single dump, or over what ``n_descsz`` can say."""
+    """One device dump exceeds the limit of a single dump, or what ``n_descsz`` can hold."""
 
     errno = errno.ENOMEM
     dbus_name = "org.vmcoredd1.Error.TooLarge"
 
 
 class QuotaExceeded(VmcoreddError):
-    """All device dumps together are over their limit, in number or in bytes."""
+    """All device dumps together exceed their limit, in number or in bytes."""
 
     errno = errno.ENOMEM
     dbus_name = "org.vmcoredd1.Error.QuotaExceeded"
 
 
 class LimitsExceeded(VmcoreddError):
-    """More calls at once than are served, or a message that is too large; the kernel has no such limit."""
+    """Too many unanswered calls, or a message that is too large; the kernel has no such limit."""
 
     errno = errno.ENOBUFS
     dbus_name = "org.freedesktop.DBus.Error.LimitsExceeded"
 
 
 class NoSpace(VmcoreddError):
-    """The file system of the spool or of the target has no room left."""
+    """The file system of the spool or of the target has no space left."""
 
     errno = errno.ENOMEM
     dbus_name = "org.vmcoredd1.Error.NoSpace"
 
 
 class CollectorFailed(VmcoreddError):
-    """A collector failed; like the kernel, its own code is passed on where it gave one."""
+    """A collector failed; as in the kernel, its own code is passed on if it gave one."""
 
     dbus_name = "org.vmcoredd1.Error.CollectorFailed"
 
@@ -98,7 +98,7 @@ class UnknownDump(VmcoreddError):
 
 
 class InvalidVmcore(VmcoreddError):
-    """A file is not a vmcore, or not a whole one."""
+    """A file is not a vmcore, or an incomplete one."""
 
     errno = errno.EINVAL
     dbus_name = "org.vmcoredd1.Error.InvalidVmcore"
@@ -125,7 +125,7 @@ class BusUnavailable(VmcoreddError):
 
 
 class CallFailed(Exception):
-    """A method call of ours was answered with an error; :func:`from_dbus` says what it means to our user."""
+    """A method call of ours was answered with an error; :func:`from_dbus` translates it."""
 
     def __init__(self, name: str, text: str) -> None:
         super().__init__(f"{name}: {text}")
@@ -134,7 +134,7 @@ class CallFailed(Exception):
 
 
 def from_dbus(name: str, text: str) -> VmcoreddError:
-    """Return the error of this family that has the D-Bus name *name*; the base class where none has."""
+    """Return the error of this family with the D-Bus name *name*; the base class if there is none."""
     for kind in _family(VmcoreddError):
         if kind.dbus_name == name:
             return kind(text)
@@ -146,10 +146,10 @@ def _family(kind: type[VmcoreddError]) -> list[type[VmcoreddError]]:
 
 
 NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-"""Errors of a file system that has no space for what is written; EFBIG is the largest file that it can have."""
+"""Errors of a file system without space for what is written; EFBIG: its largest file is reached."""
 
 
 def of_storage(error: OSError, what: str) -> "NoSpace | WriteFailed":
-    """Return the error of this family for *error* of a file system; *what* could not be done says the message."""
+    """Return the error of this family for *error* of a file system; *what* failed begins the message."""
     kind = NoSpace if error.errno in NO_SPACE else WriteFailed
     return kind(f"{what}: {error.strerror or os.strerror(error.errno or errno.EIO)}")

@@ -14,6 +14,9 @@ from typing import TypeVar
 
 _T = TypeVar("_T")
 
+BLOCK_SIZE = 256 * 1024
+"""Bytes to read or write in one go: as many as fit into a processor's own cache, with what they are copied to."""
+
 Pread = Callable[[int, int], bytes]
 """Reads up to *size* bytes at *offset*: ``pread(size, offset)``, in the order of :func:`os.pread`."""
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Structured log: to the journal through systemd-python, or to stderr where that is not the journal.
+"""Structured log: to the journal through systemd-python if stderr is connected to it, else to stderr.
 
-Sending to journald can block, so entries go through a queue to a thread of their own; what the queue has no room
-for is counted. Every event has a MESSAGE_ID and VMCOREDD_* fields; see systemd.journal-fields(7).
+Sending to journald can block, so entries go through a queue to a thread; those that do not fit the queue are
+counted. Every event has a MESSAGE_ID and VMCOREDD_* fields; see systemd.journal-fields(7).
 """
 
 import errno
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from .errors import VmcoreddError, WriteFailed
+from .files import open_directory, open_new
 
 log = logging.getLogger("vmcoredd")
 
@@ -29,16 +30,15 @@ IDENTIFIER = "vmcoredd-daemon"
 QUEUE_SIZE = 4096
 """Entries that wait for journald."""
 
-STOP_TIMEOUT = 10.0
-"""Seconds that the last of them have at the end."""
+FLUSH_TIMEOUT = 10.0
+"""Seconds to send the last of them at the end."""
 
 SAVED_JOURNAL = "vmcoredd-journal.json"
 MAX_LINE = 1 << 16
-"""Bytes; an entry of ours has some 2,000."""
+"""Bytes of an entry; ours have about 2,000."""
 
 SAVE_TIMEOUT = 15.0
-"""Seconds for both calls of journalctl: with STOP_TIMEOUT, fewer than the service manager is asked for at last."""
-
+"""Seconds for both calls of journalctl: with FLUSH_TIMEOUT, fewer than the last EXTEND_TIMEOUT_USEC= asks for."""
 
 _Entries: TypeAlias = "queue.SimpleQueue[logging.LogRecord | None]"
 
@@ -87,7 +87,7 @@ FIELDS: dict[Event, tuple[str, ...]] = {
     Event.SPOOL_UNUSABLE: ("spool",),
     Event.BUS_UNAVAILABLE: ("bus",),
 }
-"""The fields that each may have, without their prefix; the manual page lists them."""
+"""The fields that each may have, without the prefix VMCOREDD_; the manual page lists them."""
 
 
 def record(event: Event, level: int, message: str, **fields: object) -> None:
@@ -96,15 +96,15 @@ def record(event: Event, level: int, message: str, **fields: object) -> None:
 
 
 def journal_fields(**fields: object) -> dict[str, str]:
-    """Return *fields* under their names in the journal, as ``extra`` of what is logged."""
+    """Return *fields* under their names in the journal, for ``extra=`` of a logger."""
     return {f"VMCOREDD_{name.upper()}": str(value) for name, value in fields.items()}
 
 
 @contextmanager
 def logging_started() -> Iterator[None]:
-    """Log through a thread while the context lasts; at its end everything is out, or journald takes nothing.
+    """Log through a thread while the context lasts; its end waits up to FLUSH_TIMEOUT for the last entries.
 
-    Raises VmcoreddError.
+    Raises VmcoreddError when no thread can be started.
     """
     entries: _Entries = queue.SimpleQueue()
     listener = _Listener(entries, _journal_handler() if _stderr_is_journal() else _stderr_handler())
@@ -124,11 +124,11 @@ def logging_started() -> Iterator[None]:
 
 
 class _Handler(QueueHandler):
-    """Puts entries into the queue, and counts those that are too many."""
+    """Puts entries into the queue, and counts those that do not fit."""
 
     def __init__(self, entries: _Entries) -> None:
         super().__init__(entries)
-        # Not one with a limit of its own: what is collected as garbage while it is locked may log, too.
+        # Not queue.Queue(maxsize): a destructor that runs while its lock is held may log and deadlock.
         self._entries = entries
         self.lost = 0
 
@@ -143,35 +143,35 @@ class _Handler(QueueHandler):
 
 
 class _Listener(QueueListener):
-    """Takes entries from the queue; its thread is a daemon, so that nobody waits for it when the process ends."""
+    """Takes entries from the queue; the process exits without waiting for its thread, which is a daemon thread."""
 
     def __init__(self, entries: _Entries, handler: logging.Handler) -> None:
         super().__init__(entries, handler)
         self._entries = entries
 
     def handle(self, record: logging.LogRecord) -> None:
-        # Not by handle(): the interpreter would wait at its end for a lock that is held while journald hangs.
+        # Not by their handle(): it holds a lock, for which the interpreter waits at exit, even if journald hangs.
         for handler in self.handlers:
             handler.emit(record)
 
     def end(self, lost: int) -> None:
-        """Let the thread end when all is out, and wait for that, but not for ever."""
+        """Have the thread end after the last entry, and wait for that at most FLUSH_TIMEOUT."""
         if lost:
             self._entries.put(_loss(lost))
         self._entries.put(None)
         if self._thread is not None:
-            self._thread.join(STOP_TIMEOUT)
+            self._thread.join(FLUSH_TIMEOUT)
 
 
 def _loss(lost: int) -> logging.LogRecord:
-    return log.makeRecord(log.name, logging.ERROR, __file__, 0, f"{lost} entries of this log are lost", (), None)
+    return log.makeRecord(log.name, logging.ERROR, __file__, 0, f"{lost} log entries were lost", (), None)
 
 
 def save_journal(directory: Path) -> None:
     """Save what this service has logged since boot into *directory*, as lines of JSON. Blocks.
 
-    In a capture kernel the journal is in memory, and gone after the reboot. Where there is no room for all of it,
-    what is there are whole lines. Does nothing where the log does not go to the journal. Raises WriteFailed.
+    In a capture kernel the journal is in memory, and gone after the reboot. If the disk is full, only complete
+    lines are saved. Does nothing if the log does not go to the journal. Raises WriteFailed.
     """
     if not _stderr_is_journal():
         return
@@ -183,26 +183,24 @@ def save_journal(directory: Path) -> None:
             try:
                 subprocess.run(["journalctl", *select], stdout=file, check=True, timeout=until - time.monotonic())
             finally:
-                whole = _keep_whole_lines(file.fileno())
+                complete = _truncate_to_lines(file.fileno())
             os.fsync(file.fileno())
-        if not whole:
+        if not complete:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     except (OSError, subprocess.SubprocessError) as error:
         raise WriteFailed(f"{directory / SAVED_JOURNAL}: cannot save the journal: {error}") from error
 
 
-def _keep_whole_lines(fd: int) -> bool:
-    """Cut off what is no whole line at the end, as a full disk leaves it; return whether there was none."""
+def _truncate_to_lines(fd: int) -> bool:
+    """Cut off an incomplete last line, as a full disk leaves it; return whether there was none."""
     end = os.fstat(fd).st_size
     start = max(0, end - MAX_LINE)
-    whole = start + os.pread(fd, end - start, start).rfind(b"\n") + 1
-    os.ftruncate(fd, whole)
-    return whole == end
+    size = start + os.pread(fd, end - start, start).rfind(b"\n") + 1
+    os.ftruncate(fd, size)
+    return size == end
 
 
 def _new_file(directory: Path, name: str) -> int:
-    from .files import open_directory, open_new
-
     parent = open_directory(directory)
     try:
         return open_new(parent, name)
@@ -211,7 +209,7 @@ def _new_file(directory: Path, name: str) -> int:
 
 
 def _stderr_is_journal() -> bool:
-    # systemd.exec(5): $JOURNAL_STREAM holds device and inode of the stream that goes to the journal.
+    # systemd.exec(5): $JOURNAL_STREAM has device and inode of the stream that is connected to the journal.
     stream = os.environ.get("JOURNAL_STREAM", "")
     try:
         state = os.fstat(sys.stderr.fileno())
@@ -221,11 +219,11 @@ def _stderr_is_journal() -> bool:
 
 
 def _journal_handler() -> logging.Handler:
+    # Imported late: only for the journal.
     from systemd import journal
 
     def send(message: str, /, **fields: object) -> None:
-        # JournalHandler passes every attribute of the record, its "message" too; the journal's own fields are in
-        # capital letters.
+        # JournalHandler passes every attribute of the record, even "message"; journal fields are in capitals.
         journal.send(message, **{name: value for name, value in fields.items() if name.isupper()})
 
     handler: logging.Handler = journal.JournalHandler(sender_function=send, SYSLOG_IDENTIFIER=IDENTIFIER)

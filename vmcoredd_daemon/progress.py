@@ -1,15 +1,14 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""How much of something long is done: counted by who does it, shown by terminals, the console and sd_notify."""
+"""How much of something long is done: counted by the thread that does it, shown by what polls it or is told."""
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 
 def how_far(done: int, total: int, seconds: float) -> str:
-    """Return how far *done* of *total* bytes are after *seconds*: ``45%, 540.0M of 1.2G, 120.0M/s, 5s left``.
+    """Describe *done* of *total* bytes after *seconds*: ``45%, 540.0M of 1.2G, 120.0M/s, 5s left``.
 
-    A *total* of 0: nobody knows.
+    A *total* of 0 is not known.
     """
     rate = int(done / seconds) if seconds > 0 else 0
     parts = [f"{human_size(done)}", f"{human_size(rate)}/s"]
@@ -22,7 +21,7 @@ def how_far(done: int, total: int, seconds: float) -> str:
 
 
 def human_size(size: int) -> str:
-    """Return *size* in bytes as systemd shows it (``format_bytes()``), cut off behind one decimal."""
+    """Return *size* in bytes as systemd shows it (``format_bytes()``), truncated to one decimal."""
     if size < 1024:
         return f"{size}B"
     units = iter("KMGTPE")
@@ -40,45 +39,40 @@ def _duration(seconds: int) -> str:
     return f"{minutes}min {seconds}s" if minutes else f"{seconds}s"
 
 
-Step = Callable[[str, int, int], None]
-"""``step(what, total, size)``: of *what*, a verb and its object, *size* more bytes of *total* are done."""
-
-
-def ignore_steps(what: str, total: int, size: int) -> None:
-    """Show nothing."""
-
-
 @dataclass(slots=True)
 class Progress:
-    """How far the copy is, in bytes."""
+    """How far one thing after the other is, in bytes. One thread counts; any other may read."""
 
+    what: str = ""
+    """A verb and its object, as in ``Writing the vmcore``."""
     total: int = 0
+    """0 if it is not known."""
     done: int = 0
     steps: int = 0
-    """Grows with all that is done, also where nothing is copied yet."""
+    """Grows with every call, even while nothing is copied: as long as it grows, the work does not hang."""
     started: float = 0.0
-    """When the first of these bytes was done, on the monotonic clock."""
+    """When the first of these bytes was done, in seconds of the monotonic clock."""
 
     @property
     def text(self) -> str:
         """How far it is, in words."""
         if self.done:
-            return f"Writing the vmcore: {how_far(self.done, self.total, time.monotonic() - self.started)}"
-        # The source is looked at: there is neither a rate yet nor an end.
-        return f"Writing the vmcore: 0% of {human_size(self.total)}" if self.total else "Writing the vmcore"
+            return f"{self.what}: {how_far(self.done, self.total, time.monotonic() - self.started)}"
+        # The source is still being examined: there is no rate yet, and no end.
+        return f"{self.what}: 0% of {human_size(self.total)}" if self.total else self.what
 
-    def start(self, total: int) -> None:
-        """Begin to count."""
-        self.total, self.done = total, 0
+    def start(self, what: str, total: int = 0) -> None:
+        """Begin to count the *total* bytes of *what*."""
+        self.what, self.total, self.done = what, total, 0
         self.steps += 1
 
-    def advance(self, size: int) -> None:
-        """Count *size* more bytes."""
-        self.reach(self.done + size)
+    def advance(self, size: int = 0) -> None:
+        """Count *size* more bytes; 0 says that the work goes on."""
+        self.reach(self.done + size, self.total)
 
-    def reach(self, done: int) -> None:
-        """Count *done* bytes in all."""
+    def reach(self, done: int, total: int) -> None:
+        """Set how many bytes are done, of how many."""
         if not self.done:
             self.started = time.monotonic()
-        self.done = done
+        self.done, self.total = done, total
         self.steps += 1

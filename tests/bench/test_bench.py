@@ -43,6 +43,7 @@ def test_row_works(row: str, tmp_path: Path, capsys: pytest.CaptureFixture[str])
             assert result["reason"].split(" ")[0].rstrip(":") in MAY_LACK
             continue
         measured += 1
+        assert result["contenders"]
         assert all(len(contender["figures"]) == 1 for contender in result["contenders"])
         assert all(figure > 0 for contender in result["contenders"] for figure in contender["figures"])
         assert result["case"] in output

@@ -126,7 +126,7 @@ def test_name_and_file_with_equals_signs(vmcore: Path, tmp_path: Path) -> None:
         ([], 2, "the following arguments are required: NAME=FILE or SPOOL.note (see vmcoredd attach --help)"),
         (["nic"], 2, "'nic' is not NAME=FILE"),
         (["nic="], 2, "'nic=' is not NAME=FILE"),
-        (["a=-", "b=-"], 2, "standard input can be one device dump only"),
+        (["a=-", "b=-"], 2, "standard input can be only one device dump"),
         (["=FILE"], 1, "the dump name is empty"),
         (["nic=missing"], 1, "missing: No such file or directory"),
         (["nic=/"], 1, "/: is a directory"),

@@ -18,12 +18,12 @@ from tests.lib.resources import tmpfs
 from tests.lib.service import Service, mask_built_in
 from tests.lib.tools import require
 from tests.lib.vmcoredd import VMCOREDD, run
-from vmcoredd_daemon.cli.core_collector.makedumpfile_options import OWN_OPTIONS
+from vmcoredd_daemon.cli.core_collector.makedumpfile import OWN_OPTIONS
 from vmcoredd_daemon.manifest import MANIFEST_NAME
 
 OPTIONS = ("-l", "--message-level", "0", "-d", "31")
 NOWHERE = "unix:path=/nowhere"
-WITHOUT = "vmcoredd: device dumps are taken without the service: "
+WITHOUT = "vmcoredd: no device dumps from the service: "
 NO_BUS = f"{WITHOUT}cannot connect to the message bus: {NOWHERE}: No such file or directory\n"
 
 Collect = Callable[..., "subprocess.CompletedProcess[Any]"]
@@ -272,9 +272,7 @@ def test_disk_that_is_full_for_device_dumps(
 def test_options_that_nobody_knows(collect: Collect, source_vmcore: Path, tmp_path: Path, option: str) -> None:
     theirs = makedumpfile(option, source_vmcore, tmp_path / "vmcore")
     ours = collect(option, source_vmcore, tmp_path / "vmcore")
-    ours.stderr = ours.stderr.removeprefix(
-        f"vmcoredd: option {option!a} is not known: device dumps are not attached\n"
-    )
+    ours.stderr = ours.stderr.removeprefix(f"vmcoredd: no device dumps attached: unknown option {option!a}\n")
     assert_same(ours, theirs)
 
 
@@ -284,7 +282,7 @@ def test_bad_options_of_ours_cost_no_vmcore(
 ) -> None:
     result = collect(option, *OPTIONS, source_vmcore, tmp_path / "vmcore")
     assert result.returncode == 0
-    assert "vmcoredd: " + ("'--vmcoredd-new=1' is left out" if "new" in option else "--vmcoredd-timeout: ") in (
+    assert "vmcoredd: " + ("'--vmcoredd-new=1' is ignored" if "new" in option else "--vmcoredd-timeout: ") in (
         result.stderr
     )
     assert "1 device dump attached" in result.stderr

@@ -98,6 +98,7 @@ def test_bus_that_talks_nonsense(collect: Collect, source_vmcore: Path, tmp_path
         result = collect("--vmcoredd-timeout=3", *FLATTENED, source_vmcore, bus=address, text=False)
         nonsense.kill()
     assert result.returncode == 0
+    assert result.stderr.startswith(b"vmcoredd: ")
     assert all(line.startswith(b"vmcoredd: ") for line in result.stderr.splitlines())
     assert judges.osrelease(rearranged(result.stdout, tmp_path)) == judges.osrelease(source_vmcore)
 
@@ -149,7 +150,7 @@ BUGS = {
     "gatherer": "def bug(*rest):\n raise RuntimeError('a bug')\nsources.run = bug",
     "gather": "def bug(*rest):\n raise RuntimeError('a bug')\nattach.gather = bug",
     "fork": "def bug(*rest):\n raise OSError(12, 'Cannot allocate memory')\nos.fork = bug",
-    "parse": "def bug(*rest):\n raise RuntimeError('a bug')\ncore_collector.parse = bug",
+    "parse": "def bug(*rest):\n raise RuntimeError('a bug')\nprogram.parse = bug",
     "module": "for name in ('attach', 'stream'):\n"
     " delattr(package, name)\n"
     " sys.modules[f'vmcoredd_daemon.cli.core_collector.{name}'] = None",
@@ -164,7 +165,7 @@ def test_bugs_of_ours_cost_no_memory(
     script = (
         "import os, sys\n"
         "from vmcoredd_daemon.cli import core_collector as package, main\n"
-        "from vmcoredd_daemon.cli.core_collector import attach, core_collector, sources, stream\n"
+        "from vmcoredd_daemon.cli.core_collector import attach, program, sources, stream\n"
         f"{BUGS[bug]}\nsys.exit(main.main(sys.argv[1:]))"
     )
     own = [f"--vmcoredd-config={config}", f"--vmcoredd-bus-address={NOWHERE}"]

@@ -8,8 +8,14 @@ from dataclasses import replace
 import pytest
 
 from tests.lib.resources import open_fds
-from vmcoredd_daemon.cli.core_collector.gather import Gathered, _take_dump, check
-from vmcoredd_daemon.cli.core_collector.messages import MAX_TEXT, send_dump, send_failure
+from vmcoredd_daemon.cli.core_collector.gather import (
+    MAX_TEXT,
+    GatheredDumps,
+    _take_dump,
+    check,
+    send_dump,
+    send_failure,
+)
 from vmcoredd_daemon.errors import InvalidArgs, InvalidVmcore
 from vmcoredd_daemon.manifest import Failure, ManifestDump
 from vmcoredd_daemon.note import pack_vmcoredd_header, system_byteorder, system_page_size
@@ -37,12 +43,12 @@ def test_whole_note(fd: int) -> None:
     [
         (replace(RECORD, name=""), PAGE, "the dump name is empty"),
         (replace(RECORD, name="x" * 44), PAGE, "44 bytes"),
-        (replace(RECORD, name="hba"), PAGE, "not whole"),
-        (replace(RECORD, size=-1), PAGE, "cannot be"),
-        (replace(RECORD, size=PAGE - 63), PAGE, "cannot be"),
-        (RECORD, PAGE + 1, "cannot be"),
-        (RECORD, 0, "cannot be"),
-        (RECORD, 2 * PAGE, "not whole"),
+        (replace(RECORD, name="hba"), PAGE, "incomplete"),
+        (replace(RECORD, size=-1), PAGE, "cannot hold"),
+        (replace(RECORD, size=PAGE - 63), PAGE, "cannot hold"),
+        (RECORD, PAGE + 1, "cannot hold"),
+        (RECORD, 0, "cannot hold"),
+        (RECORD, 2 * PAGE, "incomplete"),
     ],
 )
 def test_note_that_is_not_what_is_said_of_it(fd: int, record: ManifestDump, note_size: int, problem: str) -> None:
@@ -53,7 +59,7 @@ def test_note_that_is_not_what_is_said_of_it(fd: int, record: ManifestDump, note
 def test_bad_note_is_a_failure_and_is_closed(fd: int) -> None:
     sent = []
     send_dump(lambda kind, content, fd: sent.append((content, fd)), RECORD, 2 * PAGE, os.dup(fd))
-    before, gathered = open_fds(), Gathered()
+    before, gathered = open_fds(), GatheredDumps()
     ((content, copy),) = sent
     _take_dump(content, [copy], gathered)
     assert open_fds() == before - 1
@@ -63,7 +69,7 @@ def test_bad_note_is_a_failure_and_is_closed(fd: int) -> None:
 def test_descriptor_that_did_not_come_is_a_failure() -> None:
     sent = []
     send_dump(lambda kind, content, fd: sent.append(content), RECORD, PAGE, -1)
-    gathered = Gathered()
+    gathered = GatheredDumps()
     _take_dump(sent[0], [], gathered)
     assert [failed.name for failed in gathered.failures] == ["nic"]
 

@@ -148,8 +148,8 @@ def test_device_dump_and_memory_that_are_not_whole(truncated: Path) -> None:
     assert (result.returncode, result.stderr) == (0, "")
     assert result.stdout.splitlines()[2:] == [
         "     Written: 1970-01-01 00:00:00 UTC by vmcoredd 0",
-        "   Not whole: the source blocks",
-        "  Unreadable: 3 pages, zeros are in their place",
+        "  Incomplete: the source blocks",
+        "  Unreadable: 3 pages, replaced by zeros",
         "     Missing: 8.0K of memory",
         "    Fallback: it did not fit",
         "Device dumps: 2",
@@ -163,7 +163,7 @@ def test_device_dump_and_memory_that_are_not_whole(truncated: Path) -> None:
 def test_one_page_that_could_not_be_read(tmp_path: Path) -> None:
     manifest = truncated_manifest(unreadable_pages=1, missing_bytes=0).dump()
     text = run("inspect", Core(device_dump(MANIFEST_NAME.encode(), manifest)).write(tmp_path / "vmcore")).stdout
-    assert "  Unreadable: 1 page, zeros are in their place\n" in text
+    assert "  Unreadable: 1 page, replaced by zeros\n" in text
     assert "Missing" not in text
 
 

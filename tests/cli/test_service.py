@@ -103,7 +103,7 @@ def test_add_from_a_pipe(vmcoredd: Vmcoredd) -> None:
 @pytest.mark.parametrize("file", [[], ["-"]])
 def test_add_from_a_pipe_needs_a_size(vmcoredd: Vmcoredd, file: list[str]) -> None:
     reason = failed(vmcoredd("add", "nic0", *file, input="from a pipe"), 2)
-    assert reason == "standard input is not a regular file, its size is not known: give --size"
+    assert reason == "standard input is not a regular file, so its size is unknown: use --size"
     assert listed(vmcoredd) == []
 
 
@@ -161,7 +161,7 @@ def test_bad_timeouts(timeout: str) -> None:
         (
             "nic",
             ["--size", "5G"],
-            "device dump nic: 5368709120 bytes do not fit the 32 bits that a note has for its size",
+            "device dump nic: 5368709120 bytes do not fit the 32-bit size of a note",
         ),
         ("nic", ["--size", "1G"], "device dump nic: 1073745920 bytes, at most 268435456 are allowed"),
         ("vmcoredd_manifest", [], "device dump vmcoredd_manifest: the name is reserved for the manifest"),
@@ -184,7 +184,7 @@ def test_name_in_use(vmcoredd: Vmcoredd, data: Path) -> None:
         ("/proc", "/proc: is a directory"),
         (
             "/proc/version",
-            "/proc/version: has no bytes, or does not tell how many, as files of /proc: give --size",
+            "/proc/version: is empty, or does not give its size, as files of /proc: use --size",
         ),
     ],
 )
@@ -259,7 +259,7 @@ def test_write_without_the_memory_is_a_failure(
     result = run("write", "--bus-address", daemon.address)
     assert result.returncode == 1
     assert result.stdout == f"{daemon.vmcore('vmcore-device-dumps')}\n"
-    reason = "the memory is not in it, or not all of it; the service's log says why"
+    reason = "memory is missing in it; the service's log says why"
     assert result.stderr == f"vmcoredd: {reason}\n"
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.lib.resources import tmpfs
 from tests.lib.tools import require, skip_or_fail
-from vmcoredd_daemon.cli.core_collector.messages import Wanted
+from vmcoredd_daemon.cli.core_collector.gather import Request
 from vmcoredd_daemon.cli.core_collector.sources import directory_for
 from vmcoredd_daemon.config.config import Configuration
 
@@ -33,18 +33,18 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_beside_the_vmcore_where_that_is_a_file(tmp_path: Path) -> None:
-    assert directory_for(Wanted(directory=tmp_path), Configuration()) == tmp_path
+    assert directory_for(Request(directory=tmp_path), Configuration()) == tmp_path
 
 
 def test_on_the_disk_of_the_target(disk: Path) -> None:
-    assert directory_for(Wanted(), Configuration(target=disk)) == disk
+    assert directory_for(Request(), Configuration(target=disk)) == disk
 
 
 def test_not_in_a_file_system_that_is_memory(tmp_path: Path) -> None:
     with tmpfs(tmp_path / "memory", 1 << 20) as memory:
         assert os.major(memory.stat().st_dev) == 0
-        assert directory_for(Wanted(), Configuration(target=memory)) is None
+        assert directory_for(Request(), Configuration(target=memory)) is None
 
 
 def test_no_target(tmp_path: Path) -> None:
-    assert directory_for(Wanted(), Configuration(target=tmp_path / "nowhere")) is None
+    assert directory_for(Request(), Configuration(target=tmp_path / "nowhere")) is None

@@ -50,10 +50,10 @@ def test_file_that_is_missing_costs_only_itself(flat: bytes, tmp_path: Path) -> 
     result = run("attach", "--stream", *arguments, input=flat, text=False)
     assert result.returncode == 1
     assert result.stderr.decode() == (
-        f"vmcoredd: device dump a is left out: {tmp_path}/missing: No such file or directory; "
-        f"device dump b is left out: {tmp_path}/empty: is empty; "
-        f"device dump c is left out: {tmp_path}: is a directory; "
-        "device dump e is left out: /dev/zero: has more than 268435456 bytes, and does not say how many\n"
+        f"vmcoredd: device dump a is not attached: {tmp_path}/missing: No such file or directory; "
+        f"device dump b is not attached: {tmp_path}/empty: is empty; "
+        f"device dump c is not attached: {tmp_path}: is a directory; "
+        "device dump e is not attached: /dev/zero: has more than 268435456 bytes and does not give its size\n"
     )
     found = inspect(tmp_path / "out", result.stdout)
     assert [dump["name"] for dump in found["device_dumps"]] == ["d", MANIFEST_NAME]  # type: ignore[attr-defined]

@@ -2,12 +2,13 @@
 """The daemon with short timeouts for its source: `python -m tests.lib.short_timeouts [OPTIONS]`."""
 
 import sys
+from functools import partial
 
 from vmcoredd_daemon.service.program import main
-from vmcoredd_daemon.vmcore.copy import source as timed
-from vmcoredd_daemon.writer import kernel_log, makedumpfile
+from vmcoredd_daemon.vmcore.copy.source import TimedCalls
+from vmcoredd_daemon.writer import kernel_log, makedumpfile, writer
 
 if __name__ == "__main__":
-    timed.TIMEOUT, timed.RETRY_TIMEOUT, timed.MAX_BLOCKED = 1.5, 1.0, 3
+    writer.TimedCalls = partial(TimedCalls, timeout=1.5, retry_timeout=1.0, max_blocked=3)  # type: ignore[misc, assignment]
     kernel_log.TIMEOUT = makedumpfile.STALL_TIMEOUT = 1.0
     sys.exit(main())

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tests.lib.elf_writer import PAGE
 from vmcoredd_daemon.note import VMCOREDD_HEADER_SIZE, ByteOrder, DeviceDumpNote, note_size, pack_vmcoredd_header
+from vmcoredd_daemon.progress import Progress
 from vmcoredd_daemon.vmcore.copy.extents import CopyReport
 from vmcoredd_daemon.vmcore.copy.write import Complete, write_vmcore
 from vmcoredd_daemon.vmcore.elf import Headers, read_headers, walk
@@ -27,7 +28,7 @@ class Rig(ExitStack):
         super().__init__()
         self.page_size = page_size
         self.target = target
-        self.progress = 0
+        self.progress = Progress()
 
     def open(self, path: Path) -> int:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -49,18 +50,13 @@ class Rig(ExitStack):
         source = Source(fd, os.fstat(fd).st_size)
         return plan(source, headers, walk(file_image(fd, "FILE"), headers), dumps, self.page_size)
 
-    def write(
-        self, layout: Layout, dumps: Sequence[DeviceDumpNote] = (), complete: Complete | None = None
-    ) -> CopyReport:
-        self.progress = 0
-        return write_vmcore(layout, dumps, self.target, VMCORE, self.page_size, self._advance, complete)
+    def write(self, layout: Layout, complete: Complete | None = None) -> CopyReport:
+        self.progress = Progress()
+        return write_vmcore(layout, self.target, VMCORE, self.progress, complete)
 
     def convert(self, path: Path, *dumps: DeviceDumpNote) -> CopyReport:
         """Write a vmcore from the source at *path*."""
-        return self.write(self.plan(path, dumps), dumps)
-
-    def _advance(self, size: int) -> None:
-        self.progress += size
+        return self.write(self.plan(path, dumps))
 
     @property
     def vmcore(self) -> Path:

@@ -24,11 +24,12 @@ from tests.lib.external_tools import makedumpfile
 from tests.lib.flattened_writer import flatten, makedumpfile_flat
 from tests.lib.service import Service, mask_built_in
 from tests.lib.vmcoredd import VMCOREDD
-from vmcoredd_daemon.cli.core_collector.gather import gather
-from vmcoredd_daemon.cli.core_collector.messages import Wanted
-from vmcoredd_daemon.terminal.progress_line import Text
-from vmcoredd_daemon.vmcore.attach.file_notes import attach_files
-from vmcoredd_daemon.vmcore.attach.named_file import NamedFile
+from vmcoredd_daemon.cli.core_collector import sources
+from vmcoredd_daemon.cli.core_collector.gather import Request, gather
+from vmcoredd_daemon.progress import Progress
+from vmcoredd_daemon.terminal.progress_line import Line
+from vmcoredd_daemon.vmcore.attach.attach import attach_files
+from vmcoredd_daemon.vmcore.attach.dump_files import NamedFile
 
 SIZE = 8 << 20
 TIMEOUT = 60
@@ -42,12 +43,12 @@ class Clock:
         return self.now
 
 
-def test_text() -> None:
+def test_line() -> None:
     clock, said = Clock(), list[str]()
-    text = Text("nic", 1 << 30, said.append, 1.0, clock)
-    for _ in range(16):
+    line = Line("nic", said.append, 1.0, clock)
+    for quarter in range(16):
         clock.now += 0.25
-        text.advance(32 << 20)
+        line.show((quarter + 1) * (32 << 20), 1 << 30)
     assert said == [
         "nic: 6%, 64.0M of 1.0G, 128.0M/s, 7s left",
         "nic: 18%, 192.0M of 1.0G, 128.0M/s, 6s left",
@@ -56,22 +57,22 @@ def test_text() -> None:
     ]
 
 
-def test_text_of_what_has_no_end() -> None:
+def test_line_of_what_has_no_end() -> None:
     clock, said = Clock(), list[str]()
-    text = Text("pipe", 0, said.append, 1.0, clock)
+    line = Line("pipe", said.append, 1.0, clock)
     clock.now += 2
-    text.advance(4096)
+    line.show(4096, 0)
     assert said == ["pipe: 4.0K, 2.0K/s"]
     clock.now += 3600
-    text.reach(8192, 1 << 30)
+    line.show(8192, 1 << 30)
     assert said[1:] == ["pipe: 0%, 8.0K of 1.0G, 2B/s, 149129h 40min left"]
 
 
 def test_what_takes_a_moment_says_nothing() -> None:
     clock, said = Clock(), list[str]()
-    text = Text("nic", 100, said.append, 1.0, clock)
+    line = Line("nic", said.append, 1.0, clock)
     clock.now += 0.4
-    text.advance(100)
+    line.show(100, 100)
     assert said == []
 
 
@@ -186,6 +187,7 @@ def test_write_follows_the_service(
             lines.extend(line for line in told_now if not line.startswith("EXTEND_TIMEOUT_USEC="))
         assert lines[2:4] == ["READY=1", "STATUS=Taking device dumps"]
         far = r"0% of 2\.0G|\d+%, [\d.]+[MG] of 2\.0G, [\d.]+[MG]/s, \d+s left"
+        assert lines[4:-1]
         assert all(re.fullmatch(rf"STATUS=Writing the vmcore(: ({far}))?", line) for line in lines[4:-1])
 
 
@@ -210,6 +212,20 @@ def _service_manager(path: Path) -> "Iterator[queue.Queue[str]]":
             reader.join()
 
 
+class Recorded(Progress):
+    """Remembers each state: what, the total, and how much is done."""
+
+    def __init__(self, reached: Callable[[int], None] = lambda count: None) -> None:
+        super().__init__()
+        self.seen: list[tuple[tuple[str, int], int]] = []
+        self._reached = reached
+
+    def reach(self, done: int, total: int) -> None:
+        super().reach(done, total)
+        self.seen.append(((self.what, total), done))
+        self._reached(len(self.seen))
+
+
 @pytest.mark.parametrize("kind", ["kdump", "elf", "flattened"])
 def test_attach_says_what_it_does(source_vmcore: Path, tmp_path: Path, kind: str) -> None:
     vmcore, data = tmp_path / "vmcore", tmp_path / "data"
@@ -219,14 +235,10 @@ def test_attach_says_what_it_does(source_vmcore: Path, tmp_path: Path, kind: str
         write = makedumpfile if kind == "kdump" else makedumpfile_flat
         write(source_vmcore, vmcore, "-l", "-d", "31", *(["--non-mmap"] if kind == "flattened" else []))
     data.write_bytes(bytes(1 << 20))
-    done: dict[tuple[str, int], int] = {}
-
-    def step(what: str, total: int, size: int) -> None:
-        done[what, total] = done.get((what, total), 0) + size
-
+    progress = Recorded()
     before = vmcore.stat().st_size
-    attach_files(str(vmcore), [NamedFile("nic", str(data))], "test", step=step)
-    (read, written) = done.items()
+    attach_files(str(vmcore), [NamedFile("nic", str(data))], "test", progress=progress)
+    (read, written) = dict(progress.seen).items()
     assert read == (("reading nic", 1 << 20), 1 << 20)
     (what, total), size = written
     assert what == ("writing the notes" if kind == "kdump" else "writing a new file")
@@ -286,21 +298,20 @@ def test_run_in_the_service(
 
 def test_gathering(slow_collector: Path, tmp_path: Path) -> None:
     (tmp_path / "vmcoredd.conf").write_text(f"[Vmcoredd]\nTarget={tmp_path}\n")
-    said: list[tuple[str, int, int]] = []
     writers: list[threading.Thread] = []
 
-    def step(what: str, total: int, size: int) -> None:
-        said.append((what, total, size))
+    def reached(count: int) -> None:
         # Nothing comes until it was said that it goes on.
-        if len(said) == 3:
+        if count == 3:
             writers.append(threading.Thread(target=slow_collector.write_bytes, args=(b"registers",)))
             writers[0].start()
 
-    wanted = Wanted("unix:path=/nonexistent", tmp_path / "vmcoredd.conf", TIMEOUT)
-    with contextlib.closing(gather(wanted, step)) as gathered:
+    request = Request("unix:path=/nonexistent", tmp_path / "vmcoredd.conf", TIMEOUT)
+    progress = Recorded(reached)
+    with contextlib.closing(gather(request, sources.run, progress)) as gathered:
         assert [record.name for record in gathered.records] == ["slow"]
     writers[0].join()
-    assert set(said) == {("gathering device dumps", 0, 0), ("gathering device dumps", 0, 9)}
+    assert set(progress.seen) == {(("gathering device dumps", 0), 0), (("gathering device dumps", 0), 9)}
 
 
 @pytest.mark.parametrize("piped", [False, True])

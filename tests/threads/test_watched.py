@@ -7,15 +7,9 @@ from queue import Empty
 
 import pytest
 
-from vmcoredd_daemon.threads import watched as watched_thread
 from vmcoredd_daemon.threads.watched import Turn, WatchedThread
 
 SHORT = 0.05
-
-
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watched_thread, "POLL", SHORT)
 
 
 def test_only_calls_have_a_deadline() -> None:
@@ -32,7 +26,7 @@ def test_only_calls_have_a_deadline() -> None:
     thread.run(Turn(), work)
     assert done == [3, 2]
     # It has time for more.
-    assert thread.call(10, len, "a") == 1
+    assert thread.run(Turn(10), lambda turn: "a") == "a"
     thread.end(lambda: None)
 
 
@@ -76,15 +70,27 @@ def test_error_of_who_waits_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
     # Not before it has written: the file may be closed then.
     assert done == ["write"]
     # Nor is what came of it taken for the next one's.
-    assert thread.call(10, len, "abc") == 3
+    assert thread.run(Turn(10), lambda turn: "abc") == "abc"
     thread.end(ended.set)
     assert ended.wait(10)
     assert done == ["write"]
+
+
+def test_function_without_calls_has_one_deadline() -> None:
+    released = threading.Event()
+    thread = WatchedThread()
+    assert thread.running()
+    started = time.monotonic()
+    with pytest.raises(Empty):
+        thread.run(Turn(SHORT), lambda turn: released.wait())
+    assert SHORT <= time.monotonic() - started < 0.4
+    released.set()
+    thread.end(lambda: None)
 
 
 def test_errors_come_back() -> None:
     thread = WatchedThread()
     assert thread.running()
     with pytest.raises(ZeroDivisionError):
-        thread.run(Turn(), lambda turn: turn.call(10, divmod, 1, 0))  # type: ignore[arg-type, return-value]
+        thread.run(Turn(), lambda turn: turn.call(10, divmod, 1, 0))
     thread.end(lambda: None)

@@ -133,7 +133,7 @@ def test_source_without_notes_in_its_pt_note(rig: Rig, source: Path) -> None:
 def test_no_device_dump_at_all(rig: Rig, source: Path) -> None:
     Core(OTHERS, (Load(0x1000, b"memory"),)).write(source)
     layout = rig.plan(source)
-    assert layout.last_dump is None
+    assert layout.own == {}
     rig.write(layout)
     assert rig.vmcore.read_bytes() == source.read_bytes()
 
@@ -142,8 +142,7 @@ def test_last_dump_is_the_last_of_ours(rig: Rig, source: Path) -> None:
     Core(device_dump(b"kernel", b"") + OTHERS).write(source)
     dumps = [rig.dump("a", b"a"), rig.dump("b", b"b")]
     layout = rig.plan(source, dumps)
-    assert layout.last_dump is not None
-    assert (layout.last_dump.fd, layout.last_dump.offset) == (dumps[1].fd, 3 * PAGE)
+    assert [*layout.own.items()][-1] == (3 * PAGE, dumps[1])
 
 
 @pytest.mark.parametrize(("theirs", "ours"), [(0, 0), (4, 4), (8, 0), (1, 0), (4096, 0)])
@@ -257,7 +256,7 @@ def test_other_segment_types_are_left_out(rig: Rig, source: Path) -> None:
 
 def test_device_dumps_alone(rig: Rig) -> None:
     dumps = [rig.dump("a", b"a" * 5000), rig.dump("b", b"b")]
-    rig.write(plan(Source(-1, 0), empty_headers(), (), dumps, PAGE), dumps)
+    rig.write(plan(Source(-1, 0), empty_headers(), (), dumps, PAGE))
     assert rig.names() == [b"a", b"b"]
     assert rig.vmcore.stat().st_size == 4 * PAGE
     assert [load.p_filesz for load in rig.headers().loads] == [0]
@@ -267,8 +266,8 @@ def test_what_is_counted_for_progress_is_read(rig: Rig, source: Path) -> None:
     LAYOUTS["large"].write(source)
     dumps = [rig.dump("ours", b"data" * 100_000)]
     layout = rig.plan(source, dumps)
-    rig.write(layout, dumps)
-    assert rig.progress == layout.copied
+    rig.write(layout)
+    assert rig.progress.done == layout.copied
 
 
 def test_neighbouring_notes_are_one_extent(rig: Rig, source: Path) -> None:

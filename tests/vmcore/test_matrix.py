@@ -14,10 +14,10 @@ from tests.lib.elf_writer import PAGE
 from tests.lib.external_tools import crash, makedumpfile, osrelease, readelf, same_memory
 from tests.lib.flattened_writer import makedumpfile_flat, makedumpfile_restore, overlaps, split
 from tests.lib.vmcore_rig import Rig
-from vmcoredd_daemon.cli.stream import open_files
+from vmcoredd_daemon.cli.attach import open_files
 from vmcoredd_daemon.manifest import MANIFEST_NAME
 from vmcoredd_daemon.note import note_size
-from vmcoredd_daemon.vmcore.attach.named_file import NamedFile
+from vmcoredd_daemon.vmcore.attach.dump_files import NamedFile
 from vmcoredd_daemon.vmcore.attach.stream import attach_stream
 
 KERNELS = {"kernel_a": b"a" * 5000, "kernel_b": b"b"}

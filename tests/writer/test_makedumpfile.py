@@ -26,7 +26,7 @@ def script(program: Path, *lines: str) -> None:
 def test_the_real_one(source_vmcore: Path, tmp_path: Path) -> None:
     require("makedumpfile")
     percents: list[float] = []
-    finished = makedumpfile.run(["-l", "-d", "31", source_vmcore, tmp_path / "out"], progress=percents.append)
+    finished = makedumpfile.run(["-l", "-d", "31", source_vmcore, tmp_path / "out"], copied=percents.append)
     assert finished.status == 0
     assert finished.messages[-1] == "makedumpfile Completed."
     assert not [message for message in finished.messages if "%" in message]
@@ -54,7 +54,7 @@ def test_progress_and_messages(fake: Path) -> None:
         "exit 3",
     )
     percents: list[float] = []
-    finished = makedumpfile.run([], progress=percents.append)
+    finished = makedumpfile.run([], copied=percents.append)
     assert percents[-1] == 100.0
     assert finished.messages == ("It is done.", "Really.")
     assert finished.reason == "makedumpfile failed with status 3: It is done."
@@ -86,7 +86,7 @@ def test_message_that_much_progress_follows(fake: Path) -> None:
         "echo",
     )
     percents: list[float] = []
-    finished = makedumpfile.run([], progress=percents.append)
+    finished = makedumpfile.run([], copied=percents.append)
     assert finished.no_space
     assert percents[-1] == 12.9
 
@@ -117,7 +117,7 @@ def test_endless_output_without_progress_is_killed(fake: Path, output: str) -> N
 def test_progress_before_pages_are_copied(fake: Path) -> None:
     script(fake, r"printf '\rExcluding unnecessary pages : [ 10.0 %%] |'")
     percents: list[float] = []
-    makedumpfile.run([], progress=percents.append)
+    makedumpfile.run([], copied=percents.append)
     assert percents == [0.0]
 
 

@@ -26,7 +26,7 @@ from vmcoredd_daemon.note import ByteOrder
 from vmcoredd_daemon.threads.loop import EXECUTOR_THREADS, started_executor
 from vmcoredd_daemon.vmcore import layout
 from vmcoredd_daemon.writer.crash_directory import CrashDirectory
-from vmcoredd_daemon.writer.result import DEVICE_DUMPS_ONLY, VMCORE, Written
+from vmcoredd_daemon.writer.result import DEVICE_DUMPS_ONLY, VMCORE, WriteResult
 from vmcoredd_daemon.writer.writer import VmcoreWriter
 
 PAGE = 4096
@@ -58,9 +58,9 @@ def writer(dumps: DumpList, source: Path, target: Path) -> VmcoreWriter:
 async def test_listener_that_fails_costs_nothing(
     dumps: DumpList, source_vmcore: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    told: list[Written] = []
+    told: list[WriteResult] = []
 
-    def fail(_: Written) -> None:
+    def fail(_: WriteResult) -> None:
         raise ValueError("not on the bus")
 
     writes = writer(dumps, source_vmcore, tmp_path)

@@ -14,14 +14,15 @@ from ..vmcore.formats import Vmcore, recognise
 from ..vmcore.image import file_image
 from ..vmcore.inspect.inspect import COMPLETE, FoundDump, Inspection, check, find_in
 from ..vmcore.inspect.summary import Summary, summarize
-from .operands import opened
+from .map import show_map
+from .operands import open_vmcore
 from .panic_message import panic_line
 
 FIELDS = (
     *("Vmcore", "Format", "Kernel", "Crash time", "Panic", "Memory", "In the file", "Dump level", "Compression"),
-    *("Complete", "Written", "Not whole", "Unreadable", "Missing", "Fallback", "Device dumps"),
+    *("Complete", "Written", "Incomplete", "Unreadable", "Missing", "Fallback", "Device dumps"),
 )
-"""Above the tables, in this order; what the file does not say has no line."""
+"""The lines above the tables, in this order; unknown ones are left out."""
 COLUMNS = ("INDEX", "NAME", "SIZE", "STATE", "CHECKSUM", "COLLECTOR", "TIME")
 FAILED_COLUMNS = ("FAILED", "COLLECTOR", "MESSAGE", "TIME")
 _SHRINK = ("COLLECTOR", "MESSAGE", "NAME", "FAILED")
@@ -33,13 +34,11 @@ _CHECKSUM: dict[bool | None, Cell] = {True: Mark("ok", True), False: Mark("alter
 def run(options: argparse.Namespace) -> int:
     """Show the vmcore; return the exit status."""
     view = View.of(options)
-    with opened(options.vmcore) as fd:
+    with open_vmcore(options.vmcore) as fd:
         image = file_image(fd, options.vmcore)
         vmcore = recognise(image)
         summary = summarize(vmcore)
         if options.map:
-            from .map import show_map
-
             return show_map(view, fd, vmcore)
         found = check_with_progress(find_in(vmcore))
         for problem in found.problems:
@@ -53,7 +52,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def check_with_progress(found: Inspection) -> Inspection:
-    """Check all checksums, and show how far that is. Raises InvalidVmcore."""
+    """Check all checksums, and show the progress. Raises InvalidVmcore."""
     total = sum(dump.true_size or 0 for dump in found.device_dumps if dump.sha256 is not None)
     with progress("checksums", total) as shown:
         return check(found, shown.advance)
@@ -128,8 +127,8 @@ def _manifest(view: View, manifest: Manifest) -> dict[str, Cell]:
     pages = f"{source.unreadable_pages} page{'' if source.unreadable_pages == 1 else 's'}"
     return {
         "Written": f"{written} UTC by {manifest.producer}" if written else f"by {manifest.producer}",
-        "Not whole": Mark(source.error, False) if source.error else None,
-        "Unreadable": Mark(f"{pages}, zeros are in their place", False) if source.unreadable_pages else None,
+        "Incomplete": Mark(source.error, False) if source.error else None,
+        "Unreadable": Mark(f"{pages}, replaced by zeros", False) if source.unreadable_pages else None,
         "Missing": Mark(f"{view.size(source.missing_bytes)} of memory", False) if source.missing_bytes else None,
         "Fallback": source.fallback or None,
     }
@@ -138,9 +137,9 @@ def _manifest(view: View, manifest: Manifest) -> dict[str, Cell]:
 def _tables(view: View, found: Inspection) -> str:
     text = ""
     if found.device_dumps:
-        # Where all are whole, the column would not be worth its place.
-        whole = all(dump.entry is None or dump.entry.state == COMPLETE for dump in found.device_dumps)
-        columns = [name for name in COLUMNS if not whole or name != "STATE"]
+        # If all are complete, the column is not worth its space.
+        complete = all(dump.entry is None or dump.entry.state == COMPLETE for dump in found.device_dumps)
+        columns = [name for name in COLUMNS if not complete or name != "STATE"]
         cells = [[row[name] for name in columns] for row in map(_row, found.device_dumps)]
         text += "\n" + view.table(columns, cells, _SHRINK, _DROP)
     if found.failures:

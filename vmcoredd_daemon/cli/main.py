@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The program ``vmcoredd``. What a subcommand needs is imported when it runs: files need no bus."""
+"""The program ``vmcoredd``."""
 
+import argparse
 import signal
 import sys
 from collections.abc import Sequence
@@ -10,22 +11,22 @@ from typing import NoReturn
 from ..errors import VmcoreddError
 from ..terminal.exit import FAILURE, SUCCESS, USAGE, UsageError, leave
 from ..terminal.stdio import complain, discard
-from .core_collector.makedumpfile_options import CORE_COLLECTOR
+from .core_collector.makedumpfile import CORE_COLLECTOR
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the program; return its exit status: 0, 1 when it failed, 2 for wrong usage. Says why in one line.
+    """Run the program; return its exit status: 0, 1 on failure, 2 on a usage error, with one line on stderr.
 
-    Does not return when a signal has ended what it did.
+    On a signal it cleans up and then dies from that signal.
     """
-    return leave(_outcome(list(sys.argv[1:] if arguments is None else arguments)))
+    return leave(_status(list(sys.argv[1:] if arguments is None else arguments)))
 
 
-def _outcome(words: list[str]) -> int:
+def _status(words: list[str]) -> int:
     try:
         return _run(words)
     except SystemExit as stop:
-        # A signal; or --help and --version, whose output show() has printed.
+        # A signal; or --help or --version, whose output is printed.
         return int(stop.code or SUCCESS)
     except UsageError as error:
         complain(error)
@@ -44,41 +45,35 @@ def _outcome(words: list[str]) -> int:
 
 def _run(words: list[str]) -> int:
     if words[:1] == [CORE_COLLECTOR]:
-        # Its options are those of makedumpfile, --help included. And it runs where memory is scarce.
-        from .core_collector import core_collector
+        # Its options are those of makedumpfile, --help included. Imported late: memory is scarce where it runs.
+        from .core_collector import program
 
-        return core_collector.run(words[1:])
+        return program.run(words[1:])
     from . import arguments
 
-    # What is temporary is removed, whoever ends us.
+    # Raise an exception, so that temporary files are removed.
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _stop)
-    options = arguments.parse(words)
+    return _command(arguments.parse(words))
+
+
+def _command(options: argparse.Namespace) -> int:
+    # Imported late: each needs other modules, and those for files need no bus.
     match options.command:
         case "inspect":
-            from . import inspect
-
-            return inspect.run(options)
+            from .inspect import run
         case "verify":
-            from . import verify
-
-            return verify.run(options)
+            from .verify import run
         case "extract":
-            from . import extract
-
-            return extract.run(options)
+            from .extract import run
         case "attach":
-            from . import attach
-
-            return attach.run(options)
+            from .attach import run
         case "run":
-            from . import run
-
-            return run.run(options)
-    from . import service
-
-    return service.run(options)
+            from .run import run
+        case _:
+            from .service import run
+    return run(options)
 
 
 def _stop(number: int, frame: FrameType | None) -> NoReturn:

@@ -1,20 +1,21 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The operands of commands: VMCORE, and NAME=FILE or SPOOL.note; and the names of files for device dumps."""
+"""The operands of commands: VMCORE, and NAME=FILE or SPOOL.note; and file names for device dumps."""
 
 import os
 import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
+from ..dumps.recovery import load_note
 from ..errors import InvalidArgs, InvalidVmcore, VmcoreddError
 from ..note import system_byteorder, system_page_size
 from ..terminal.exit import UsageError
 from ..terminal.stdio import printable
-from ..vmcore.attach.named_file import NamedFile
+from ..vmcore.attach.dump_files import NamedFile
 
 
 def named_files(arguments: Iterable[str]) -> list[NamedFile]:
-    """Parse *arguments*. Raises UsageError, and InvalidArgs for a file of a spool that is none, or is damaged."""
+    """Parse *arguments*. Raises UsageError, and InvalidArgs for a *.note that is damaged or not from a spool."""
     files = []
     for argument in arguments:
         if "=" not in argument and argument.endswith(".note"):
@@ -28,8 +29,6 @@ def named_files(arguments: Iterable[str]) -> list[NamedFile]:
 
 
 def _spooled(path: str) -> NamedFile:
-    from ..dumps.recovery import load_note
-
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
@@ -44,16 +43,16 @@ def _spooled(path: str) -> NamedFile:
 
 
 def file_name(dump_name: str) -> str:
-    """Return *dump_name* as the name of a file, escaped as systemd-escape(1) does it where it must be."""
+    """Return *dump_name* as a file name, escaped as by systemd-escape(1)."""
     name = printable(dump_name).replace("/", "\\x2f") or "device_dump"
     return f"\\x2e{name[1:]}" if name.startswith(".") else name
 
 
 @contextmanager
-def opened(path: str) -> Iterator[int]:
-    """Open the file or block device at *path*. Raises InvalidVmcore, also for what can be no vmcore."""
+def open_vmcore(path: str) -> Iterator[int]:
+    """Open the file or block device at *path*. Raises InvalidVmcore, also for any other kind of file."""
     try:
-        # A pipe must not keep us waiting only to be refused.
+        # O_NONBLOCK: opening a pipe would block, only for it to be refused.
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
         raise InvalidVmcore(f"{path}: {error.strerror}") from error

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..collectors.registry import Registered
 from ..collectors.runner import CollectorRunner, check_known, plan, registered
@@ -27,12 +27,9 @@ from ..note import VMCOREDD_HEADER_SIZE, system_byteorder, system_page_size
 from ..terminal.exit import FAILURE, SUCCESS
 from ..terminal.stdio import complain
 from ..terminal.view import Cell, Size, View
-from .dump_table import dump_table
+from .client import Client, DumpInfo
 from .operands import file_name
-from .service import shown
-
-if TYPE_CHECKING:
-    from .client import DumpInfo
+from .service import dump_table, shown
 
 Entry = dict[str, Any]
 """One object of the JSON that is printed."""
@@ -80,21 +77,19 @@ async def _entry(collector: Registered, timeout: float) -> Entry:
         if not collector.enabled:
             reason = "Enabled=no"
         elif not planned:
-            reason = collector.settings.unmet() or "there is nothing to collect here"
+            reason = collector.settings.unmet() or "nothing to collect here"
     except VmcoreddError as error:
         reason = str(error)
     return {"name": collector.name, "runs": not reason, "reason": reason, "device_dumps": dumps}
 
 
 async def _in_service(options: argparse.Namespace) -> int:
-    from .client import Client
-
     client = await Client.open(options.bus_address)
     try:
         earlier = {dump.path for dump in await client.list_dumps()}
 
         async def state() -> tuple[int, int]:
-            return _reached(dump for dump in await client.list_dumps() if dump.path not in earlier)
+            return _progress(dump for dump in await client.list_dumps() if dump.path not in earlier)
 
         paths = await shown(RUNNING, client.run_collectors(options.collectors, options.timeout), state)
         dumps = [asdict(dump) for dump in await client.list_dumps() if dump.path in paths]
@@ -104,10 +99,10 @@ async def _in_service(options: argparse.Namespace) -> int:
 
 
 async def _to_directory(options: argparse.Namespace) -> int:
-    """Run collectors here, and leave a file for each device dump."""
+    """Run collectors in this process, and write a file for each device dump."""
     task = asyncio.current_task()
     assert task is not None
-    # Whoever stops this wants the programs that it runs to stop, too.
+    # SIGTERM must also stop the programs of collectors.
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     configuration = load(options.config)
     with temporary_spool(options.output) as spool:
@@ -115,20 +110,20 @@ async def _to_directory(options: argparse.Namespace) -> int:
         runner = CollectorRunner(dumps, directories(options.config), configuration.collector_timeout)
 
         async def state() -> tuple[int, int]:
-            return _reached(dumps)
+            return _progress(dumps)
 
         try:
             numbers = await shown(RUNNING, runner.run(options.collectors, timeout=options.timeout), state)
             made = [dump for dump in dumps if dump.number in numbers]
-            entries = [await asyncio.to_thread(_save, dump, options.output) for dump in made]
+            entries = [await asyncio.to_thread(_write_file, dump, options.output) for dump in made]
         finally:
             await dumps.drain(0)
             dumps.close()
     return _report(entries, View.of(options))
 
 
-def _reached(dumps: "Iterable[DeviceDump | DumpInfo]") -> tuple[int, int]:
-    """Return the bytes that were asked for by those that are finished, and by all."""
+def _progress(dumps: Iterable[DeviceDump | DumpInfo]) -> tuple[int, int]:
+    """Return the limits, in bytes, of the finished device dumps and of all."""
     listed = list(dumps)
     return sum(dump.limit for dump in listed if dump.state != State.COLLECTING), sum(dump.limit for dump in listed)
 
@@ -146,7 +141,7 @@ def temporary_spool(directory: Path) -> Iterator[Spool]:
         try:
             spool = Spool.open(temporary, system_page_size(), system_byteorder(), 0)
         except (NoSpace, WriteFailed):
-            # A file system that is full, or without O_TMPFILE.
+            # The file system is full, or has no O_TMPFILE.
             spool = Spool.in_memory(system_page_size(), system_byteorder())
         try:
             yield spool
@@ -155,12 +150,12 @@ def temporary_spool(directory: Path) -> Iterator[Spool]:
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         if new:
-            # Where nothing came of it, nothing is left; otherwise there are files.
+            # Fails if there are files in it.
             with suppress(OSError):
                 directory.rmdir()
 
 
-def _save(dump: DeviceDump, directory: Path) -> Entry:
+def _write_file(dump: DeviceDump, directory: Path) -> Entry:
     path = ""
     if dump.note is not None:
         path = str(directory / file_name(dump.name))

@@ -6,25 +6,27 @@ import asyncio
 import os
 import stat
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import asdict
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from ..errors import InvalidArgs, VmcoreddError
 from ..manifest import State
 from ..terminal.exit import FAILURE, SUCCESS, UsageError
+from ..terminal.progress_line import progress
 from ..terminal.stdio import complain, show, standard_input
+from ..terminal.view import Cell, Mark, Size, View
+from ..writer.result import VMCORE
 from .client import Client, Status
-
-if TYPE_CHECKING:
-    from ..terminal.view import View
 
 _T = TypeVar("_T")
 
-POLL = 0.5
-"""Seconds between two questions how far the service is."""
+PROGRESS_INTERVAL = 0.5
+"""Seconds between two questions to the service about its progress."""
+
+_GOOD = {State.COMPLETE: True, State.FAILED: False, State.TRUNCATED: False}
 
 
 def run(options: argparse.Namespace) -> int:
@@ -34,14 +36,9 @@ def run(options: argparse.Namespace) -> int:
             with _data(options.file) as fd:
                 size = options.size or _own_size(fd, options.file)
                 return asyncio.run(_add(options, fd, size))
-        case "list":
-            return asyncio.run(_list(options))
-        case "status":
-            return asyncio.run(_status(options))
-        case "write":
-            return asyncio.run(_write(options))
-        case _:
-            return asyncio.run(_remove(options))
+        case command:
+            run_command = {"list": _list, "status": _status, "write": _write, "remove": _remove}[command]
+            return asyncio.run(run_command(options))
 
 
 @asynccontextmanager
@@ -71,17 +68,17 @@ def _data(file: str) -> Iterator[int]:
 
 
 def _own_size(fd: int, file: str) -> int:
-    """Return how many bytes of a regular file are still to be read."""
+    """Return how many bytes of a regular file follow its current position."""
     name = _name(file)
     try:
         state = os.fstat(fd)
         if not stat.S_ISREG(state.st_mode):
-            raise UsageError(f"{name} is not a regular file, its size is not known: give --size")
+            raise UsageError(f"{name} is not a regular file, so its size is unknown: use --size")
         size = state.st_size - os.lseek(fd, 0, os.SEEK_CUR)
     except OSError as error:
         raise InvalidArgs(f"{name}: {error.strerror}") from error
     if size < 1:
-        raise InvalidArgs(f"{name}: has no bytes, or does not tell how many, as files of /proc: give --size")
+        raise InvalidArgs(f"{name}: is empty, or does not give its size, as files of /proc: use --size")
     return size
 
 
@@ -94,12 +91,12 @@ async def _add(options: argparse.Namespace, fd: int, size: int) -> int:
         start = _position(fd)
 
         async def state() -> tuple[int, int]:
-            # The service reads a descriptor of the same open file.
+            # The service reads the same open file description, so we see its position.
             return _position(fd) - start, size
 
         added = client.add_fd(options.name, size, fd, options.timeout)
         path = await shown(f"adding {options.name}", added, state)
-        # It is safe now; whoever stops the service at this moment does not make it a failure.
+        # The device dump is durable: a service that is stopped now does not make this a failure.
         with suppress(VmcoreddError):
             await _warn_if_truncated(client, path, _name(options.file))
     return SUCCESS
@@ -109,23 +106,21 @@ def _position(fd: int) -> int:
     try:
         return os.lseek(fd, 0, os.SEEK_CUR)
     except OSError:
-        # A pipe has none.
+        # A pipe has no position.
         return 0
 
 
 async def shown(what: str, work: Coroutine[Any, Any, _T], state: Callable[[], Awaitable[tuple[int, int]]]) -> _T:
-    """Await *work*, and show how far it is where somebody sees it; *state* returns bytes done, and in all."""
+    """Await *work*, and show its progress on a terminal; *state* returns bytes done and bytes in total."""
     if sys.stderr is None or not sys.stderr.isatty():
         return await work
-    from ..terminal.progress_line import progress
-
     task = asyncio.create_task(work)
     try:
-        with progress(what) as somewhere:
-            while not (await asyncio.wait([task], timeout=POLL))[0]:
-                # It is the work that says what is wrong.
+        with progress(what) as line:
+            while not (await asyncio.wait([task], timeout=PROGRESS_INTERVAL))[0]:
+                # An error is reported by the work itself.
                 with suppress(VmcoreddError):
-                    somewhere.reach(*await state())
+                    line.reach(*await state())
         return task.result()
     finally:
         task.cancel()
@@ -133,7 +128,7 @@ async def shown(what: str, work: Coroutine[Any, Any, _T], state: Callable[[], Aw
 
 
 async def _warn_if_truncated(client: Client, path: str, source: str) -> None:
-    """Say whether there was more than the device dump at object path *path* holds."""
+    """Warn if the device dump at object path *path* is truncated."""
     for dump in await client.list_dumps():
         if dump.path == path and dump.state == State.TRUNCATED:
             complain(f"device dump {dump.name} is truncated to {dump.size} bytes: {source} has more")
@@ -142,9 +137,6 @@ async def _warn_if_truncated(client: Client, path: str, source: str) -> None:
 async def _list(options: argparse.Namespace) -> int:
     async with _client(options) as client:
         dumps = await client.list_dumps()
-    from ..terminal.view import View
-    from .dump_table import dump_table
-
     view = View.of(options)
     if view.as_json:
         view.show_json([asdict(dump) for dump in dumps])
@@ -153,11 +145,24 @@ async def _list(options: argparse.Namespace) -> int:
     return SUCCESS
 
 
+def dump_table(view: View, dumps: Sequence[Mapping[str, Any]]) -> str:
+    """Return the table of *dumps*, which have the fields of :class:`~.client.DumpInfo`."""
+    columns = ["NAME", "STATE", "SIZE", "COLLECTOR", "ERROR"]
+    # Without a failure the last column would be empty.
+    columns = columns if any(dump["error"] for dump in dumps) else columns[:-1]
+    rows = [_row(dump)[: len(columns)] for dump in dumps]
+    return view.table(columns, rows, shrink=("COLLECTOR", "ERROR", "NAME"), drop=("COLLECTOR", "SIZE"))
+
+
+def _row(dump: Mapping[str, Any]) -> list[Cell]:
+    state = dump["state"]
+    shown: Cell = Mark(state, _GOOD[state]) if state in _GOOD else state
+    return [dump["name"], shown, Size(dump["size"]), dump["collector"], dump["error"]]
+
+
 async def _status(options: argparse.Namespace) -> int:
     async with _client(options) as client:
         status = await client.status()
-    from ..terminal.view import View
-
     view = View.of(options)
     if view.as_json:
         view.show_json(asdict(status))
@@ -166,7 +171,7 @@ async def _status(options: argparse.Namespace) -> int:
     return SUCCESS
 
 
-def _fields(view: "View", status: Status) -> str:
+def _fields(view: View, status: Status) -> str:
     done, total = view.size(status.bytes_done), view.size(status.bytes_total)
     return view.fields(
         {
@@ -181,8 +186,6 @@ def _fields(view: "View", status: Status) -> str:
 
 
 async def _write(options: argparse.Namespace) -> int:
-    from ..writer.result import VMCORE
-
     async with _client(options) as client:
 
         async def state() -> tuple[int, int]:
@@ -192,7 +195,7 @@ async def _write(options: argparse.Namespace) -> int:
         path = await shown("writing the vmcore", client.write(), state)
     show(f"{path}\n")
     if PurePath(path).name != VMCORE:
-        complain("the memory is not in it, or not all of it; the service's log says why")
+        complain("memory is missing in it; the service's log says why")
         return FAILURE
     return SUCCESS
 

@@ -31,9 +31,6 @@ from .spool_directory import _DAMAGED, _NOTE, _SUPERSEDED, CRASH_DIRECTORY, _num
 Report = Callable[[str, VmcoreddError], None]
 """Called with the name of a file, and why it is not recovered."""
 
-Progress = Callable[[], None]
-"""Called when one more file was read."""
-
 
 _NO_FILE = {errno.ELOOP, errno.EISDIR, errno.ESPIPE, errno.ENXIO}
 """Errors of files that the spool has not made."""
@@ -49,7 +46,11 @@ class SpooledDump:
 
 
 def recover(
-    directory: int, page_size: int, byteorder: ByteOrder, report: Report, progress: Progress = lambda: None
+    directory: int,
+    page_size: int,
+    byteorder: ByteOrder,
+    report: Report,
+    progress: Callable[[], None] = lambda: None,
 ) -> Iterator[SpooledDump]:
     """Yield the device dumps in *directory*, in their order. Blocks. Raises WriteFailed when it cannot be listed.
 
@@ -130,7 +131,7 @@ def load_note(fd: int, page_size: int, byteorder: ByteOrder) -> tuple[ManifestDu
     size = note_size(record.limit, page_size)
     if pread(fd, VMCOREDD_HEADER_SIZE, 0) != pack_vmcoredd_header(record.name.encode("ascii"), size, byteorder):
         raise InvalidVmcore(f"device dump {record.name} has a header that does not fit its description")
-    if sha256(fd, header.data_offset, record.size) != record.sha256:
+    if sha256(partial(pread, fd), header.data_offset, record.size) != record.sha256:
         raise InvalidVmcore(f"device dump {record.name} does not have its SHA-256 any more")
     return record, DeviceDumpNote(record.name, fd, size, record.size, record.sha256)
 

@@ -13,7 +13,7 @@ import errno
 import fcntl
 import logging
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from enum import Enum, auto
 from functools import partial
@@ -26,7 +26,7 @@ from ..threads.batches import Batches, each
 from ..threads.loop import wait_for
 from .buffer import Buffer
 from .commit import Commit, commit_to_disk, commit_to_memory
-from .recovery import Progress, Report, SpooledDump, recover
+from .recovery import Report, SpooledDump, recover
 from .spool_directory import BOOT_ID, boot_id, last_number, note_name, open_private, sync_parents
 from .transfer import Transfers
 
@@ -221,7 +221,7 @@ class Spool:
         with suppress(OSError):
             sync(directory)
 
-    def recover(self, report: Report, progress: Progress = lambda: None) -> Iterator[SpooledDump]:
+    def recover(self, report: Report, progress: Callable[[], None] = lambda: None) -> Iterator[SpooledDump]:
         """Yield the device dumps that an earlier daemon left, as :func:`.recovery.recover` does. Blocks."""
         if self._directory is not None:
             yield from recover(self._directory, self._page_size, self._byteorder, report, progress)

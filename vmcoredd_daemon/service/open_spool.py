@@ -15,6 +15,7 @@ from ..dumps.spool import Spool
 from ..errors import NameInUse, NoSpace, VmcoreddError, WriteFailed
 from ..journal import Event, record
 from ..note import system_byteorder, system_page_size
+from ..progress import Progress
 
 log = logging.getLogger(__name__)
 
@@ -26,8 +27,8 @@ class RecoveredDumps:
     dumps: list[SpooledDump] = field(default_factory=list)
     problems: list[tuple[str, VmcoreddError]] = field(default_factory=list)
     """Names of files, and why they were not recovered."""
-    steps: int = 0
-    """Grows with each file that is read."""
+    progress: Progress = field(default_factory=Progress)
+    """Advances with each file that is read."""
 
     @property
     def whole(self) -> bool:
@@ -37,10 +38,6 @@ class RecoveredDumps:
     def report(self, name: str, error: VmcoreddError) -> None:
         """Add a file that was not recovered."""
         self.problems.append((name, error))
-
-    def step(self) -> None:
-        """Count one more file."""
-        self.steps += 1
 
 
 def open_spool(configuration: Configuration, recovered: RecoveredDumps) -> Spool:
@@ -55,7 +52,7 @@ def open_spool(configuration: Configuration, recovered: RecoveredDumps) -> Spool
         _write_elsewhere(spool, error, configuration)
         return spool
     try:
-        recovered.dumps += spool.recover(recovered.report, recovered.step)
+        recovered.dumps += spool.recover(recovered.report, recovered.progress.advance)
     except WriteFailed as error:
         recovered.report(path.name, error)
     try:

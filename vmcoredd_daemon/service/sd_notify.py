@@ -4,12 +4,13 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from functools import cache
 from typing import Any, TypeVar
 
 from systemd import daemon
 
+from ..progress import Progress
 from ..writer.writer import VmcoreWriter
 
 log = logging.getLogger(__name__)
@@ -53,31 +54,30 @@ def stopping() -> None:
     notify("STATUS=Waiting for collectors")
 
 
-def writing(writer: VmcoreWriter) -> None:
-    """Say how much of the vmcore is written."""
-    notify(f"STATUS={writer.progress.text}")
-
-
 async def follow(writer: VmcoreWriter) -> None:
     """Say, for ever, how far a vmcore is that somebody has asked for."""
     was_writing = False
     while True:
         if writer.writing:
-            writing(writer)
+            notify(f"STATUS={writer.progress.text}")
         elif was_writing:
             notify(_TAKING)
         was_writing = writer.writing
         await asyncio.sleep(STATUS_INTERVAL)
 
 
-async def extended(work: Coroutine[Any, Any, _T], progress: Callable[[], int]) -> _T:
-    """Await *work*, while the service manager is asked for more time as long as *progress* changes."""
+async def extended(work: Coroutine[Any, Any, _T], progress: Progress | None = None) -> _T:
+    """Await *work*, and ask the service manager for more time as long as there is *progress*.
+
+    Without *progress*, *work* has a deadline of its own, and is given all the time that it takes.
+    """
     task = asyncio.create_task(work)
     seen, since = -1, time.monotonic()
     while True:
-        now = progress()
-        if now != seen:
-            seen, since = now, time.monotonic()
+        if progress is None or progress.steps != seen:
+            seen, since = progress.steps if progress else 0, time.monotonic()
+        if progress is not None and progress.text:
+            notify(f"STATUS={progress.text}")
         if time.monotonic() - since < STALL_TIMEOUT:
             notify(f"EXTEND_TIMEOUT_USEC={int(EXTEND_TIMEOUT * 1e6)}")
         done, _ = await asyncio.wait([task], timeout=STATUS_INTERVAL)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The signals that stop the service, kept from the first line of the program until the service listens to them.
+"""The signals that stop the service: blocked from the first line of the program until the service handles them.
 
-SIGTERM would end it immediately, and without a vmcore, for as long as its modules are imported: seconds, where the
-capture kernel is emulated or its disk is slow. The service manager takes such an end for a clean one.
+Importing takes seconds if the capture kernel is emulated or its disk is slow. SIGTERM in that time would end the
+program without a vmcore, and the service manager would take that for a clean exit.
 """
 
 import gc
@@ -11,13 +11,13 @@ import signal
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
-def begin() -> None:
-    """Keep signals to stop until somebody takes them, and garbage until somebody has time to look for it."""
-    # Importing makes little garbage, and many objects to look at again and again.
+def block_stop_signals() -> None:
+    """Block the stop signals, and disable garbage collection, until the service is up."""
+    # Importing makes little garbage, but many objects that would be scanned again and again.
     gc.disable()
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
 
 
-def take_stop_signals() -> None:
-    """Take what was kept, and what comes; threads and programs that are started later have nothing blocked."""
+def unblock_stop_signals() -> None:
+    """Deliver the pending and later stop signals; threads and programs started from now on inherit no block."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)

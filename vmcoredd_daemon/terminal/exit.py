@@ -1,29 +1,28 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Exit statuses, and how a program ends that a signal has stopped."""
+"""Exit statuses, and how to die from a signal after cleaning up."""
 
 import os
 import signal
 from contextlib import suppress
 
 SUCCESS, FAILURE, USAGE = 0, 1, 2
-"""Exit statuses; a negative one stands for the signal that the program is to die of."""
-
+"""Exit statuses; a negative one is the number of the signal that the program is to die from."""
 
 _SIGNALLED = 128
-"""What a shell reports for a program that a signal has ended: that, and its number."""
+"""A shell adds this to the signal number for the status of a program that died from a signal."""
 
 
 class UsageError(Exception):
-    """The program was called in a way that cannot work."""
+    """The command line is wrong."""
 
 
 def leave(status: int) -> int:
-    """Return an exit status; where it is that of a signal, die of it: nothing else ends a shell's loop."""
+    """Return an exit status; if it is that of a signal, die from it, so that a shell loop stops too."""
     if status >= 0:
         return status
-    # What SIGKILL does cannot be set.
+    # The action of SIGKILL cannot be set.
     with suppress(OSError):
         signal.signal(-status, signal.SIG_DFL)
     os.kill(os.getpid(), -status)
-    # It is blocked.
+    # The signal is blocked.
     return _SIGNALLED - status

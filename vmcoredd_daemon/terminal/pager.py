@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""A pager as systemd has it (``src/shared/pager.c``): $SYSTEMD_PAGER, $PAGER, less, more; empty or cat: none."""
+"""A pager, as in systemd (``src/shared/pager.c``): $SYSTEMD_PAGER, $PAGER, less, more; none if empty or cat."""
 
 import os
 import shlex
@@ -9,13 +9,13 @@ from contextlib import suppress
 
 _DEFAULTS = ("less", "more")
 _LESS = "FRSXMK"
-"""Quit where it fits the screen, colours, long lines cut, the screen left as it is, and Ctrl-C ends it."""
+"""Quit if it fits the screen, show colours, cut long lines, keep the screen, exit on Ctrl-C."""
 
 
 def page(text: str) -> bool:
-    """Show *text* in a pager; return False where there is none, and nothing was shown."""
+    """Show *text* in a pager; return False if there is none, and nothing was shown."""
     environment = {**os.environ, "LESS": os.environ.get("SYSTEMD_LESS", _LESS)}
-    # Whoever may run this as root need not get a shell of it.
+    # A user who may run this as root must not get a root shell from it.
     if os.environ.get("SYSTEMD_PAGERSECURE") not in {"0", "no", "false"}:
         environment["LESSSECURE"] = "1"
     for command in _commands():
@@ -40,7 +40,7 @@ def _commands() -> list[list[str]]:
 
 
 def _feed(process: "subprocess.Popen[bytes]", text: str) -> None:
-    # Ctrl-C is the pager's business, which may use it to stop a search.
+    # Ctrl-C is for the pager: it may stop a search.
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         with suppress(BrokenPipeError):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Command lines as systemd's tools have them: options anywhere, by getopt_long(3), and errors in one line."""
+"""Command lines as of systemd's tools: options anywhere, as getopt_long(3) takes them, and one-line errors."""
 
 import argparse
 from collections.abc import Iterable, Mapping
@@ -12,7 +12,7 @@ from .stdio import show
 
 
 class Parser(argparse.ArgumentParser):
-    """Prints through :mod:`.console`, and says in one line what is wrong."""
+    """Prints through :mod:`.stdio`, and raises UsageError."""
 
     def __init__(self, **kwargs: object) -> None:
         super().__init__(**kwargs, allow_abbrev=False, formatter_class=_Help)  # type: ignore[arg-type]
@@ -31,7 +31,7 @@ class _Help(argparse.HelpFormatter):
         super().__init__(prog, max_help_position=26, width=80)
 
     def _format_action_invocation(self, action: argparse.Action) -> str:
-        # What is optional belongs to its option: --json VMCORE is the option alone, and a file.
+        # An optional value takes an equals sign: in --json VMCORE the second word is a file.
         return super()._format_action_invocation(action).replace(" [MODE]", "[=MODE]").replace("= ", "=")
 
 
@@ -45,9 +45,9 @@ class Version(argparse.Action):
 
 
 def parse_command(main: Parser, commands: Mapping[str, Parser], words: list[str]) -> argparse.Namespace:
-    """Return what *words* say to *main*, or to one of its *commands*. Options may stand anywhere among them.
+    """Parse *words* by *main*, or by one of its *commands*. Options may stand anywhere.
 
-    Raises UsageError; raises SystemExit when it has printed what they ask for.
+    Raises UsageError; raises SystemExit after --help or --version.
     """
     known = {name: option for each in (main, *commands.values()) for name, option in _options(each)}
     options, arguments = _permuted(words, known)
@@ -57,7 +57,7 @@ def parse_command(main: Parser, commands: Mapping[str, Parser], words: list[str]
     own = dict(_options(command))
     wrong = [option[0] for option in options if _option_name(option[0]) not in own]
     right = [word for option in options for word in option if _option_name(option[0]) in own]
-    # argparse itself takes an argument that may be left out for missing where an option comes before it.
+    # Options first: argparse takes an optional argument for missing if an option comes before it.
     given = argparse.Namespace(command=arguments[0])
     parsed, left = command.parse_known_args([*right, "--", *arguments[1:]], given)
     wrong += [word for word in left if word != "--"]
@@ -71,7 +71,7 @@ def _options(parser: Parser) -> Iterable[tuple[str, argparse.Action]]:
 
 
 def _permuted(words: list[str], known: Mapping[str, argparse.Action]) -> tuple[list[list[str]], list[str]]:
-    """Return options among *words*, each with the word that is its value, and the arguments."""
+    """Return the options among *words*, each with the word that is its value, and the arguments."""
     options: list[list[str]] = []
     arguments: list[str] = []
     rest = list(words)
@@ -89,7 +89,7 @@ def _permuted(words: list[str], known: Mapping[str, argparse.Action]) -> tuple[l
 
 
 def _wants_value(word: str, known: Mapping[str, argparse.Action]) -> bool:
-    """Tell whether the value of the option *word*, or of the last of its letters, is the next word."""
+    """Return whether the next word is the value of the option *word*, or of the last of its letters."""
     if word.startswith("--"):
         return word in known and known[word].nargs is None
     for position, letter in enumerate(word[1:], 2):
@@ -104,13 +104,13 @@ def _option_name(word: str) -> str:
 
 
 def path(value: str) -> Path:
-    """Parse the path of an option. An empty one would be the working directory, where nobody asked for it."""
+    """Parse the path of an option. An empty one is refused: it would be the working directory."""
     if not value:
         raise argparse.ArgumentTypeError("the path is empty")
     return Path(value)
 
 
 def path_as_given(value: str) -> str:
-    """Parse a path of which ``-`` means something else, and ``./-`` does not."""
+    """Parse a path, kept as text because ``-`` is not ``./-``."""
     path(value)
     return value

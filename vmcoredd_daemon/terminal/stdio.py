@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What the program prints, and its one line on stderr; ``view`` makes tables of it.
+"""Standard input, output and error of both programs; ``view`` makes tables for it.
 
-Names and messages come from files and from the bus: nothing of them reaches a terminal that is not printable.
+Names and messages come from files and from the bus: only printable characters of them reach a terminal.
 """
 
 import os
@@ -13,7 +13,7 @@ from ..errors import InvalidArgs, WriteFailed
 
 
 def printable(text: str) -> str:
-    """Return *text* on one line: whatever is not printable is escaped as in Python, a backslash stays."""
+    """Return *text* on one line: unprintable characters are escaped as in Python, a backslash is not."""
     return "".join(
         character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
         for character in text
@@ -21,11 +21,11 @@ def printable(text: str) -> str:
 
 
 def show(text: str) -> None:
-    """Print *text* now. Raises BrokenPipeError when nobody reads it, WriteFailed when it cannot be printed."""
+    """Print *text* and flush. Raises BrokenPipeError if the reader is gone, WriteFailed if that fails."""
     if sys.stdout is None:
         raise WriteFailed("standard output is closed")
     with suppress(AttributeError):
-        # Not every locale has every character of a message.
+        # A locale may lack characters of the text.
         sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
         sys.stdout.write(text)
@@ -38,30 +38,30 @@ def show(text: str) -> None:
 
 
 def standard_input() -> int:
-    """Return its descriptor. Raises InvalidArgs where it is closed: another file may have its number."""
+    """Return its descriptor. Raises InvalidArgs if it is closed: another file may have its number."""
     if sys.stdin is None:
         raise InvalidArgs("standard input is closed")
     return sys.stdin.fileno()
 
 
 def standard_output() -> int:
-    """Return its descriptor. Raises WriteFailed where it is closed."""
+    """Return its descriptor. Raises WriteFailed if it is closed."""
     if sys.stdout is None:
         raise WriteFailed("standard output is closed")
     return sys.stdout.fileno()
 
 
 def discard(stream: TextIO) -> None:
-    """Give up a standard stream, so that the interpreter does not fail at its end to print what is left."""
+    """Redirect a standard stream to /dev/null, or flushing it would fail when the interpreter exits."""
     with suppress(OSError, ValueError):
-        nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
-        os.dup2(nowhere, stream.fileno())
-        os.close(nowhere)
+        null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+        os.dup2(null, stream.fileno())
+        os.close(null)
 
 
 def complain(message: object, program: str = "vmcoredd") -> None:
     """Print one line on stderr."""
-    # Where there is no stderr either, the exit status must do.
+    # With stderr closed, only the exit status is left.
     if sys.stderr is None:
         return
     try:

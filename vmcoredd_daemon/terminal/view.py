@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""How a command shows what it has found: aligned tables that fit the terminal, lists of fields, JSON.
+"""How a command shows its results: aligned tables that fit the terminal, lists of fields, JSON.
 
-The manners are systemd's (``src/shared/format-table.c``, ``src/shared/pager.c``): sizes with one decimal and
-powers of 1024, an underlined header, an ellipsis where the terminal is too narrow, everything in full where the
-output is no terminal. Other than there, columns are left out before those that remain say nothing any more. Names
-and messages come from files and from the bus: nothing of them reaches a terminal that is not printable.
+It follows systemd (``src/shared/format-table.c``, ``src/shared/pager.c``): sizes with one decimal and powers of
+1024, an underlined header, an ellipsis if the terminal is too narrow, everything in full if the output is no
+terminal. Unlike systemd, it drops columns before the remaining ones become too narrow to read. Names and messages
+come from files and from the bus: only printable characters of them reach a terminal.
 """
 
 import argparse
+import json
 import os
 import shutil
 import sys
@@ -20,15 +21,15 @@ from ..progress import human_size
 from .stdio import printable, show
 
 _ENOUGH = {"ERROR": 24, "MESSAGE": 24}
-"""Columns of the terminal with which an ellipsized column still says something; others have 12."""
+"""Characters that keep an ellipsized column readable; others need 12."""
 _LEAST = 4
-"""Columns of the terminal that it keeps where nothing else can be left out."""
+"""Characters that it keeps when nothing else can be dropped."""
 _RED, _GREEN, _UNDERLINE, _RESET = "\033[0;1;31m", "\033[0;32m", "\033[0;4m", "\033[0m"
 
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """A number of bytes, shown as people read them unless exact ones are asked for."""
+    """A number of bytes, shown as ``87.8K`` unless the exact number is asked for."""
 
     bytes: int
 
@@ -47,7 +48,7 @@ Cell = str | int | Size | Mark | None
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """The options of a command that shows something, and where its output goes."""
+    """How a command shows its results, by its options."""
 
     json: str = "off"
     """``off``, ``short``, ``pretty``, or ``auto``: pretty on a terminal."""
@@ -58,7 +59,7 @@ class View:
     full: bool = False
     """Whether nothing is ellipsized."""
     pager: bool = True
-    """Whether what is longer than the terminal goes through a pager."""
+    """Whether output longer than the terminal goes through a pager."""
 
     @classmethod
     def of(cls, options: argparse.Namespace) -> "View":
@@ -72,11 +73,11 @@ class View:
 
     @property
     def width(self) -> int | None:
-        """Columns of the terminal, None where lines may have any length."""
+        """Width of the terminal in characters, None if lines may have any length."""
         return None if self.full or not is_terminal() else shutil.get_terminal_size().columns
 
     def size(self, size: int) -> str:
-        """Return a number of bytes in words: ``981B``, ``87.8K``; exact where that is asked for."""
+        """Return a number of bytes as ``981B`` or ``87.8K``, or exact if that is asked for."""
         return f"{size} bytes" if self.exact else human_size(size)
 
     def table(
@@ -86,10 +87,10 @@ class View:
         shrink: Sequence[str] = (),
         drop: Sequence[str] = (),
     ) -> str:
-        """Return an aligned table: a column of numbers to the right, any other to the left.
+        """Return an aligned table: columns of numbers to the right, others to the left.
 
-        Where it is too wide for the terminal, the columns *shrink* are ellipsized, one after the other; where they
-        would say nothing any more, the columns *drop* are left out, one after the other.
+        If it is too wide for the terminal, the columns *shrink* are ellipsized, one after the other; before they
+        become unreadable, the columns *drop* are left out, one after the other.
         """
         cells = [list(row) for row in rows]
         kinds = [{type(row[i]) for row in cells} for i in range(len(header))]
@@ -108,7 +109,7 @@ class View:
         return "".join(f"{line}\n" for line in (lines if self.legend else lines[1:]))
 
     def fields(self, values: Iterable[tuple[str, Cell]]) -> str:
-        """Return one line for each field, aligned at the colon; one without a name goes on with the one before."""
+        """Return one line for each field, aligned at the colon; one without a name continues the one before."""
         fields = list(values)
         width = max(len(name) for name, _ in fields)
         return "".join(
@@ -117,9 +118,10 @@ class View:
         )
 
     def show(self, text: str) -> None:
-        """Print *text*, through a pager where the terminal is too short. Raises as :func:`.console.show`."""
-        # A pager can do nothing on a dumb terminal, as on a serial console, but ask for a key at every screen.
+        """Print *text*, through a pager if the terminal is too short. Raises as :func:`.stdio.show`."""
+        # On a dumb terminal, as on a serial console, a pager can only ask for a key at every screen.
         if self.pager and is_terminal() and not is_dumb() and text.count("\n") >= shutil.get_terminal_size().lines:
+            # Imported late: it needs subprocess, which takes time and memory.
             from .pager import page
 
             if page(text):
@@ -127,9 +129,7 @@ class View:
         show(text)
 
     def show_json(self, value: object) -> None:
-        """Print *value* as JSON. Raises as :func:`.console.show`."""
-        import json
-
+        """Print *value* as JSON. Raises as :func:`.stdio.show`."""
         pretty = self.json == "pretty" or (self.json == "auto" and is_terminal())
         dump = partial(json.dumps, indent=2) if pretty else partial(json.dumps, separators=(",", ":"))
         self.show(dump(value) + "\n")
@@ -146,22 +146,22 @@ class View:
 
 
 def is_terminal() -> bool:
-    """Tell whether standard output is a terminal."""
+    """Return whether standard output is a terminal."""
     return sys.stdout is not None and sys.stdout.isatty()
 
 
 def is_dumb() -> bool:
-    """Tell whether the terminal, if there is one, can do no more than print lines."""
+    """Return whether the terminal, if there is one, can only print lines."""
     return os.environ.get("TERM", "dumb") in {"", "dumb"}
 
 
 def colours() -> bool:
-    """Tell whether output may have colours: on a terminal that is not dumb, unless NO_COLOR is set."""
+    """Return whether to use colours: on a terminal that is not dumb, unless NO_COLOR is set."""
     return is_terminal() and not os.environ.get("NO_COLOR") and not is_dumb()
 
 
 def utc(usec: int) -> str | None:
-    """Return a time, in microseconds since the epoch, in UTC; None for 0 and for what is no time."""
+    """Return a time, in microseconds since the epoch, in UTC; None for 0 and if it is out of range."""
     if not 0 < usec < 253402300800 * 10**6:
         return None
     return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(usec // 10**6))
@@ -178,7 +178,7 @@ def _coloured(text: str, style: str) -> str:
 def _fitting(
     natural: Mapping[str, int], limit: int | None, shrink: Sequence[str], drop: Sequence[str]
 ) -> dict[str, int]:
-    """Return which of the columns *natural* are shown, and how wide, so that they fit *limit* if they can."""
+    """Return which of the columns *natural* are shown, and their widths, so that they fit *limit* if possible."""
     if limit is None:
         return dict(natural)
     for left_out in range(len(drop) + 1):
@@ -188,7 +188,7 @@ def _fitting(
             widths[name] = max(enough, widths[name] - max(0, _line(widths) - limit))
         if _line(widths) <= limit:
             return widths
-    # What is left shrinks on, the widest first.
+    # The remaining ones shrink further, the widest first.
     while _line(widths) > limit and (others := [name for name in shrink if widths.get(name, 0) > _LEAST]):
         widths[max(others, key=widths.__getitem__)] -= 1
     return widths
@@ -206,8 +206,8 @@ def _fit(text: str, width: int, number: bool) -> str:
 
 
 def _has_ellipsis() -> bool:
-    # In the locale C, Python has UTF-8 all the same (PEP 540); whoever sets it wants ASCII, as systemd sees it.
-    asked_for = os.environ.get("LC_ALL") or os.environ.get("LANG")
-    if sys.flags.utf8_mode and asked_for in {"C", "POSIX"}:
+    # In the C locale Python still uses UTF-8 (PEP 540); systemd takes the C locale as a wish for ASCII.
+    locale = os.environ.get("LC_ALL") or os.environ.get("LANG")
+    if sys.flags.utf8_mode and locale in {"C", "POSIX"}:
         return False
     return (sys.stdout.encoding or "").lower().startswith("utf")

@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""A thread whose calls may never return, so that somebody waits for it, and gives it up."""
+"""A thread whose calls may never return: its user waits until a deadline, and then abandons it."""
 
 import _thread
 import math
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any, ParamSpec, TypeVar
 
@@ -15,110 +14,97 @@ _T = TypeVar("_T")
 _Request = Callable[[], None] | None
 _Result = tuple[Any, Exception | None]
 _Results = SimpleQueue[_Result]
-"""Of each request its own: one that nobody waits for any more must not be taken for the next one's."""
+"""Each request has its own: the result of an abandoned one must not be taken for that of the next."""
 
-POLL = 2.0
-"""Seconds after which it is seen whether a call of a turn takes too long."""
+DEADLINE_POLL = 0.5
+"""Seconds between two looks at the deadline, which the other thread moves."""
 
-_SETTLE = 0.01
-"""Seconds between two looks whether a thread still writes."""
+_SETTLE_POLL = 0.01
+"""Seconds between two looks whether the other thread still writes."""
 
 _START_TIMEOUT = 5.0
 """Seconds that a thread may take to begin."""
 
 
-class _GivenUp(Exception):
-    """Nobody waits for this thread any more, and it is to leave everything as it is."""
+class _Abandoned(Exception):
+    """The user of this thread waits no longer, and it must leave everything as it is."""
 
 
 class Turn:
-    """What a thread does, and of that the calls that have a deadline."""
+    """One function that a thread runs, and the deadline of the call that it makes now."""
 
-    def __init__(self) -> None:
+    def __init__(self, seconds: float = math.inf) -> None:
+        """Until the first :meth:`call`, all of it may take *seconds*."""
+        self.seconds = seconds
+        """What the last call may take."""
         self._lock = _thread.allocate_lock()
-        self._until = math.inf
-        self._given_up = False
+        self._deadline = time.monotonic() + seconds
+        self._abandoned = False
 
     def call(self, seconds: float, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
-        """Return what *function* returns, within *seconds*. Raises _GivenUp when that took too long."""
+        """Return what *function* returns within *seconds*. Raises _Abandoned if that took too long."""
         with self._lock:
-            if self._given_up:
-                raise _GivenUp
-            self._until = time.monotonic() + seconds
+            if self._abandoned:
+                raise _Abandoned
+            self.seconds, self._deadline = seconds, time.monotonic() + seconds
         try:
             return function(*args, **kwargs)
         finally:
             with self._lock:
-                if self._given_up:
-                    raise _GivenUp
-                self._until = math.inf
+                if self._abandoned:
+                    raise _Abandoned
+                self._deadline = math.inf
 
     def left(self, seconds: float) -> float:
-        """Return for how long to wait, at most *seconds*; with 0, it is given up."""
+        """Return how long to wait, at most *seconds*; 0 if the deadline has passed, and then it is abandoned."""
         with self._lock:
-            left = min(max(self._until - time.monotonic(), 0), seconds)
-            self._given_up = left == 0
+            left = min(max(self._deadline - time.monotonic(), 0), seconds)
+            self._abandoned = left == 0
             return left
 
     def end(self) -> bool:
         """Let it make no more calls; return whether it makes one now."""
         with self._lock:
-            self._given_up = True
-            return self._until < math.inf
+            self._abandoned = True
+            return self._deadline < math.inf
 
 
 class WatchedThread:
-    """One thread, which makes one call after the other, and that nobody waits for when the process ends."""
+    """One thread that runs one function after the other, and does not keep the process from ending."""
 
     def __init__(self) -> None:
         self._requests: SimpleQueue[_Request] = SimpleQueue()
         self._beginning = _Results()
         self._began = False
-        # threading.Thread waits until the thread runs: for ever where it has no memory to begin with.
+        # threading.Thread waits until the thread runs: forever, if that has no memory to begin with.
         _thread.start_new_thread(self._serve, ())
 
     def running(self) -> bool:
-        """Wait until it has begun; return False when it does not."""
+        """Wait until it has begun; return False if it does not."""
         if not self._began:
             with suppress(Empty):
                 self._beginning.get(timeout=_START_TIMEOUT)
                 self._began = True
         return self._began
 
-    def call(self, seconds: float, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
-        """Return what *function* returns. Raises Empty when that takes too long, and what it raises."""
-        return _value(self._request(partial(function, *args, **kwargs)).get(timeout=seconds))  # type: ignore[no-any-return]
-
-    def run(self, turn: Turn, function: Callable[[Turn], None]) -> None:
-        """Call *function* with *turn*. Raises Empty when one of its calls takes too long, and what it raises."""
-        _value(self._wait(turn, self._request(partial(function, turn))))
-
-    def _wait(self, turn: Turn, results: _Results) -> _Result:
-        try:
-            while left := turn.left(POLL):
-                with suppress(Empty):
-                    return results.get(timeout=left)
-        except BaseException:
-            # This thread has an error: of memory, say. What the other writes to must not be closed under it.
-            while not turn.end() and results.empty():
-                time.sleep(_SETTLE)
-            raise
-        raise Empty
-
-    def _request(self, function: Callable[[], Any]) -> _Results:
+    def run(self, turn: Turn, function: Callable[[Turn], _T]) -> _T:
+        """Return what *function* returns for *turn*. Raises Empty when a deadline passes, and what it raises."""
         results = _Results()
 
         def work() -> None:
             try:
-                results.put((function(), None))
+                results.put((function(turn), None))
             except Exception as error:
                 results.put((None, error))
 
         self._requests.put(work)
-        return results
+        value, error = _wait(turn, results)
+        if error is not None:
+            raise error
+        return value  # type: ignore[no-any-return]
 
     def end(self, last: Callable[[], None]) -> None:
-        """Call *last* in the thread, and let it end, when what it does is done."""
+        """Call *last* in the thread and let it end, once what it does now is done."""
         self._requests.put(last)
         self._requests.put(None)
 
@@ -128,8 +114,15 @@ class WatchedThread:
             request()
 
 
-def _value(result: _Result) -> Any:
-    value, error = result
-    if error is not None:
-        raise error
-    return value
+def _wait(turn: Turn, results: _Results) -> _Result:
+    try:
+        while left := turn.left(DEADLINE_POLL):
+            with suppress(Empty):
+                return results.get(timeout=left)
+    except BaseException:
+        # This thread has failed, for lack of memory perhaps: its caller will close the file that the other one may
+        # be writing to. A read may go on.
+        while not turn.end() and results.empty():
+            time.sleep(_SETTLE_POLL)
+        raise
+    raise Empty

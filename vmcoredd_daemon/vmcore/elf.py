@@ -10,7 +10,7 @@ import os
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..errors import InvalidVmcore
 from ..note import ByteOrder, Note, system_byteorder
@@ -27,12 +27,13 @@ MAX_SEGMENTS = 1 << 17
 MAX_FILE_SIZE = (1 << 63) - 1
 """off_t ends there."""
 
-FORMATS = {
+_FORMATS = {
     32: ("16sHHIIIIIHHHHHH", "IIIIIIII", "IIIIIIIIII"),
     64: ("16sHHIQQQIHHHHHH", "IIQQQQQQ", "IIQQQQIIQQ"),
 }
 """Elf_Ehdr, Elf_Phdr and Elf_Shdr of each class, as struct formats."""
-_SH_INFO = 7
+SH_INFO = 7
+"""The place of sh_info in Elf_Shdr."""
 # include/uapi/linux/elf-em.h; the names are those of uname(2).
 _MACHINES = {
     3: "i686",
@@ -62,6 +63,59 @@ class Segment:
     p_align: int
 
 
+class Ehdr(NamedTuple):
+    """Elf_Ehdr, field by field."""
+
+    e_ident: bytes
+    e_type: int
+    e_machine: int
+    e_version: int
+    e_entry: int
+    e_phoff: int
+    e_shoff: int
+    e_flags: int
+    e_ehsize: int
+    e_phentsize: int
+    e_phnum: int
+    e_shentsize: int
+    e_shnum: int
+    e_shstrndx: int
+
+
+class Structs:
+    """The structures of one class, 32 or 64, and byte order."""
+
+    def __init__(self, elfclass: int, byteorder: ByteOrder) -> None:
+        ehdr, phdr, shdr = _FORMATS[elfclass]
+        self.elfclass = elfclass
+        self.byteorder = byteorder
+        self.ehdr = struct.Struct(byteorder.prefix + ehdr)
+        self.phdr = struct.Struct(byteorder.prefix + phdr)
+        self.shdr = struct.Struct(byteorder.prefix + shdr)
+
+    @property
+    def max_offset(self) -> int:
+        """The largest offset in a program header that a file can have."""
+        return MAX_FILE_SIZE if self.elfclass == 64 else 0xFFFFFFFF
+
+    def unpack_ehdr(self, data: bytes) -> Ehdr:
+        """Return the fields of the ELF header *data*."""
+        return Ehdr._make(self.ehdr.unpack(data))
+
+    def segments(self, data: bytes) -> Iterator[Segment]:
+        """Yield the program headers in *data*, which holds nothing else."""
+        for fields in self.phdr.iter_unpack(data):
+            # Elf32_Phdr has p_flags behind p_memsz, Segment has the order of Elf64_Phdr.
+            yield Segment(*(fields if self.elfclass == 64 else (fields[0], fields[6], *fields[1:6], fields[7])))
+
+    def fields(self, segment: Segment) -> tuple[int, ...]:
+        """Return the fields of *segment* in the order of :attr:`phdr`."""
+        where = (segment.p_offset, segment.p_vaddr, segment.p_paddr, segment.p_filesz, segment.p_memsz)
+        if self.elfclass == 64:
+            return (segment.p_type, segment.p_flags, *where, segment.p_align)
+        return (segment.p_type, *where, segment.p_flags, segment.p_align)
+
+
 @dataclass(frozen=True, slots=True)
 class Headers:
     """The ELF header, as far as a vmcore uses it, and the program headers."""
@@ -85,45 +139,43 @@ class Headers:
         return tuple(segment for segment in self.segments if segment.p_type == PT_LOAD)
 
     @property
+    def structs(self) -> Structs:
+        """The structures that the headers are made of."""
+        return Structs(self.elfclass, self.byteorder)
+
+    @property
     def size(self) -> int:
         """Bytes of the ELF header and the program headers."""
-        ehdr, phdr, shdr = (struct.calcsize("<" + fields) for fields in FORMATS[self.elfclass])
-        return ehdr + len(self.segments) * phdr + (shdr if self._extended else 0)
+        structs = self.structs
+        section = structs.shdr.size if self._extended else 0
+        return structs.ehdr.size + len(self.segments) * structs.phdr.size + section
 
     @property
     def _extended(self) -> bool:
         return len(self.segments) >= PN_XNUM
 
     def pack(self) -> bytes:
-        """Return the ELF header and the program headers, which follow it at once, as in the kernel's vmcore.
+        """Return the ELF header and the program headers, which directly follow it, as in the kernel's vmcore.
 
-        Where PN_XNUM says that there are more than e_phnum can count, section 0 follows, as makedumpfile's
-        ``write_elf_header()`` has it.
+        If PN_XNUM says that there are more than e_phnum can count, section 0 follows, as in makedumpfile's
+        ``write_elf_header()``.
         """
-        ehdr, phdr, shdr = (self.byteorder.prefix + fields for fields in FORMATS[self.elfclass])
-        e_ehsize, e_phentsize = struct.calcsize(ehdr), struct.calcsize(phdr)
-        count = len(self.segments)
+        structs, count = self.structs, len(self.segments)
+        e_ehsize, e_phentsize = structs.ehdr.size, structs.phdr.size
         e_shoff, e_shentsize, e_shnum = 0, 0, 0
         section = b""
         if self._extended:
-            e_shoff, e_shentsize, e_shnum = e_ehsize + count * e_phentsize, struct.calcsize(shdr), 1
-            section = struct.pack(shdr, 0, 0, 0, 0, 0, e_shnum, 0, count, 0, 0)
+            e_shoff, e_shentsize, e_shnum = e_ehsize + count * e_phentsize, structs.shdr.size, 1
+            section = structs.shdr.pack(0, 0, 0, 0, 0, e_shnum, 0, count, 0, 0)
         sizes = (e_ehsize, e_phentsize, min(count, PN_XNUM), e_shentsize, e_shnum, 0)
         where = (1, 0, e_ehsize, e_shoff, self.e_flags)
         # In one piece from the start: of 100,000 segments, as many small ones would take four times as much.
         packed = bytearray(self.size)
-        struct.pack_into(ehdr, packed, 0, self.e_ident, ET_CORE, self.e_machine, *where, *sizes)
+        structs.ehdr.pack_into(packed, 0, self.e_ident, ET_CORE, self.e_machine, *where, *sizes)
         for number, segment in enumerate(self.segments):
-            struct.pack_into(phdr, packed, e_ehsize + number * e_phentsize, *self._fields(segment))
+            structs.phdr.pack_into(packed, e_ehsize + number * e_phentsize, *structs.fields(segment))
         packed[len(packed) - len(section) :] = section
         return bytes(packed)
-
-    def _fields(self, segment: Segment) -> tuple[int, ...]:
-        where = (segment.p_offset, segment.p_vaddr, segment.p_paddr, segment.p_filesz, segment.p_memsz)
-        # The classes order the fields of Elf_Phdr differently.
-        if self.elfclass == 64:
-            return (segment.p_type, segment.p_flags, *where, segment.p_align)
-        return (segment.p_type, *where, segment.p_flags, segment.p_align)
 
 
 def read_headers(image: Image) -> Headers:
@@ -189,36 +241,29 @@ def _headers(elf: Any, image: Image) -> Headers:
     if header["e_type"] != "ET_CORE":
         raise InvalidVmcore(f"{image.path}: e_type is {header['e_type']}, a vmcore has ET_CORE")
     byteorder = ByteOrder.LITTLE if elf.little_endian else ByteOrder.BIG
-    phdr, shdr = (byteorder.prefix + fields for fields in FORMATS[elf.elfclass][1:])
-    if header["e_phentsize"] != struct.calcsize(phdr):
-        expected = f"an ELF{elf.elfclass} file has {struct.calcsize(phdr)}"
+    structs = Structs(elf.elfclass, byteorder)
+    if header["e_phentsize"] != structs.phdr.size:
+        expected = f"an ELF{elf.elfclass} file has {structs.phdr.size}"
         raise InvalidVmcore(f"{image.path}: e_phentsize is {header['e_phentsize']}, {expected}")
-    count = header["e_phnum"] if header["e_phnum"] != PN_XNUM else _extended_count(header["e_shoff"], shdr, image)
-    table = image.read(count * struct.calcsize(phdr), header["e_phoff"], "the program headers")
-    segments = tuple(segment(elf.elfclass, fields) for fields in struct.iter_unpack(phdr, table))
+    count = header["e_phnum"]
+    if count == PN_XNUM:
+        count = _extended_count(header["e_shoff"], structs.shdr, image)
+    table = image.read(count * structs.phdr.size, header["e_phoff"], "the program headers")
+    segments = tuple(structs.segments(table))
     ident = image.read(16, 0, "e_ident")
     # pyelftools gives the names of the machines that it knows.
     machine = int.from_bytes(image.read(2, 18, "e_machine"), byteorder.value)
     return Headers(elf.elfclass, byteorder, ident, machine, header["e_flags"], segments)
 
 
-def _extended_count(e_shoff: int, shdr: str, image: Image) -> int:
-    section = image.read(struct.calcsize(shdr), e_shoff, "section 0")
-    count: int = struct.unpack(shdr, section)[_SH_INFO]
+def _extended_count(e_shoff: int, shdr: struct.Struct, image: Image) -> int:
+    count: int = shdr.unpack(image.read(shdr.size, e_shoff, "section 0"))[SH_INFO]
     if not PN_XNUM <= count <= MAX_SEGMENTS:
         raise InvalidVmcore(
             f"{image.path}: e_phnum is PN_XNUM and sh_info of the section at offset {e_shoff:#x} is {count}, "
             f"{PN_XNUM} to {MAX_SEGMENTS} are possible"
         )
     return count
-
-
-def segment(elfclass: int, fields: tuple[int, ...]) -> Segment:
-    """Return the program header that has *fields*, in the order of the class."""
-    p_type, *others, p_align = fields
-    p_flags, *where = others if elfclass == 64 else (others[-1], *others[:-1])
-    p_offset, p_vaddr, p_paddr, p_filesz, p_memsz = where
-    return Segment(p_type, p_flags, p_offset, p_vaddr, p_paddr, p_filesz, p_memsz, p_align)
 
 
 def _check_segments(headers: Headers, path: str, file_size: int) -> None:

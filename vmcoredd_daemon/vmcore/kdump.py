@@ -20,9 +20,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ..errors import InvalidVmcore
-from ..note import ByteOrder
+from ..note import ByteOrder, round_up
 from .elf import MAX_FILE_SIZE
 from .image import Image
+from .layout import NoteOrder
 
 SIGNATURE = b"KDUMP   "
 DISKDUMP_SIGNATURE = b"DISKDUMP"
@@ -36,6 +37,13 @@ COMPRESSED_INCOMPLETE = 0x8
 
 MIN_BLOCK_SIZE, MAX_BLOCK_SIZE = 1 << 12, 1 << 18
 """Bytes; a block is a page of the machine that crashed. The bounds are libkdumpfile's."""
+
+PAGE_DESC = "qIIQ"
+"""``page_desc_t``, in 32 and 64 bits, as a struct format: offset, size, flags, page_flags."""
+PAGE_DESC_SIZE = struct.calcsize("<" + PAGE_DESC)
+
+_BLOCK = 1 << 18
+"""Bytes of a bitmap that are in memory at a time."""
 
 HEADER_SIZE = 464
 _MACHINE_OFFSET = 12 + 4 * 65
@@ -105,9 +113,26 @@ class KdumpHeader:
         return (1 + self.sub_hdr_size) * self.block_size
 
     @property
+    def bitmaps(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Offset and bytes of the bitmaps: of the pages that there are, and of those that are in the file."""
+        half = self.bitmap_blocks * self.block_size // 2
+        return (self.bitmap_offset, half), (self.bitmap_offset + half, half)
+
+    @property
     def data_offset(self) -> int:
         """File offset of the page descriptors, which the page data follows."""
         return self.bitmap_offset + self.bitmap_blocks * self.block_size
+
+    def check_extensible(self, path: str) -> None:
+        """Raise InvalidVmcore unless notes can be added to the file, which *path* names in the message."""
+        if self.header_version < NOTES_VERSION:
+            raise InvalidVmcore(f"{path}: header_version is {self.header_version}, notes need {NOTES_VERSION}")
+        if self.split:
+            # makedumpfile --reassemble copies the notes to the offsets that they have in the first part.
+            raise InvalidVmcore(
+                f"{path}: split is set: it is one part of several; attach to what makedumpfile --reassemble makes "
+                "of them"
+            )
 
     def note_fields(self, offset_note: int, size_note: int, offset_vmcoreinfo: int) -> tuple[int, bytes]:
         """Return the file offset and the bytes of the write that makes a file's notes be at *offset_note*.
@@ -147,6 +172,69 @@ def read_header(image: Image, *, strict: bool = True) -> KdumpHeader:
     if strict:
         _check(image, header, layout, fields)
     return header
+
+
+def count_bits(image: Image, offset: int, size: int) -> int:
+    """Return how many pages a bitmap of *size* bytes at *offset* has; it may end early. Raises InvalidVmcore."""
+    count, end = 0, offset + size
+    while offset < end:
+        try:
+            data = image.pread(min(_BLOCK, end - offset), offset)
+        except OSError as error:
+            where = f"the bitmaps at offset {offset:#x}"
+            raise InvalidVmcore(f"{image.path}: cannot read {where}: {error.strerror}") from error
+        if not data:
+            break
+        count += int.from_bytes(data, "little").bit_count()
+        offset += len(data)
+    return count
+
+
+@dataclass(frozen=True, slots=True)
+class NotePlaces:
+    """Where the notes of a file can go in their new *order*, and what the sub header then says of them."""
+
+    header: KdumpHeader
+    order: NoteOrder
+    page_size: int
+    """Bytes; notes begin at a page."""
+    page_data: int
+    """Offset behind the page descriptors: nothing is appended before it."""
+
+    def appended(self, end: int) -> int:
+        """Return where they go in a file that ends at *end*."""
+        return round_up(max(end, self.page_data), self.page_size)
+
+    def old_place(self, file_size: int) -> int | None:
+        """Return where the old notes are, if that place can be used again; None otherwise.
+
+        Only an attach can have put them there, as makedumpfile has its own before the bitmaps; they end the file,
+        of *file_size* bytes; and nothing else refers to their place.
+        """
+        header = self.header
+        start, end = header.offset_note, header.offset_note + header.size_note
+        if not header.size_note or start < self.page_data or start % self.page_size or end != file_size:
+            return None
+        erased = header.offset_eraseinfo + header.size_eraseinfo if header.size_eraseinfo else 0
+        # VMCOREINFO is inside the notes, or all before them.
+        before = header.offset_vmcoreinfo < start < header.offset_vmcoreinfo + header.size_vmcoreinfo
+        return None if erased > start or before else start
+
+    def fields(self, start: int) -> tuple[int, bytes]:
+        """Return the one write that makes them be at *start*: see :meth:`KdumpHeader.note_fields`.
+
+        VMCOREINFO moves with the note that it is in; outside the notes it stays where it is. Raises InvalidVmcore
+        when it is anything in between.
+        """
+        header, size = self.header, self.order.size
+        vmcoreinfo, end = header.offset_vmcoreinfo, header.offset_vmcoreinfo + header.size_vmcoreinfo
+        if vmcoreinfo and header.size_vmcoreinfo:
+            place = self.order.place(vmcoreinfo, header.size_vmcoreinfo)
+            if place is not None:
+                vmcoreinfo = start + place
+            elif vmcoreinfo < header.offset_note + header.size_note and end > header.offset_note:
+                raise InvalidVmcore(f"offset_vmcoreinfo is {vmcoreinfo:#x}, which is not inside one of the notes")
+        return header.note_fields(start, size, vmcoreinfo)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,19 +13,15 @@ zeros behind them as notes. Mirrors ``merge_note_headers_elf64()``, ``process_pt
 ``vmcoredd_update_program_headers()`` in Linux ``fs/proc/vmcore.c``.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ..errors import InvalidVmcore, QuotaExceeded
 from ..note import MAX_NOTES_END, NT_VMCOREDD, DeviceDumpNote, Note, round_up
-from .elf import MAX_FILE_SIZE, PT_LOAD, PT_NOTE, Headers, Segment
+from .elf import PT_LOAD, PT_NOTE, Headers, Segment
 
-MAX_EXTENTS = 1 << 14
+MAX_RUNS = 1 << 14
 """Runs of notes that a source may have; the kernel's has two. A forged one must not take all memory."""
-
-
-ELF32_MAX = 0xFFFFFFFF
-"""The largest offset in a 32-bit program header."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +51,11 @@ class Layout:
     notes: tuple[Extent, ...]
     loads: tuple[Extent, ...]
     size: int
-    """Bytes of the whole file."""
-    last_dump: Extent | None
-    """Where the last of our own device dumps goes."""
+    """Bytes of the complete file."""
+    own: Mapping[int, DeviceDumpNote]
+    """Our own device dumps, in their order, by their offset."""
+    page_size: int
+    """Bytes."""
 
     @property
     def copied(self) -> int:
@@ -75,7 +73,7 @@ def plan(
     """
     own = tuple(segment for segment in headers.segments if segment.p_type == PT_LOAD)
     note_offset = round_up(replace(headers, segments=(_note_segment(headers, 0, 0), *own)).size, page_size)
-    extents, end, last_dump = place_notes(source.fd, notes, dumps, note_offset)
+    extents, end, ours = _place_notes(source.fd, notes, dumps, note_offset)
     offset = round_up(end, page_size)
     segments, loads = [_note_segment(headers, note_offset, end - note_offset)], []
     for segment in own:
@@ -85,7 +83,7 @@ def plan(
             loads.append(_load_extent(source, segment, offset, page_size))
             offset = round_up(offset + remainder + segment.p_filesz, page_size)
     _check_ends(headers, round_up(end, page_size), max(offset, segments[-1].p_offset))
-    return Layout(replace(headers, segments=tuple(segments)), extents, tuple(loads), offset, last_dump)
+    return Layout(replace(headers, segments=tuple(segments)), extents, tuple(loads), offset, ours, page_size)
 
 
 def plan_moved(
@@ -97,7 +95,7 @@ def plan_moved(
     """
     own = tuple(segment for segment in headers.segments if segment.p_type == PT_LOAD)
     note_offset = round_up(replace(headers, segments=(_note_segment(headers, 0, 0), *own)).size, page_size)
-    extents, end, last_dump = place_notes(source.fd, notes, dumps, note_offset)
+    extents, end, ours = _place_notes(source.fd, notes, dumps, note_offset)
     first = min(load.p_offset for load in own if load.p_filesz)
     shift = round_up(end - first, page_size)
     segments, loads = [_note_segment(headers, note_offset, end - note_offset)], []
@@ -109,46 +107,95 @@ def plan_moved(
             loads.append(Extent(source.fd, segment.p_offset, moved.p_offset, segment.p_filesz))
     size = max(load.offset + load.size for load in loads)
     _check_ends(headers, end, size)
-    return Layout(replace(headers, segments=tuple(segments)), extents, tuple(loads), size, last_dump)
+    return Layout(replace(headers, segments=tuple(segments)), extents, tuple(loads), size, ours, page_size)
 
 
 def _check_ends(headers: Headers, notes_end: int, end: int) -> None:
     if notes_end >= MAX_NOTES_END:
         raise QuotaExceeded(f"the notes end at {notes_end:#x}, crash reads them below {MAX_NOTES_END:#x} only")
-    limit = MAX_FILE_SIZE if headers.elfclass == 64 else ELF32_MAX
+    limit = headers.structs.max_offset
     if end > limit:
         raise InvalidVmcore(f"the vmcore would end at {end:#x}, an ELF{headers.elfclass} file ends by {limit:#x}")
 
 
-def place_notes(
+def _place_notes(
     fd: int, notes: Iterable[Note], dumps: Sequence[DeviceDumpNote], offset: int
-) -> tuple[tuple[Extent, ...], int, Extent | None]:
-    """Place *notes* of file *fd* and *dumps* from *offset* on: device dumps, ours behind them, the other notes.
+) -> tuple[tuple[Extent, ...], int, dict[int, DeviceDumpNote]]:
+    """Return what to copy, where it ends, and *dumps* by their offset. Raises InvalidVmcore."""
+    order = order_notes(notes, sum(dump.note_size for dump in dumps))
+    extents = order.extents(fd, dumps, offset)
+    own = {extent.offset: dump for extent, dump in zip(extents[len(order.dumps) :], dumps, strict=False)}
+    return extents, offset + order.size, own
 
-    Return what to copy, where it ends, and the place of the last of *dumps*. Raises InvalidVmcore.
-    """
-    theirs: list[Extent] = []
-    others: list[Extent] = []
+
+# The one order of notes.
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Notes of a file that follow each other; offset and size in bytes, the padding of the last one included."""
+
+    offset: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class NoteOrder:
+    """The notes of a vmcore with new device dumps among them: its device dumps, the new ones, its other notes."""
+
+    dumps: tuple[Run, ...]
+    new_size: int
+    """Bytes of the new device dumps."""
+    others: tuple[Run, ...]
+
+    @property
+    def size(self) -> int:
+        """Bytes of all notes."""
+        return sum(run.size for run in self.dumps + self.others) + self.new_size
+
+    def place(self, offset: int, size: int) -> int | None:
+        """Return where *size* bytes at *offset* of the file go, from the first note; None if no run has them."""
+        place = 0
+        for runs, behind in ((self.dumps, self.new_size), (self.others, 0)):
+            for run in runs:
+                if run.offset <= offset and offset + size <= run.offset + run.size:
+                    return place + offset - run.offset
+                place += run.size
+            place += behind
+        return None
+
+    def extents(self, fd: int, new: Sequence[DeviceDumpNote], offset: int) -> tuple[Extent, ...]:
+        """Return what to copy from the file *fd*, and from those of *new*, to have the notes from *offset* on."""
+        sources = [
+            *((fd, run.offset, run.size) for run in self.dumps),
+            *((dump.fd, 0, dump.note_size) for dump in new),
+            *((fd, run.offset, run.size) for run in self.others),
+        ]
+        extents = []
+        for source, source_offset, size in sources:
+            extents.append(Extent(source, source_offset, offset, size))
+            offset += size
+        return tuple(extents)
+
+
+def order_notes(notes: Iterable[Note], new_size: int) -> NoteOrder:
+    """Order *notes*, with *new_size* bytes of new device dumps among them. Raises InvalidVmcore."""
+    dumps: list[Run] = []
+    others: list[Run] = []
     for note in notes:
-        _extend(theirs if note.n_type == NT_VMCOREDD else others, fd, note)
-    ours = [Extent(dump.fd, 0, 0, dump.note_size) for dump in dumps]
-    placed = []
-    for extent in theirs + ours + others:
-        placed.append(replace(extent, offset=offset))
-        offset += extent.size
-    last_dump = placed[len(theirs) + len(ours) - 1] if ours else None
-    return tuple(placed), offset, last_dump
+        _extend(dumps if note.n_type == NT_VMCOREDD else others, note)
+    return NoteOrder(tuple(dumps), new_size, tuple(others))
 
 
-def _extend(extents: list[Extent], fd: int, note: Note) -> None:
-    if len(extents) > MAX_EXTENTS:
-        raise InvalidVmcore(f"more than {MAX_EXTENTS} runs of notes, device dumps and others in turn")
-    # Neighbours become one extent, so that a file of a million notes does not become a million extents.
+def _extend(runs: list[Run], note: Note) -> None:
+    if len(runs) > MAX_RUNS:
+        raise InvalidVmcore(f"more than {MAX_RUNS} runs of notes, device dumps and others in turn")
+    # Neighbours become one run, so that a file of a million notes does not become a million extents.
     size = note.end - note.offset
-    if extents and extents[-1].source_offset + extents[-1].size == note.offset:
-        extents[-1] = replace(extents[-1], size=extents[-1].size + size)
+    if runs and runs[-1].offset + runs[-1].size == note.offset:
+        runs[-1] = Run(runs[-1].offset, runs[-1].size + size)
     else:
-        extents.append(Extent(fd, note.offset, 0, size))
+        runs.append(Run(note.offset, size))
 
 
 def _note_segment(headers: Headers, offset: int, size: int) -> Segment:

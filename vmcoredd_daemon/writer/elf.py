@@ -2,12 +2,13 @@
 """Write the vmcore as an ELF core file, as the kernel lays it out: with the memory of the source, or without."""
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 from ..errors import InvalidVmcore
 from ..journal import Event, record
 from ..manifest import ManifestSource
-from ..note import Note, system_byteorder
+from ..note import DeviceDumpNote, Note, system_byteorder
 from ..vmcore.copy.extents import CopyReport
 from ..vmcore.copy.source import Reads, TimedFile, TimedNotes
 from ..vmcore.copy.write import VMCORE_INCOMPLETE, write_vmcore
@@ -16,10 +17,10 @@ from ..vmcore.image import Image
 from ..vmcore.layout import Layout, Source, plan
 from .job import Job, report_altered
 from .manifest_note import own_note
-from .result import DEVICE_DUMPS_ONLY, VMCORE, Written
+from .result import DEVICE_DUMPS_ONLY, VMCORE, WRITING, WriteResult
 
 
-def write_elf(job: Job, fallback: str = "") -> Written:
+def write_elf(job: Job, fallback: str = "") -> WriteResult:
     """Write the source's memory with the device dumps in it: as much of the memory as the target has room for.
 
     *fallback* says why that is not the format that was asked for. Blocks. Raises InvalidVmcore when the source
@@ -29,51 +30,45 @@ def write_elf(job: Job, fallback: str = "") -> Written:
         fd = job.reads.open(job.source)
     except OSError as error:
         raise InvalidVmcore(f"{job.source}: cannot open the source: {error.strerror}") from error
-    # Somebody waits to see that it goes on.
-    job.progress.start(0)
+    job.progress.start(WRITING)
     try:
         reads = TimedFile(job.reads, fd, TimedNotes(job.spool_reads))
         image = reads.image(str(job.source))
         headers = read_headers(image)
         if headers.byteorder is not system_byteorder():
             raise InvalidVmcore(f"{job.source}: has the byte order of another machine, {headers.byteorder} endian")
-        notes = _notes(image, headers)
-        described = ManifestSource(str(job.source), fallback=fallback)
-        return _copy(job, VMCORE, Source(fd, image.size), headers, notes, described, reads)
+        planned = partial(plan, Source(fd, image.size), headers, _notes(image, headers))
+        return _copy(job, VMCORE, planned, ManifestSource(str(job.source), fallback=fallback), reads)
     finally:
         job.reads.close(fd)
 
 
-def write_device_dumps(job: Job, reason: str) -> Written:
+def write_device_dumps(job: Job, reason: str) -> WriteResult:
     """Write the device dumps alone, because of *reason*. Blocks. Raises QuotaExceeded, NoSpace and WriteFailed."""
+    planned = partial(plan, Source(-1, 0), empty_headers(), ())
     described = ManifestSource(str(job.source), error=reason)
-    reads = TimedNotes(job.spool_reads)
-    return _copy(job, DEVICE_DUMPS_ONLY, Source(-1, 0), empty_headers(), (), described, reads)
+    return _copy(job, DEVICE_DUMPS_ONLY, planned, described, TimedNotes(job.spool_reads))
 
 
 def _copy(
     job: Job,
     name: str,
-    source: Source,
-    headers: Headers,
-    notes: Iterable[Note],
+    planned: Callable[[Sequence[DeviceDumpNote], int], Layout],
     described: ManifestSource,
     reads: Reads,
-) -> Written:
-    with own_note(job, described, headers.byteorder) as own:
-        dumps = [*job.snapshot.notes, *own.notes]
-        layout = plan(source, headers, notes, dumps, job.page_size)
+) -> WriteResult:
+    with own_note(job, described) as own:
+        layout = planned([*job.snapshot.notes, *own.notes], job.page_size)
         _warn_if_small(job, layout)
-        job.progress.start(layout.copied)
-        advance = job.progress.advance
-        report = write_vmcore(layout, dumps, job.directory, name, job.page_size, advance, own.complete, reads)
+        job.progress.start(WRITING, layout.copied)
+        report = write_vmcore(layout, job.directory, name, job.progress, own.complete, reads)
     errors, path = [described.error, _report(job, report), own.problem], job.directory / name
     if report.left_out:
         path = path.with_name(VMCORE_INCOMPLETE)
         why = "the source blocks, there was no reading" if report.blocked else "the target has no room for"
         errors.append(f"{why} {report.left_out} of {layout.size} bytes")
     error = "; ".join(filter(None, errors))
-    return Written(path, path.stat().st_size, len(job.snapshot.notes), error, described.fallback)
+    return WriteResult(path, path.stat().st_size, len(job.snapshot.notes), error, described.fallback)
 
 
 def _notes(image: Image, headers: Headers) -> Iterator[Note]:

@@ -34,7 +34,7 @@ class MakedumpfileMissing(VmcoreddError):
 
 
 @dataclass(frozen=True, slots=True)
-class Finished:
+class Exit:
     """How it ended."""
 
     status: int
@@ -67,9 +67,9 @@ def available() -> bool:
 def run(
     arguments: Sequence[str | os.PathLike[str]],
     stall: float = STALL_TIMEOUT,
-    progress: Callable[[float], None] = lambda percent: None,
-) -> Finished:
-    """Run makedumpfile, and call *progress* with the percentage that is copied; also while it only looks at pages.
+    copied: Callable[[float], None] = lambda percent: None,
+) -> Exit:
+    """Run makedumpfile, and call *copied* with the percentage that is copied; also while it only examines pages.
 
     Blocks. Raises MakedumpfileMissing, and TimedOut when it goes on for *stall* seconds without progress, whatever
     else it prints; it is killed then.
@@ -88,8 +88,8 @@ def run(
     assert process.stdout is not None
     with process.stdout as output:
         try:
-            tail = _follow(output.fileno(), stall, progress)
-            return Finished(process.wait(stall), _messages(tail))
+            tail = _follow(output.fileno(), stall, copied)
+            return Exit(process.wait(stall), _messages(tail))
         except (TimeoutError, subprocess.TimeoutExpired):
             raise TimedOut(f"makedumpfile made no progress for {stall:g} s") from None
         finally:
@@ -103,11 +103,11 @@ def run(
                     process.returncode = -signal.SIGKILL
 
 
-def _follow(fd: int, stall: float, progress: Callable[[float], None]) -> bytes:
+def _follow(fd: int, stall: float, copied: Callable[[float], None]) -> bytes:
     """Read until the end of the output; return the last of it."""
     poll = select.poll()
     poll.register(fd, select.POLLIN)
-    tail, copied, last = b"", 0.0, (b"", b"")
+    tail, percent, last = b"", 0.0, (b"", b"")
     deadline = time.monotonic() + stall
     while True:
         if not poll.poll(max(deadline - time.monotonic(), 0) * 1000):
@@ -119,8 +119,8 @@ def _follow(fd: int, stall: float, progress: Callable[[float], None]) -> bytes:
         found = _PROGRESS.findall(tail)
         if found and found[-1] != last:
             last, deadline = found[-1], time.monotonic() + stall
-            copied = next((float(percent) for step, percent in found[::-1] if step.startswith(_COPYING)), copied)
-            progress(copied)
+            percent = next((float(done) for step, done in found[::-1] if step.startswith(_COPYING)), percent)
+            copied(percent)
         if len(tail) > _TAIL:
             # Hours of progress may follow a message.
             tail = _OVERWRITTEN.sub(b"", tail)[-_TAIL:]

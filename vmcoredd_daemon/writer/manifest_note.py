@@ -11,7 +11,14 @@ from .. import __version__
 from ..dumps.device_dump import Snapshot
 from ..files import close
 from ..manifest import MANIFEST_NAME, Manifest, ManifestSource, now_usec
-from ..note import VMCOREDD_HEADER_SIZE, ByteOrder, DeviceDumpNote, note_size, pack_vmcoredd_header
+from ..note import (
+    VMCOREDD_HEADER_SIZE,
+    ByteOrder,
+    DeviceDumpNote,
+    note_size,
+    pack_vmcoredd_header,
+    system_byteorder,
+)
 from ..vmcore.copy.extents import CopyReport
 from ..vmcore.copy.write import Complete
 from .job import Job
@@ -35,14 +42,15 @@ class OwnNote:
 
 
 @contextmanager
-def own_note(job: Job, source: ManifestSource, byteorder: ByteOrder) -> Iterator[OwnNote]:
+def own_note(job: Job, source: ManifestSource) -> Iterator[OwnNote]:
     """Provide the manifest of what *job* writes; where it has no room in memory, the vmcore goes without."""
     with ExitStack() as stack:
         if not job.output.manifest:
             yield OwnNote()
             return
         try:
-            note, complete = stack.enter_context(manifest_note(job.snapshot, source, job.page_size, byteorder))
+            made = manifest_note(job.snapshot, source, job.page_size, system_byteorder())
+            note, complete = stack.enter_context(made)
         except OSError as error:
             own = OwnNote(problem=f"it has no manifest: {error.strerror}")
         except MemoryError:

@@ -5,12 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 VMCORE = "vmcore"
+WRITING = "Writing the vmcore"
+"""What progress is of."""
 DEVICE_DUMPS_ONLY = "vmcore-device-dumps"
 """Name of the file that holds device dumps and no memory, so that nobody takes it for the vmcore."""
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class WriteResult:
     """A vmcore that is on disk."""
 
     path: Path

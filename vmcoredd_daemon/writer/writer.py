@@ -16,9 +16,9 @@ from ..journal import Event, record
 from ..progress import Progress
 from ..threads.loop import started_executor
 from ..vmcore.copy.source import TimedCalls
-from .console_status import ConsoleProgress
+from .console_status import ConsoleStatus
 from .crash_directory import CrashDirectory
-from .result import Written
+from .result import WRITING, WriteResult
 
 _T = TypeVar("_T")
 
@@ -39,10 +39,10 @@ class VmcoreWriter:
         how far it is. Raises VmcoreddError.
         """
         self.source = source
-        self.written: Written | None = None
+        self.written: WriteResult | None = None
         self.progress = Progress()
         self.writing = False
-        self.listeners = Listeners[[Written]]()
+        self.listeners = Listeners[[WriteResult]]()
         self._dumps = dumps
         self._target = target
         self._output = output
@@ -54,7 +54,7 @@ class VmcoreWriter:
         self._thread = started_executor(1)
         self._directory = CrashDirectory(target, spool)
         self._outcome = ""
-        self._console = ConsoleProgress(console, self._news) if console is not None else None
+        self._console = ConsoleStatus(console, self._status_line) if console is not None else None
 
     @property
     def directory(self) -> Path | None:
@@ -75,7 +75,7 @@ class VmcoreWriter:
     def _behind(self) -> bool:
         return self._snapshot is None or self._snapshot.generation != self._dumps.generation
 
-    async def write(self) -> Written:
+    async def write(self) -> WriteResult:
         """Write a vmcore with all complete device dumps, because somebody asks for it now.
 
         Raises Busy, Disabled, NoSpace or WriteFailed.
@@ -104,9 +104,9 @@ class VmcoreWriter:
                 await self._in_thread(self._directory.forget)
         return not self.outdated
 
-    async def _write_snapshot(self) -> Written:
+    async def _write_snapshot(self) -> WriteResult:
         self.writing = True
-        self.progress.start(0)
+        self.progress.start(WRITING)
         try:
             with self._dumps.sealed("a vmcore is being written"):
                 snapshot = await self._dumps.snapshot()
@@ -126,7 +126,7 @@ class VmcoreWriter:
     def _in_thread(self, function: Callable[[], _T]) -> "asyncio.Future[_T]":
         return asyncio.get_running_loop().run_in_executor(self._thread, function)
 
-    def _news(self) -> str:
+    def _status_line(self) -> str:
         """Return what there is to see on the console."""
         return self.progress.text if self.writing else self._outcome
 
@@ -139,7 +139,7 @@ class VmcoreWriter:
         self._thread.shutdown(wait=False)
         self._directory.close()
 
-    def _write(self, snapshot: Snapshot) -> Written:
+    def _write(self, snapshot: Snapshot) -> WriteResult:
         try:
             # The service imports it when it is on the bus.
             from .fallback import write_crash

@@ -164,10 +164,28 @@ def test_what_fails_costs_no_more_than_that(root: Path) -> None:
     assert "Input/output error: 'eth0'" in collect(Ethtool(root, driver))["net_eth0"][1]
 
 
-def test_interfaces_of_this_machine_can_be_asked() -> None:
-    for name, size in Ethtool().device_dumps():
-        assert "_" in name
-        assert size > 0
+def test_interfaces_of_this_machine_can_be_asked(tmp_path: Path) -> None:
+    """The kernel itself, for each interface that it has, as if all of them had a device."""
+    interfaces = os.listdir("/sys/class/net")
+    tree(tmp_path, {f"sys/class/net/{name}/device/uevent": b"" for name in interfaces})
+    answers: dict[str, str | int] = {}
+
+    def ask(name: str, request: "array[int]") -> None:
+        try:
+            ethtool._ask(name, request)
+        except OSError as error:
+            answers.setdefault(name, error.errno or 0)
+            raise
+        answers.setdefault(name, bytes(request[4:36]).partition(b"\0")[0].decode("ascii"))
+
+    found = list(Ethtool(tmp_path, ask).device_dumps())
+    assert sorted(answers) == sorted(interfaces)
+    # The loopback interface has no driver; each of the others has one, or is gone meanwhile.
+    assert answers["lo"] == errno.EOPNOTSUPP
+    drivers = {answer for answer in answers.values() if isinstance(answer, str)}
+    assert "" not in drivers
+    assert {answer for answer in answers.values() if isinstance(answer, int)} <= {errno.EOPNOTSUPP, errno.ENODEV}
+    assert [name for name, size in found if not name.startswith(tuple(drivers)) or size <= 0] == []
 
 
 def test_interface_that_is_none(root: Path) -> None:

@@ -22,9 +22,8 @@ from tests.lib.vmcore_rig import Rig, load_bytes
 from vmcoredd_daemon.errors import Busy, InvalidVmcore, NameInUse, NoSpace, QuotaExceeded, VmcoreddError
 from vmcoredd_daemon.manifest import MANIFEST_NAME, Failure, Manifest, ManifestSource, load
 from vmcoredd_daemon.note import ByteOrder, note_size
-from vmcoredd_daemon.vmcore.attach.attach import attach
-from vmcoredd_daemon.vmcore.attach.file_notes import attach_files
-from vmcoredd_daemon.vmcore.attach.named_file import NamedFile
+from vmcoredd_daemon.vmcore.attach.attach import attach, attach_files
+from vmcoredd_daemon.vmcore.attach.dump_files import NamedFile
 from vmcoredd_daemon.vmcore.image import file_image
 from vmcoredd_daemon.vmcore.inspect.inspect import find, read_manifest
 from vmcoredd_daemon.vmcore.kdump import read_header
@@ -220,7 +219,9 @@ def test_no_space_leaves_the_file_as_it_was(rig: Rig, tmp_path: Path, elf: bool)
         else:
             Kdump(notes(), pages=b"memory" * 10_000).write(vmcore)
         before, state = vmcore.read_bytes(), os.statvfs(small)
-        with pytest.raises(NoSpace, match=f"^{vmcore}: cannot attach: No space left on device; "):
+        with pytest.raises(
+            NoSpace, match=f"^{vmcore}: cannot attach, the file is as it was: No space left on device"
+        ):
             attach(str(vmcore), [rig.dump("nic", b"x" * (300 << 10))])
         (tmp_path / "large").write_bytes(b"x" * (300 << 10))
         with pytest.raises(

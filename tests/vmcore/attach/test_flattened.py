@@ -160,7 +160,9 @@ def test_no_space_leaves_the_file_as_it_was(rig: Rig, tmp_path: Path) -> None:
         flat = small / "flat"
         data = in_pieces(Kdump(notes(), pages=b"memory" * 10_000).pack())
         flat.write_bytes(data)
-        with pytest.raises(NoSpace, match=f"^{flat}: cannot attach: No space left on device; "):
+        with pytest.raises(
+            NoSpace, match=f"^{flat}: cannot attach, the file is as it was: No space left on device"
+        ):
             attach(str(flat), [rig.dump("nic", b"x" * (150 << 10))])
         assert (flat.read_bytes(), os.listdir(small)) == (data, ["flat"])
 

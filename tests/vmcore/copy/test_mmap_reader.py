@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from vmcoredd_daemon.vmcore.copy import mmap_reader as windows
-from vmcoredd_daemon.vmcore.copy.mmap_reader import WINDOW, Windows, cannot_shrink
+from vmcoredd_daemon.vmcore.copy import mmap_reader as mmap_reader
+from vmcoredd_daemon.vmcore.copy.mmap_reader import WINDOW, MmapReader, cannot_shrink
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def file(tmp_path: Path) -> Iterator[int]:
     os.close(fd)
 
 
-def read(window: Windows, size: int, offset: int) -> bytes:
+def read(window: MmapReader, size: int, offset: int) -> bytes:
     buffer = bytearray(size)
     return bytes(buffer[: window.preadv(memoryview(buffer), offset)])
 
@@ -31,13 +31,13 @@ def test_only_what_the_kernel_has_is_mapped(file: int) -> None:
     with open("/proc/self/maps", "rb") as own:
         assert cannot_shrink(own.fileno())
         # It cannot be mapped, and says that it is empty.
-        with Windows(own.fileno()) as window:
+        with MmapReader(own.fileno()) as window:
             assert b"-" in read(window, 100, 0)
 
 
 @pytest.mark.parametrize("mapped", [True, False])
 def test_reads_are_those_of_pread(file: int, monkeypatch: pytest.MonkeyPatch, *, mapped: bool) -> None:
-    monkeypatch.setattr(windows, "cannot_shrink", lambda fd: mapped)
+    monkeypatch.setattr(mmap_reader, "cannot_shrink", lambda fd: mapped)
     size = os.fstat(file).st_size
     reads = [
         (100, 0),
@@ -50,7 +50,7 @@ def test_reads_are_those_of_pread(file: int, monkeypatch: pytest.MonkeyPatch, *,
         (100, size),
         (100, size + WINDOW),
     ]
-    with Windows(file) as window:
+    with MmapReader(file) as window:
         for count, offset in reads:
             assert read(window, count, offset) == os.pread(file, count, offset)
             assert (window._mapped is not None) == (mapped and offset + count <= size)
@@ -58,6 +58,6 @@ def test_reads_are_those_of_pread(file: int, monkeypatch: pytest.MonkeyPatch, *,
 
 
 def test_file_that_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(windows, "cannot_shrink", lambda fd: True)
-    with Windows(-1) as window, pytest.raises(OSError, match="Bad file descriptor"):
+    monkeypatch.setattr(mmap_reader, "cannot_shrink", lambda fd: True)
+    with MmapReader(-1) as window, pytest.raises(OSError, match="Bad file descriptor"):
         read(window, 10, 0)

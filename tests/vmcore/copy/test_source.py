@@ -16,8 +16,7 @@ from tests.lib.resources import open_fds
 from tests.lib.vmcore_rig import VMCORE, VMCORE_INCOMPLETE, Rig, load_bytes
 from vmcoredd_daemon.errors import InvalidVmcore
 from vmcoredd_daemon.note import VMCOREDD_HEADER_SIZE
-from vmcoredd_daemon.threads import watched as watched_thread
-from vmcoredd_daemon.vmcore.copy import source as timed
+from vmcoredd_daemon.progress import Progress
 from vmcoredd_daemon.vmcore.copy.extents import CopyReport
 from vmcoredd_daemon.vmcore.copy.page_cache import Writes
 from vmcoredd_daemon.vmcore.copy.source import BlockedCall, BlockedSource, TimedCalls, TimedFile, TimedNotes
@@ -30,16 +29,9 @@ PAGES = 3 * BLOCK_PAGES
 MEMORY = b"".join(bytes([1 + page % 255]) * PAGE for page in range(PAGES))
 
 
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(timed, "TIMEOUT", 1.5)
-    monkeypatch.setattr(timed, "RETRY_TIMEOUT", 1.0)
-    monkeypatch.setattr(watched_thread, "POLL", 0.5)
-
-
 @pytest.fixture
 def calls() -> Iterator[TimedCalls]:
-    calls = TimedCalls()
+    calls = TimedCalls(timeout=1.5, retry_timeout=1.0)
     yield calls
     calls.stop()
 
@@ -66,9 +58,7 @@ def copy(rig: Rig, source: Source, calls: TimedCalls) -> tuple[CopyReport, int]:
         layout = rig.plan(source.path.parent.parent / "original", dumps)
         layout = replace(layout, loads=tuple(replace(load, fd=fd) for load in layout.loads))
         reads = TimedFile(calls, fd)
-        report = write_vmcore(
-            layout, dumps, rig.target, VMCORE, PAGE, lambda size: None, lambda report: b"complete", reads
-        )
+        report = write_vmcore(layout, rig.target, VMCORE, Progress(), lambda report: b"complete", reads)
         return report, layout.size
     finally:
         os.close(fd)
@@ -112,10 +102,8 @@ def test_what_a_read_says_too_late_reaches_nothing(rig: Rig, source: Source, cal
     assert written == MEMORY
 
 
-def test_source_that_does_not_answer_any_more(
-    rig: Rig, source: Source, calls: TimedCalls, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(timed, "MAX_BLOCKED", 3)
+def test_source_that_does_not_answer_any_more(rig: Rig, source: Source) -> None:
+    calls = TimedCalls(timeout=1.5, retry_timeout=1.0, max_blocked=3)
     first = first_page(source)
     source.block_pages(*range(first + BLOCK_PAGES, first + PAGES))
     report, size = copy(rig, source, calls)
@@ -130,6 +118,7 @@ def test_source_that_does_not_answer_any_more(
     # Nobody waits for it again, until those that hang have returned.
     with pytest.raises(BlockedSource, match="3 calls have not returned"):
         calls.open(source.path)
+    calls.stop()
 
 
 def test_short_reads_and_a_source_that_shrinks(rig: Rig, source: Source, calls: TimedCalls) -> None:
@@ -163,10 +152,9 @@ def test_device_dumps_that_block_cost_themselves(rig: Rig, calls: TimedCalls, tm
         spool.limit = 2 * PAGE
         files = {dump.fd: os.open(spool.path, os.O_RDONLY) for dump in dumps[:2]}
         notes = tuple(replace(extent, fd=files.get(extent.fd, extent.fd)) for extent in layout.notes)
-        dumps = [replace(dump, fd=files.get(dump.fd, dump.fd)) for dump in dumps]
         layout, reads = replace(layout, notes=notes), TimedNotes(calls)
         try:
-            report = write_vmcore(layout, dumps, rig.target, VMCORE, PAGE, lambda size: None, reads=reads)
+            report = write_vmcore(layout, rig.target, VMCORE, Progress(), reads=reads)
         finally:
             for fd in files.values():
                 os.close(fd)

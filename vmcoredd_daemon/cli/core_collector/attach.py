@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Device dumps for what makedumpfile writes: gathered, and attached to the file when it is finished."""
+"""Gathers device dumps for what makedumpfile writes, and attaches them to its file when that is finished."""
 
 import os
 import re
@@ -8,38 +8,43 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from ...errors import QuotaExceeded
 from ...manifest import ManifestSource
-from ...note import MAX_DEVICE_DUMPS, DeviceDumpNote, system_byteorder, system_page_size
-from ...progress import Step, ignore_steps
+from ...note import DeviceDumpNote, system_byteorder, system_page_size
+from ...progress import Progress
 from ...terminal.stdio import complain
 from ...vmcore.attach.attach import attach
 from ...writer.manifest_note import manifest_note
-from .gather import Gathered, gather
-from .makedumpfile_options import OWN_PREFIX, Call
-from .messages import TIMEOUT, Wanted, failure
+from .gather import GATHER_TIMEOUT, GatheredDumps, Request, Send, gather
+from .makedumpfile import OWN_PREFIX, Call
 
 _MAX_TIMEOUT = 3600
 
 
-def gather_for(call: Call, directory: Path | None) -> Gathered:
-    """Return the device dumps for a vmcore, and say what is wrong; *directory* is where they can lie.
+def gather_for(call: Call, directory: Path | None) -> GatheredDumps:
+    """Return the device dumps for a vmcore, and report problems; *directory* may keep them meanwhile.
 
     Raises OSError.
     """
     config = call.own.get("config")
-    wanted = Wanted(call.own.get("bus-address"), Path(config) if config else None, _timeout(call), directory)
-    with _steps() as step:
-        gathered = gather(wanted, step)
+    request = Request(call.own.get("bus-address"), Path(config) if config else None, _timeout(call), directory)
+    with _progress() as progress:
+        gathered = gather(request, _find, progress)
     for problem in gathered.problems:
         complain(problem)
     return gathered
 
 
-def attach_to_file(call: Call, path: str, status: int) -> None:
-    """Attach to the vmcore at *path*, with which makedumpfile ended with *status*. Raises VmcoreddError, OSError.
+def _find(request: Request, send: Send) -> None:
+    # Only the child imports this: see there.
+    from . import sources
 
-    The vmcore is then as makedumpfile has left it.
+    sources.run(request, send)
+
+
+def attach_to_file(call: Call, path: str, status: int) -> None:
+    """Attach device dumps to the vmcore at *path*; makedumpfile ended with *status*.
+
+    Raises VmcoreddError, OSError; the vmcore is then as makedumpfile left it.
     """
     gathered = gather_for(call, Path(os.path.realpath(path)).parent)
     try:
@@ -48,41 +53,33 @@ def attach_to_file(call: Call, path: str, status: int) -> None:
             return
         error = f"makedumpfile ended with status {status}" if status else ""
         source = ManifestSource(call.operands[0], error=error)
-        keep_first(gathered, MAX_DEVICE_DUMPS)
+        gathered.drop_excess()
         with ExitStack() as stack:
             note = manifest_note(gathered.snapshot, source, system_page_size(), system_byteorder())
             notes: Sequence[DeviceDumpNote] = [*gathered.notes, stack.enter_context(note)[0]]
-            attached = attach(path, notes, stack.enter_context(_steps()))
+            attached = attach(path, notes, stack.enter_context(_progress()))
         for name in attached.altered:
             complain(f"{path}: device dump {name} was altered after it was taken")
-        tell(gathered, path)
+        report(gathered, path)
     finally:
         gathered.close()
 
 
 @contextmanager
-def _steps() -> Iterator[Step]:
-    """Provide what shows how far it is, where there is a terminal or a console: that takes memory."""
+def _progress() -> Iterator[Progress]:
+    """Show progress if standard error is a terminal."""
     if sys.stderr is None or not sys.stderr.isatty():
-        yield ignore_steps
+        yield Progress()
         return
-    from ...terminal.progress_line import steps
+    # Imported late: without a terminal it would only take memory.
+    from ...terminal.progress_line import progress
 
-    with steps() as step:
-        yield step
-
-
-def keep_first(gathered: Gathered, count: int) -> None:
-    """Keep the first *count* device dumps, which is what crash reads; the others are failures."""
-    for record, note in zip(gathered.records[count:], gathered.notes[count:], strict=True):
-        os.close(note.fd)
-        error = QuotaExceeded(f"device dump {record.name}: there are {count} already, crash reads no more")
-        gathered.failures.append(failure(record.name, record.collector, error))
-    del gathered.records[count:], gathered.notes[count:]
+    with progress() as shown:
+        yield shown
 
 
-def tell(gathered: Gathered, where: str) -> None:
-    """Say what was attached, and what could not be."""
+def report(gathered: GatheredDumps, where: str) -> None:
+    """Report how many device dumps were attached, and which failed."""
     count = len(gathered.records)
     failed = f", {len(gathered.failures)} failed" if gathered.failures else ""
     complain(f"{count} device dump{'' if count == 1 else 's'} attached to {where}{failed}")
@@ -96,4 +93,4 @@ def _timeout(call: Call) -> float:
         return float(text)
     if text:
         complain(f"{OWN_PREFIX}timeout: {text[:80]!a} is not a time of at most {_MAX_TIMEOUT} seconds")
-    return TIMEOUT
+    return GATHER_TIMEOUT

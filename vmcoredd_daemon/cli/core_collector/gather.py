@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Device dumps for a vmcore that somebody else writes: those of the service or, where it cannot be had, our own.
+"""Gathers device dumps for a vmcore that another program writes: in a child process, which sends them one by one.
 
-Gathered in a process of its own: whatever hangs or fails there, and the memory that it takes, is gone with it.
-What it has found by then, it has sent: one message for each device dump, with a descriptor of its note.
+What hangs or fails there, and the memory that it takes, ends with the child; what it has sent by then is kept. A
+message is JSON, and brings a descriptor of the note if it is a device dump.
 """
 
 import json
@@ -11,13 +11,16 @@ import select
 import signal
 import socket
 import time
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 
 from ...dumps.device_dump import Snapshot
-from ...errors import InvalidVmcore, VmcoreddError
-from ...manifest import Failure, ManifestDump
+from ...errors import InvalidVmcore, QuotaExceeded, VmcoreddError
+from ...manifest import Failure, ManifestDump, now_usec
 from ...note import (
+    MAX_DEVICE_DUMPS,
     VMCOREDD_HEADER_SIZE,
     DeviceDumpNote,
     check_dump_name,
@@ -25,33 +28,60 @@ from ...note import (
     system_byteorder,
     system_page_size,
 )
-from ...progress import Step, ignore_steps
-from .messages import Wanted, failure
+from ...progress import Progress
 
-MARGIN = 15.0
-"""Seconds beyond that, in which what is begun is ended."""
-_STEP = "gathering device dumps"
-_INTERVAL = 0.5
-"""Seconds without a message, after which it is shown that it goes on."""
-_MESSAGE = 1 << 17
-"""Bytes of one message at most."""
+GATHER_TIMEOUT = 60.0
+"""Seconds for all device dumps, by default."""
+CHILD_EXIT_TIMEOUT = 15.0
+"""Seconds that the child may take beyond that, to end what it has begun."""
+MAX_TEXT = 1000
+"""Characters of a name or of a reason that are sent."""
+_PROGRESS_INTERVAL = 0.5
+"""Seconds without a message after which progress is shown anyway."""
+_MAX_MESSAGE = 1 << 17
+"""Bytes."""
+
+Send = Callable[..., None]
+"""Sends one message: ``send(kind, content)``, for a device dump ``send("dump", content, fd)``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Where to look for device dumps, and for how long."""
+
+    bus_address: str | None = None
+    config: Path | None = None
+    timeout: float = GATHER_TIMEOUT
+    """Seconds."""
+    directory: Path | None = None
+    """Where device dumps of collectors that run here are kept; None: in the target, or in memory."""
 
 
 @dataclass(slots=True)
-class Gathered:
-    """What was found; close it."""
+class GatheredDumps:
+    """The device dumps that were found. To be closed."""
 
     records: list[ManifestDump] = field(default_factory=list)
     notes: list[DeviceDumpNote] = field(default_factory=list)
+    """One for each record."""
     failures: list[Failure] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
-    """Each in one line."""
+    """One line each."""
     finished: bool = False
 
     @property
     def snapshot(self) -> Snapshot:
-        """The same as a dump list would have it."""
+        """The same as a dump list returns it."""
         return Snapshot(0, tuple(self.records), tuple(self.notes), tuple(self.failures), 0)
+
+    def drop_excess(self) -> None:
+        """Keep as many device dumps as crash reads; the others become failures."""
+        most = MAX_DEVICE_DUMPS
+        for record, note in zip(self.records[most:], self.notes[most:], strict=True):
+            os.close(note.fd)
+            error = QuotaExceeded(f"device dump {record.name}: there are {most} already, crash reads no more")
+            self.failures.append(failure(record.name, record.collector, error))
+        del self.records[most:], self.notes[most:]
 
     def close(self) -> None:
         """Close all notes."""
@@ -60,34 +90,42 @@ class Gathered:
         self.notes.clear()
 
 
-def gather(wanted: Wanted, step: Step = ignore_steps) -> Gathered:
-    """Return the device dumps that there are within the timeout; *step* is called while it waits for them.
+def gather(request: Request, find: Callable[[Request, Send], None], progress: Progress) -> GatheredDumps:
+    """Return the device dumps that *find* sends within the timeout; *progress* counts their bytes.
 
-    Blocks; raises OSError without a process.
+    Blocks. Raises OSError when no process can be started.
     """
-    gathered = Gathered()
+    gathered = GatheredDumps()
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, theirs:
         process = os.fork()
         if process == 0:
-            _child(wanted, ours, theirs)
+            _child(request, find, ours, theirs)
         theirs.close()
         try:
-            _receive(ours, time.monotonic() + wanted.timeout + MARGIN, gathered, step)
+            _receive(ours, time.monotonic() + request.timeout + CHILD_EXIT_TIMEOUT, gathered, progress)
         except BaseException:
             gathered.close()
             raise
         finally:
-            _end(process)
+            _kill(process)
     if not gathered.finished:
-        gathered.problems.append(
-            "the device dumps could not be had, or not all: the program that asks for them failed"
-        )
+        gathered.problems.append("some device dumps may be missing: the process that gathers them failed")
     return gathered
 
 
-def _child(wanted: Wanted, ours: socket.socket, theirs: socket.socket) -> None:
-    """Gather, and never return."""
+def failure(name: str, collector: str, error: VmcoreddError) -> Failure:
+    """Return the manifest's entry for a device dump that failed with *error* now."""
+    return Failure(name, collector, error.dbus_name, str(error), now_usec())
+
+
+# In the child.
+
+
+def _child(
+    request: Request, find: Callable[[Request, Send], None], ours: socket.socket, theirs: socket.socket
+) -> None:
+    """Send what *find* finds, and exit."""
     status = 1
     try:
         ours.close()
@@ -97,41 +135,53 @@ def _child(wanted: Wanted, ours: socket.socket, theirs: socket.socket) -> None:
             message = json.dumps({"kind": kind, "content": content}).encode("ascii")
             socket.send_fds(theirs, [message], [] if fd is None else [fd])
 
-        from . import sources as gatherers
-
         try:
-            gatherers.run(wanted, send)
+            find(request, send)
         except Exception as error:
             send("problem", str(error) if isinstance(error, VmcoreddError) else f"{type(error).__name__}: {error}")
         send("end", None)
         status = 0
     except (Exception, KeyboardInterrupt) as error:
-        # It has nobody left to tell but the one who reads our messages.
+        # The parent takes no message: standard error is all that is left.
         with suppress(OSError):
             os.write(2, f"vmcoredd: device dumps: {type(error).__name__}\n".encode("ascii", "replace"))
     finally:
         os._exit(status)
 
 
-def _end(process: int) -> None:
+def send_dump(send: Send, record: ManifestDump, note_size: int, fd: int) -> None:
+    """Send a device dump."""
+    send("dump", {"record": asdict(record), "note_size": note_size}, fd)
+
+
+def send_failure(send: Send, failed: Failure) -> None:
+    """Send a device dump that failed, its texts cut to what fits a message."""
+    send("failure", asdict(replace(failed, name=failed.name[:MAX_TEXT], message=failed.message[:MAX_TEXT])))
+
+
+# In the parent.
+
+
+def _kill(process: int) -> None:
     with suppress(ProcessLookupError):
         os.kill(process, signal.SIGKILL)
     deadline = time.monotonic() + 1
-    # In D state it cannot even be killed: then it is left to itself.
+    # In D state it does not even die of SIGKILL: then it is left behind.
     while os.waitpid(process, os.WNOHANG) == (0, 0) and time.monotonic() < deadline:
         time.sleep(0.01)
 
 
-def _receive(ours: socket.socket, deadline: float, gathered: Gathered, step: Step) -> None:
-    """Take messages until the last one, the end of the process, or *deadline*."""
+def _receive(ours: socket.socket, deadline: float, gathered: GatheredDumps, progress: Progress) -> None:
+    """Receive messages until the last one, the end of the child, or *deadline*."""
     poll = select.poll()
     poll.register(ours, select.POLLIN)
+    progress.start("gathering device dumps")
     while (left := deadline - time.monotonic()) > 0:
-        step(_STEP, 0, 0)
-        if not poll.poll(min(left, _INTERVAL) * 1000):
+        progress.advance()
+        if not poll.poll(min(left, _PROGRESS_INTERVAL) * 1000):
             continue
         try:
-            data, fds, _, _ = socket.recv_fds(ours, _MESSAGE, 4, socket.MSG_CMSG_CLOEXEC)
+            data, fds, _, _ = socket.recv_fds(ours, _MAX_MESSAGE, 4, socket.MSG_CMSG_CLOEXEC)
         except ConnectionError:
             return
         if not data:
@@ -148,10 +198,10 @@ def _receive(ours: socket.socket, deadline: float, gathered: Gathered, step: Ste
                 gathered.failures.append(Failure(**content))
             case "dump":
                 _take_dump(content, fds, gathered)
-                step(_STEP, 0, content["record"]["size"])
+                progress.advance(content["record"]["size"])
 
 
-def _take_dump(content: dict[str, dict[str, int | str] | int], fds: list[int], gathered: Gathered) -> None:
+def _take_dump(content: dict[str, dict[str, int | str] | int], fds: list[int], gathered: GatheredDumps) -> None:
     record = ManifestDump(**content["record"])  # type: ignore[arg-type]
     note_size = int(content["note_size"])  # type: ignore[arg-type]
     fd = fds.pop() if fds else -1
@@ -167,10 +217,10 @@ def _take_dump(content: dict[str, dict[str, int | str] | int], fds: list[int], g
 
 
 def check(record: ManifestDump, note_size: int, fd: int) -> None:
-    """Raise InvalidVmcore or InvalidArgs unless *fd* has the whole note that *record* describes, OSError."""
+    """Check that *fd* has all of the note that *record* describes. Raises InvalidVmcore, InvalidArgs, OSError."""
     check_dump_name(record.name)
     if note_size % system_page_size() or not 0 <= record.size <= note_size - VMCOREDD_HEADER_SIZE:
-        raise InvalidVmcore(f"device dump {record.name}: {record.size} bytes in a note of {note_size} cannot be")
+        raise InvalidVmcore(f"device dump {record.name}: a note of {note_size} bytes cannot hold {record.size}")
     header = pack_vmcoredd_header(record.name.encode("ascii"), note_size, system_byteorder())
     if os.fstat(fd).st_size < note_size or os.pread(fd, VMCOREDD_HEADER_SIZE, 0) != header:
-        raise InvalidVmcore(f"device dump {record.name}: its note is not whole")
+        raise InvalidVmcore(f"device dump {record.name}: its note is incomplete")

@@ -7,41 +7,38 @@ from typing import BinaryIO, cast
 
 from ... import __version__
 from ...errors import VmcoreddError
-from ...files import write_all
-from ...note import MAX_DEVICE_DUMPS, VMCOREDD_HEADER_SIZE
+from ...files import BLOCK_SIZE, write_all
+from ...note import VMCOREDD_HEADER_SIZE
 from ...terminal.exit import FAILURE
 from ...terminal.stdio import complain
-from ...vmcore.attach.file_additions import FileAdditions
-from ...vmcore.attach.named_file import OpenFile
-from ...vmcore.attach.note_area import BLOCK_SIZE
+from ...vmcore.attach.dump_files import FileAdditions, OpenFile
 from ...vmcore.attach.stream import attach_stream
-from .attach import keep_first, tell
-from .gather import Gathered
-from .makedumpfile import finish, missing, reason, start
-from .makedumpfile_options import Call
+from .attach import report
+from .gather import GatheredDumps
+from .makedumpfile import Call, reason, report_missing, start, wait
 
 _STDOUT, _NAME = 1, "standard output"
 
 
-def run(call: Call, gathered: Gathered) -> int:
-    """Run makedumpfile, and put what is *gathered* into its output; return its exit status."""
-    keep_first(gathered, MAX_DEVICE_DUMPS)
+def run(call: Call, gathered: GatheredDumps) -> int:
+    """Run makedumpfile and put the device dumps into its output; return its exit status."""
+    gathered.drop_excess()
     reader, writer = os.pipe()
     with open(reader, "rb", BLOCK_SIZE) as output:
         try:
             process = start(call, writer)
         except OSError as error:
-            return missing(call, error)
+            return report_missing(call, error)
         finally:
             os.close(writer)
         problem = _filter(output, gathered)
-    status = finish(process)
-    # What it has written is not all where it should be.
+    status = wait(process)
+    # It succeeded, but its output did not all get to standard output.
     return problem if status in {0, -signal.SIGPIPE} and problem else status
 
 
-def _filter(output: BinaryIO, gathered: Gathered) -> int:
-    """Pass on the vmcore, extended or as it is; return 0, or an exit status when that did not work."""
+def _filter(output: BinaryIO, gathered: GatheredDumps) -> int:
+    """Pass on the vmcore, with device dumps if that works; return an exit status, 0 if all was passed on."""
     source = _Source(output)
     sink = _Sink(source)
     try:
@@ -50,7 +47,7 @@ def _filter(output: BinaryIO, gathered: Gathered) -> int:
         except _SinkError:
             raise
         except VmcoreddError as error:
-            # All that there is has been passed on.
+            # attach_stream has passed on everything nevertheless.
             complain(f"no device dumps attached to {error}")
             return 0
         except Exception as error:
@@ -63,12 +60,12 @@ def _filter(output: BinaryIO, gathered: Gathered) -> int:
         return FAILURE
     for problem in problems:
         complain(f"{_NAME}: {problem}")
-    tell(gathered, _NAME)
+    report(gathered, _NAME)
     return 0
 
 
 def _pass_on(source: "_Source", sink: "_Sink") -> int:
-    """Write what was read so far, where nothing of it has been written, and the rest; return an exit status."""
+    """Pass on what was read so far, unless some of it is written already, and the rest; return an exit status."""
     kept = source.kept
     source.forget()
     for data in kept or ():
@@ -78,7 +75,7 @@ def _pass_on(source: "_Source", sink: "_Sink") -> int:
     return 0 if kept is not None else FAILURE
 
 
-def _additions(gathered: Gathered) -> FileAdditions:
+def _additions(gathered: GatheredDumps) -> FileAdditions:
     dumps = tuple(
         OpenFile(record.name, record.collector, note.fd, record.size, VMCOREDD_HEADER_SIZE, described=record)
         for record, note in zip(gathered.records, gathered.notes, strict=True)
@@ -87,7 +84,7 @@ def _additions(gathered: Gathered) -> FileAdditions:
 
 
 class _SinkError(Exception):
-    """Standard output takes no more."""
+    """Standard output cannot be written to."""
 
     def __init__(self, reason: OSError) -> None:
         super().__init__(str(reason))
@@ -95,7 +92,7 @@ class _SinkError(Exception):
 
 
 class _Source:
-    """What makedumpfile writes, kept until the first of it has been passed on."""
+    """The output of makedumpfile, kept in memory until the first byte is passed on."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -112,7 +109,7 @@ class _Source:
 
 
 class _Sink:
-    """Writes all that it is given, at once."""
+    """Standard output, without a buffer."""
 
     def __init__(self, source: _Source) -> None:
         self._source = source
@@ -126,4 +123,4 @@ class _Sink:
         return len(data)
 
     def flush(self) -> None:
-        """Nothing is kept."""
+        """Nothing is buffered."""

@@ -8,33 +8,27 @@ owner, mode and extended attributes when it is whole and on disk.
 """
 
 import os
-import struct
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import partial
+from dataclasses import replace
 
 from ...errors import WriteFailed
-from ...files import pwrite, replace_file
+from ...files import BLOCK_SIZE, pwrite, replace_file
 from ...note import MAX_NOTES_END, DeviceDumpNote, round_up
-from ...progress import Step
+from ...progress import Progress
 from ..copy.clone import copy_sparse
-from ..copy.extents import ExtentCopy, Progress
+from ..copy.extents import ExtentCopy
 from ..copy.read_back import own_offsets, verify_notes
 from ..copy.write import write_headers
 from ..elf import PT_LOAD, PT_NOTE, Headers, read_headers, walk
 from ..formats import Notes, Vmcore
 from ..image import file_image
-from ..layout import Extent, Layout, Source, place_notes, plan, plan_moved
+from ..layout import Extent, Layout, Source, order_notes, plan, plan_moved
 
-BLOCK_SIZE = 256 * 1024
 _ZEROS = bytes(BLOCK_SIZE)
 
-# e_phoff and e_shoff in the ELF header; p_offset, p_filesz and p_memsz in a program header, with what is between.
-_EHDR = {64: ("QQ", 32), 32: ("II", 28)}
-_PHDR = {64: ("QQQQQ", 8), 32: ("IIIII", 4)}
 
-
-def attach(
+def attach_elf(
     fd: int,
     path: str,
     vmcore: Vmcore,
@@ -42,22 +36,24 @@ def attach(
     notes: Notes,
     dumps: Sequence[DeviceDumpNote],
     committing: Callable[[], None],
-    step: Step,
+    progress: Progress,
 ) -> tuple[bool, tuple[str, ...]]:
     """Attach *dumps* to *notes*; return whether that was done in place, and the names of altered device dumps.
 
     Raises OSError, InvalidVmcore, QuotaExceeded and WriteFailed; the file is then as it was.
     """
     headers = read_headers(vmcore.image)
-    extents, size, _ = place_notes(fd, notes(), dumps, 0)
+    order = order_notes(notes(), sum(dump.note_size for dump in dumps))
+    size = order.size
     room = _room(fd, vmcore, headers, page_size, size)
     if room is None:
-        new = _NewFile(fd, path, vmcore, headers, page_size, step)
+        new = _NewFile(fd, path, vmcore, headers, page_size, progress)
         return False, replace_file(fd, path, lambda out: new.write(out, notes, dumps), committing)
-    placed = [Extent(extent.fd, extent.source_offset, room + extent.offset, extent.size) for extent in extents]
+    placed = order.extents(fd, dumps, room)
     own = own_offsets(placed, dumps)
     try:
-        _copy(fd, placed, page_size, partial(step, "writing the notes", size), sparse=False)
+        progress.start("writing the notes", size)
+        _copy(fd, placed, page_size, progress, sparse=False)
         write_headers(fd, own, headers.byteorder)
         os.fsync(fd)
         altered = verify_notes(
@@ -82,10 +78,10 @@ def _copy(fd: int, extents: Sequence[Extent], page_size: int, progress: Progress
 def _room(fd: int, vmcore: Vmcore, headers: Headers, page_size: int, size: int) -> int | None:
     """Return where *size* bytes of notes can go, before the first PT_LOAD, to zeros that nothing points at."""
     types = [segment.p_type for segment in headers.segments]
-    fields, offset = _EHDR[headers.elfclass]
-    e_phoff, e_shoff = struct.unpack_from(headers.byteorder.prefix + fields, os.pread(fd, 64, 0), offset)
+    structs = headers.structs
+    ehdr = structs.unpack_ehdr(os.pread(fd, structs.ehdr.size, 0))
     only_loads = types[:1] == [PT_NOTE] and set(types[1:]) == {PT_LOAD}
-    if not only_loads or e_shoff or e_phoff != headers.size - len(types) * (56 if headers.elfclass == 64 else 32):
+    if not only_loads or ehdr.e_shoff or ehdr.e_phoff != structs.ehdr.size:
         return None
     note = headers.segments[0]
     end = min(load.p_offset for load in headers.loads) // page_size * page_size
@@ -113,10 +109,10 @@ def _write_zeros(fd: int, offset: int, size: int) -> None:
 
 
 def _commit(fd: int, headers: Headers, room: int, size: int) -> None:
-    note = headers.segments[0]
-    fields, position = _PHDR[headers.elfclass]
-    position += headers.size - len(headers.segments) * (56 if headers.elfclass == 64 else 32)
-    data = struct.pack(headers.byteorder.prefix + fields, room, note.p_vaddr, note.p_paddr, size, size)
+    note, structs = headers.segments[0], headers.structs
+    new = replace(note, p_offset=room, p_filesz=size, p_memsz=size)
+    # The first program header: within the first sector of the file, as the power cut demands.
+    data, position = structs.phdr.pack(*structs.fields(new)), structs.ehdr.size
     before = os.pread(fd, len(data), position)
     try:
         pwrite(fd, data, position)
@@ -140,8 +136,8 @@ def _is_whole(layout: Layout, source: Source) -> bool:
     return all(load.source_offset + load.size <= source.size for load in layout.loads)
 
 
-def missing(vmcore: Vmcore) -> str | None:
-    """Return a warning where the file ends before its memory does."""
+def truncation(vmcore: Vmcore) -> str | None:
+    """Return a warning if the file ends before its memory does."""
     end = max((load.p_offset + load.p_filesz for load in read_headers(vmcore.image).loads), default=0)
     if end <= vmcore.image.size:
         return None
@@ -151,13 +147,15 @@ def missing(vmcore: Vmcore) -> str | None:
 class _NewFile:
     """A new file that takes the place of the old one."""
 
-    def __init__(self, fd: int, path: str, vmcore: Vmcore, headers: Headers, page_size: int, step: Step) -> None:
+    def __init__(
+        self, fd: int, path: str, vmcore: Vmcore, headers: Headers, page_size: int, progress: Progress
+    ) -> None:
         self._fd = fd
         self._path = path
         self._vmcore = vmcore
         self._headers = headers
         self._page_size = page_size
-        self._step = step
+        self._progress = progress
 
     def write(self, out: int, notes: Notes, dumps: Sequence[DeviceDumpNote]) -> tuple[str, ...]:
         """Write it to *out*, and read the notes back; return the names of altered device dumps."""
@@ -165,12 +163,12 @@ class _NewFile:
         planned = plan if _is_kernel_layout(self._headers, self._page_size) else plan_moved
         layout = planned(source, self._headers, notes(), dumps, self._page_size)
         own = own_offsets(layout.notes, dumps)
-        progress = partial(self._step, "writing a new file", layout.copied)
+        self._progress.start("writing a new file", layout.copied)
         pwrite(out, layout.headers.pack(), 0)
-        _copy(out, layout.notes, self._page_size, progress, sparse=True)
+        _copy(out, layout.notes, self._page_size, self._progress, sparse=True)
         write_headers(out, own, self._headers.byteorder)
         for load in layout.loads:
-            copy_sparse(load.fd, out, load.source_offset, load.offset, load.size, progress)
+            copy_sparse(load.fd, out, load.source_offset, load.offset, load.size, self._progress)
         # Memory that is not in the old file is not in the new one either, instead of being zeros there.
         ends = [load.offset + min(load.size, source.size - load.source_offset) for load in layout.loads]
         os.ftruncate(out, layout.size if _is_whole(layout, source) else max([layout.loads[0].offset, *ends]))

@@ -28,28 +28,23 @@ of the old area is then not used again, because nothing says any more what was t
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 
-from ...errors import InvalidVmcore, QuotaExceeded, WriteFailed
+from ...errors import QuotaExceeded, WriteFailed
 from ...files import pwrite
-from ...note import MAX_NOTES_END, DeviceDumpNote, round_up
-from ...progress import Step
+from ...note import MAX_NOTES_END, DeviceDumpNote
+from ...progress import Progress
 from ..copy.clone import copy_range
 from ..copy.extents import ExtentCopy
 from ..copy.read_back import own_offsets, verify_notes
 from ..copy.write import write_headers
 from ..formats import Notes, Vmcore
 from ..image import file_image
-from ..kdump import KdumpHeader
-from ..layout import Extent, place_notes
-
-_PAGE_DESC_SIZE = 24
-"""``page_desc_t``, in 32 and 64 bits."""
-_BITMAP_BLOCK = 1 << 18
+from ..kdump import PAGE_DESC_SIZE, KdumpHeader, NotePlaces, count_bits
+from ..layout import Extent, order_notes
 
 
-class Attach:
-    """One attach to one file, which is locked."""
+class KdumpAttachment:
+    """Attaches to one file, which is locked."""
 
     def __init__(
         self,
@@ -58,14 +53,14 @@ class Attach:
         header: KdumpHeader,
         page_size: int,
         committing: Callable[[], None],
-        step: Step,
+        progress: Progress,
     ) -> None:
         self._fd = fd
         self._vmcore = vmcore
         self._header = header
         self._page_size = page_size
         self._committing = committing
-        self._step = step
+        self._progress = progress
         self._size = vmcore.image.size
 
     def run(self, notes: Notes, dumps: Sequence[DeviceDumpNote]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -73,18 +68,18 @@ class Attach:
 
         Raises OSError, InvalidVmcore, QuotaExceeded and WriteFailed; the file is then as it was.
         """
-        behind = self._end_of_descriptors()
-        extents, size, _ = place_notes(self._fd, notes(), dumps, 0)
+        order = order_notes(notes(), sum(dump.note_size for dump in dumps))
+        size = order.size
         if size >= MAX_NOTES_END:
             raise QuotaExceeded(f"the notes would have {size} bytes, crash reads fewer than {MAX_NOTES_END:#x}")
-        old_place = self._old_place(behind)
-        start = max(self._size, behind) if old_place is None else max(self._size, old_place + size)
-        start = round_up(start, self._page_size)
+        places = NotePlaces(self._header, order, self._page_size, self._end_of_descriptors())
+        old_place = places.old_place(self._size)
+        start = places.appended(self._size if old_place is None else max(self._size, old_place + size))
         # All that can be refused is, before anything is written.
-        fields = self._fields(extents, start, size)
-        moved = None if old_place is None else self._fields(extents, old_place, size)
+        fields = places.fields(start)
+        moved = None if old_place is None else places.fields(old_place)
         try:
-            altered = self._write(extents, start, size, dumps)
+            altered = self._write(order.extents(self._fd, dumps, start), start, size, dumps)
             self._committing()
         except BaseException:
             os.ftruncate(self._fd, self._size)
@@ -96,10 +91,10 @@ class Attach:
         self, extents: Sequence[Extent], start: int, size: int, dumps: Sequence[DeviceDumpNote]
     ) -> tuple[str, ...]:
         """Write the new area from *start* on, and read it back."""
-        placed = [_moved(extent, start) for extent in extents]
-        own = own_offsets(placed, dumps)
-        copy = ExtentCopy(self._fd, self._page_size, partial(self._step, "writing the notes", size))
-        for extent in placed:
+        own = own_offsets(extents, dumps)
+        self._progress.start("writing the notes", size)
+        copy = ExtentCopy(self._fd, self._page_size, self._progress)
+        for extent in extents:
             copy.extent(extent)
         # The last note of the old area need not be padded, where it ends the file.
         if copy.report.unreadable_pages or copy.report.missing_bytes > 3:
@@ -142,7 +137,7 @@ class Attach:
             return ()
         offset, data = fields
         try:
-            copy_range(self._fd, self._fd, start, old_place, size)
+            copy_range(self._fd, self._fd, start, old_place, size, Progress())
             os.fsync(self._fd)
             pwrite(self._fd, data, offset)
             os.fsync(self._fd)
@@ -152,44 +147,9 @@ class Attach:
             return (f"is attached, but longer than it need be: {error.strerror}",)
         return ()
 
-    def _fields(self, extents: Sequence[Extent], start: int, size: int) -> tuple[int, bytes]:
-        header = self._header
-        if not header.offset_vmcoreinfo or not header.size_vmcoreinfo:
-            return header.note_fields(start, size, header.offset_vmcoreinfo)
-        vmcoreinfo, end = header.offset_vmcoreinfo, header.offset_vmcoreinfo + header.size_vmcoreinfo
-        for extent in extents:
-            source = extent.source_offset
-            if extent.fd == self._fd and source <= vmcoreinfo and end <= source + extent.size:
-                return header.note_fields(start, size, start + extent.offset + vmcoreinfo - source)
-        if vmcoreinfo < header.offset_note + header.size_note and end > header.offset_note:
-            raise InvalidVmcore(f"offset_vmcoreinfo is {vmcoreinfo:#x}, which is not inside one of the notes")
-        return header.note_fields(start, size, vmcoreinfo)
-
-    def _old_place(self, behind: int) -> int | None:
-        """Return where the old notes are, if only an attach can have put them there, as the last of the file."""
-        header = self._header
-        start, end = header.offset_note, header.offset_note + header.size_note
-        if not header.size_note or start < behind or start % self._page_size or end != self._size:
-            return None
-        erased = header.offset_eraseinfo + header.size_eraseinfo if header.size_eraseinfo else 0
-        # VMCOREINFO is inside the notes, or all before them.
-        before = header.offset_vmcoreinfo < start < header.offset_vmcoreinfo + header.size_vmcoreinfo
-        return None if erased > start or before else start
-
     def _end_of_descriptors(self) -> int:
         """Return where page data starts. An incomplete file can end before, and must not get notes there."""
         header = self._header
         if not header.incomplete:
             return header.data_offset
-        # The second bitmap has a bit for each page that was to be in the file.
-        half = header.bitmap_blocks * header.block_size // 2
-        offset, end = header.bitmap_offset + half, header.bitmap_offset + 2 * half
-        pages = 0
-        while offset < end and (data := self._vmcore.image.pread(min(_BITMAP_BLOCK, end - offset), offset)):
-            pages += int.from_bytes(data, "little").bit_count()
-            offset += len(data)
-        return header.data_offset + pages * _PAGE_DESC_SIZE
-
-
-def _moved(extent: Extent, by: int) -> Extent:
-    return Extent(extent.fd, extent.source_offset, extent.offset + by, extent.size)
+        return header.data_offset + count_bits(self._vmcore.image, *header.bitmaps[1]) * PAGE_DESC_SIZE

@@ -13,38 +13,17 @@ pages; everything behind moves as far. That holds whatever comes behind: a note,
     [ELF header, program headers]   [... new notes][note of what was erased][loads
 """
 
-import struct
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ...errors import InvalidVmcore, QuotaExceeded
 from ...note import MAX_NOTES_END, ByteOrder, round_up, system_page_size
-from ..elf import ET_CORE, MAX_FILE_SIZE, PN_XNUM, PT_NOTE
+from ..elf import ET_CORE, PN_XNUM, PT_NOTE, Segment, Structs
 from ..flattened import Index
 from ..image import Image
-from .note_area import Additions, NoteArea, note_area
-from .stream_plan import Emit, Fate, Held, NotYet, Region
+from .stream_plan import Action, Additions, Emit, NoteArea, NotYet, Patch, Range, plan_notes
 
 _MAX_GAP = 1 << 16
 """Bytes between the program headers and the notes: a page at most."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Layout:
-    """What differs between the classes: sizes of the headers; struct formats; places of the fields."""
-
-    ehsize: int
-    phentsize: int
-    ehdr: str
-    phdr: str
-    fields: tuple[int, int, int]
-    """Of p_offset, p_filesz and p_memsz in a program header."""
-
-
-_LAYOUTS = {
-    1: _Layout(52, 32, "HHIIIIIHHHHHH", "IIIIIIII", (1, 4, 5)),
-    2: _Layout(64, 56, "HHIQQQIHHHHHH", "IIQQQQQQ", (2, 5, 6)),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,19 +31,13 @@ class _Header:
     """The ELF header."""
 
     data: bytes
-    byteorder: ByteOrder
-    layout: _Layout
+    structs: Structs
     e_phnum: int
 
     @property
     def end(self) -> int:
         """Of the program headers."""
-        return self.layout.ehsize + self.e_phnum * self.layout.phentsize
-
-    def program_headers(self, data: bytes) -> Iterator[tuple[int, ...]]:
-        """Yield the fields of each of the program headers *data*."""
-        form = self.byteorder.prefix + self.layout.phdr
-        return struct.iter_unpack(form, data[: self.end - self.layout.ehsize])
+        return len(self.data) + self.e_phnum * self.structs.phdr.size
 
 
 def plan(image: Image, index: Index, additions: Additions) -> "ElfPlan":
@@ -75,18 +48,18 @@ def plan(image: Image, index: Index, additions: Additions) -> "ElfPlan":
     header = _read_header(image)
     start, limit = _find_notes(image, index, header)
     try:
-        notes = list(image.notes(start, limit - start, header.byteorder))
+        notes = list(image.notes(start, limit - start, header.structs.byteorder))
     except InvalidVmcore as error:
         raise NotYet(str(error)) from error
     if not notes:
         raise NotYet(f"{image.path}: there are no notes at offset {start:#x}, behind the program headers")
     end = min(notes[-1].end, limit)
-    area = note_area(image, lambda: iter(notes), end, header.byteorder, system_page_size(), additions)
+    area = plan_notes(image, lambda: iter(notes), end, header.structs.byteorder, system_page_size(), additions)
     found = ElfPlan(image.path, header, start, end, area)
-    for fields in _known_headers(image, index, header):
+    for segment in _known_headers(image, index, header):
         # What is known already can be refused before anything is written.
         problems: list[str] = []
-        found.move(fields, problems)
+        found.move(segment, problems)
         if problems:
             raise InvalidVmcore(f"{image.path}: {problems[0]}")
     return found
@@ -95,24 +68,24 @@ def plan(image: Image, index: Index, additions: Additions) -> "ElfPlan":
 def _read_header(image: Image) -> _Header:
     try:
         ident = image.read(16, 0, "the ELF header")
-        layout = _LAYOUTS.get(ident[4])
-        if layout is None or ident[5] not in {1, 2}:
+        elfclass = {1: 32, 2: 64}.get(ident[4])
+        if elfclass is None or ident[5] not in {1, 2}:
             raise InvalidVmcore(f"{image.path}: e_ident is {ident[:8]!r}, of no known class or byte order")
-        data = image.read(layout.ehsize, 0, "the ELF header")
+        structs = Structs(elfclass, ByteOrder.LITTLE if ident[5] == 1 else ByteOrder.BIG)
+        data = image.read(structs.ehdr.size, 0, "the ELF header")
     except InvalidVmcore as error:
         raise NotYet(str(error)) from error
-    byteorder = ByteOrder.LITTLE if ident[5] == 1 else ByteOrder.BIG
-    values = struct.unpack_from(byteorder.prefix + layout.ehdr, data, 16)
-    e_phoff, (e_phentsize, e_phnum, _, e_shnum, _) = values[4], values[8:]
-    expected = (ET_CORE, layout.ehsize, layout.phentsize, 0)
-    if (values[0], e_phoff, e_phentsize, e_shnum) != expected:
+    ehdr = structs.unpack_ehdr(data)
+    found = (ehdr.e_type, ehdr.e_phoff, ehdr.e_phentsize, ehdr.e_shnum)
+    expected = (ET_CORE, structs.ehdr.size, structs.phdr.size, 0)
+    if found != expected:
         raise InvalidVmcore(
-            f"{image.path}: e_type, e_phoff, e_phentsize and e_shnum are {values[0]}, {e_phoff}, {e_phentsize} "
-            f"and {e_shnum}, makedumpfile writes {', '.join(map(str, expected[:3]))} and {expected[3]}"
+            f"{image.path}: e_type, e_phoff, e_phentsize and e_shnum are {', '.join(map(str, found[:3]))} and "
+            f"{found[3]}, makedumpfile writes {', '.join(map(str, expected[:3]))} and {expected[3]}"
         )
-    if not 0 < e_phnum < PN_XNUM:
-        raise InvalidVmcore(f"{image.path}: e_phnum is {e_phnum}, possible are 1 to {PN_XNUM - 1}")
-    return _Header(data, byteorder, layout, e_phnum)
+    if not 0 < ehdr.e_phnum < PN_XNUM:
+        raise InvalidVmcore(f"{image.path}: e_phnum is {ehdr.e_phnum}, possible are 1 to {PN_XNUM - 1}")
+    return _Header(data, structs, ehdr.e_phnum)
 
 
 def _find_notes(image: Image, index: Index, header: _Header) -> tuple[int, int]:
@@ -126,7 +99,7 @@ def _find_notes(image: Image, index: Index, header: _Header) -> tuple[int, int]:
             raise InvalidVmcore(f"{image.path}: PT_NOTE is at {start:#x}, not behind the program headers")
         # What makedumpfile has erased comes after the loads.
         return start, min(index.known(start), start + size)
-    if header.layout.ehsize != 64:
+    if header.structs.elfclass != 64:
         # Only 64 bits have room for any offset.
         raise NotYet(f"{image.path}: the program headers, of 32 bits, come too late")
     start = header.end
@@ -139,16 +112,15 @@ def _find_notes(image: Image, index: Index, header: _Header) -> tuple[int, int]:
 
 def _known_notes(image: Image, index: Index, header: _Header) -> list[tuple[int, int]]:
     """Return p_offset and p_filesz of each PT_NOTE, as far as the program headers have come."""
-    offset, filesz, _ = header.layout.fields
-    found = (fields for fields in _known_headers(image, index, header) if fields[0] == PT_NOTE)
-    return [(fields[offset], fields[filesz]) for fields in found if fields[filesz]]
+    found = (segment for segment in _known_headers(image, index, header) if segment.p_type == PT_NOTE)
+    return [(segment.p_offset, segment.p_filesz) for segment in found if segment.p_filesz]
 
 
-def _known_headers(image: Image, index: Index, header: _Header) -> list[tuple[int, ...]]:
+def _known_headers(image: Image, index: Index, header: _Header) -> list[Segment]:
     if index.known(0) < header.end:
         return []
-    data = image.read(header.end - header.layout.ehsize, header.layout.ehsize, "the program headers")
-    return list(header.program_headers(data))
+    start = len(header.data)
+    return list(header.structs.segments(image.read(header.end - start, start, "the program headers")))
 
 
 class ElfPlan:
@@ -163,13 +135,13 @@ class ElfPlan:
             raise QuotaExceeded(
                 f"{path}: the notes would end at {end + self._shift:#x}, crash reads them below {MAX_NOTES_END:#x}"
             )
-        ehsize = header.layout.ehsize
-        self._headers = Held(ehsize, bytearray(header.end - ehsize))
-        self.regions: tuple[Region, ...] = (
-            Region(0, Fate.REPLACED),
-            Region(ehsize, Fate.HOLD),
-            Region(header.end, Fate.REPLACED),
-            Region(end, Fate.PASS, self._shift),
+        ehsize = len(header.data)
+        self._headers = Patch(ehsize, bytearray(header.end - ehsize))
+        self.ranges: tuple[Range, ...] = (
+            Range(0, Action.DROP),
+            Range(ehsize, Action.HOLD),
+            Range(header.end, Action.DROP),
+            Range(end, Action.PASS, self._shift),
         )
 
     @property
@@ -190,32 +162,28 @@ class ElfPlan:
         if not self._headers.any:
             return ["the program headers have not come"]
         problems: list[str] = []
-        form = self._header.byteorder.prefix + self._header.layout.phdr
-        data = bytes(self._headers.data)
-        moved = b"".join(
-            struct.pack(form, *self.move(fields, problems)) for fields in self._header.program_headers(data)
-        )
+        structs = self._header.structs
+        segments = list(structs.segments(bytes(self._headers.data)))
+        moved = b"".join(structs.phdr.pack(*structs.fields(self.move(segment, problems))) for segment in segments)
         emit(self._headers.start, len(moved), [moved])
-        if not any(fields[0] == PT_NOTE for fields in self._header.program_headers(data)):
+        if not any(segment.p_type == PT_NOTE for segment in segments):
             problems.append("there is no PT_NOTE among the program headers")
         return problems
 
-    def move(self, fields: tuple[int, ...], problems: list[str]) -> tuple[int, ...]:
-        """Return the fields that a program header will have; what is wrong with it goes to *problems*."""
-        moved = list(fields)
-        offset, filesz, memsz = self._header.layout.fields
-        limit = MAX_FILE_SIZE if self._header.layout.ehsize == 64 else 0xFFFFFFFF
-        place = fields[offset]
-        if fields[0] == PT_NOTE and place == self._start:
-            moved[offset] = self._new_start
-            moved[filesz] += self._growth
-            # 0 in a file that gdb has written.
-            moved[memsz] += self._growth if fields[memsz] else 0
-        elif place >= self._end:
-            moved[offset] += self._shift
-        elif place and fields[filesz]:
-            problems.append(f"a segment is at offset {place:#x}, among the notes, which end at {self._end:#x}")
-        if not all(0 <= moved[field] <= limit for field in (offset, filesz, memsz)):
-            problems.append(f"a segment at offset {place:#x} cannot be moved by {self._shift} bytes")
-            return fields
-        return tuple(moved)
+    def move(self, segment: Segment, problems: list[str]) -> Segment:
+        """Return the program header that *segment* becomes; what is wrong with it goes to *problems*."""
+        moved, p_offset = segment, segment.p_offset
+        if segment.p_type == PT_NOTE and p_offset == self._start:
+            # p_memsz is 0 in a file that gdb has written.
+            p_memsz = segment.p_memsz + self._growth if segment.p_memsz else 0
+            p_filesz = segment.p_filesz + self._growth
+            moved = replace(segment, p_offset=self._new_start, p_filesz=p_filesz, p_memsz=p_memsz)
+        elif p_offset >= self._end:
+            moved = replace(segment, p_offset=p_offset + self._shift)
+        elif p_offset and segment.p_filesz:
+            problems.append(f"a segment is at offset {p_offset:#x}, among the notes, which end at {self._end:#x}")
+        limit = self._header.structs.max_offset
+        if not all(0 <= field <= limit for field in (moved.p_offset, moved.p_filesz, moved.p_memsz)):
+            problems.append(f"a segment at offset {p_offset:#x} cannot be moved by {self._shift} bytes")
+            return segment
+        return moved

@@ -11,13 +11,12 @@ its end already, the new ones take their place.
 from collections.abc import Iterator
 
 from ...errors import InvalidVmcore
-from ...note import Note, round_up
+from ...note import Note
 from .. import kdump
 from ..elf import MAX_FILE_SIZE
 from ..flattened import Index
 from ..image import Image
-from .note_area import Additions, NoteArea, note_area
-from .stream_plan import Emit, Fate, Held, NotYet, Region
+from .stream_plan import Action, Additions, Emit, NoteArea, NotYet, Patch, Range, plan_notes
 
 
 def plan(image: Image, index: Index, additions: Additions) -> "KdumpPlan":
@@ -33,12 +32,7 @@ def plan(image: Image, index: Index, additions: Additions) -> "KdumpPlan":
         # makedumpfile writes it early; this filter has put it behind everything.
         reason = "its sub header comes last: device dumps were attached to this stream before"
         raise NotYet(f"{image.path}: {reason}; save it, and use vmcoredd attach") from error
-    if header.header_version < kdump.NOTES_VERSION:
-        raise InvalidVmcore(
-            f"{image.path}: header_version is {header.header_version}, notes need {kdump.NOTES_VERSION}"
-        )
-    if header.split:
-        raise InvalidVmcore(f"{image.path}: split is set: it is one part of several, of makedumpfile --split")
+    header.check_extensible(image.path)
     start = header.offset_note if header.size_note else 0
     end = start + header.size_note if start else 0
     if index.known(start) < end:
@@ -47,36 +41,28 @@ def plan(image: Image, index: Index, additions: Additions) -> "KdumpPlan":
     def notes() -> Iterator[Note]:
         return image.notes(start, end - start, header.byteorder)
 
-    area = note_area(image, notes, end, header.byteorder, header.block_size, additions)
-    return KdumpPlan(header, area, start if _is_last(header, area, image.size) else None)
-
-
-def _is_last(header: kdump.KdumpHeader, area: NoteArea, size: int) -> bool:
-    """Return whether the notes end a file of *size* bytes that is all known, and nothing else needs their place.
-
-    An attach has put them there, as makedumpfile has its own before the bitmaps; and this one puts new ones there.
-    """
-    start, end = header.offset_note, header.offset_note + header.size_note
-    if not header.size_note or start < header.data_offset or end != size:
-        return False
-    erased = header.offset_eraseinfo + header.size_eraseinfo if header.size_eraseinfo else 0
-    vmcoreinfo = header.offset_vmcoreinfo + header.size_vmcoreinfo
-    moves = area.place(header.offset_vmcoreinfo, header.size_vmcoreinfo) is not None
-    return erased <= start and (vmcoreinfo <= start or moves)
+    area = plan_notes(image, notes, end, header.byteorder, header.block_size, additions)
+    places = kdump.NotePlaces(header, area.order, area.page_size, header.data_offset)
+    old_place = places.old_place(image.size)
+    # All that can be refused is, before anything is written.
+    places.fields(header.data_offset)
+    return KdumpPlan(header, area, places, old_place)
 
 
 class KdumpPlan:
     """See :class:`.stream_plan.Plan`."""
 
-    def __init__(self, header: kdump.KdumpHeader, area: NoteArea, old_place: int | None) -> None:
-        self._header = header
+    def __init__(
+        self, header: kdump.KdumpHeader, area: NoteArea, places: kdump.NotePlaces, old_place: int | None
+    ) -> None:
         self.area = area
-        self._sub_header = Held(header.block_size, bytearray(header.sub_header))
-        self.regions: tuple[Region, ...] = (
-            Region(0, Fate.PASS),
-            Region(header.block_size, Fate.HOLD),
-            Region(header.block_size + len(header.sub_header), Fate.PASS),
-            *([] if old_place is None else [Region(old_place, Fate.REPLACED)]),
+        self._places = places
+        self._sub_header = Patch(header.block_size, bytearray(header.sub_header))
+        self.ranges: tuple[Range, ...] = (
+            Range(0, Action.PASS),
+            Range(header.block_size, Action.HOLD),
+            Range(header.block_size + len(header.sub_header), Action.PASS),
+            *([] if old_place is None else [Range(old_place, Action.DROP)]),
         )
 
     def begin(self, emit: Emit) -> None:
@@ -88,19 +74,12 @@ class KdumpPlan:
 
     def finish(self, emit: Emit, end: int) -> list[str]:
         """Write the new notes behind *end*, then the sub header."""
-        header, size = self._header, self.area.size
-        start = round_up(max(end, header.data_offset), header.block_size)
+        start, size = self._places.appended(end), self.area.size
         problems = []
         if start + size > MAX_FILE_SIZE:
             problems.append(f"no room for the notes behind offset {end:#x}")
         else:
             emit(start, size, self.area.blocks())
-            self._sub_header.put(*header.note_fields(start, size, self._vmcoreinfo(start)))
+            self._sub_header.put(*self._places.fields(start))
         emit(self._sub_header.start, len(self._sub_header.data), [bytes(self._sub_header.data)])
         return problems
-
-    def _vmcoreinfo(self, start: int) -> int:
-        header = self._header
-        place = self.area.place(header.offset_vmcoreinfo, header.size_vmcoreinfo)
-        # Where it is not inside a note it stays: what was there is still there.
-        return header.offset_vmcoreinfo if place is None or not header.size_vmcoreinfo else start + place

@@ -4,18 +4,15 @@
 import errno
 import os
 
-from ...files import pwrite
-from .extents import Progress
+from ...files import BLOCK_SIZE, pwrite
+from ...progress import Progress
 
-BLOCK_SIZE = 256 * 1024
 _LARGEST = 1 << 26
 """Bytes to ask of one copy_file_range(): somebody wants to see how it goes on."""
 _CANNOT = {errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF, errno.ETXTBSY, errno.EPERM}
 
 
-def copy_range(
-    source: int, fd: int, source_offset: int, offset: int, size: int, progress: Progress = lambda size: None
-) -> None:
+def copy_range(source: int, fd: int, source_offset: int, offset: int, size: int, progress: Progress) -> None:
     """Copy *size* bytes between two files, or two ranges of one that do not overlap; fewer where *source* ends.
 
     copy_file_range() tries FICLONERANGE first (``vfs_copy_file_range()`` in Linux ``fs/read_write.c``). Raises
@@ -26,20 +23,18 @@ def copy_range(
             copied = os.copy_file_range(source, fd, min(size, _LARGEST), source_offset, offset)
             if not copied:
                 break
-            progress(copied)
+            progress.advance(copied)
             source_offset, offset, size = source_offset + copied, offset + copied, size - copied
     except OSError as error:
         if error.errno not in _CANNOT:
             raise
     while size and (data := os.pread(source, min(size, BLOCK_SIZE), source_offset)):
         pwrite(fd, data, offset)
-        progress(len(data))
+        progress.advance(len(data))
         source_offset, offset, size = source_offset + len(data), offset + len(data), size - len(data)
 
 
-def copy_sparse(
-    source: int, fd: int, source_offset: int, offset: int, size: int, progress: Progress = lambda size: None
-) -> None:
+def copy_sparse(source: int, fd: int, source_offset: int, offset: int, size: int, progress: Progress) -> None:
     """Do as :func:`copy_range`, but keep holes, in a file that has nothing but zeros there. Raises OSError.
 
     *progress* is told of the bytes of holes, too, but of those at the end of the file.
@@ -49,7 +44,7 @@ def copy_sparse(
     while position < end:
         try:
             start, position = position, os.lseek(source, position, os.SEEK_DATA)
-            progress(min(position, end) - start)
+            progress.advance(min(position, end) - start)
             hole = os.lseek(source, position, os.SEEK_HOLE)
         except OSError as error:
             if error.errno == errno.ENXIO:

@@ -16,13 +16,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ...errors import NO_SPACE
+from ...progress import Progress
 from ..layout import Extent
 from .page_cache import Writes, writes
 from .source import BlockedCall, BlockedSource, Preadv, Reads
 from .zero_pages import Block, ZeroPages
-
-Progress = Callable[[int], None]
-"""Called with the number of bytes just read, from the thread that copies."""
 
 
 @dataclass(slots=True)
@@ -131,14 +129,14 @@ class ExtentCopy:
             # A flipped bit can make p_filesz larger than anybody wants to wait for.
             rest = extent.offset + extent.size - self._position
             self.report.missing_bytes += rest
-            self._progress(rest)
+            self._progress.advance(rest)
             self._position += rest
 
     def _write_block(self, size: int) -> None:
         """Write *size* bytes of the buffer at the position."""
         self._write_nonzero(size, self._position)
         self._position += size
-        self._progress(size)
+        self._progress.advance(size)
 
     def _read(self, fd: int, start: int, end: int, offset: int) -> None:
         """Fill the buffer from *start* to *end* with what is at *offset*, with zeros where nothing can be read."""

@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Reads of ``/proc/vmcore`` through windows that are mapped, which take a third of the time of read(2).
+"""Reads ``/proc/vmcore`` through a mapped window, which takes a third of the time of read(2).
 
-A read maps each page by itself and unmaps it again (``copy_oldmem_page()`` in Linux
-``arch/x86/kernel/crash_dump_64.c``), ``mmap_vmcore()`` in ``fs/proc/vmcore.c`` maps all of them at once. Of a file
-that somebody can truncate that would be dangerous: a page that is not there any more is SIGBUS, which ends the
-process. Nobody can truncate what is in /proc. Python maps and copies while its other threads wait, so a file that
-may not answer is never mapped either.
+read(2) maps and unmaps each page by itself (``copy_oldmem_page()`` in Linux ``arch/x86/kernel/crash_dump_64.c``),
+``mmap_vmcore()`` in ``fs/proc/vmcore.c`` maps the whole window. A file that can be truncated must not be mapped:
+touching a page that is gone is SIGBUS, which ends the process. Files in /proc cannot be truncated. A file that may
+block must not be mapped either, because Python holds the GIL while it maps and copies.
 """
 
 import mmap
@@ -14,19 +13,19 @@ from types import TracebackType
 from typing import Self
 
 WINDOW = 4 << 20
-"""Bytes that are mapped at a time; with more, no time is gained."""
+"""Bytes that are mapped at a time; larger windows are no faster."""
 
 
 def cannot_shrink(fd: int) -> bool:
-    """Tell whether the file *fd* is known to be in the kernel's own /proc, and mapped at once or not at all."""
-    # mmap_vmcore_fault() of s390 maps one page after the other, and has SIGBUS for those that it cannot read.
+    """Tell whether the file *fd* is in the kernel's own /proc, and is mapped as a whole or not at all."""
+    # On s390, mmap_vmcore_fault() maps each page when it is touched, and raises SIGBUS if it cannot read it.
     if os.uname().machine.startswith("s390"):
         return False
-    # mmap_vmcore() waits for the answer of a virtio-mem device (virtio_mem_vmcore_pfn_is_ram()).
+    # With virtio-mem, mmap_vmcore() waits for the device (virtio_mem_vmcore_pfn_is_ram()).
     if any(name.startswith("virtio") for name in _names("/sys/bus/virtio/drivers/virtio_mem")):
         return False
     try:
-        # No other file system has that link.
+        # Only procfs has that link.
         return os.fstat(fd).st_dev == os.stat("/proc").st_dev and os.readlink("/proc/self") == str(os.getpid())
     except OSError:
         return False
@@ -39,8 +38,8 @@ def _names(directory: str) -> list[str]:
         return []
 
 
-class Windows:
-    """The file *fd*, of which one window is mapped, if it can be. Not for several threads."""
+class MmapReader:
+    """The file *fd*, with one window of it mapped if that is safe. Not thread-safe."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
@@ -49,7 +48,7 @@ class Windows:
         self._start = self._end = 0
 
     def preadv(self, buffer: memoryview, offset: int) -> int:
-        """Do as :func:`os.preadv`, with one *buffer*; where nothing can be mapped, by that."""
+        """Do as :func:`os.preadv`, with one *buffer*, by a mapping or, if there is none, by it."""
         end = offset + len(buffer)
         try:
             mapped = self._map(offset, end) if self._mappable else None

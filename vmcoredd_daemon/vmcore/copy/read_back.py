@@ -3,7 +3,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from ...digest import _sha256
+from ...digest import sha256
 from ...errors import WriteFailed
 from ...note import DeviceDumpNote, Note
 from ..image import Image
@@ -31,7 +31,7 @@ def verify_notes(
         read_back = sizes.get((dump.dump_name.encode("ascii"), offset))
         if read_back is None or read_back.end - read_back.offset != dump.note_size:
             raise WriteFailed(f"device dump {dump.dump_name} does not read back as written")
-        if dump.sha256 and _sha256(image.pread, read_back.data_offset, dump.size) != dump.sha256:
+        if dump.sha256 and sha256(image.pread, read_back.data_offset, dump.size) != dump.sha256:
             altered.append(dump.dump_name)
     return tuple(altered)
 

@@ -11,7 +11,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ...note import MAX_NOTES_END, NT_VMCOREDD, ByteOrder
-from ..elf import ET_CORE, FORMATS, MAGIC, MAX_SEGMENTS, PN_XNUM, PT_LOAD, PT_NOTE, Segment, machine_name, segment
+from ..elf import (
+    ET_CORE,
+    MAGIC,
+    MAX_SEGMENTS,
+    PN_XNUM,
+    PT_LOAD,
+    PT_NOTE,
+    SH_INFO,
+    Ehdr,
+    Segment,
+    Structs,
+    machine_name,
+)
 from ..image import Image
 from .compat import RawNote, Verdict, count_for_crash, is_vmcoreinfo, raw_notes
 
@@ -35,29 +47,16 @@ _NAME_ROOM = 15
 class _Header:
     """The ELF header as it stands in the file."""
 
-    elfclass: int
-    byteorder: ByteOrder
-    magic: bytes
-    ei_version: int
-    e_type: int
-    e_machine: int
-    e_version: int
-    e_phoff: int
+    structs: Structs
+    ehdr: Ehdr
     e_phnum: int
-    """That of section 0, where PN_XNUM says so."""
-    size: int
-
-    @property
-    def phdr_size(self) -> int:
-        return struct.calcsize("<" + FORMATS[self.elfclass][1])
+    """That of section 0, if PN_XNUM says so."""
 
     def segments(self, image: Image, offset: int) -> tuple[Segment, ...]:
         """Return the program headers from *offset* on, as far as they are in the file."""
-        size = self.phdr_size
+        size = self.structs.phdr.size
         data = image.pread(min(self.e_phnum, MAX_SEGMENTS) * size, min(offset, image.size))
-        whole = data[: len(data) // size * size]
-        form = self.byteorder.prefix + FORMATS[self.elfclass][1]
-        return tuple(segment(self.elfclass, fields) for fields in struct.iter_unpack(form, whole))
+        return tuple(self.structs.segments(data[: len(data) // size * size]))
 
 
 def crash(image: Image) -> Verdict:
@@ -68,7 +67,7 @@ def crash(image: Image) -> Verdict:
         return verdict.refuse(header)
     if reason := _why_crash_refuses(header, image.size):
         return verdict.refuse(reason)
-    segments = header.segments(image, header.e_phoff)
+    segments = header.segments(image, header.ehdr.e_phoff)
     if len(segments) < header.e_phnum:
         return verdict.refuse("ends inside the program headers")
     notes, first, *_ = segments
@@ -82,7 +81,7 @@ def crash(image: Image) -> Verdict:
     if memory > image.size or memory >= MAX_NOTES_END:
         limit = f"of {min(image.size, MAX_NOTES_END):#x} bytes"
         return verdict.refuse(f"reads all before the first PT_LOAD at {memory:#x} at once, {limit}")
-    found = [*_notes_before(image, notes, memory, header.byteorder)]
+    found = [*_notes_before(image, notes, memory, header.structs.byteorder)]
     if any(note.n_namesz > _MAX_NAME for note in found):
         return verdict.refuse(f"falls over a note with a name of more than {_MAX_NAME} bytes")
     count_for_crash(verdict, found)
@@ -91,18 +90,19 @@ def crash(image: Image) -> Verdict:
 
 
 def _why_crash_refuses(header: _Header, size: int) -> str:
-    if header.magic != MAGIC:
+    ehdr = header.ehdr
+    if not ehdr.e_ident.startswith(MAGIC):
         return _NO_ELF
-    if header.ei_version != 1:
-        return f"EI_VERSION is {header.ei_version}: an ELF file has 1"
+    if (ei_version := ehdr.e_ident[6]) != 1:
+        return f"EI_VERSION is {ei_version}: an ELF file has 1"
     if size < _MIN_SIZE:
         return f"is too small: it has {size} bytes, an ELF header and two program headers have {_MIN_SIZE}"
-    if header.e_type != ET_CORE or header.e_version != 1:
-        return f"e_type is {header.e_type}, e_version {header.e_version}: a vmcore has {ET_CORE} and 1"
+    if ehdr.e_type != ET_CORE or ehdr.e_version != 1:
+        return f"e_type is {ehdr.e_type}, e_version {ehdr.e_version}: a vmcore has {ET_CORE} and 1"
     if header.e_phnum < 2:
         return f"e_phnum is {header.e_phnum}, at least 2 are needed"
-    if header.e_phoff > _READ_FIRST - 2 * header.phdr_size:
-        return f"e_phoff is {header.e_phoff}, which is too far into the file"
+    if ehdr.e_phoff > _READ_FIRST - 2 * header.structs.phdr.size:
+        return f"e_phoff is {ehdr.e_phoff}, which is too far into the file"
     return ""
 
 
@@ -121,7 +121,7 @@ def _remark(
     end = max(load.p_offset + load.p_filesz for load in segments[1:])
     if end > image.size:
         verdict.problems.append(f"memory is missing: it ends at {end:#x}, the file at {image.size:#x}")
-    remark_machine(verdict, machine_name(header.e_machine, header.elfclass, header.byteorder))
+    remark_machine(verdict, machine_name(header.ehdr.e_machine, header.structs.elfclass, header.structs.byteorder))
 
 
 def remark_machine(verdict: Verdict, machine: str) -> None:
@@ -148,7 +148,7 @@ def makedumpfile(image: Image) -> Verdict:
     if image.size < _DISK_DUMP_HEADER:
         return verdict.refuse(f"is too small: it has {image.size} bytes, {_DISK_DUMP_HEADER} are read of any file")
     # It does not look at e_phoff.
-    segments = header.segments(image, header.size)
+    segments = header.segments(image, header.structs.ehdr.size)
     loads = [load for load in segments if load.p_type == PT_LOAD]
     if len(segments) < header.e_phnum:
         return verdict.refuse("ends inside the program headers")
@@ -158,7 +158,7 @@ def makedumpfile(image: Image) -> Verdict:
     if notes is None or not notes.p_filesz:
         return verdict.refuse("has no PT_NOTE")
     end = notes.p_offset
-    for note in raw_notes(image, notes.p_offset, notes.p_filesz, header.byteorder):
+    for note in raw_notes(image, notes.p_offset, notes.p_filesz, header.structs.byteorder):
         if 0 < note.n_namesz <= _NAME_ROOM:
             if note.offset + _NHDR_SIZE + _NAME_ROOM > image.size:
                 break
@@ -186,21 +186,15 @@ def _header(image: Image) -> _Header | str:
             return _NO_ELF
         return f"EI_CLASS is {ident[4]}: an ELF file has 1 or 2" if len(ident) == 16 else _NO_ROOM
     # Anything but 2 is for both programs what this machine is, which is little endian where it is not that.
-    byteorder = ByteOrder.BIG if ident[5] == 2 else ByteOrder.LITTLE
-    form = byteorder.prefix + FORMATS[elfclass][0]
-    data = image.pread(struct.calcsize(form), 0)
-    if len(data) < struct.calcsize(form):
+    structs = Structs(elfclass, ByteOrder.BIG if ident[5] == 2 else ByteOrder.LITTLE)
+    data = image.pread(structs.ehdr.size, 0)
+    if len(data) < structs.ehdr.size:
         return _NO_ROOM
-    _, e_type, e_machine, e_version, _, e_phoff, e_shoff, _, size, _, e_phnum, *_ = struct.unpack(form, data)
-    size = struct.calcsize(form)
-    if e_phnum == PN_XNUM:
-        e_phnum = _extended_count(image, e_shoff, byteorder.prefix + FORMATS[elfclass][2])
-    numbers = (ident[6], e_type, e_machine, e_version, e_phoff, e_phnum, size)
-    return _Header(elfclass, byteorder, ident[:4], *numbers)
+    ehdr = structs.unpack_ehdr(data)
+    e_phnum = ehdr.e_phnum if ehdr.e_phnum != PN_XNUM else _extended_count(image, ehdr.e_shoff, structs.shdr)
+    return _Header(structs, ehdr, e_phnum)
 
 
-def _extended_count(image: Image, e_shoff: int, form: str) -> int:
-    section = image.pread(struct.calcsize(form), min(e_shoff, image.size))
-    if len(section) < struct.calcsize(form):
-        return 0
-    return int(struct.unpack(form, section)[7])
+def _extended_count(image: Image, e_shoff: int, shdr: struct.Struct) -> int:
+    section = image.pread(shdr.size, min(e_shoff, image.size))
+    return int(shdr.unpack(section)[SH_INFO]) if len(section) == shdr.size else 0

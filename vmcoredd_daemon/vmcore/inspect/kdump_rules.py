@@ -11,15 +11,12 @@ from collections.abc import Callable
 from ...errors import InvalidVmcore
 from ...note import MAX_NOTES_END, NT_VMCOREDD
 from ..image import Image
-from ..kdump import MAX_VERSION, NOTES_VERSION, KdumpHeader, read_header
+from ..kdump import MAX_VERSION, NOTES_VERSION, PAGE_DESC, PAGE_DESC_SIZE, KdumpHeader, read_header
 from .compat import Verdict, count_for_crash, raw_notes
 from .elf_rules import remark_machine
-from .regions import PAGE_DESC_SIZE
 from .summary import page_count
 
 _BLOCK = PAGE_DESC_SIZE << 13
-_PAGE_DESC = "qIIQ"
-"""``page_desc_t``: offset, size, flags, page_flags."""
 
 
 def crash(image: Image) -> Verdict:
@@ -84,7 +81,7 @@ def check_pages(image: Image, progress: Callable[[int], None] = lambda size: Non
     if pages is None:
         return []
     offset, end, missing = header.data_offset, header.data_offset + pages * PAGE_DESC_SIZE, 0
-    form = header.byteorder.prefix + _PAGE_DESC
+    form = header.byteorder.prefix + PAGE_DESC
     while offset < end:
         data = image.pread(min(_BLOCK, end - offset), offset)
         whole = data[: len(data) // PAGE_DESC_SIZE * PAGE_DESC_SIZE]

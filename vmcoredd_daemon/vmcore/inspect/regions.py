@@ -12,9 +12,6 @@ from ..elf import read_headers
 from ..formats import Vmcore
 from .summary import page_count
 
-PAGE_DESC_SIZE = 24
-"""``page_desc_t``, in 32 and 64 bits."""
-
 MAX_NOTES = 1 << 16
 """Notes that have a region of their own. A forged file must not take all memory."""
 
@@ -73,11 +70,11 @@ def _kdump(vmcore: Vmcore, header: kdump.KdumpHeader) -> Iterator[Region]:
     block = header.block_size
     yield Region(Kind.HEADER, 0, block, "disk_dump_header")
     yield Region(Kind.HEADER, block, len(header.sub_header), "kdump_sub_header")
-    half = header.bitmap_blocks * block // 2
-    yield Region(Kind.HEADER, header.bitmap_offset, half, "bitmap of the pages of the machine")
-    yield Region(Kind.HEADER, header.bitmap_offset + half, half, "bitmap of the pages in the file")
+    there, stored = header.bitmaps
+    yield Region(Kind.HEADER, *there, "bitmap of the pages of the machine")
+    yield Region(Kind.HEADER, *stored, "bitmap of the pages in the file")
     pages = page_count(vmcore.image, header) or 0
-    table = pages * PAGE_DESC_SIZE
+    table = pages * kdump.PAGE_DESC_SIZE
     yield Region(Kind.HEADER, header.data_offset, table, f"descriptors of {pages} pages")
     data = header.data_offset + table
     # An attach appends notes behind the pages.

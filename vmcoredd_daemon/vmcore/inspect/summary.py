@@ -5,15 +5,12 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ...errors import InvalidVmcore
 from .. import kdump
 from ..elf import read_headers
 from ..formats import Vmcore
 from ..image import Image
 from ..vmcoreinfo import lines
 
-_BLOCK = 1 << 18
-"""Bytes of a bitmap that are in memory at a time."""
 _MAX_BITMAPS = 1 << 32
 """Bytes of bitmaps that are counted: those of 64 TiB of memory."""
 _COMPRESSIONS = {0x1: "zlib", 0x2: "lzo", 0x4: "snappy", 0x20: "zstd"}
@@ -47,7 +44,7 @@ def summarize(vmcore: Vmcore) -> Summary:
     if vmcore.image.pread(len(kdump.SIGNATURE), 0) != kdump.SIGNATURE:
         return _of_elf(vmcore.image, release, crash_time)
     header = kdump.read_header(vmcore.image)
-    pages = [_count(vmcore.image, *half) for half in _halves(header)]
+    pages = [_count(vmcore.image, *bitmap) for bitmap in header.bitmaps]
     there, stored = (None if count is None else count * header.block_size for count in pages)
     compression = next((name for bit, name in _COMPRESSIONS.items() if header.status & bit), "none")
     return Summary(
@@ -63,7 +60,7 @@ def summarize(vmcore: Vmcore) -> Summary:
 
 def page_count(image: Image, header: kdump.KdumpHeader) -> int | None:
     """Return how many pages are in a kdump-compressed file; None where its bitmaps are too large to be counted."""
-    return _count(image, *_halves(header)[1])
+    return _count(image, *header.bitmaps[1])
 
 
 def _of_elf(image: Image, release: str | None, crash_time: int | None) -> Summary:
@@ -85,28 +82,8 @@ def _union(ranges: Iterator[tuple[int, int]]) -> int:
     return size
 
 
-def _halves(header: kdump.KdumpHeader) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Return offset and bytes of the bitmaps: of the pages that there are, of those that are in the file."""
-    half = header.bitmap_blocks * header.block_size // 2
-    return (header.bitmap_offset, half), (header.bitmap_offset + half, half)
-
-
 def _count(image: Image, offset: int, size: int) -> int | None:
-    if size > _MAX_BITMAPS // 2:
-        return None
-    count, end = 0, offset + size
-    while offset < end:
-        try:
-            data = image.pread(min(_BLOCK, end - offset), offset)
-        except OSError as error:
-            raise InvalidVmcore(
-                f"{image.path}: cannot read the bitmaps at offset {offset:#x}: {error.strerror}"
-            ) from error
-        if not data:
-            break
-        count += int.from_bytes(data, "little").bit_count()
-        offset += len(data)
-    return count
+    return None if size > _MAX_BITMAPS // 2 else kdump.count_bits(image, offset, size)
 
 
 def _number(text: str | None) -> int | None:

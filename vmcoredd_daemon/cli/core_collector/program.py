@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The subcommand core-collector: makedumpfile, as kdump runs it, and device dumps in what it writes.
 
-The memory comes first. A file is written by makedumpfile alone, and device dumps are attached when it has ended; a
-flattened dump passes through a filter that passes it on unchanged where anything is wrong. Whatever is wrong with
-us, makedumpfile runs with its options, and its exit status, output and errors are what the caller sees.
+The memory comes first. makedumpfile writes a file alone, and device dumps are attached after it has ended; a
+flattened dump goes through a filter that passes it on unchanged if anything is wrong. If any of this fails,
+makedumpfile is still run with its options, and the caller sees its exit status, output and errors. Little is
+imported before it runs: it needs the memory.
 """
 
 import os
@@ -16,25 +17,34 @@ from typing import NoReturn
 
 from ...errors import VmcoreddError
 from ...terminal.stdio import complain, show
-from ...vmcore.copy.write_back import written_back
-from .makedumpfile import IGNORED_BY_PYTHON, finish, missing, reason, start
-from .makedumpfile_options import CORE_COLLECTOR, OWN_PREFIX, Call, parse
+from ...vmcore.copy.page_cache import write_back_while
+from .makedumpfile import (
+    CORE_COLLECTOR,
+    IGNORED_BY_PYTHON,
+    OWN_PREFIX,
+    Call,
+    parse,
+    reason,
+    report_missing,
+    start,
+    wait,
+)
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run makedumpfile with *arguments*; return its exit status, negative for a signal. May not return at all."""
+    """Run makedumpfile with *arguments*; return its exit status, negative for a signal. May not return."""
     try:
         call = parse(arguments)
     except Exception as error:
-        complain(f"no device dumps are attached: {reason(error)}")
+        complain(f"no device dumps attached: {reason(error)}")
         _execute(Call(arguments=[argument for argument in arguments if not argument.startswith(OWN_PREFIX)]))
     for problem in call.problems:
         complain(problem)
     if call.unknown:
-        complain(f"option {call.unknown[:80]!a} is not known: device dumps are not attached")
+        complain(f"no device dumps attached: unknown option {call.unknown[:80]!a}")
     if call.options & {"h", "help"}:
         _help()
-    # Without a standard output there is nothing to filter.
+    # With standard output closed there is nothing to filter.
     if not call.writes_a_dump or (call.flattened and sys.stdout is None):
         _execute(call)
     return _stream(call) if call.flattened else _file(call)
@@ -42,6 +52,7 @@ def run(arguments: Sequence[str]) -> int:
 
 def _help() -> None:
     """Show our own options, before makedumpfile shows its own."""
+    # Imported late: the parser takes memory, and only --help needs it.
     from .. import arguments
 
     with suppress(VmcoreddError, BrokenPipeError):
@@ -55,7 +66,7 @@ def _execute(call: Call) -> NoReturn:
     try:
         os.execvp(call.program, [call.program, *call.arguments])
     except OSError as error:
-        sys.exit(missing(call, error))
+        sys.exit(report_missing(call, error))
 
 
 def _file(call: Call) -> int:
@@ -64,30 +75,31 @@ def _file(call: Call) -> int:
     try:
         process = start(call)
     except OSError as error:
-        return missing(call, error)
-    with _passing_on_signals(process), written_back(destination):
-        status = finish(process)
-    # Where it failed, a file that was there before is none of its; where it was killed, there is nothing to read.
+        return report_missing(call, error)
+    with _forward_signals(process), write_back_while(destination):
+        status = wait(process)
+    # If it failed, a file that existed before may not be its own; if it was killed, the file cannot be read.
     if status == 0 or (status > 0 and not existed and os.path.isfile(destination)):
         try:
-            from . import attach as core_collector_notes
+            # Imported late: makedumpfile needed the memory until here.
+            from . import attach
 
-            core_collector_notes.attach_to_file(call, destination, status)
+            attach.attach_to_file(call, destination, status)
         except Exception as error:
             complain(f"no device dumps attached to {destination}: {reason(error)}")
     return status
 
 
 @contextmanager
-def _passing_on_signals(process: int) -> Iterator[None]:
-    """Let makedumpfile have the signals that would end us, so that it ends, and we with it."""
+def _forward_signals(process: int) -> Iterator[None]:
+    """Send makedumpfile the signals that would end us: when it ends, so do we."""
 
-    def pass_on(number: int, frame: FrameType | None) -> None:
-        # It may have ended a moment ago.
+    def forward(number: int, frame: FrameType | None) -> None:
+        # It may have just ended.
         with suppress(ProcessLookupError):
             os.kill(process, number)
 
-    before = {number: signal.signal(number, pass_on) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
+    before = {number: signal.signal(number, forward) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
     try:
         yield
     finally:
@@ -97,10 +109,10 @@ def _passing_on_signals(process: int) -> Iterator[None]:
 
 def _stream(call: Call) -> int:
     try:
-        from . import attach as core_collector_notes
-        from . import stream as core_collector_stream
+        # Imported late, so that a bug there costs no memory: makedumpfile runs anyway.
+        from . import attach, stream
 
-        gathered = core_collector_notes.gather_for(call, None)
+        gathered = attach.gather_for(call, None)
     except Exception as error:
         complain(f"no device dumps attached to standard output: {reason(error)}")
         _execute(call)
@@ -108,6 +120,6 @@ def _stream(call: Call) -> int:
         complain("there are no device dumps to attach")
         _execute(call)
     try:
-        return core_collector_stream.run(call, gathered)
+        return stream.run(call, gathered)
     finally:
         gathered.close()

@@ -6,7 +6,7 @@ import subprocess
 import pytest
 
 from tests.lib.tools import require
-from vmcoredd_daemon.cli.core_collector.makedumpfile_options import parse
+from vmcoredd_daemon.cli.core_collector.makedumpfile import parse
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_bad_options_of_ours_are_left_out(option: str) -> None:
     call = parse([option, "a", "b"])
     assert (call.arguments, call.writes_a_dump) == (["a", "b"], True)
     (problem,) = call.problems
-    assert problem.startswith(f"{option!a} is left out: ")
+    assert problem.startswith(f"{option!a} is ignored: ")
 
 
 @pytest.mark.parametrize("program", ["makedumpfile", "/usr/bin/makedumpfile"])
