@@ -22,7 +22,7 @@ SIZE = 100_000
 @pytest.fixture(autouse=True)
 def short_grace(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process, "KILL_GRACE", 0.2)
-    monkeypatch.setattr("vmcoredd_daemon.collectors.command.KILL_GRACE", 0.2)
+    monkeypatch.setattr("vmcoredd_daemon.collectors.command.OUTPUT_IDLE", 0.2)
     monkeypatch.setattr("vmcoredd_daemon.collectors.command.PIPE_DRAIN_TIMEOUT", 0.8)
 
 

@@ -565,7 +565,7 @@ async def test_spool_of_another_boot(start_daemon: Callable[..., Service], tmp_p
         (spool / boot).mkdir(parents=True)
     (spool / "an-older-boot" / "000001.note").write_bytes(b"a device dump")
     daemon = start_daemon()
-    assert "an-older-boot: device dumps of another boot" in daemon.log()
+    assert "an-older-boot: unsaved device dumps from another boot" in daemon.log()
     assert not (spool / "an-empty-boot").exists()
     assert (spool / "an-older-boot" / "000001.note").exists()
 
