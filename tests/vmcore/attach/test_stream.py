@@ -122,12 +122,12 @@ def test_what_cannot_be_extended_passes_unchanged(source_vmcore: Path, tmp_path:
         (whole, InvalidVmcore, "is not flattened"),
         (HEADER[:99], InvalidVmcore, "is truncated: it ends at offset 0x63, inside its header"),
         (HEADER, InvalidVmcore, "is truncated: it ends at offset 0x1000"),
-        (flatten([]), InvalidVmcore, "ends at offset 0x1010, before its notes are whole"),
+        (flatten([]), InvalidVmcore, "ends at offset 0x1010, before its notes are complete"),
         (flatten([(0, b"neither" * 99)]) + b"rest", InvalidVmcore, "holds neither an ELF nor"),
         (flatten([(0, whole[:64]), (0x100000, whole)]), InvalidVmcore, "ends at offset"),
         (flatten([(0, b"")]) + whole, InvalidVmcore, "the piece at offset 0x1000 has size 0"),
-        (flatten([(0, taken)]), NameInUse, "has a device dump nic that no manifest describes, and which is not"),
-        (flatten([(0, full)]), QuotaExceeded, "no room for device dump nic: it would have more than 64"),
+        (flatten([(0, taken)]), NameInUse, "has a device dump nic that no manifest describes: it is not replaced"),
+        (flatten([(0, full)]), QuotaExceeded, "no space for device dump nic: it would have more than 64"),
         (split_kdump(source_vmcore, tmp_path), InvalidVmcore, "split is set"),
     ]
     for data, kind, message in cases:
@@ -172,7 +172,7 @@ def test_no_room_to_withhold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     output, error = run(data, "nic")
     assert output == data
     assert isinstance(error, WriteFailed)
-    assert str(error) == "FILE: no room to withhold its start: No such file or directory"
+    assert str(error) == "FILE: no space to keep its start: No such file or directory"
 
 
 def test_withheld_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -76,7 +76,7 @@ def _verify(out: int, path: str, dumps: Sequence[DeviceDumpNote], kept: int) -> 
 
 @dataclass(frozen=True, slots=True)
 class ReadyNotes:
-    """Device dumps that are notes already; see :class:`.stream_plan.Additions`."""
+    """Device dumps that already are notes; see :class:`.stream_plan.Additions`."""
 
     dumps: Sequence[DeviceDumpNote]
     replaced: Collection[int]

@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""A filter that puts device dumps into a flattened vmcore on its way: one pass, bounded memory.
+"""A filter that puts device dumps into a flattened vmcore as it passes: one pass, bounded memory.
 
 ::
 
     makedumpfile -F /proc/vmcore | vmcoredd attach --stream NAME=FILE | ssh HOST 'cat > vmcore.flat'
 
-The pieces of the start are withheld until there is a plan (``stream_kdump``, ``stream_elf``), then everything
-passes in the order in which it comes, at once. No pieces of the output overlap, unless
-the input's do behind its headers.
+The first pieces are kept until there is a plan (``stream_kdump``, ``stream_elf``); from then on everything passes
+immediately, in the order in which it comes. No pieces of the output overlap, unless pieces of the input do behind
+its headers.
 
-The memory is worth more than the device dumps: where there cannot be a plan, the input passes as it is, to the
-last byte, and only then is it said why. What comes of a truncated input passes too, without an end mark.
+The memory is worth more than the device dumps: if there can be no plan, the input passes unchanged to its last
+byte, and only then is the reason raised. A truncated input passes as far as it goes, without an end mark.
 """
 
 import os
@@ -29,9 +29,9 @@ from . import stream_elf, stream_kdump
 from .stream_plan import Action, Additions, NotYet, Plan
 
 BLOCK_SIZE = 1 << 18
-"""Bytes that are passed on at a time; longer pieces are cut there."""
+"""Bytes that are passed on at a time; longer pieces become several."""
 MAX_START = 16 << 20
-"""Bytes of pieces after which there has to be a plan; the last of them may be longer, as the notes can be."""
+"""Bytes of pieces after which there has to be a plan; the last one, which may hold the notes, can be longer."""
 MAX_START_PIECES = 1024
 _PREFIX_MEMORY = 4 << 20
 """Bytes of the start that are kept in memory."""
@@ -42,9 +42,9 @@ def attach_stream(
 ) -> list[str]:
     """Copy a flattened vmcore from *source* to *sink*, and put *additions* into it; *path* is for messages.
 
-    *known* is the whole flattened file, where it is one. Return what went wrong with device dumps, each in one
-    line. Raises VmcoreddError when the vmcore cannot be extended, or is not whole, after all of it that there is
-    was copied. OSError is that of *sink*.
+    *known* is the complete flattened file, if *source* is a file. Return what went wrong with device dumps, each
+    in one line. Raises VmcoreddError if the vmcore cannot be extended or is truncated, after all its bytes were
+    copied, and OSError of *sink*.
     """
     prefix = _StreamPrefix()
     try:
@@ -54,7 +54,7 @@ def attach_stream(
 
 
 def pass_on(source: BinaryIO, sink: BinaryIO, path: str) -> None:
-    """Copy all of *source* to *sink*. Raises InvalidVmcore when it cannot be read, OSError is that of *sink*."""
+    """Copy all of *source* to *sink*. Raises InvalidVmcore if it cannot be read, OSError of *sink*."""
     read = _Reader(source, path)
     while data := read(BLOCK_SIZE):
         sink.write(data)
@@ -64,7 +64,7 @@ def pass_on(source: BinaryIO, sink: BinaryIO, path: str) -> None:
 
 
 class _Reader:
-    """Reads as many bytes as asked for, fewer at the end; an error is an end, too."""
+    """Reads as many bytes as asked for, fewer at the end of the input or after an error."""
 
     def __init__(self, source: BinaryIO, path: str) -> None:
         self._source = source
@@ -90,12 +90,12 @@ class _Reader:
         return data
 
     def truncated(self) -> InvalidVmcore:
-        """Return the error of an input that ended here."""
+        """Return the error of an input that ends here."""
         return self.error or InvalidVmcore(f"{self._path}: is truncated: it ends at offset {self.position:#x}")
 
 
 class _Stream:
-    """One vmcore on its way."""
+    """One vmcore that passes."""
 
     def __init__(
         self, source: BinaryIO, sink: BinaryIO, additions: Additions, path: str, prefix: "_StreamPrefix"
@@ -125,10 +125,10 @@ class _Stream:
         return self._extend(plan, streamed=known is None)
 
     def _give_up(self, unsaved: bytes) -> None:
-        """Pass on everything as it came."""
+        """Pass on the complete input unchanged; *unsaved* is what was read but not kept."""
         image, offset = self._prefix.image(self._path), 0
         while offset < image.size:
-            block = image.read(min(BLOCK_SIZE, image.size - offset), offset, "what was withheld")
+            block = image.read(min(BLOCK_SIZE, image.size - offset), offset, "what was kept")
             self._sink.write(block)
             offset += len(block)
         self._sink.write(unsaved)
@@ -140,12 +140,12 @@ class _Stream:
         self._sink.flush()
 
     def _collect(self) -> Plan:
-        """Withhold pieces until there is a plan."""
+        """Keep pieces until there is a plan."""
         start = 0
         for _ in range(MAX_START_PIECES):
             header = self._take(PIECE.size)
             if header == END:
-                reason = f"{self._path}: ends at offset {self._read.position:#x}, before its notes are whole"
+                reason = f"{self._path}: ends at offset {self._read.position:#x}, before its notes are complete"
                 raise InvalidVmcore(reason)
             offset, size = PIECE.unpack(header)
             check_piece(self._path, self._read.position - PIECE.size, offset, size)
@@ -170,7 +170,7 @@ class _Stream:
         try:
             self._prefix.append(data)
         except OSError as error:
-            reason = f"{self._path}: no room to withhold its start: {error.strerror}"
+            reason = f"{self._path}: no space to keep its start: {error.strerror}"
             raise _NotKept(data, WriteFailed(reason)) from error
         if len(data) < size:
             raise self._read.truncated()
@@ -200,7 +200,7 @@ class _Stream:
         start = self._prefix.image(self._path)
         for position, offset, size in pieces(start, whole=False):
             self._route(plan, offset, size, _Replay(start, position + PIECE.size))
-        # What was not known from the stream's start can be left out of it.
+        # From here on, a dropped byte is one that the plan does not know, and is lost.
         self._late = streamed
         failure, rest = self._follow(plan)
         problems = plan.finish(self._emit, self._end) + plan.area.problems
@@ -211,7 +211,7 @@ class _Stream:
         return problems
 
     def _follow(self, plan: Plan) -> tuple[VmcoreddError | None, bytes]:
-        """Pass on pieces up to the end mark; return what is wrong, and the bytes that were read and not passed."""
+        """Pass on pieces up to the end mark; return what is wrong, and bytes that were read but not passed on."""
         while True:
             header = self._read(PIECE.size)
             if header == END:
@@ -229,7 +229,7 @@ class _Stream:
                 return self._read.truncated(), b""
 
     def _route(self, plan: Plan, offset: int, size: int, read: Callable[[int], bytes]) -> bool:
-        """Do with the bytes of a piece what is planned; return False when they end early."""
+        """Do with the bytes of a piece what the plan says; return False if they end early."""
         end = offset + size
         stops = [*(part.start for part in plan.ranges[1:]), MAX_FILE_SIZE + 1]
         for part, stop in zip(plan.ranges, stops, strict=True):
@@ -255,10 +255,10 @@ class _Stream:
 
 
 class _Replay:
-    """Reads the data of a piece that was withheld."""
+    """Reads the data of a piece that was kept."""
 
     def __init__(self, image: Image, position: int) -> None:
-        self._pread = partial(image.read, what="what was withheld")
+        self._pread = partial(image.read, what="what was kept")
         self._position = position
 
     def __call__(self, size: int) -> bytes:
@@ -268,7 +268,7 @@ class _Replay:
 
 
 class _NotKept(Exception):
-    """There was no room to withhold *data*."""
+    """There was no space to keep *data*."""
 
     def __init__(self, data: bytes, reason: WriteFailed) -> None:
         super().__init__(str(reason))
@@ -286,7 +286,7 @@ class _StreamPrefix:
         """Bytes."""
 
     def append(self, data: bytes) -> None:
-        """Add *data*. Raises OSError when there is no room; what was added before is still there."""
+        """Add *data*. Raises OSError if there is no space; what was added before is still there."""
         if self._memory is not None and self.size + len(data) > _PREFIX_MEMORY:
             self._roll_over(bytes(self._memory))
         if self._memory is not None:
@@ -296,12 +296,12 @@ class _StreamPrefix:
         self.size += len(data)
 
     def image(self, path: str) -> Image:
-        """Return what is there now; *path* is for messages."""
+        """Return the bytes so far; *path* is for messages."""
         size = self.size
         return Image(lambda count, offset: self._pread(min(count, max(size - offset, 0)), offset), size, path)
 
     def close(self) -> None:
-        """Forget it all."""
+        """Free the memory and the file."""
         self._memory = bytearray()
         if self._file is not None:
             self._file.close()
