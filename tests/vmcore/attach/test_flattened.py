@@ -131,6 +131,11 @@ MANY = notes("little", *(device_dump(b"dump%d" % number, b"x") for number in ran
         (in_pieces(Kdump(notes(), header_version=3).pack()), InvalidVmcore, "header_version is 3, notes need 4"),
         (in_pieces(Kdump(MANY).pack()), QuotaExceeded, "no space for device dump nic: it would have more than 64"),
         (in_pieces(Kdump(notes("little", device_dump(b"nic", b"x"))).pack()), NameInUse, "has a device dump nic"),
+        (
+            in_pieces(Kdump(notes() + bytes(64)).but(offset_vmcoreinfo=4096 + 104 + len(notes()) + 8).pack()),
+            InvalidVmcore,
+            "offset_vmcoreinfo is 0x[0-9a-f]+, which is not inside one of the notes",
+        ),
         (in_pieces(Kdump(notes()).pack())[:-1], InvalidVmcore, "is truncated: "),
         (in_pieces(Kdump(notes()).pack()[:9000]), InvalidVmcore, ""),
     ],

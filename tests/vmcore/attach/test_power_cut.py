@@ -70,7 +70,7 @@ def apply(data: bytearray, operation: Operation) -> None:
 
 
 def sectors(operation: Operation) -> list[Operation]:
-    """Return what of an operation happens at once: a sector of the disk."""
+    """Return the parts of an operation that a disk does completely or not at all: sectors."""
     kind, offset, written = operation
     if kind != WRITE:
         return [operation]

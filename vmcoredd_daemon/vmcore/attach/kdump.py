@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Attach to a kdump-compressed vmcore in place, at a cost of the notes' size, whatever the file's.
+"""Attach to a kdump-compressed vmcore in place: the cost depends on the size of the notes, not of the file.
 
 The notes are a contiguous area to which the sub header points, anywhere in the file. So a new area, with copies of
 the notes that stay, is appended, and then the sub header is pointed at it.
@@ -9,12 +9,12 @@ What the file is after a power cut, at any moment, with writes since the last fs
 1. The new area is written behind everything that the file has, then fsync. The sub header points at the old
    area, of which nothing has changed; what is behind it does not matter to any reader.
 2. One write of at most 32 bytes changes the sub header: offset_vmcoreinfo, offset_note and size_note. It lies
-   within one sector, which disks write whole or not at all. The sub header points at the old area or at the new
-   one, and both are complete on disk. Then fsync: this is the commit.
+   within one sector, which disks write completely or not at all. The sub header points at the old area or at the
+   new one, and both are complete on disk. Then fsync: this is the commit.
 
-Attaching again would let the file grow by all notes each time. So where the old area was the last thing in the
-file, and lies where only an attach can have put it, behind the page descriptors at a page boundary, its place is
-used again. Not for the new area directly, as the old one counts until the commit. Step 1 puts the new area behind
+Attaching again would let the file grow by all notes each time. So if the old area is the last thing in the file,
+and lies where only an attach can have put it, behind the page descriptors at a page boundary, its place is used
+again. Not for the new area directly, as the old one counts until the commit. Step 1 puts the new area behind
 the *end that it will have at the old place*, so that the two do not overlap. After the commit:
 
 3. The new area is copied to the old place, then fsync. The sub header points at the copy behind, which is not
@@ -22,8 +22,10 @@ the *end that it will have at the old place*, so that the two do not overlap. Af
 4. The sub header is pointed at the old place, as in 2, then fsync. Both copies are complete on disk.
 5. The file is truncated behind the copy at the old place. That the sub header points there is on disk already.
 
-An error after 2 only means that the file is longer than it need be. So does a power cut between 2 and 5: the place
-of the old area is then not used again, because nothing says any more what was there.
+An error after 2 only means that the file is longer than necessary. So does a power cut between 2 and 5: the place
+of the old area is then not used again, because nothing records any more what was there.
+
+:class:`..kdump.NotePlaces` computes the offsets and the write of step 2, here and in ``stream_kdump``.
 """
 
 import os

@@ -188,10 +188,15 @@ class _Stream:
         if index.known(0) < 16:
             raise NotYet(f"{self._path}: what is at offset 0 comes too late")
         start = index.pread(16, 0)
-        if start.startswith(kdump.SIGNATURE):
-            return stream_kdump.plan(image, index, self._additions)
-        if start.startswith(MAGIC):
-            return stream_elf.plan(image, index, self._additions)
+        try:
+            if start.startswith(kdump.SIGNATURE):
+                return stream_kdump.plan(image, index, self._additions)
+            if start.startswith(MAGIC):
+                return stream_elf.plan(image, index, self._additions)
+        except InvalidVmcore as error:
+            if str(error).startswith(self._path):
+                raise
+            raise type(error)(f"{self._path}: {error}") from error
         raise InvalidVmcore(f"{self._path}: holds neither an ELF nor a kdump-compressed vmcore: {start[:8]!r}")
 
     def _extend(self, plan: Plan, *, streamed: bool) -> list[str]:
@@ -277,7 +282,10 @@ class _NotKept(Exception):
 
 
 class _StreamPrefix:
-    """The start of the stream, kept for later: in memory while it is small, then in an unnamed file. Close it."""
+    """The start of the stream, kept for later: in memory while it is small, then in an unnamed file. Close it.
+
+    Not tempfile.SpooledTemporaryFile: that loses what it held in memory if the disk is full.
+    """
 
     def __init__(self) -> None:
         self._memory: bytearray | None = bytearray()

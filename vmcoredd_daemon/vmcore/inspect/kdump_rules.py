@@ -26,16 +26,12 @@ def predict_crash(image: Image) -> Verdict:
         return verdict.refuse(header)
     if 2 * header.block_size > image.size:
         return verdict.refuse("ends inside the sub header")
-    if header.data_offset > image.size:
-        return verdict.refuse(f"fails: the bitmaps end at {header.data_offset:#x}, beyond the file")
-    if (max_mapnr := _max_mapnr(header)) > header.bitmap_blocks * header.block_size * 4:
-        return verdict.refuse(f"misreads it: the bitmaps are too small for max_mapnr {max_mapnr:#x}")
-    if header.offset_note and header.size_note:
-        if header.offset_note + header.size_note > image.size or header.size_note >= MAX_NOTES_END:
-            return verdict.refuse(
-                f"cannot read the notes: size_note is {header.size_note}, offset_note {header.offset_note:#x}"
-            )
-        count_for_crash(verdict, raw_notes(image, header.offset_note, header.size_note, header.byteorder))
+    if reason := _why_both_refuse(image, header):
+        return verdict.refuse(reason)
+    offset, size = _note_range(header)
+    if size >= MAX_NOTES_END:
+        return verdict.refuse(f"cannot read the notes: size_note is {size}")
+    count_for_crash(verdict, raw_notes(image, offset, size, header.byteorder))
     verdict.vmcoreinfo = _has_vmcoreinfo(image, header)
     if not verdict.vmcoreinfo:
         verdict.problems.append("finds no VMCOREINFO at offset_vmcoreinfo")
@@ -53,23 +49,31 @@ def predict_makedumpfile(image: Image) -> Verdict:
         return verdict.refuse(header)
     if header.header_version < 1:
         return verdict.refuse("header_version is 0, which has no dump_level")
-    if header.data_offset > image.size:
-        return verdict.refuse(f"the bitmaps end at {header.data_offset:#x}, beyond the file")
-    if (max_mapnr := _max_mapnr(header)) > header.bitmap_blocks * header.block_size * 4:
-        return verdict.refuse(f"misreads it: the bitmaps are too small for max_mapnr {max_mapnr:#x}")
-    if header.offset_note and header.size_note:
-        if header.offset_note + header.size_note > image.size:
-            return verdict.refuse(
-                f"cannot read the notes: size_note is {header.size_note}, offset_note {header.offset_note:#x}"
-            )
-        notes = raw_notes(image, header.offset_note, header.size_note, header.byteorder)
-        verdict.device_dumps = sum(note.n_type == NT_VMCOREDD for note in notes)
+    if reason := _why_both_refuse(image, header):
+        return verdict.refuse(reason)
+    notes = raw_notes(image, *_note_range(header), header.byteorder)
+    verdict.device_dumps = sum(note.n_type == NT_VMCOREDD for note in notes)
     verdict.vmcoreinfo = _has_vmcoreinfo(image, header)
     if not verdict.vmcoreinfo:
         verdict.problems.append("finds no VMCOREINFO at offset_vmcoreinfo, and so filters only zero pages")
     if header.split:
         verdict.remarks.append("the file is one part of several, which makedumpfile --reassemble joins")
     return verdict
+
+
+def _why_both_refuse(image: Image, header: KdumpHeader) -> str:
+    if header.data_offset > image.size:
+        return f"the bitmaps end at {header.data_offset:#x}, beyond the file"
+    if (max_mapnr := _max_mapnr(header)) > header.bitmap_blocks * header.block_size * 4:
+        return f"misreads it: the bitmaps are too small for max_mapnr {max_mapnr:#x}"
+    offset, size = _note_range(header)
+    if offset + size > image.size:
+        return f"cannot read the notes: size_note is {size}, offset_note {offset:#x}"
+    return ""
+
+
+def _note_range(header: KdumpHeader) -> tuple[int, int]:
+    return (header.offset_note, header.size_note) if header.offset_note and header.size_note else (0, 0)
 
 
 def check_pages(image: Image, progress: Callable[[int], None] = lambda size: None) -> list[str]:
