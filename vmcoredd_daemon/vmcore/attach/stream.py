@@ -105,33 +105,27 @@ class _Stream:
         self._additions = additions
         self._path = path
         self._prefix = prefix
+        self._unsaved = b""
         self._end = 0
         self._late = False
 
     def run(self, known: Image | None) -> list[str]:
-        header = self._read(HEADER_SIZE)
-        unsaved = header
         try:
-            check_header(header, self._path)
-            self._prefix.append(header)
-            unsaved = b""
+            check_header(self._keep(HEADER_SIZE), self._path)
             plan = self._collect() if known is None else self._plan_known(known)
-        except _NotKept as error:
-            self._give_up(error.data)
-            raise error.reason from error
         except VmcoreddError:
-            self._give_up(unsaved)
+            self._give_up()
             raise
         return self._extend(plan, streamed=known is None)
 
-    def _give_up(self, unsaved: bytes) -> None:
-        """Pass on the complete input unchanged; *unsaved* is what was read but not kept."""
+    def _give_up(self) -> None:
+        """Pass on the complete input unchanged."""
         image, offset = self._prefix.image(self._path), 0
         while offset < image.size:
             block = image.read(min(BLOCK_SIZE, image.size - offset), offset, "what was kept")
             self._sink.write(block)
             offset += len(block)
-        self._sink.write(unsaved)
+        self._sink.write(self._unsaved)
         self._pass_rest()
 
     def _pass_rest(self) -> None:
@@ -165,13 +159,17 @@ class _Stream:
         index = Index(known)
         return self._plan(Image(index.pread, index.size, self._path), index)
 
-    def _take(self, size: int) -> bytes:
-        data = self._read(size)
+    def _keep(self, size: int) -> bytes:
+        self._unsaved = data = self._read(size)
         try:
             self._prefix.append(data)
         except OSError as error:
-            reason = f"{self._path}: no space to keep its start: {error.strerror}"
-            raise _NotKept(data, WriteFailed(reason)) from error
+            raise WriteFailed(f"{self._path}: no space to keep its start: {error.strerror}") from error
+        self._unsaved = b""
+        return data
+
+    def _take(self, size: int) -> bytes:
+        data = self._keep(size)
         if len(data) < size:
             raise self._read.truncated()
         return data
@@ -270,15 +268,6 @@ class _Replay:
         data = self._pread(size, self._position)
         self._position += len(data)
         return data
-
-
-class _NotKept(Exception):
-    """There was no space to keep *data*."""
-
-    def __init__(self, data: bytes, reason: WriteFailed) -> None:
-        super().__init__(str(reason))
-        self.data = data
-        self.reason = reason
 
 
 class _StreamPrefix:

@@ -5,7 +5,6 @@ Mirrors ``is_netdump()``, ``resize_elf_header()`` and ``dump_Elf64_Nhdr()`` of c
 ``check_elf_format()``, ``get_elf_info()`` and ``get_pt_note_info()`` of makedumpfile's elf_info.c.
 """
 
-import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -183,10 +182,8 @@ def _header(image: Image) -> _Header | str:
     if len(data) < structs.ehdr.size:
         return _TRUNCATED
     ehdr = structs.unpack_ehdr(data)
-    e_phnum = ehdr.e_phnum if ehdr.e_phnum != PN_XNUM else _extended_count(image, ehdr.e_shoff, structs.shdr)
+    e_phnum = ehdr.e_phnum
+    if e_phnum == PN_XNUM:
+        section = image.pread(structs.shdr.size, min(ehdr.e_shoff, image.size))
+        e_phnum = structs.shdr.unpack(section)[SH_INFO] if len(section) == structs.shdr.size else 0
     return _Header(structs, ehdr, e_phnum)
-
-
-def _extended_count(image: Image, e_shoff: int, shdr: struct.Struct) -> int:
-    section = image.pread(shdr.size, min(e_shoff, image.size))
-    return int(shdr.unpack(section)[SH_INFO]) if len(section) == shdr.size else 0

@@ -54,12 +54,18 @@ def verify(image: Image, progress: Callable[[int], None] = lambda size: None) ->
         problems.append(str(error).removeprefix(f"{path}: "))
     problems[:0] = inspection.problems if inspection else ()
     remarks = tuple(_incomplete(inspection)) if inspection else ()
+    crash, makedumpfile = _predict(image, problems, progress)
+    return Verification(tuple(dict.fromkeys(problems)), inspection, crash, makedumpfile, remarks)
+
+
+def _predict(image: Image, problems: list[str], progress: Callable[[int], None]) -> tuple[Verdict, Verdict]:
+    """Return what crash and makedumpfile do with *image*; pages that are missing are *problems*, too."""
+    flat = image.pread(len(flattened.SIGNATURE), 0) == flattened.SIGNATURE
     try:
-        inner, flat = _inner(image)
+        inner = replace(flattened.unflatten(image), path=image.path) if flat else image
     except InvalidVmcore as error:
-        reason = str(error).removeprefix(f"{path}: ")
-        crash, makedumpfile = Verdict().refuse(reason), Verdict().refuse(reason)
-        return Verification(tuple(dict.fromkeys(problems)), inspection, crash, makedumpfile, remarks)
+        reason = str(error).removeprefix(f"{image.path}: ")
+        return Verdict().refuse(reason), Verdict().refuse(reason)
     rules = kdump_rules if inner.pread(len(kdump.SIGNATURE), 0) == kdump.SIGNATURE else elf_rules
     crash, makedumpfile = rules.predict_crash(inner), rules.predict_makedumpfile(inner)
     if rules is kdump_rules:
@@ -71,7 +77,7 @@ def verify(image: Image, progress: Callable[[int], None] = lambda size: None) ->
         # It seeks in the flattened file itself, with offsets of the rearranged one.
         crash.remarks.append("its dev -v extracts wrong bytes from a flattened file: use vmcoredd extract")
         makedumpfile.remarks.append("reads a flattened file only with -R, which rearranges it")
-    return Verification(tuple(dict.fromkeys(problems)), inspection, crash, makedumpfile, remarks)
+    return crash, makedumpfile
 
 
 def _incomplete(inspection: Inspection) -> Iterator[str]:
@@ -93,9 +99,3 @@ def _behind_notes(vmcore: Vmcore) -> Iterator[str]:
                 yield f"the bytes behind the last note, at {last:#x}, are no note"
                 return
             last += len(data)
-
-
-def _inner(image: Image) -> tuple[Image, bool]:
-    if image.pread(len(flattened.SIGNATURE), 0) != flattened.SIGNATURE:
-        return image, False
-    return replace(flattened.unflatten(image), path=image.path), True
