@@ -67,7 +67,7 @@ async def test_listener_that_fails_costs_nothing(
     writes.listeners += [fail, told.append]
     assert await writes.finish()
     assert len(told) == 1
-    assert "cannot announce that it is written" in caplog.text
+    assert "Cannot announce that " in caplog.text
 
 
 async def test_unexpected_error_leaves_the_device_dumps(
@@ -192,7 +192,7 @@ async def test_device_dumps_alone_where_neither_fits_what_crash_reads(
     monkeypatch.setattr(layout, "MAX_NOTES_END", 3 * PAGE + 1)
     written = await writes.write()
     assert written.path.name == DEVICE_DUMPS_ONLY
-    assert "crash reads them below 0x3001 only" in written.error
+    assert "crash reads them only below 0x3001" in written.error
     assert written.error.endswith(f"{vmcore}: cannot write: Is a directory")
 
 
