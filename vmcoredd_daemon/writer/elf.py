@@ -8,7 +8,7 @@ from functools import partial
 from ..errors import InvalidVmcore
 from ..journal import Event, record
 from ..manifest import ManifestSource
-from ..note import DeviceDumpNote, Note, system_byteorder
+from ..note import DeviceDumpNote, Note, system_byteorder, system_page_size
 from ..vmcore.copy.extents import CopyReport
 from ..vmcore.copy.source import Reads, TimedFile, TimedNotes
 from ..vmcore.copy.write import VMCORE_INCOMPLETE, write_vmcore
@@ -58,7 +58,7 @@ def _copy(
     reads: Reads,
 ) -> WriteResult:
     with own_note(job, described) as own:
-        layout = planned([*job.snapshot.notes, *own.notes], job.page_size)
+        layout = planned([*job.snapshot.notes, *own.notes], system_page_size())
         _warn_if_small(job, layout)
         job.progress.start(WRITING, layout.copied)
         report = write_vmcore(layout, job.directory, name, job.progress, own.complete, reads)

@@ -14,7 +14,6 @@ from ..config.vmcore_format import Output
 from ..dumps.device_dump import Snapshot
 from ..files import close
 from ..journal import Event, record
-from ..note import system_page_size
 from ..progress import Progress
 from ..vmcore.copy.source import TimedCalls
 from ..vmcore.copy.write import VMCORE_INCOMPLETE
@@ -34,7 +33,6 @@ class Job:
     """Makes the calls for the source."""
     spool_reads: TimedCalls
     """Makes those for the spool, which may be on another disk than the target."""
-    page_size: int = system_page_size()
 
     @property
     def source_size(self) -> int:

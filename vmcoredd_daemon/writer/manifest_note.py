@@ -13,11 +13,11 @@ from ..files import close
 from ..manifest import MANIFEST_NAME, Manifest, ManifestSource, now_usec
 from ..note import (
     VMCOREDD_HEADER_SIZE,
-    ByteOrder,
     DeviceDumpNote,
     note_size,
     pack_vmcoredd_header,
     system_byteorder,
+    system_page_size,
 )
 from ..vmcore.copy.extents import CopyReport
 from ..vmcore.copy.write import Complete
@@ -49,8 +49,7 @@ def own_note(job: Job, source: ManifestSource) -> Iterator[OwnNote]:
             yield OwnNote()
             return
         try:
-            made = manifest_note(job.snapshot, source, job.page_size, system_byteorder())
-            note, complete = stack.enter_context(made)
+            note, complete = stack.enter_context(manifest_note(job.snapshot, source))
         except OSError as error:
             own = OwnNote(problem=f"it has no manifest: {error.strerror}")
         except MemoryError:
@@ -61,14 +60,12 @@ def own_note(job: Job, source: ManifestSource) -> Iterator[OwnNote]:
 
 
 @contextmanager
-def manifest_note(
-    snapshot: Snapshot, source: ManifestSource, page_size: int, byteorder: ByteOrder
-) -> Iterator[tuple[DeviceDumpNote, Complete]]:
+def manifest_note(snapshot: Snapshot, source: ManifestSource) -> Iterator[tuple[DeviceDumpNote, Complete]]:
     """Provide the note of a snapshot's manifest, in memory, and the function that completes it. Raises OSError."""
     source = replace(source, error=source.error[:_REASON], fallback=source.fallback[:_REASON])
     data = _manifest(snapshot, source).dump()
-    size = note_size(len(data) + _GROWTH, page_size)
-    header = pack_vmcoredd_header(MANIFEST_NAME.encode("ascii"), size, byteorder)
+    size = note_size(len(data) + _GROWTH, system_page_size())
+    header = pack_vmcoredd_header(MANIFEST_NAME.encode("ascii"), size, system_byteorder())
     fd = os.memfd_create(MANIFEST_NAME, os.MFD_CLOEXEC)
     try:
         with open(fd, "wb", closefd=False) as file:
