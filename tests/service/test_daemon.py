@@ -554,7 +554,7 @@ async def test_vmcore_with_an_altered_device_dump_is_not_whole(daemon: Service, 
     assert daemon.stop() == 1
     assert judges.crash(daemon.vmcore())[0].name == "one"
     assert "Device dump one was altered after it was taken" in daemon.log()
-    assert "but incomplete: not as they were acknowledged: one" in daemon.log()
+    assert "but incomplete: device dumps differ from what was acknowledged: one" in daemon.log()
     # Where it could not be read for a moment, it is whole in the spool.
     assert len(list(daemon.target.rglob("*.note"))) == 2
 
@@ -585,7 +585,7 @@ async def test_source_with_a_broken_note_keeps_its_memory(
     assert daemon.stop() == 0
     assert judges.same_memory(daemon.vmcore(), source_vmcore)
     assert [name for name, _ in judges.pyelftools(daemon.vmcore())] == ["LINUX", "LINUX", "CORE"]
-    assert "the notes behind it are lost" in daemon.log()
+    assert "the notes after it are lost" in daemon.log()
 
 
 async def test_no_vmcore_where_somebody_else_writes_it(

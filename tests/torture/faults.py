@@ -402,10 +402,11 @@ class Run:
     def _check_disk(self) -> None:
         """Judge what lies there; memory that could not be read must be counted in the log."""
         log = self._service.log()
-        counted = "could not be read" in log or "no room for" in log
+        counted = "pages could not be read" in log or "no space for" in log
         self._spooled = disk.check_spool(self._service.target)
         altered = re.findall(
-            r"Device dump (\S+) (?:was altered after it was taken|is not all to be had from the spool)", log
+            r"Device dump (\S+) (?:was altered after it was taken|could not be read completely from the spool)",
+            log,
         )
         self._written = disk.check_vmcores(self._service.target, None if counted else self._source, altered)
         held = self._acknowledged - self._doubtful

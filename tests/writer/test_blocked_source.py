@@ -98,7 +98,7 @@ async def test_page_that_blocks(
     vmcore = daemon.vmcore()
     assert judges.crash(vmcore)[0].name == "one"
     assert manifest(vmcore).source.unreadable_pages == 1
-    assert "2 reads did not return in time, and were given up" in daemon.log()
+    assert "2 reads did not return in time and were abandoned" in daemon.log()
     assert ("makedumpfile made no progress" in manifest(vmcore).source.fallback) == bool(configuration)
 
 
@@ -113,7 +113,7 @@ async def test_source_that_ceases_to_answer(
     vmcore = daemon.vmcore("vmcore-incomplete")
     assert [dump.name for dump in manifest(vmcore).device_dumps] == ["one"]
     assert manifest(vmcore).source.missing_bytes > 0
-    assert manifest(vmcore).source.error.startswith("the source blocks: there was no reading ")
+    assert manifest(vmcore).source.error.startswith("the source stopped responding: ")
 
 
 async def test_service_goes_on_after_a_write_that_was_given_up(
