@@ -137,7 +137,7 @@ class Devlink:
         return devices
 
     def _parts(self, command: int) -> Iterator[tuple[str, str, bytes, dict[int, bytes]]]:
-        """Yield for each part its port as a directory, the dump name, its key as attributes, and all attributes."""
+        """Yield of each part its port as a directory, the dump name, its key as attributes, and all of them."""
         for answer in islice(self._netlink.ask(command, dump=True), MAX_PARTS):
             found = dict(attributes(answer))
             where = b"".join(
