@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from vmcoredd_daemon.errors import Busy
+
 TIMEOUT = 30.0
 """Seconds."""
 INTERVAL = 0.01
@@ -41,3 +43,12 @@ def wait_until(look: Callable[[], Any], until: Until = bool, *, timeout: float =
         assert time.monotonic() < deadline, f"after {timeout} s still {found!r}"
         time.sleep(INTERVAL)
     return found
+
+
+def is_busy(check: Callable[[], object]) -> bool:
+    """Return whether *check*, which counts threads that hang, raises Busy."""
+    try:
+        check()
+    except Busy:
+        return True
+    return False
