@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.lib.caller import add, call, names, options
-from tests.lib.service import Service, mask_built_in
+from tests.lib.service import Service, mask_built_in, unit_environment
 from tests.lib.tools import require
 from tests.lib.vmcore_dumps import manifest
 from tests.lib.waiting import eventually
@@ -46,6 +46,13 @@ class Many:
 def data(name: str) -> bytes:
     """What the collector of this name has to say."""
     return name.encode().ljust(4096) * (SIZE // 4096)
+
+
+@pytest.fixture(autouse=True)
+def as_the_unit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without its environment each thread has a heap of its own, and the memory is above the goal now and then."""
+    for name, value in unit_environment().items():
+        monkeypatch.setenv(name, value)
 
 
 @contextmanager

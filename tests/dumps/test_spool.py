@@ -410,7 +410,9 @@ async def test_no_space_for_the_description(tmp_path: Path) -> None:
         os.pwrite(buffer.fd, data, buffer.offset)
         with pytest.raises(NoSpace):
             await spool.commit(Commit(1, buffer, *kept(record_of("nic0", data, len(data)))))
-        buffer.close()
+        closing = buffer.close()
+        assert closing is not None
+        await closing
         assert recover(spool) == ([], [])
         os.close((await add(spool, 1, "nic0", b"data")).fd)
         spool.close()
