@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What a test takes from its machine and has to give back: file descriptors, file systems."""
+"""File descriptors, threads, limits and file systems, which a test takes and gives back."""
 
 import _thread
 import os
