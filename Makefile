@@ -2,11 +2,11 @@
 PYTHON ?= python3
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
-# Where the packages come from; PACKAGES=true leaves that to you.
+# Installs the packages; PACKAGES=true leaves that to you.
 PACKAGES ?= .ci/debian-packages
-# Where the kernel's debug information comes from; VMLINUX=true where it is in /usr/lib/debug/boot.
+# Fetches the kernel's debug information; VMLINUX=true if it is in /usr/lib/debug/boot.
 VMLINUX ?= .ci/debian-vmlinux
-# Who makes the kernel's simulated network device; MODULE=true leaves its test out.
+# Builds the kernel's simulated network device; MODULE=true leaves its test out.
 MODULE ?= .ci/debian-netdevsim
 
 VENV := .venv
@@ -14,7 +14,7 @@ INSTALLED := $(VENV)/installed
 DEBUG := $(VENV)/debug/installed
 NETDEVSIM := $(VENV)/netdevsim
 
-# .ci/debian-packages looks at what this Python lacks.
+# .ci/debian-packages installs what this Python lacks.
 export PYTHON
 
 # Two apt-get at once would fight for the lock.
@@ -25,25 +25,25 @@ export PYTHON
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
-demo: check-python packages-demo $(INSTALLED) ## show device dumps on their way into a vmcore
+demo: check-python packages-demo $(INSTALLED) ## put three device dumps into a real vmcore, and show what crash reads
 	$(VENV)/bin/python -m tests.demo
 
-test: check-python packages-test $(INSTALLED) ## run every test, the linters among them (PYTEST_ARGS=...)
+test: check-python packages-test $(INSTALLED) ## run every everyday test, linters included (PYTEST_ARGS=...)
 	$(VENV)/bin/pytest $(PYTEST_ARGS)
 
 lint: check-python $(INSTALLED) ## run only the linters
 	$(VENV)/bin/pytest tests/test_lint.py $(PYTEST_ARGS)
 
-kdump-test: check-python packages-deb packages-kdump $(INSTALLED) netdevsim ## run only the tests that boot machines in QEMU, and all of them
+kdump-test: check-python packages-deb packages-kdump $(INSTALLED) netdevsim ## run only the tests that boot machines in QEMU: half an hour
 	$(VENV)/bin/pytest -m 'qemu or kdump_matrix' $(PYTEST_ARGS)
 
-test-all: check-python packages-deb packages-kdump $(DEBUG) netdevsim ## run every test there is: kdump-test, too, and drgn with debug information
+test-all: check-python packages-deb packages-kdump $(DEBUG) netdevsim ## run every test: kdump-test, too, and drgn with debug information
 	$(VENV)/bin/pytest -m '' $(PYTEST_ARGS)
 
-torture: check-python packages-test $(INSTALLED) ## kills, failing system calls, hostile callers, a soak: 80 minutes
+torture: check-python packages-test $(INSTALLED) ## run kills, failing system calls, hostile callers, a soak: 80 minutes
 	$(VENV)/bin/python -m tests.torture
 
-bench: check-python packages-bench $(INSTALLED) ## time and memory beside cp, makedumpfile and the like, in build/bench.*
+bench: check-python packages-bench $(INSTALLED) ## measure time and memory beside cp, makedumpfile and others, in build/bench.*
 	$(VENV)/bin/python -m tests.bench --json build/bench.json --svg build/bench.svg $(BENCH_ARGS)
 
 man: check-python $(INSTALLED) ## make manual pages and completion, in build/man and build/completion
@@ -53,7 +53,7 @@ man: check-python $(INSTALLED) ## make manual pages and completion, in build/man
 deb: packages-deb ## build the Debian package, in build/deb
 	.ci/debian-build build/deb
 
-deb-test: check-python packages-deb packages-kdump $(INSTALLED) ## build, judge, install, upgrade, purge and test that
+deb-test: check-python packages-deb packages-kdump $(INSTALLED) ## build, check, install, upgrade, purge and test the Debian package
 	$(VENV)/bin/pytest -m deb $(PYTEST_ARGS)
 
 dist: check-python $(INSTALLED) ## build and check wheel and source distribution, in dist
@@ -87,7 +87,7 @@ $(INSTALLED): pyproject.toml | packages-build
 netdevsim: $(INSTALLED) | packages-kdump
 	$(MODULE) $(NETDEVSIM)
 
-# The kernel's debug information fills 1.8 GB; what is kept of it, 0.6 GB.
+# The kernel's debug information takes 1.8 GB; 0.6 GB of it are kept.
 $(DEBUG): $(INSTALLED) | packages-kdump
 	$(VENV)/bin/pip install --quiet --use-pep517 --editable '.[dev,debug]'
 	$(VMLINUX) $(@D)

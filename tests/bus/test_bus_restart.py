@@ -80,7 +80,7 @@ async def test_bus_that_is_started_again(tmp_path: Path) -> None:
                 assert service.fd_count() <= fds + 3
         # Each time, and also what comes between.
         await eventually(lambda: service.log().count("The connection to the message bus is lost") == 5)
-        assert service.log().count("INFO: On the message bus again") == 4
+        assert service.log().count("INFO: Connected to the message bus again") == 4
         assert service.stop() == 0
         assert written(service) == ["before", "through", "after-0", "after-1", "after-2", "vmcoredd_manifest"]
         assert "Traceback" not in service.log()

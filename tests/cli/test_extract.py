@@ -44,14 +44,14 @@ def test_extract_all_bytes_where_the_true_size_is_not_known() -> None:
 def test_extract_by_a_name_that_two_have() -> None:
     result = run("extract", GOLDEN, "golden_a")
     assert result.returncode == 1
-    assert result.stderr.endswith("several device dumps are called golden_a, choose by index: 0, 5\n")
+    assert result.stderr.endswith("several device dumps are named golden_a, choose by index: 0, 5\n")
     assert run("extract", GOLDEN, "5", text=False).stdout[:8192] == bytes((i * 7 + 3) & 0xFF for i in range(8192))
 
 
 def test_extract_altered_data_writes_it_and_fails(altered: Path, tmp_path: Path) -> None:
     result = run("extract", altered, "nic", "-o", tmp_path / "nic")
     assert result.returncode == 1
-    reason = "device dump nic is extracted, but it does not have the SHA-256 of its manifest"
+    reason = "device dump nic is extracted, but its SHA-256 differs from the manifest"
     assert result.stderr == f"vmcoredd: {altered}: {reason}\n"
     assert (tmp_path / "nic").read_bytes() == b"!" + DATA[1:]
 

@@ -142,7 +142,7 @@ def test_forged_file_of_many_notes(tmp_path: Path) -> None:
     path = Core(note(1, b"", b"X\0") * 70000).write(tmp_path / "vmcore")
     result = run("inspect", "--map", path)
     assert result.returncode == 0
-    assert result.stdout.splitlines()[-1].endswith(" more are left out")
+    assert result.stdout.splitlines()[-1].endswith(" more are not shown")
     assert len(result.stdout.splitlines()) < 5000
 
 

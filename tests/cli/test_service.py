@@ -161,7 +161,7 @@ def test_bad_timeouts(timeout: str) -> None:
         (
             "nic",
             ["--size", "5G"],
-            "device dump nic: 5368709120 bytes do not fit the 32 bits that a note has for its size",
+            "device dump nic: 5368709120 bytes do not fit the 32-bit size of a note",
         ),
         ("nic", ["--size", "1G"], "device dump nic: 1073745920 bytes, at most 268435456 are allowed"),
         ("vmcoredd_manifest", [], "device dump vmcoredd_manifest: the name is reserved for the manifest"),

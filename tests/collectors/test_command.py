@@ -22,9 +22,9 @@ SIZE = 100_000
 
 @pytest.fixture(autouse=True)
 def short_grace(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(process, "GRACE", 0.2)
-    monkeypatch.setattr("vmcoredd_daemon.collectors.command.GRACE", 0.2)
-    monkeypatch.setattr("vmcoredd_daemon.collectors.command.REST", 0.8)
+    monkeypatch.setattr(process, "KILL_GRACE", 0.2)
+    monkeypatch.setattr("vmcoredd_daemon.collectors.command.KILL_GRACE", 0.2)
+    monkeypatch.setattr("vmcoredd_daemon.collectors.command.PIPE_DRAIN_TIMEOUT", 0.8)
 
 
 async def collect(buffer: Buffer, script: str, timeout: float = 20) -> Collected:

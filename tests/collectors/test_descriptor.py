@@ -24,7 +24,7 @@ from vmcoredd_daemon.dumps.spool import Spool
 from vmcoredd_daemon.errors import Busy, CollectorFailed, InvalidArgs
 from vmcoredd_daemon.note import ByteOrder
 from vmcoredd_daemon.threads.fd_closer import FdCloser
-from vmcoredd_daemon.threads.loop import POLL, AbandonedThreads
+from vmcoredd_daemon.threads.loop import READ_POLL, AbandonedThreads
 
 SIZE = 5000
 
@@ -231,7 +231,7 @@ async def test_terminal_that_was_given_up_is_read_no_more(buffer: Buffer) -> Non
     master, terminal = os.openpty()
     shell = os.dup(terminal)
     with pytest.raises(TimeoutError):
-        await asyncio.wait_for(collect(terminal, buffer), POLL / 4)
+        await asyncio.wait_for(collect(terminal, buffer), READ_POLL / 4)
     os.write(master, b"typed for the shell\n")
     await buffer.idle()
     os.set_blocking(shell, False)

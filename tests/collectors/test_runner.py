@@ -23,7 +23,7 @@ from tests.lib.vmcoredd import run
 from tests.lib.waiting import eventually, is_busy
 from vmcoredd_daemon.bus import Connection
 from vmcoredd_daemon.collectors.registry import Registered
-from vmcoredd_daemon.collectors.runner import MARGIN, CollectorRunner, plan
+from vmcoredd_daemon.collectors.runner import CUT_OFF_MARGIN, CollectorRunner, plan
 from vmcoredd_daemon.config.limits import Limits
 from vmcoredd_daemon.dumps.dump_list import DumpList
 from vmcoredd_daemon.dumps.spool import Spool
@@ -143,7 +143,7 @@ async def test_torture_without_a_bus(directory: Path, source_vmcore: Path, tmp_p
     # Those that hang do so all at once: a deadline each, and a margin to be ended in.
     started = min(dump.started_usec for dump in content.device_dumps)
     finished = [dump.finished_usec for dump in content.device_dumps] + [one.time_usec for one in content.failures]
-    assert max(finished) - started < (2 + MARGIN) * 1e6
+    assert max(finished) - started < (2 + CUT_OFF_MARGIN) * 1e6
     # Without a parent it stays a zombie until init has time for it.
     process = Path(f"/proc/{(tmp_path / 'grandchild').read_text().strip()}/cmdline")
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):

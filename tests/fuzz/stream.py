@@ -12,8 +12,7 @@ import sys
 from tests.fuzz.flattened import elf, pieces_of, spoil
 from tests.lib.flattened_writer import flatten
 from vmcoredd_daemon.errors import VmcoreddError
-from vmcoredd_daemon.vmcore.attach.file_additions import FileAdditions
-from vmcoredd_daemon.vmcore.attach.named_file import OpenFile
+from vmcoredd_daemon.vmcore.attach.dump_files import FileAdditions, OpenFile
 from vmcoredd_daemon.vmcore.attach.stream import attach_stream
 
 DATA = b"device" * 99

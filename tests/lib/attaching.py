@@ -6,9 +6,8 @@ from pathlib import Path
 from tests.lib.elf_writer import PAGE
 from vmcoredd_daemon.manifest import MANIFEST_NAME
 from vmcoredd_daemon.note import NT_VMCOREDD, note_size
-from vmcoredd_daemon.vmcore.attach.attach import Attached
-from vmcoredd_daemon.vmcore.attach.file_notes import attach_files
-from vmcoredd_daemon.vmcore.attach.named_file import NamedFile
+from vmcoredd_daemon.vmcore.attach.attach import Attached, attach_files
+from vmcoredd_daemon.vmcore.attach.dump_files import NamedFile
 from vmcoredd_daemon.vmcore.formats import recognise
 from vmcoredd_daemon.vmcore.image import file_image
 from vmcoredd_daemon.vmcore.inspect.inspect import copy_data, inspect

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from vmcoredd_daemon.service.daemon import Daemon, Outcome
+from vmcoredd_daemon.service.daemon import Daemon, RunResult
 from vmcoredd_daemon.service.program import main
 
 INTERVAL = 0.002
@@ -67,7 +67,7 @@ def watched(report: Report) -> type[Daemon]:
     """Return the daemon's class with the detector."""
 
     class Watched(Daemon):
-        async def run(self) -> Outcome:
+        async def run(self) -> RunResult:
             watching = asyncio.create_task(watch(report))
             try:
                 return await super().run()

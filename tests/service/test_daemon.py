@@ -414,7 +414,7 @@ def test_bus_modules_that_are_missing(
     with Service("unix:path=/nonexistent/bus", source_vmcore, tmp_path, "BusTimeoutSec=3") as daemon:
         daemon.start()
         assert daemon.stop() == 0
-        assert daemon.log().count("No message bus without its modules: not installed") == 1
+        assert daemon.log().count("The modules for the message bus are missing: not installed") == 1
         assert "Traceback" not in daemon.log()
 
 

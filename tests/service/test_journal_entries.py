@@ -12,10 +12,10 @@ from vmcoredd_daemon.errors import CollectorFailed
 from vmcoredd_daemon.journal import FIELDS, Event
 from vmcoredd_daemon.manifest import State
 from vmcoredd_daemon.service.journal_entries import record_dump, record_vmcore
-from vmcoredd_daemon.writer.result import Written
+from vmcoredd_daemon.writer.result import WriteResult
 
 DUMP = DeviceDump(1, "nic0", 100, 4096, "collector", 0, State.COMPLETE, 100)
-WRITTEN = Written(Path("vmcore"), 4096, 1)
+WRITTEN = WriteResult(Path("vmcore"), 4096, 1)
 
 
 def event(caplog: pytest.LogCaptureFixture) -> tuple[Event, set[str], int]:

@@ -109,7 +109,7 @@ def test_what_is_wrong(words: list[str], reason: str, command: str) -> None:
 
 
 def test_core_collector_is_the_first_word() -> None:
-    with pytest.raises(UsageError, match="core-collector has to be the first word"):
+    with pytest.raises(UsageError, match="core-collector must be the first word"):
         parse(["--", "core-collector"])
 
 

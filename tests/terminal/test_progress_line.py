@@ -28,8 +28,8 @@ from vmcoredd_daemon.cli.core_collector import sources
 from vmcoredd_daemon.cli.core_collector.gather import Request, gather
 from vmcoredd_daemon.progress import Progress
 from vmcoredd_daemon.terminal.progress_line import Line
-from vmcoredd_daemon.vmcore.attach.file_notes import attach_files
-from vmcoredd_daemon.vmcore.attach.named_file import NamedFile
+from vmcoredd_daemon.vmcore.attach.attach import attach_files
+from vmcoredd_daemon.vmcore.attach.dump_files import NamedFile
 
 SIZE = 8 << 20
 TIMEOUT = 60

@@ -76,7 +76,7 @@ async def test_one_that_hangs_is_passed_by(source: Source) -> None:
 
 
 async def test_only_so_many_threads_hang(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fd_closer, "PATIENCE", 0.01)
+    monkeypatch.setattr(fd_closer, "CLOSE_TIMEOUT", 0.01)
     monkeypatch.setattr(fd_closer, "MAX_THREADS", 3)
     monkeypatch.setattr(fd_closer, "MAX_WAITING", 5)
     before, running = open_fds(), threads()

@@ -13,7 +13,7 @@ from tests.lib.resources import open_fds
 from tests.lib.service import Service
 from vmcoredd_daemon.config.config import Configuration
 from vmcoredd_daemon.writer import console_status as console_progress
-from vmcoredd_daemon.writer.console_status import ConsoleProgress
+from vmcoredd_daemon.writer.console_status import ConsoleStatus
 
 
 @pytest.fixture(autouse=True)
@@ -42,7 +42,7 @@ def test_each_line_once(terminal: tuple[int, Path]) -> None:
     watched, path = terminal
     lines = ["", "Writing: 0%", "Writing: 1%\n\033[2J", "Writing: 1%\n\033[2J", "Written"]
     before = open_fds()
-    console = ConsoleProgress(path, lambda: lines.pop(0) if len(lines) > 1 else lines[0])
+    console = ConsoleStatus(path, lambda: lines.pop(0) if len(lines) > 1 else lines[0])
     # The line break is the terminal's own; what would clear the screen is shown.
     expected = "vmcoredd: Writing: 0%\r\nvmcoredd: Writing: 1%\\n\\x1b[2J\r\nvmcoredd: Written\r\n"
     assert seen(watched, b"Written\r\n") == expected
@@ -53,7 +53,7 @@ def test_each_line_once(terminal: tuple[int, Path]) -> None:
 def test_last_line_is_said_at_the_end(terminal: tuple[int, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     watched, path = terminal
     monkeypatch.setattr(console_progress, "INTERVAL", 3600)
-    ConsoleProgress(path, lambda: "Written").stop()
+    ConsoleStatus(path, lambda: "Written").stop()
     assert seen(watched, b"\n") == "vmcoredd: Written\r\n"
 
 
@@ -67,7 +67,7 @@ def test_terminal_that_is_stopped(terminal: tuple[int, Path]) -> None:
         said.append(1)
         return f"line {len(said)}"
 
-    console = ConsoleProgress(path, line)
+    console = ConsoleStatus(path, line)
     while len(said) < 3:
         os.sched_yield()
     # Nothing hangs: the next line is tried, and the end is reached.
@@ -91,7 +91,7 @@ def test_terminal_that_nobody_reads(terminal: tuple[int, Path]) -> None:
         said.append(1)
         return f"{len(said)} " * 1000
 
-    console = ConsoleProgress(path, line)
+    console = ConsoleStatus(path, line)
     while len(said) < 50:
         os.sched_yield()
     console.stop()
@@ -108,7 +108,7 @@ def test_what_is_no_terminal(tmp_path: Path, kind: str) -> None:
     elif kind == "fifo":
         os.mkfifo(path)
     before = open_fds()
-    ConsoleProgress(path, lambda: "line").stop()
+    ConsoleStatus(path, lambda: "line").stop()
     assert open_fds() == before
     assert kind != "file" or path.read_text() == "precious"
 

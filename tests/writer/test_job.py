@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.lib.resources import open_fds, tmpfs
-from vmcoredd_daemon.writer.job import kept_free
+from vmcoredd_daemon.writer.job import reserve_space
 
 MIB = 1 << 20
 
@@ -21,7 +21,7 @@ def test_room_is_kept_and_given_back(tmp_path: Path) -> None:
     before = open_fds()
     with tmpfs(tmp_path / "target", 4 * MIB) as target:
         whole = free(target)
-        with kept_free(target, 3 * MIB):
+        with reserve_space(target, 3 * MIB):
             assert free(target) == whole - 3 * MIB
             assert not list(target.iterdir())
         assert free(target) == whole
@@ -31,22 +31,22 @@ def test_room_is_kept_and_given_back(tmp_path: Path) -> None:
 def test_room_that_is_not_there(tmp_path: Path) -> None:
     before = open_fds()
     with tmpfs(tmp_path / "target", 4 * MIB) as target:
-        with pytest.raises(OSError, match="No space left") as caught, kept_free(target, 5 * MIB):
+        with pytest.raises(OSError, match="No space left") as caught, reserve_space(target, 5 * MIB):
             pass
         assert caught.value.errno == errno.ENOSPC
-        with kept_free(target, 5 * MIB, missing_ok=True):
+        with reserve_space(target, 5 * MIB, missing_ok=True):
             # Nothing of it is taken from who needs it more.
             assert free(target) > 3 * MIB
     assert open_fds() == before
 
 
 def test_file_system_without_unnamed_files() -> None:
-    with kept_free(Path("/proc"), MIB):
+    with reserve_space(Path("/proc"), MIB):
         pass
 
 
 def test_missing_directory(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError), kept_free(tmp_path / "nothing", MIB):
+    with pytest.raises(FileNotFoundError), reserve_space(tmp_path / "nothing", MIB):
         pass
-    with kept_free(tmp_path / "nothing", MIB, missing_ok=True):
+    with reserve_space(tmp_path / "nothing", MIB, missing_ok=True):
         pass

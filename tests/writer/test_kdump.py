@@ -16,7 +16,7 @@ from vmcoredd_daemon.dumps.dump_list import DumpList
 from vmcoredd_daemon.manifest import MANIFEST_NAME
 from vmcoredd_daemon.vmcore.inspect.inspect import find, inspect
 from vmcoredd_daemon.writer import kdump as write_kdump
-from vmcoredd_daemon.writer.result import DEVICE_DUMPS_ONLY, VMCORE, Written
+from vmcoredd_daemon.writer.result import DEVICE_DUMPS_ONLY, VMCORE, WriteResult
 from vmcoredd_daemon.writer.writer import VmcoreWriter
 
 PAGE = 4096
@@ -26,7 +26,9 @@ MIB = 1 << 20
 pytestmark = pytest.mark.usefixtures("tools")
 
 
-async def write(dumps: DumpList, source: Path, target: Path, output: Output = KDUMP, count: int = 2) -> Written:
+async def write(
+    dumps: DumpList, source: Path, target: Path, output: Output = KDUMP, count: int = 2
+) -> WriteResult:
     for number in range(count):
         await dumps.add_device_dump(f"nic{number}", 9, Fills(b"registers"), timeout=5)
     return await VmcoreWriter(dumps, source, target, output).write()

@@ -21,7 +21,7 @@ from vmcoredd_daemon.errors import Disabled, WriteFailed
 from vmcoredd_daemon.threads.loop import EXECUTOR_THREADS, started_executor
 from vmcoredd_daemon.vmcore import layout
 from vmcoredd_daemon.writer.crash_directory import CrashDirectory
-from vmcoredd_daemon.writer.result import DEVICE_DUMPS_ONLY, VMCORE, Written
+from vmcoredd_daemon.writer.result import DEVICE_DUMPS_ONLY, VMCORE, WriteResult
 from vmcoredd_daemon.writer.writer import VmcoreWriter
 
 PAGE = 4096
@@ -34,16 +34,16 @@ def writer(dumps: DumpList, source: Path, target: Path) -> VmcoreWriter:
 async def test_listener_that_fails_costs_nothing(
     dumps: DumpList, source_vmcore: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    told: list[Written] = []
+    told: list[WriteResult] = []
 
-    def fail(_: Written) -> None:
+    def fail(_: WriteResult) -> None:
         raise ValueError("not on the bus")
 
     writes = writer(dumps, source_vmcore, tmp_path)
     writes.listeners += [fail, told.append]
     assert await writes.finish()
     assert len(told) == 1
-    assert "cannot announce that it is written" in caplog.text
+    assert "is written: cannot announce it" in caplog.text
 
 
 async def test_unexpected_error_leaves_the_device_dumps(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The command line of ``vmcoredd``: the one source of its ``--help``, which fits a screen of 80x24."""
+"""The command line of ``vmcoredd``, and so its ``--help``, which fits a screen of 80x24."""
 
 import argparse
 import re
@@ -12,17 +12,17 @@ from ..terminal.parser import Parser, Version, parse_command, path, path_as_give
 from .core_collector.makedumpfile import CORE_COLLECTOR
 
 MODES = ("short", "pretty", "off")
-"""Of ``--json``; alone it is short, and pretty on a terminal, as systemd's ``-j``."""
+"""Of ``--json``; without a value: pretty on a terminal, else short, as systemd's ``-j``."""
 
 Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
 
 
 def parse(words: list[str]) -> argparse.Namespace:
-    """Return what *words* say. Raises UsageError; raises SystemExit when it has printed what they ask for."""
+    """Parse *words*. Raises UsageError; raises SystemExit after --help or --version."""
     main, commands = _parsers()
     options = parse_command(main, commands.choices, words)
     if options.command == CORE_COLLECTOR:
-        raise UsageError(f"{CORE_COLLECTOR} has to be the first word: all others are for makedumpfile")
+        raise UsageError(f"{CORE_COLLECTOR} must be the first word: all others are for makedumpfile")
     return options
 
 
@@ -80,8 +80,10 @@ def _service_commands(commands: Commands, bus: Parser, table: Parser, view: Pars
     run.add_argument("collectors", metavar="COLLECTOR", nargs="*", help="by default all that are enabled")
     run.add_argument("--timeout", type=_seconds, metavar="SEC", help="seconds for each, instead of its own")
     alone = run.add_mutually_exclusive_group()
-    alone.add_argument("--list", action="store_true", help="only list what would be collected; no service")
-    alone.add_argument("-o", "--output", type=path, metavar="DIR", help="without the service: write files there")
+    alone.add_argument("--list", action="store_true", help="list what would be collected; needs no service")
+    alone.add_argument(
+        "-o", "--output", type=path, metavar="DIR", help="run without the service, write files there"
+    )
     run.add_argument("--config", type=path, metavar="FILE", help="of the service, for --list and --output")
 
     _command(commands, "list", "list the service's device dumps", [""], bus, table)
@@ -94,8 +96,8 @@ def _service_commands(commands: Commands, bus: Parser, table: Parser, view: Pars
 def _file_commands(commands: Commands, table: Parser, view: Parser) -> None:
     vmcore = Parser(add_help=False)
     vmcore.add_argument("vmcore", metavar="VMCORE", help="ELF, kdump-compressed or flattened")
-    inspect = _command(commands, "inspect", "show a vmcore, and the device dumps in it", ["VMCORE"], vmcore, table)
-    inspect.add_argument("--map", action="store_true", help="draw what lies where in the file")
+    inspect = _command(commands, "inspect", "show a vmcore and its device dumps", ["VMCORE"], vmcore, table)
+    inspect.add_argument("--map", action="store_true", help="draw a map of the file")
 
     what = "check a vmcore, and what crash and makedumpfile do with it"
     _command(commands, "verify", what, ["VMCORE"], vmcore, view)
@@ -112,23 +114,23 @@ def _file_commands(commands: Commands, table: Parser, view: Parser) -> None:
         metavar="FILE",
         help="by default, or with -, standard output",
     )
-    where.add_argument("--all", type=path, metavar="DIR", help="all device dumps, each into a file of its name")
+    where.add_argument("--all", type=path, metavar="DIR", help="extract all, each to a file of its name")
 
     usages = ["VMCORE NAME=FILE...", "--stream NAME=FILE..."]
-    attach = _command(commands, "attach", "put files into a finished vmcore, as device dumps", usages)
+    attach = _command(commands, "attach", "add files to a finished vmcore, as device dumps", usages)
     attach.add_argument("--stream", action="store_true", help="into a flattened vmcore, from stdin to stdout")
     attach.add_argument(
         "arguments",
         metavar="[VMCORE] NAME=FILE...",
         nargs="+",
-        help="or files of the spool, *.note; not with --stream, FILE - is standard input",
+        help="or *.note of the spool; FILE - is standard input, not with --stream",
     )
     _core_collector(commands)
 
 
 def _core_collector(commands: Commands) -> None:
-    """Add the command for its help only: makedumpfile.py reads what it is given."""
-    what = "run makedumpfile, and put device dumps into what it writes"
+    """Add the command, only for its help: makedumpfile.py parses its arguments."""
+    what = "run makedumpfile, and add device dumps to its output"
     collector = _command(commands, CORE_COLLECTOR, what, ["SOURCE DESTINATION"])
     time = "seconds for all device dumps together, by default 60"
     collector.add_argument("--vmcoredd-timeout=", metavar="SEC", help=time)

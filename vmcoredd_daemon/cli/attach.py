@@ -26,9 +26,8 @@ from ..progress import Progress
 from ..terminal.exit import FAILURE, SUCCESS, UsageError
 from ..terminal.progress_line import progress
 from ..terminal.stdio import complain, standard_input, standard_output
-from ..vmcore.attach.file_additions import FileAdditions
-from ..vmcore.attach.file_notes import STDIN, attach_files
-from ..vmcore.attach.named_file import COLLECTOR, NamedFile, OpenFile, check_files
+from ..vmcore.attach.attach import STDIN, attach_files
+from ..vmcore.attach.dump_files import COLLECTOR, FileAdditions, NamedFile, OpenFile, check_files
 from ..vmcore.attach.stream import attach_stream, pass_on
 from .operands import named_files
 

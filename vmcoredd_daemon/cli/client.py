@@ -21,11 +21,11 @@ from ..errors import (
 from ..manifest import State
 from ..note import check_dump_name
 
-TIMEOUT = 25.0
-"""Seconds for an answer, as sd-bus has it: enough for a service that the call itself starts."""
+ANSWER_TIMEOUT = 25.0
+"""Seconds for an answer, as in sd-bus: enough for a service that is started by the call."""
 
-ADD_MARGIN = 30.0
-"""Seconds beyond a collector's own timeout: it may have to queue, and what it collected is made durable."""
+DURABLE_TIMEOUT = 30.0
+"""Seconds that a call may take beyond the collector's timeout, to wait for its turn and for the disk."""
 
 _UINT_MAX = 0xFFFFFFFF
 _PROPERTIES = "org.freedesktop.DBus.Properties"
@@ -46,9 +46,9 @@ class DumpInfo:
     """Object path."""
     sha256: str
     limit: int
-    """What it may hold at most."""
+    """The most bytes it may hold."""
     note_size: int
-    """What it takes in the vmcore."""
+    """Its bytes in the vmcore."""
     error: str
     """Why it failed, empty unless it did."""
     collector: str
@@ -59,26 +59,26 @@ class DumpInfo:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What the service says of itself; sizes are in bytes."""
+    """The state of the service; sizes are in bytes."""
 
     version: str
     state: str
     source: str
     vmcore_path: str
-    """The vmcore that was written, empty when none was."""
+    """The vmcore that was written last, empty if none was."""
     device_dumps: int
     device_dump_bytes: int
-    """What the device dumps take in the vmcore."""
+    """Their bytes in the vmcore."""
     bytes_total: int
-    """What is to be read for the vmcore, 0 before the first is written."""
+    """Bytes to read for the vmcore, 0 before the first is written."""
     bytes_done: int
 
 
 class Client:
     """A connection to the service.
 
-    Every method raises BusUnavailable when the service is not there or the connection is lost, TimedOut when it
-    does not answer, and otherwise the error that the service answers with.
+    Every method raises BusUnavailable if the service is not running or the connection is lost, TimedOut if it does
+    not answer, and otherwise the error that it answers with.
     """
 
     def __init__(self, connection: Connection, timeout: float) -> None:
@@ -86,7 +86,7 @@ class Client:
         self._timeout = timeout
 
     @classmethod
-    async def open(cls, address: str | None = None, timeout: float = TIMEOUT) -> "Client":
+    async def open(cls, address: str | None = None, timeout: float = ANSWER_TIMEOUT) -> "Client":
         """Connect to the bus at *address*, by default the system bus. Raises BusUnavailable.
 
         *timeout*, in seconds, is for this and for each answer.
@@ -100,17 +100,17 @@ class Client:
     async def add_fd(self, name: str, size: int, fd: int, timeout: float | None = None) -> str:
         """Add a device dump of at most *size* bytes, read from *fd*; return its object path once it is durable.
 
-        *timeout*, in seconds, is how long reading may take; None leaves that to the service's configuration. *fd*
-        stays the caller's. Raises InvalidArgs, NameInUse, TooLarge, QuotaExceeded, NoSpace, CollectorFailed,
+        *timeout*, in seconds, is for reading; None leaves that to the service's configuration. *fd* stays the
+        caller's. Raises InvalidArgs, NameInUse, TooLarge, QuotaExceeded, NoSpace, CollectorFailed,
         TimedOut, Busy or Disabled.
         """
         check_dump_name(name)
         if size > _UINT_MAX:
-            raise TooLarge(f"device dump {name}: {size} bytes do not fit the 32 bits that a note has for its size")
+            raise TooLarge(f"device dump {name}: {size} bytes do not fit the 32-bit size of a note")
         if size < 1:
             raise InvalidArgs(f"device dump {name}: size is {size}")
         options = {} if timeout is None else {"timeout": Variant("t", round(timeout * 1e6))}
-        deadline = None if timeout is None else timeout + ADD_MARGIN
+        deadline = None if timeout is None else timeout + DURABLE_TIMEOUT
         reply = await self._call_long("AddDeviceDumpFd", "suha{sv}", (name, size, 0, options), [fd], deadline)
         return str(reply[0])
 
@@ -130,7 +130,7 @@ class Client:
         return list(reply[0])
 
     async def list_dumps(self) -> list[DumpInfo]:
-        """Return all device dumps in the order in which they were begun, failed and unfinished ones included."""
+        """Return all device dumps in the order in which they began, including failed and unfinished ones."""
         manager = "org.freedesktop.DBus.ObjectManager"
         (objects,) = await self._call(MANAGER_PATH, manager, "GetManagedObjects")
         dumps = [
@@ -138,13 +138,13 @@ class Client:
             for path, interfaces in objects.items()
             if DEVICE_DUMP in interfaces
         ]
-        # Paths end in a number: /10 comes after /9.
+        # Paths end in a number: /10 sorts after /9.
         return sorted(dumps, key=lambda dump: (len(dump.path), dump.path))
 
     async def open_dump(self, path: str) -> int:
-        """Return a read-only descriptor of the note at object path *path*; it is the caller's to close.
+        """Return a read-only descriptor of the note at object path *path*, to be closed by the caller.
 
-        Raises UnknownDump when that has no data.
+        Raises UnknownDump if it has no data.
         """
         try:
             async with asyncio.timeout(self._timeout):
@@ -156,7 +156,7 @@ class Client:
         fd, *others = take_fds(reply) or [-1]
         close_fds(others)
         if fd < 0:
-            raise VmcoreddError("the service is of another version: it opens no device dumps")
+            raise VmcoreddError("the service is of another version: Open returned no file descriptor")
         return fd
 
     async def status(self) -> Status:
@@ -182,7 +182,7 @@ class Client:
         return str(reply[0])
 
     async def remove(self, name: str) -> None:
-        """Remove the device dump *name*; where all of that name failed, forget these.
+        """Remove the device dump *name*; if all of that name failed, remove all of them.
 
         Raises UnknownDump, Busy or WriteFailed.
         """
@@ -196,7 +196,7 @@ class Client:
     async def _call(
         self, path: str, interface: str, member: str, signature: str = "", body: Sequence[object] = ()
     ) -> list[Any]:
-        """Call a method that is answered at once; return what it answers."""
+        """Call a method that is answered immediately; return its answer."""
         try:
             async with asyncio.timeout(self._timeout):
                 return await self._request(path, interface, member, signature, body)
@@ -211,7 +211,7 @@ class Client:
         fds: Sequence[int] = (),
         deadline: float | None = None,
     ) -> list[Any]:
-        """Call a method that may take long: until *deadline*, in seconds, or for as long as the service lives."""
+        """Call a method that may take long: *deadline* seconds, or as long as the service answers pings."""
         call = asyncio.create_task(self._request(MANAGER_PATH, MANAGER, member, signature, body, fds))
         try:
             async with asyncio.timeout(deadline):
@@ -242,7 +242,7 @@ class Client:
 
 
 def _error(error: CallFailed) -> VmcoreddError:
-    """Return what the error of a call means to the user of this service."""
+    """Translate the error of a call for the user."""
     match error.name.removeprefix(_ERROR):
         case "ServiceUnknown" | "NameHasNoOwner":
             return BusUnavailable("the service is not running on this bus")
@@ -273,5 +273,7 @@ def _dump(path: str, properties: Mapping[str, Variant]) -> DumpInfo:
 def _value(properties: Mapping[str, Variant], name: str, kind: type[_T]) -> _T:
     value = properties[name].value if name in properties else None
     if not isinstance(value, kind):
-        raise VmcoreddError(f"the service is of another version: its property {name} is not as expected")
+        raise VmcoreddError(
+            f"the service is of another version: property {name} is missing or not of type {kind.__name__}"
+        )
     return value

@@ -35,7 +35,7 @@ def run(options: argparse.Namespace) -> int:
 
 @contextmanager
 def _directory(directory: Path) -> Iterator[None]:
-    """Make *directory*, and remove it again where an error has left nothing in it. Raises WriteFailed."""
+    """Make *directory*; after an error, remove it again if it is new and empty. Raises WriteFailed."""
     new = not directory.exists()
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -51,7 +51,7 @@ def _directory(directory: Path) -> Iterator[None]:
 
 
 def _extract_all(fd: int, found: Inspection, path: str, directory: Path) -> int:
-    """Write a file for each device dump; one that cannot be read costs no other its file."""
+    """Write a file for each device dump, even if others cannot be read."""
     statuses, taken = [SUCCESS], set[str]()
     for dump in found.device_dumps:
         name = file_name(dump.name)
@@ -68,22 +68,22 @@ def _extract_all(fd: int, found: Inspection, path: str, directory: Path) -> int:
 
 def _report(path: str, dump: FoundDump, intact: bool | None) -> int:
     if intact is False:
-        complain(f"{path}: device dump {dump.name} is extracted, but it does not have the SHA-256 of its manifest")
+        complain(f"{path}: device dump {dump.name} is extracted, but its SHA-256 differs from the manifest")
         return FAILURE
     return SUCCESS
 
 
-def _choose(inspection: Inspection, path: str, wanted: str) -> FoundDump:
+def _choose(inspection: Inspection, path: str, name: str) -> FoundDump:
     dumps = inspection.device_dumps
-    if wanted.isascii() and wanted.isdecimal():
-        found = [dump for dump in dumps if str(dump.index) == wanted]
+    if name.isascii() and name.isdecimal():
+        found = [dump for dump in dumps if str(dump.index) == name]
     else:
-        found = [dump for dump in dumps if dump.name == wanted]
+        found = [dump for dump in dumps if dump.name == name]
     if not found:
-        raise UnknownDump(f"{path}: has no device dump {wanted[:80]}")
+        raise UnknownDump(f"{path}: has no device dump {name[:80]}")
     if len(found) > 1:
         indices = ", ".join(str(dump.index) for dump in found)
-        raise UnknownDump(f"{path}: several device dumps are called {wanted}, choose by index: {indices}")
+        raise UnknownDump(f"{path}: several device dumps are named {name}, choose by index: {indices}")
     return found[0]
 
 
@@ -95,8 +95,8 @@ def _to_stdout(image: Image, dump: FoundDump) -> bool | None:
 
 
 def _to_file(fd: int, image: Image, dump: FoundDump, output: str) -> bool | None:
-    """Write the file *output* under a temporary name; a device or a pipe has only its own."""
-    # A rename must not replace a symbolic link, but what it leads to.
+    """Write the file *output* under a temporary name; a device or a pipe is written directly."""
+    # The rename must replace the target of a symbolic link, not the link.
     target = os.path.realpath(output)
     try:
         state = os.stat(target)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""``inspect --map``: a drawing of what lies where in a vmcore, and the table of it."""
+"""``inspect --map``: a drawing of the parts of a vmcore, and their table."""
 
 import errno
 import os
@@ -16,13 +16,13 @@ from ..vmcore.formats import Vmcore
 from ..vmcore.inspect.regions import Kind, Region, regions
 
 COLUMNS = ("OFFSET", "SIZE", "HOLES", "KIND", "WHAT")
-"""The end of a region is the offset of the next."""
+"""A region ends at the offset of the next."""
 SIGNS = {Kind.LOAD: "#", Kind.NOTE: "n", Kind.HEADER: "h", Kind.DEVICE_DUMP: "D"}
 HOLE, BLANK = ".", " "
 _ROWS, _CELLS = 8, 64
-"""Rows of the drawing, and cells of a row where the terminal has room for them."""
+"""Rows of the drawing, and cells of a row if the terminal is wide enough."""
 _MAX_HOLES = 1 << 17
-"""Holes of a file that are looked for."""
+"""Holes of a file that are counted."""
 _MAX_ROWS = 4096
 """Regions that are shown; a forged file may have millions of notes."""
 
@@ -46,7 +46,7 @@ class Holes:
 def show_map(view: View, fd: int, vmcore: Vmcore) -> int:
     """Show the map of *vmcore*, which is open at *fd*; return the exit status."""
     found, size = regions(vmcore), vmcore.image.size
-    # The offsets of a flattened file are those that it has when it is put in order.
+    # Offsets of a flattened file are those of the rearranged one.
     holes = Holes() if vmcore.format == "flattened" else Holes([*_holes(fd, size)])
     entries = [(region, holes.inside(region.offset, region.end)) for region in found[:_MAX_ROWS]]
     if view.as_json:
@@ -57,7 +57,7 @@ def show_map(view: View, fd: int, vmcore: Vmcore) -> int:
     rows = [[_row(*entry)[name] for name in columns] for entry in entries]
     table = view.table(columns, rows, shrink=("WHAT",), drop=("HOLES", "SIZE"))
     left_out = len(found) - len(entries)
-    more = f"{left_out} more are left out\n" if left_out else ""
+    more = f"{left_out} more are not shown\n" if left_out else ""
     view.show(f"{_drawing(view, found, holes, size)}\n{table}{more}")
     return SUCCESS
 
@@ -83,7 +83,7 @@ def _row(region: Region, holes: int) -> dict[str, Cell]:
 
 
 def _drawing(view: View, found: Sequence[Region], holes: Holes, size: int) -> str:
-    """Return rows of cells, each of as many bytes, and what they mean."""
+    """Return rows of cells, each for the same number of bytes, and a legend."""
     digits = len(f"{size:#x}")
     columns = _CELLS if view.width is None else max(1, min(_CELLS, view.width - digits - len(" ||")))
     cell = max(1, -(-size // (_ROWS * columns)))
@@ -96,9 +96,9 @@ def _drawing(view: View, found: Sequence[Region], holes: Holes, size: int) -> st
 
 
 def _cells(found: Sequence[Region], holes: Holes, size: int, cell: int) -> list[str]:
-    """Return the signs of the cells; where one has several, that of which the file has the fewest bytes.
+    """Return the signs of the cells; one with several kinds of region has the sign of the rarest.
 
-    A device dump is seen in any case, at the place of the first.
+    The first device dump is always shown.
     """
     cells = [BLANK] * -(-size // cell)
     total = {kind: sum(region.size for region in found if region.kind is kind) for kind in SIGNS}
@@ -119,9 +119,9 @@ def _cells(found: Sequence[Region], holes: Holes, size: int, cell: int) -> list[
 
 def _legend(view: View, cells: Sequence[str], cell: int) -> str:
     signs = {**{sign: kind for kind, sign in SIGNS.items()}, HOLE: "hole", BLANK: Kind.GAP}
-    # What is too small to be seen beside something rarer is not promised.
+    # Only signs that are in the drawing: a rarer one may hide others.
     meanings = [f"{sign.strip() or 'blank'} {meaning}" for sign, meaning in signs.items() if sign in cells]
-    # A line ends between two of them only.
+    # Lines break only between two meanings.
     words = "  ".join(text.replace(" ", "\xa0") for text in (*meanings, f"{view.size(cell)} a cell"))
     lines = [words] if view.width is None else wrap(words, view.width)
     return "".join(f"{line}\n" for line in lines).replace("\xa0", " ")
@@ -137,7 +137,7 @@ def _holes(fd: int, size: int) -> Iterator[tuple[int, int]]:
             offset = _data(fd, start, size)
             yield start, offset
     except OSError:
-        # A block device, or a file system that does not tell.
+        # A block device, or a file system without SEEK_HOLE.
         return
 
 

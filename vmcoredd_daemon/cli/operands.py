@@ -11,7 +11,7 @@ from ..errors import InvalidArgs, InvalidVmcore, VmcoreddError
 from ..note import system_byteorder, system_page_size
 from ..terminal.exit import UsageError
 from ..terminal.stdio import printable
-from ..vmcore.attach.named_file import NamedFile
+from ..vmcore.attach.dump_files import NamedFile
 
 
 def named_files(arguments: Iterable[str]) -> list[NamedFile]:

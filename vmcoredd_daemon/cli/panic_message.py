@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The line of the kernel's log that says why it died: in the log beside the vmcore, or in the vmcore itself."""
+"""The line of the kernel log that says why it crashed: from the log beside the vmcore, or in the vmcore itself."""
 
 import os
 import re
@@ -13,12 +13,12 @@ from ..errors import VmcoreddError
 from ..writer import makedumpfile
 from ..writer.kernel_log import KERNEL_LOG
 
-TIMEOUT = 10.0
-"""Seconds that makedumpfile may go on without output."""
+MAKEDUMPFILE_TIMEOUT = 10.0
+"""Seconds that makedumpfile may take without output."""
 _TAIL = 1 << 20
-"""Bytes of a log that are looked at: its end, where the panic is."""
+"""Bytes at the end of a log that are searched for the panic."""
 
-# In the order in which they say more; crash looks for the same (get_panicmsg() in its kernel.c).
+# The most informative first; crash looks for the same (get_panicmsg() in its kernel.c).
 _PANIC = tuple(
     re.compile(pattern)
     for pattern in (
@@ -33,7 +33,7 @@ _PANIC = tuple(
 
 
 def panic_line(vmcore: str, *, flattened: bool) -> str | None:
-    """Return the line, None where no log is at hand, or says nothing of a panic. Never fails."""
+    """Return the line, None if there is no log, or no panic in it. Never fails."""
     for log in (*_beside(Path(vmcore)), *([] if flattened else [_IN_VMCORE])):
         text = _dumped(vmcore) if log is _IN_VMCORE else _tail(log)
         for pattern in _PANIC:
@@ -46,7 +46,7 @@ _IN_VMCORE = Path()
 
 
 def _beside(vmcore: Path) -> Iterator[Path]:
-    """Yield where logs are saved: by kdump-utils and by us, and by kdump-tools beside its dump.TIME."""
+    """Yield the logs that kdump-utils and we save, and that kdump-tools saves beside its dump.TIME."""
     yield vmcore.with_name(KERNEL_LOG)
     if vmcore.name.startswith("dump."):
         yield vmcore.with_name(f"dmesg.{vmcore.name.removeprefix('dump.')}")
@@ -65,14 +65,14 @@ def _tail(log: Path) -> bytes:
 
 
 def _dumped(vmcore: str) -> bytes:
-    """Return the end of the log in the vmcore, where makedumpfile is there and finds it."""
+    """Return the end of the log in the vmcore, if makedumpfile is installed and finds it."""
     if not makedumpfile.available():
         return b""
     try:
         with tempfile.TemporaryDirectory(prefix="vmcoredd-") as directory:
             log = Path(directory, "dmesg")
-            # A path that starts with a dash would be an option. With mmap, version 1.7.2 falls over now and then.
-            makedumpfile.run(["--non-mmap", "--dump-dmesg", os.path.abspath(vmcore), log], TIMEOUT)
+            # An absolute path never starts with a dash. --non-mmap: with mmap, version 1.7.2 sometimes crashes.
+            makedumpfile.run(["--non-mmap", "--dump-dmesg", os.path.abspath(vmcore), log], MAKEDUMPFILE_TIMEOUT)
             return _tail(log)
     except (OSError, VmcoreddError):
         return b""

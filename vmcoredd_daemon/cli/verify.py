@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The subcommand verify: whether a vmcore is as it should be, and what crash and makedumpfile do with it."""
+"""The subcommand verify: whether a vmcore is intact, and what crash and makedumpfile do with it."""
 
 import argparse
 import os
@@ -18,7 +18,7 @@ from .operands import open_vmcore
 
 
 def run(options: argparse.Namespace) -> int:
-    """Verify; return the exit status: 0 where nothing is wrong."""
+    """Verify; return the exit status: 0 if nothing is wrong."""
     view, path = View.of(options), options.vmcore
     with open_vmcore(path) as fd, progress("verifying") as shown:
         image = file_image(fd, path)

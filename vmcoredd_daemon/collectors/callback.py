@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Calls back who asked for a device dump, as the kernel calls the driver: ``org.vmcoredd1.Collector.Collect``."""
+"""Calls back the caller of AddDeviceDump, as the kernel calls a driver: ``org.vmcoredd1.Collector.Collect``."""
 
 import errno
 import os
@@ -30,7 +30,7 @@ STANDARD_ERRORS: Mapping[str, str] = MappingProxyType(
         "org.freedesktop.DBus.Error.UnixProcessIdUnknown": "ESRCH",
     }
 )
-"""What ``sd_bus_error_set_errno(3)`` makes of errnos that D-Bus has a name for; others are ``System.Error.EBUSY``.
+"""Names that ``sd_bus_error_set_errno(3)`` gives to errnos; others get the like of ``System.Error.EBUSY``.
 systemd, ``src/libsystemd/sd-bus/bus-error.c``."""
 
 
@@ -45,7 +45,7 @@ class CallbackCollector:
         self._path = path
 
     async def collect(self, dump_name: str, buffer: Buffer) -> Collected:
-        """Hand out the buffer, and wait for the true size."""
+        """Send the buffer's descriptor, and wait for the true size. Raises CollectorFailed."""
         try:
             with _own_description(buffer) as fd:
                 body = (dump_name, 0, buffer.offset, buffer.size)
@@ -77,8 +77,8 @@ class CallbackCollector:
 def _own_description(buffer: Buffer) -> Iterator[int]:
     """Yield a descriptor of the buffer with a file description of its own.
 
-    In ours a collector could set O_APPEND, with which pwrite(2) writes at the end whatever it is told, or take a
-    lease, with which every later open(2) waits.
+    In ours a collector could set O_APPEND, with which Linux's pwrite(2) ignores the offset and writes at the end,
+    or take a lease, for which each later open(2) waits.
     """
     fd = os.open(f"/proc/self/fd/{buffer.fd}", os.O_RDWR | os.O_CLOEXEC)
     try:
@@ -88,7 +88,7 @@ def _own_description(buffer: Buffer) -> Iterator[int]:
 
 
 def errno_of(error_name: str) -> int:
-    """Return the errno that a helper's error stands for, EIO where it stands for none."""
+    """Return the errno that a helper's error stands for, EIO if it stands for none."""
     name = STANDARD_ERRORS.get(error_name, error_name.removeprefix("System.Error."))
     code = getattr(errno, name, errno.EIO)
     return code if isinstance(code, int) else errno.EIO

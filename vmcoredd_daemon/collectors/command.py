@@ -19,16 +19,16 @@ from ..dumps.collector import Collected, one_line
 from ..errors import CollectorFailed, TimedOut, TooLarge, VmcoreddError
 from ..journal import journal_fields
 from .descriptor import DescriptorCollector, readable
-from .process import GRACE, Process, Starter
+from .process import KILL_GRACE, Process, Starter
 
 STDERR_KEPT = 4096
-"""Bytes of standard error that are logged."""
+"""Bytes of standard error that are kept for the log."""
 
 STDERR_LINES = 20
 STDERR_PAUSE = 0.01
-"""Seconds between two reads of what is only thrown away, so that a flood costs little."""
+"""Seconds between two reads of output that is discarded, so that a flood costs little."""
 
-REST = 5.0
+PIPE_DRAIN_TIMEOUT = 5.0
 """Seconds to read what is left in the pipe of a command that has ended."""
 
 Reading = asyncio.Task[Collected]
@@ -57,7 +57,7 @@ class CommandCollector:
             try:
                 return await asyncio.shield(work)
             except asyncio.CancelledError:
-                # Again while it is cut off, that changes nothing: a shutdown, and then the deadline.
+                # A second time, as when the deadline follows a shutdown, this changes nothing.
                 self._stopping.set()
                 if work.cancelled():
                     raise
@@ -74,11 +74,11 @@ class CommandCollector:
                 await process.stop()
             process.kill_children()
             with suppress(TimeoutError):
-                async with asyncio.timeout(REST):
+                async with asyncio.timeout(PIPE_DRAIN_TIMEOUT):
                     await _rest(reading, output)
             await _cancel(reading)
             await buffer.idle()
-            # One that filled the buffer may have had more to say only later.
+            # A command that filled the buffer may have written more only later.
             more = _truncated(reading) or bool(_read(process.stdout, 1))
         finally:
             await _cancel(reading)
@@ -106,13 +106,13 @@ class CommandCollector:
     async def _watch(
         self, dump_name: str, process: Process, reading: Reading, output: DescriptorCollector, deadline: float
     ) -> VmcoreddError | None:
-        """Wait until the command has ended by itself, or must end; return why it must."""
+        """Wait until the command has ended by itself, or must be ended; return why it must."""
         stopping = asyncio.create_task(self._stopping.wait())
         try:
             async with asyncio.timeout_at(deadline):
                 await _first(reading, process.exited, stopping)
                 if reading.done() and not _truncated(reading):
-                    # It has closed its output, or filled the buffer; the exit status is still to come.
+                    # It has closed its output, or filled the buffer, and has not ended yet.
                     await _first(process.exited, stopping)
         except TimeoutError:
             return self._late(dump_name)
@@ -120,9 +120,9 @@ class CommandCollector:
             stopping.cancel()
         if self._stopping.is_set() and not process.exited.done():
             return TimedOut(f"device dump {dump_name}: the command did not finish before the shutdown")
-        # Children may still be busy with the output, or have the pipe for no reason.
+        # Its children may still write, or just have the pipe open.
         try:
-            async with asyncio.timeout_at(max(deadline, asyncio.get_running_loop().time() + REST)):
+            async with asyncio.timeout_at(max(deadline, asyncio.get_running_loop().time() + PIPE_DRAIN_TIMEOUT)):
                 await _rest(reading, output, self._stopping)
         except TimeoutError:
             return TimedOut(f"device dump {dump_name}: children of the command did not finish in time")
@@ -142,7 +142,7 @@ class CommandCollector:
 
 
 class _Stderr:
-    """Reads standard error for as long as the process writes to it, and keeps the beginning."""
+    """Reads standard error as long as the process writes to it, and keeps the beginning."""
 
     def __init__(self, fd: int) -> None:
         self.text = b""
@@ -178,21 +178,21 @@ async def _first(*waits: "asyncio.Future[Any]") -> None:
 
 
 async def _rest(reading: Reading, output: DescriptorCollector, stopping: asyncio.Event | None = None) -> None:
-    """Wait until everything is read, or nothing has come for a while."""
+    """Wait until all output is read, or none has come for a while."""
     seen = -1
     while not reading.done() and output.position != seen and not (stopping and stopping.is_set()):
         seen = output.position
-        await asyncio.wait([reading], timeout=GRACE)
+        await asyncio.wait([reading], timeout=KILL_GRACE)
 
 
 async def _cancel(task: "asyncio.Task[Any]") -> None:
-    """Cancel *task*, and wait until it has let go of its descriptor."""
+    """Cancel *task*, and wait until it does not use its descriptor any more."""
     task.cancel()
     await asyncio.wait([task])
 
 
 def _truncated(reading: Reading) -> bool:
-    """Return whether the command wrote more than there is room for, or reading failed."""
+    """Return whether the command wrote more than the buffer holds, or reading failed."""
     if not reading.done() or reading.cancelled():
         return False
     return reading.exception() is not None or reading.result().truncated
@@ -224,7 +224,7 @@ def _outcome(size: int, problem: VmcoreddError | None) -> Collected:
 
 
 def _read(fd: int, size: int) -> bytes | None:
-    """Return what can be read now, empty at the end, None when nothing is there."""
+    """Return what can be read now: empty at the end, None if there is nothing yet."""
     with suppress(BlockingIOError):
         return os.read(fd, size)
     return None

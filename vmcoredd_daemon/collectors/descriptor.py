@@ -45,21 +45,21 @@ class DescriptorCollector:
     def duplicating(
         cls, fd: int, description: str, fd_closer: FdCloser, abandoned: AbandonedThreads
     ) -> "DescriptorCollector":
-        """Return one with a descriptor of its own; where it cannot have one, collecting fails."""
+        """Return one with a duplicate of *fd*; if there can be none, :meth:`collect` fails."""
         try:
             return cls(os.dup(fd), description, fd_closer, abandoned, may_be_empty=False)
         except OSError as error:
             return cls(-1, description, problem=error)
 
     async def collect(self, dump_name: str, buffer: Buffer) -> Collected:
-        """Read until the end, or until the buffer is full; then see whether there is more."""
+        """Read until the end, or until the buffer is full; then check whether there is more."""
         try:
             if self._problem is not None:
                 raise self._problem
             ended = await self._fill(buffer)
             size = self.position
             if size == 0 and not self._may_be_empty:
-                # A program that failed before it wrote anything looks like that; it is named in the vmcore then.
+                # So looks a program that failed before it wrote anything: the vmcore then names the failure.
                 raise CollectorFailed(f"device dump {dump_name}: its data has no bytes", errno.ENODATA)
             return Collected(size, truncated=not ended and await self._has_more())
         except OSError as error:
@@ -69,7 +69,7 @@ class DescriptorCollector:
             ) from error
 
     async def _fill(self, buffer: Buffer) -> bool:
-        """Read until the end, or until the buffer is full; return whether that is the end."""
+        """Read until the end, or until the buffer is full; return whether the end was reached."""
         ended = False
         while self.position < buffer.size and not ended:
             await self._wait()
@@ -86,11 +86,11 @@ class DescriptorCollector:
                 reading = run_with_duplicate(partial(read_now, size=1), self._fd)
                 return await wait_for(reading, abandoned=self._abandoned) != b""
         except (TimeoutError, BlockingIOError):
-            # A writer that sends just what it said and keeps the pipe open.
+            # The writer sent just what it had announced, and keeps the pipe open.
             return False
 
     async def _wait(self) -> None:
-        # All else is polled by the thread that reads it.
+        # The thread that reads it polls all else.
         if _is_pipe_or_socket(self._fd):
             await readable(self._fd)
 
@@ -104,14 +104,14 @@ class DescriptorCollector:
 
 
 def check_source(dump_name: str, fd: int) -> None:
-    """Raise InvalidArgs for a socket of messages: of a long one a part is lost, and an empty one is like the end.
+    """Raise InvalidArgs for a socket of messages: a part of a long one is lost, an empty one looks like the end.
 
-    Does not block, whatever *fd* is: the kernel asks no file system.
+    Does not block for any *fd*: the kernel asks no file system.
     """
     try:
         source = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fd)
     except OSError:
-        # Not a socket. What is none of ours to read fails later, by name.
+        # Not a socket. If it cannot be read, collecting fails.
         return
     try:
         kind = source.getsockopt(socket.SOL_SOCKET, socket.SO_TYPE)
@@ -126,9 +126,9 @@ def check_source(dump_name: str, fd: int) -> None:
 
 
 def _is_pipe_or_socket(fd: int) -> bool:
-    """Tell whether the kernel itself answers poll(2) of *fd*: a server of FUSE or CUSE may never do so.
+    """Tell whether the kernel itself answers poll(2) of *fd*: a server of FUSE or CUSE may never answer.
 
-    To know that, its file system must not be asked either, as fstat(2) does. A path would begin with a slash.
+    fstat(2) would ask its file system, too; readlink(2) does not. A path begins with a slash.
     """
     try:
         return os.readlink(f"/proc/self/fd/{fd}").startswith(("pipe:[", "socket:["))

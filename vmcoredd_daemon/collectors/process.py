@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""A collector's program as a process that can be got rid of, whatever it does.
+"""A collector's program as a process that the service can always get rid of.
 
-It leads a session of its own, so that its children go with it; who leaves that session is left to the service
-manager. It runs at a lower priority, and where memory runs out it goes first. A process in D state cannot be
-killed: it is left to itself, and reaped by a thread if it ever ends.
+It leads a session of its own, so that its children are killed with it; the service manager kills those that leave
+the session. It runs at a lower priority, and is killed first when memory runs out. A process in D state cannot be
+killed: it is abandoned, and a thread reaps it if it ever ends.
 """
 
 import asyncio
@@ -17,17 +17,17 @@ from typing import Any
 
 from ..threads.loop import AbandonedThreads, abandon, run_in_own_thread
 
-GRACE = 1.0
+KILL_GRACE = 1.0
 """Seconds that a process has after SIGTERM, and again after SIGKILL."""
 
 NICE = 10
-"""The I/O scheduler's priority follows it where none is set, see ioprio_set(2)."""
+"""The priority of its I/O follows this one, see ioprio_set(2)."""
 
 OOM_SCORE_ADJ = 500
 """The service itself has -900."""
 
-PATIENCE = 0.2
-"""Seconds to wait for the start of another process."""
+SPAWN_TIMEOUT = 0.2
+"""Seconds that a process waits for the start of the one before it."""
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -48,24 +48,24 @@ class Process:
         self.stdout = stdout
         self.stderr = stderr
         self.exited = exited
-        """Done when the process has ended; it is not reaped then, so that its number stays its own."""
+        """Done when the process has ended. It is not reaped yet, so that no other process gets its number."""
         self._process = process
         self._abandoned = abandoned
 
     @property
     def returncode(self) -> int | None:
-        """The exit status, negative for a signal; None before :meth:`close`, and where it did not end."""
+        """The exit status, negative for a signal; None before :meth:`close`, or if it did not end."""
         return self._process.returncode
 
     async def stop(self) -> None:
-        """End the process and its children: SIGTERM, SIGKILL, and a while for each."""
+        """End the process and its children by SIGTERM, then by SIGKILL; wait KILL_GRACE after each."""
         for number in (signal.SIGTERM, signal.SIGKILL):
             if not self.exited.done():
                 self._signal(number)
-                await asyncio.wait([self.exited], timeout=GRACE)
+                await asyncio.wait([self.exited], timeout=KILL_GRACE)
 
     def kill_children(self) -> None:
-        """Kill whoever is still in the process group."""
+        """Kill the processes that are still in its group."""
         self._signal(signal.SIGKILL)
 
     def close(self) -> None:
@@ -84,27 +84,27 @@ class Process:
             abandon(self.exited, self._abandoned)
 
     def _signal(self, number: signal.Signals) -> None:
-        # EPERM: all that is left of the group has changed its user.
+        # EPERM: all processes that are left in the group have changed their user.
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, number)
 
 
 class Starter:
-    """Starts processes, one after the other as long as that goes well.
+    """Starts processes, one after the other unless one hangs.
 
-    fork() keeps the interpreter's lock for milliseconds. Of many threads that call it at once each may be the next
-    to have that lock, and the loop the last: 24 of them have kept it waiting for 100 ms.
+    fork() holds the interpreter's lock for milliseconds. If many threads fork at the same time, all of them may
+    get that lock before the loop does: 24 have kept it waiting for 100 ms.
     """
 
     def __init__(self, abandoned: AbandonedThreads | None = None) -> None:
-        """*abandoned* counts the threads of what cannot be got rid of."""
+        """*abandoned* counts the threads of processes that cannot be killed."""
         self._turn = threading.Semaphore()
         self._abandoned = abandoned
 
     async def start(self, command: Sequence[str], environment: Mapping[str, str]) -> Process:
         """Run *command* with *environment* and PATH only. Raises OSError.
 
-        Where nobody waits for it any more, what was started is killed.
+        Cancelled, it kills what was started.
         """
         loop = asyncio.get_running_loop()
         started: asyncio.Future[_Started] = loop.create_future()
@@ -114,8 +114,8 @@ class Starter:
             loop.call_soon_threadsafe(started.set_result, process)
             _wait(process[0].pid)
 
-        # In a thread, because exec() waits for the file system that the program lies in, and that may hang. The
-        # same waits for the end: a second one might not start, and nobody would know of the process.
+        # In a thread, because exec() waits for the file system of the program, and that may hang. The same thread
+        # waits for the end: a second one might not start, and then no thread would reap the process.
         exited = run_in_own_thread(run)
         either: list[asyncio.Future[Any]] = [started, exited]
         try:
@@ -129,8 +129,8 @@ class Starter:
         return Process(*started.result(), exited, self._abandoned)
 
     def _start(self, command: Sequence[str], environment: Mapping[str, str]) -> _Started:
-        # Whoever hangs is overtaken.
-        has_turn = self._turn.acquire(timeout=PATIENCE)
+        # A start that hangs is overtaken.
+        has_turn = self._turn.acquire(timeout=SPAWN_TIMEOUT)
         try:
             return _spawn(command, environment)
         finally:
@@ -152,8 +152,8 @@ def _spawn(command: Sequence[str], environment: Mapping[str, str]) -> _Started:
             env=environment,
             cwd="/",
             start_new_session=True,
-            # It changes nothing, but with it subprocess calls fork() instead of vfork(): that waits, before Python
-            # 3.11.4, with the interpreter's lock held, and all of this process with it while exec() hangs
+            # It changes no group, but makes subprocess call fork() instead of vfork(): before Python 3.11.4, that
+            # holds the interpreter's lock until exec() is done, and if exec() hangs, so does all of this process
             # (python/cpython#104372). Debian 12 has 3.11.2.
             group=os.getegid(),
         )
@@ -169,7 +169,7 @@ def _spawn(command: Sequence[str], environment: Mapping[str, str]) -> _Started:
 
 
 def _make_modest(pid: int) -> None:
-    # It may have ended by now; and without these it runs as well.
+    # The process may have ended by now, and runs without these, too.
     with suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, pid, NICE)
     with suppress(OSError), open(f"/proc/{pid}/oom_score_adj", "w", encoding="ascii") as file:

@@ -35,10 +35,10 @@ class DeviceCollector(Protocol):
     """What an entry point names: a class that is called without arguments. Its methods run in threads."""
 
     def device_dumps(self) -> Iterable[tuple[str, int]]:
-        """Return the device dumps there would be: name, and the most bytes that it may hold."""
+        """Return the device dumps that it would make: name, and how many bytes it may hold at most."""
 
     def collect(self, dump_name: str, data: BinaryIO) -> None:
-        """Write one of them to *data*; what it wrote is kept even if it then raises, or is cut off."""
+        """Write one of them to *data*; what it wrote is kept even if it raises then, or is cut off."""
 
 
 Load = Callable[[], Callable[[], DeviceCollector]]
@@ -58,7 +58,7 @@ def plan(name: str, load: Load) -> tuple[DeviceCollector, list[tuple[str, int]]]
     """Load a collector, and ask which device dumps it would make. Blocks. Raises CollectorFailed."""
     what = f"collector {one_line(name)}"
     collector: DeviceCollector = _guarded(what, _guarded(what, load))
-    # One that never ends must not fill the memory.
+    # An endless iterator must not fill the memory.
     dumps = _guarded(what, lambda: list(itertools.islice(collector.device_dumps(), MAX_DUMPS + 1)))
     if len(dumps) > MAX_DUMPS:
         raise CollectorFailed(f"{what}: more than {MAX_DUMPS} device dumps", errno.EOVERFLOW)
@@ -76,8 +76,8 @@ def plan(name: str, load: Load) -> tuple[DeviceCollector, list[tuple[str, int]]]
 def _some_registered() -> bool:
     """Tell whether a package may have entry points of the group.
 
-    importlib.metadata brings some forty modules along, and on most machines it would find nothing. It looks at
-    the same files: those of packages that are installed as wheels, as eggs, or in archives.
+    importlib.metadata needs some forty modules, and on most machines it would find nothing. It reads the same
+    files: those of packages that are installed as wheels, as eggs, or in archives.
     """
     for entry in map(Path, sys.path):
         if entry.is_file():
@@ -138,16 +138,17 @@ class PythonCollector:
         try:
             cutting = run_in_own_thread(data.cut_off)
         except OSError:
-            # Those of the executor run already; but what is written may be mapped from a device that hangs.
+            # The executor's threads run already. A write may keep one waiting for the lock: what it writes may be
+            # mapped from a device that hangs.
             cutting = asyncio.get_running_loop().run_in_executor(None, data.cut_off)
         return await wait_for(cutting, abandoned=self._abandoned)
 
     def close(self) -> None:
-        """Nothing is held: a thread that hangs keeps what it has."""
+        """Nothing is held: a thread that hangs keeps its duplicate of the buffer."""
 
 
 class _Data(io.RawIOBase, BinaryIO):
-    """The file that a collector writes to. After :meth:`cut_off` nothing reaches the buffer any more."""
+    """The file that a collector writes to. After :meth:`cut_off` no write reaches the buffer."""
 
     def __init__(self, what: str, buffer: Buffer) -> None:
         self.problem: VmcoreddError | None = None
@@ -168,7 +169,7 @@ class _Data(io.RawIOBase, BinaryIO):
         return self._position
 
     def write(self, data: object) -> int:
-        """Write all of *data*. Raises TooLarge when there is no room for all of it, TimedOut after the cut."""
+        """Write all of *data*. Raises TooLarge when the buffer cannot hold it, TimedOut after :meth:`cut_off`."""
         view = memoryview(data).cast("B")  # type: ignore[arg-type]
         with self._lock:
             if not self._open:
@@ -186,7 +187,7 @@ class _Data(io.RawIOBase, BinaryIO):
         return len(view)
 
     def cut_off(self) -> int:
-        """Refuse what is written from now on; return the bytes that were. Blocks while something is written."""
+        """Refuse writes from now on; return how many bytes were written. Blocks during a write."""
         with self._lock:
             if self._open:
                 self._open = False
@@ -200,11 +201,11 @@ def _cannot_run(what: str, error: OSError) -> CollectorFailed:
 
 
 def _guarded(what: str, function: Callable[[], _T]) -> _T:
-    """Call somebody else's code. Raises CollectorFailed, whatever that raises."""
+    """Call a collector's code. Raises CollectorFailed for each exception of it."""
     try:
         return function()
     except BaseException as error:
-        # SystemExit would end the thread without a word.
+        # BaseException, because SystemExit would end the thread without a message.
         frame = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{PurePath(frame.filename).name}:{frame.lineno}"
         raise CollectorFailed(one_line(f"{what}: {type(error).__name__}: {error} ({where})")) from error

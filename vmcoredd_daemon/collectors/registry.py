@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The registered collectors of this machine: files in ``collectors.d``, entry points of Python packages, our own.
 
-One of our own is known as an entry point is, and a package's of the same name takes its place. A file without
-``Exec=`` that has the name of one is for that: ``Enabled=``, ``TimeoutSec=`` and ``ConditionPathExists=`` hold for
-it, too.
+An entry point replaces one of our own that has its name. A file without ``Exec=`` is for the collector in Python
+of its name: ``Enabled=``, ``TimeoutSec=`` and ``ConditionPathExists=`` hold for that, too.
 """
 
 from collections.abc import Sequence
@@ -44,18 +43,18 @@ class Registered:
     """For a command: what starts its processes, and those of other collectors."""
     error: VmcoreddError | None = None
     abandoned: AbandonedThreads | None = None
-    """Counts its threads that do not come back."""
+    """Counts its threads that hang."""
 
     @property
     def enabled(self) -> bool:
-        """Whether it runs when nobody names it; one that is wrong does, so that this is seen."""
+        """Whether it runs without being named; one with an error does, so that the error is seen."""
         return self.settings.enabled
 
     def plan(self, timeout: float | None, default_timeout: float) -> list[Planned]:
-        """Return the device dumps it would make now, whether enabled or not. Blocks, perhaps for ever.
+        """Return the device dumps it would make now, enabled or not. Blocks, perhaps for ever.
 
-        *timeout* is for all of them where it is given, *default_timeout* for those that have none; in seconds.
-        Raises InvalidConfiguration or CollectorFailed.
+        Each has *timeout* seconds if given, else those of its file, else *default_timeout*. Raises
+        InvalidConfiguration or CollectorFailed.
         """
         if self.error is not None:
             raise self.error
@@ -79,7 +78,7 @@ class Registered:
 def find(directories: Sequence[Path], abandoned: AbandonedThreads | None = None) -> dict[str, Registered]:
     """Return the collectors of *directories*, of all installed packages, and our own, by name. Blocks.
 
-    *abandoned* counts those of their threads that do not come back.
+    *abandoned* counts their threads that hang.
     """
     starter = Starter(abandoned)
     classes = builtin.registered() | python.registered()

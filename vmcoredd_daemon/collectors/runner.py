@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Runs registered collectors, all at once, and sees to it that each that fails is in the list of device dumps."""
+"""Runs registered collectors, all at the same time, and adds each failure to the list of device dumps."""
 
 import asyncio
 import logging
@@ -17,11 +17,11 @@ from ..threads.loop import AbandonedThreads, run_in_own_thread, wait_for
 if TYPE_CHECKING:
     from .registry import Planned, Registered
 
-MARGIN = 15.0
-"""Seconds beyond a collector's own, in which it is ended and what it wrote is read."""
+CUT_OFF_MARGIN = 15.0
+"""Seconds beyond a collector's own, in which it is ended and its output is read."""
 
 MAX_RUNS = 4
-"""Calls that look for collectors at once; each takes a thread, and one for each collector."""
+"""Calls that look for collectors at the same time; each takes a thread, and one for each collector."""
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +90,7 @@ class CollectorRunner:
                 planned.dump_name,
                 planned.size,
                 planned.collector,
-                timeout=planned.timeout + MARGIN,
+                timeout=planned.timeout + CUT_OFF_MARGIN,
                 wait=False,
                 for_service=self._for_service,
             )
@@ -106,13 +106,13 @@ class CollectorRunner:
 async def registered(
     directories: Sequence[Path], timeout: float, abandoned: AbandonedThreads | None = None
 ) -> "dict[str, Registered]":
-    """Return the registered collectors by name; *abandoned* counts threads that do not come back.
+    """Return the registered collectors by name; *abandoned* counts threads that hang.
 
     Raises CollectorFailed, or TimedOut after *timeout* seconds.
     """
 
     def find() -> dict[str, "Registered"]:
-        # Not before it is needed, and in the thread: it takes a while.
+        # Imported in the thread, and only when needed, because that takes a while.
         from . import registry
 
         return registry.find(directories, abandoned)
@@ -142,7 +142,7 @@ async def plan(collector: "Registered", timeout: float | None, default_timeout: 
 
 
 def check_known(known: Collection[str], names: Iterable[str]) -> None:
-    """Raise InvalidArgs for one of *names* that is no *known* collector's."""
+    """Raise InvalidArgs if one of *names* is not that of a *known* collector."""
     for name in names:
         if name not in known:
             raise InvalidArgs(f"there is no collector {name[:80]!a}")

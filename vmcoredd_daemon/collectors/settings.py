@@ -35,14 +35,14 @@ class Settings:
     timeout: float | None = None
     """Seconds, None for the default of the configuration."""
     enabled: bool = True
-    """Whether it runs when nobody names it."""
+    """Whether it runs without being named."""
     instances: str = ""
-    """A glob of paths: one device dump for each."""
+    """A glob of paths, with one device dump for each path."""
     conditions: tuple[str, ...] = ()
     """Paths that must exist, or with ``!`` must not."""
 
     def unmet(self) -> str:
-        """Return the condition that is not met, empty when all are. Blocks."""
+        """Return which condition is not met, empty if all are. Blocks."""
         for condition in self.conditions:
             if os.path.exists(condition.lstrip("!")) == condition.startswith("!"):
                 return f"ConditionPathExists={condition} is not met"
@@ -64,9 +64,9 @@ def directories(config: Path | None) -> tuple[Path, ...]:
 
 
 def load(paths: Sequence[Path]) -> dict[str, Settings | VmcoreddError | None]:
-    """Read the files in the directories *paths*: for each collector its settings, what is wrong, None if masked.
+    """Read the files in the directories *paths*: for each collector its settings, its error, or None if masked.
 
-    Blocks. One mistake costs one collector only.
+    Blocks. A mistake in one file costs only that collector.
     """
     found: dict[str, Path] = {}
     for directory in reversed(paths):
@@ -101,7 +101,7 @@ def _read(name: str, main: Path, drop_ins: Sequence[Path]) -> Settings | None:
                 return None
             continue
         if not stat.S_ISREG(state.st_mode):
-            # A pipe would be waited for.
+            # To open a FIFO would wait for a writer.
             raise InvalidConfiguration(f"{ini.shown(file)}: is not a regular file")
         try:
             for field, value in ini.read(file, SECTION, KEYS):
@@ -128,7 +128,7 @@ def _assign(settings: Settings, name: str, value: object) -> Settings:
 
 
 def _check(settings: Settings, name: str, file: Path) -> None:
-    """Raise InvalidConfiguration where the keys do not go together."""
+    """Raise InvalidConfiguration when the keys contradict each other."""
     words = [settings.dump_name, *settings.command]
     if not settings.instances and any("%i" in word.replace("%%", "") for word in words):
         raise InvalidConfiguration(f"{ini.shown(file)}: %i is used, but there is no Instances=")
@@ -145,7 +145,7 @@ def _expand(template: str, name: str, instance: str) -> str:
     parts = iter(template.split("%"))
     text = next(parts)
     for part in parts:
-        # Split at %%, there is an empty part, and the next is literal.
+        # %% gives an empty part, and the next one is literal.
         text += specifiers[part[0]] + part[1:] if part else "%" + next(parts, "")
     return text
 

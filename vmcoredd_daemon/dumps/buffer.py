@@ -6,11 +6,10 @@ import errno
 import fcntl
 import os
 import struct
-import threading
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, TypeVar
 
 from ..digest import Digest
 from ..errors import CollectorFailed, of_storage
@@ -19,14 +18,13 @@ from ..note import VMCOREDD_HEADER_SIZE, DeviceDumpNote
 from ..threads.loop import ignore_result, wait_for
 from .transfer import Transfer, Transfers
 
-_P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 SYNCED = 1 << 20
 """Bytes from which on a device dump is hashed and on the disk before it joins a batch, so that no other waits."""
 
 # linux/falloc.h: _IOW('X', 43, struct space_resv): l_type, l_whence, l_start, l_len, l_sysid, l_pid, l_pad. As
-# fallocate(2) with FALLOC_FL_PUNCH_HOLE and FALLOC_FL_KEEP_SIZE, that Python does not have.
+# fallocate(2) with FALLOC_FL_PUNCH_HOLE: Python has posix_fallocate(3) only, which takes no flags.
 _SPACE_RESV = struct.Struct("@hhqqiI4i")
 _IOC_WRITE = (2 if os.uname().machine.startswith("ppc") else 1) << 30
 FS_IOC_UNRESVSP64 = _IOC_WRITE | _SPACE_RESV.size << 16 | ord("X") << 8 | 43
@@ -51,35 +49,30 @@ class Buffer:
         self._threads: set[asyncio.Future[Any]] = set()
 
     async def read_from(self, fd: int, position: int, reached: Callable[[int], None] = lambda _: None) -> bool:
-        """Read from *fd* what is there, and write that at *position*; return whether *fd* is at its end.
+        """Read what *fd* has now, and write it at *position*; return whether *fd* is at its end.
 
-        *reached* is told where the next byte goes, by a thread; a later call goes on there. Raises OSError when
-        *fd* cannot be read, NoSpace or WriteFailed when the buffer cannot be written.
+        A thread calls *reached* with the position of the next byte, from which a later call goes on. Raises
+        OSError when *fd* cannot be read, NoSpace or WriteFailed when the buffer cannot be written.
         """
-        loop, given_up = asyncio.get_running_loop(), threading.Event()
+        loop = asyncio.get_running_loop()
 
         def window_written() -> None:
-            # Too late for a loop that is closed.
+            # The loop may be closed by now.
             with suppress(RuntimeError):
                 loop.call_soon_threadsafe(self._hash_behind, transfer)
 
         transfer = Transfer(
-            fd=self.fd,
-            size=self.size,
-            position=position,
-            reached=reached,
-            window_written=window_written,
-            given_up=given_up,
+            fd=self.fd, size=self.size, position=position, reached=reached, window_written=window_written
         )
         try:
             return await wait_for(self._track(self._transfers.begin(transfer, fd)))
         except asyncio.CancelledError:
-            given_up.set()
+            transfer.given_up.set()
             raise
 
     def _hash_behind(self, transfer: Transfer) -> None:
         if self.fd >= 0 and (self._hashing is None or self._hashing.done()):
-            self._hashing = self._in_executor(self._digest.follow, lambda: transfer.position)
+            self._hashing = self._in_thread(partial(self._digest.follow, lambda: transfer.position))
             # Its error is raised by prepare_commit(), which a failed device dump never reaches.
             ignore_result(self._hashing)
 
@@ -97,8 +90,8 @@ class Buffer:
         if self._hashing is not None:
             await self._wait_for(self._hashing)
         if size >= SYNCED:
-            hashing = self._in_thread(self._digest.follow, lambda: size)
-            await asyncio.gather(hashing, self._in_thread(sync, self.fd))
+            work = partial(self._digest.follow, lambda: size), partial(sync, self.fd)
+            await asyncio.gather(*(self._wait_for(self._in_thread(each)) for each in work))
 
     def note(self, size: int) -> DeviceDumpNote:
         """Return the note of the first *size* bytes. Blocks.
@@ -129,13 +122,13 @@ class Buffer:
 
     @property
     def busy(self) -> bool:
-        """Whether a thread reads or writes, as one may that nobody waits for any more."""
+        """Whether a thread reads or writes, perhaps one that no caller waits for any more."""
         return bool(self._threads)
 
     def close(self) -> "asyncio.Future[Any] | None":
-        """Give up the buffer, unless it was committed, and free its room, whoever else has it open or mapped.
+        """Give up the buffer, unless it was committed, and free its space, even if others have it open or mapped.
 
-        Threads that still use it finish first. Returns what they do, or the one that frees.
+        Threads that still use it finish first. Returns what is done when they have, or when the space is free.
         """
         fd, self.fd = self.fd, -1
         if fd < 0:
@@ -147,13 +140,8 @@ class Buffer:
         ended.add_done_callback(lambda _: free())
         return ended
 
-    async def _in_thread(self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
-        return await self._wait_for(self._in_executor(function, *args, **kwargs))
-
-    def _in_executor(
-        self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs
-    ) -> "asyncio.Future[_T]":
-        return self._track(asyncio.get_running_loop().run_in_executor(None, partial(function, *args, **kwargs)))
+    def _in_thread(self, function: Callable[[], _T]) -> "asyncio.Future[_T]":
+        return self._track(asyncio.get_running_loop().run_in_executor(None, function))
 
     def _track(self, running: "asyncio.Future[_T]") -> "asyncio.Future[_T]":
         self._threads.add(running)
@@ -170,16 +158,16 @@ class Buffer:
 def _close_freed(fd: int) -> None:
     with suppress(OSError):
         state = os.fstat(fd)
-        # One that could not be made durable, and has kept its name, is whole.
+        # A file that has its name is complete, even if its directory could not be synced.
         if state.st_nlink == 0:
             _free(fd, state.st_size)
     close(fd)
 
 
 def close_removed(fd: int) -> None:
-    """Close the file of a device dump that was removed, and free its room. Blocks.
+    """Close the file of a device dump that was removed, and free its space. Blocks.
 
-    Whoever has it open reads its end. Where somebody has given it another name, it stays.
+    A reader that has it open is at its end then. A file that was given another name keeps its data.
     """
     with suppress(OSError):
         if os.fstat(fd).st_nlink == 0:
@@ -189,7 +177,8 @@ def close_removed(fd: int) -> None:
 
 def _free(fd: int, size: int) -> None:
     try:
-        # Its size stays: a collector that is late may be writing to its mapping, and would be killed by SIGBUS.
+        # It frees the blocks and keeps the size: a collector that is late may write to its mapping, and SIGBUS
+        # would kill it if that were beyond the end of the file.
         fcntl.ioctl(fd, FS_IOC_UNRESVSP64, _SPACE_RESV.pack(0, os.SEEK_SET, 0, size, 0, 0, 0, 0, 0, 0))
     except OSError:
         os.ftruncate(fd, 0)

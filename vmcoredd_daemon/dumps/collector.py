@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Who collects: whatever fills the buffer of one device dump.
+"""The collector: it fills the buffer of one device dump.
 
 The counterpart of ``vmcoredd_callback`` in ``struct vmcoredd_data``, Linux ``include/linux/crash_dump.h``.
 """
@@ -18,9 +18,9 @@ class Collected:
     size: int
     """Bytes written from the start of the buffer."""
     truncated: bool = False
-    """There was more than the buffer holds, or the collector was cut off."""
+    """Whether the source had more than the buffer holds, or the collector was cut off."""
     error: VmcoreddError | None = None
-    """Why it is truncated, where there is more to say than that its source has more."""
+    """Why it is truncated, unless just because its source had more."""
 
 
 def one_line(text: str) -> str:
@@ -36,11 +36,11 @@ class Collector(Protocol):
         """Who this is, for the journal and the manifest: one line of printable text."""
 
     async def collect(self, dump_name: str, buffer: Buffer) -> Collected:
-        """Write at most ``buffer.size`` bytes; raise CollectorFailed when that cannot be done.
+        """Write at most ``buffer.size`` bytes. Raises CollectorFailed.
 
-        Is cancelled when its deadline has passed or the service stops; if it returns something then, instead of
-        raising CancelledError, that is kept.
+        It is cancelled when its deadline has passed or the service stops. What it returns then, instead of raising
+        CancelledError, is kept.
         """
 
     def close(self) -> None:
-        """Give up whatever is held; called once, also when :meth:`collect` was never called."""
+        """Release what is held; called once, even if :meth:`collect` was never called."""

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Makes device dumps durable: those that are there at once share the waits for the disk.
+"""Makes device dumps durable: those that are ready at the same time share the waits for the disk.
 
-For each the order is that of :mod:`.spool`: a file is synced before it has its name, and the directory before
-anybody is told. Each fails alone, but for the sync of the directory, which belongs to all.
+The order is that of :mod:`.spool`: a file is synced before it has its name, so that no name leads to half a device
+dump; the directory is synced before the call is answered, so that a power cut cannot take the name away.
+Each fails alone, except when the directory, which is common to all, cannot be synced.
 """
 
 import fcntl
@@ -40,7 +41,8 @@ def commit_to_disk(
 ) -> list[DeviceDumpNote | Exception]:
     """Make device dumps durable in *directory*; return the note of each, or why it is not. Blocks."""
     written = [attempt(partial(_write, byteorder, described=True), commit) for commit in commits]
-    # All of them before the first has its name: a journal then has one transaction for all, instead of each.
+    # All of them before the first has its name: the journal of the file system then has one transaction for all
+    # names, which the sync of the directory commits, instead of one for each.
     synced = [attempt(_sync, note) if isinstance(note, DeviceDumpNote) else note for note in written]
     named = [
         attempt(partial(_name, directory, commit.number), note) if isinstance(note, DeviceDumpNote) else note
@@ -56,7 +58,7 @@ def commit_to_disk(
     try:
         sync(directory)
     except OSError as error:
-        # Nobody is told that they are there, so they should not come back; each is whole if it does.
+        # Their callers get an error, so the next daemon should not find them; one that it finds is complete.
         for name in names:
             with suppress(OSError):
                 os.unlink(name, dir_fd=directory)
@@ -74,14 +76,14 @@ def commit_to_memory(byteorder: ByteOrder, commit: Commit) -> DeviceDumpNote:
 def _write(byteorder: ByteOrder, commit: Commit, *, described: bool) -> DeviceDumpNote:
     note = commit.buffer.note(commit.size)
     record = commit.describe(note.sha256)
-    # Cutting the file and growing it again leaves zeros behind the data, whatever a collector left there.
+    # Truncated and extended again, the file has zeros behind the data, even if a collector wrote there.
     os.ftruncate(note.fd, VMCOREDD_HEADER_SIZE + note.size)
     os.ftruncate(note.fd, note.note_size)
     if described:
         pwrite(note.fd, record.dump(), note.note_size)
     pwrite(note.fd, pack_vmcoredd_header(note.dump_name.encode("ascii"), note.note_size, byteorder), 0)
     if described and note.size < SYNCED:
-        # The disk has all of them before fsync(2) waits for one.
+        # The disk has all of them to write before fsync(2) waits for the first.
         begin_write_back(note.fd)
     return note
 
@@ -101,6 +103,7 @@ def _seal(fd: int) -> None:
     try:
         fcntl.fcntl(fd, fcntl.F_ADD_SEALS, size_seals | fcntl.F_SEAL_WRITE)
     except OSError:
-        # EBUSY: the collector still has it mapped; then at least nobody maps it for writing any more.
+        # EBUSY: a collector still has it mapped for writing, and F_SEAL_WRITE allows no such mapping.
+        # F_SEAL_FUTURE_WRITE leaves that one, and refuses write(2) and new mappings for writing.
         with suppress(OSError):
             fcntl.fcntl(fd, fcntl.F_ADD_SEALS, size_seals | F_SEAL_FUTURE_WRITE)

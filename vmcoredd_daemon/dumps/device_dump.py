@@ -4,14 +4,17 @@
 import logging
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Generic, ParamSpec
 
 from ..errors import CollectorFailed, VmcoreddError
-from ..manifest import Failure, ManifestDump, State
+from ..manifest import Failure, ManifestDump, State, now_usec
 from ..note import DeviceDumpNote
 
 log = logging.getLogger(__name__)
+
+_P = ParamSpec("_P")
 
 
 class Change(StrEnum):
@@ -33,14 +36,14 @@ class DeviceDump:
     """Bytes that it may hold at most."""
     note_size: int
     collector: str
-    started_usec: int
+    started_usec: int = field(default_factory=now_usec)
     state: State = State.COLLECTING
     size: int = 0
     """True size in bytes, 0 until it is complete."""
     sha256: str = ""
     finished_usec: int = 0
     error: VmcoreddError | None = None
-    """Why it failed, or is truncated."""
+    """Why it failed or is truncated."""
     note: DeviceDumpNote | None = None
     caller: str = ""
     """Unique name of the connection that asked for it, empty for the service itself."""
@@ -49,46 +52,47 @@ class DeviceDump:
     def restored(cls, number: int, record: ManifestDump, note: DeviceDumpNote) -> "DeviceDump":
         """Return the device dump that an earlier daemon has left in the spool."""
         return cls(
-            number,
-            record.name,
-            record.limit,
-            note.note_size,
-            record.collector,
-            record.started_usec,
-            State(record.state),
-            record.size,
-            record.sha256,
-            record.finished_usec,
-            CollectorFailed(record.error) if record.error else None,
-            note,
+            number=number,
+            name=record.name,
+            limit=record.limit,
+            note_size=note.note_size,
+            collector=record.collector,
+            started_usec=record.started_usec,
+            state=State(record.state),
+            size=record.size,
+            sha256=record.sha256,
+            finished_usec=record.finished_usec,
+            error=CollectorFailed(record.error) if record.error else None,
+            note=note,
         )
 
     def failure(self) -> Failure:
-        """Return what the manifest says of it, when it failed."""
-        name = self.error.dbus_name if self.error else ""
-        return Failure(self.name, self.collector, name, str(self.error), self.finished_usec)
+        """Return what the manifest says of one that failed."""
+        return Failure(
+            name=self.name,
+            collector=self.collector,
+            error=self.error.dbus_name if self.error else "",
+            message=str(self.error),
+            time_usec=self.finished_usec,
+        )
 
-    def described(self, sha256: str) -> ManifestDump:
-        """Return what the manifest will say of it, with its SHA-256."""
-        return replace(self, sha256=sha256).record()
-
-    def record(self) -> ManifestDump:
-        """Return what the manifest says of it."""
+    def record(self, sha256: str = "") -> ManifestDump:
+        """Return what the manifest says of it, with *sha256* while it has none of its own."""
         return ManifestDump(
-            self.name,
-            self.size,
-            self.limit,
-            self.sha256,
-            self.collector,
-            self.state.value,
-            self.started_usec,
-            self.finished_usec,
-            "" if self.error is None else str(self.error),
+            name=self.name,
+            size=self.size,
+            limit=self.limit,
+            sha256=sha256 or self.sha256,
+            collector=self.collector,
+            state=self.state.value,
+            started_usec=self.started_usec,
+            finished_usec=self.finished_usec,
+            error="" if self.error is None else str(self.error),
         )
 
 
 class Usage:
-    """The names and bytes that are taken, by all device dumps but those that failed."""
+    """The names and bytes in use: of all device dumps but those that failed."""
 
     def __init__(self) -> None:
         self.size = 0
@@ -114,23 +118,23 @@ class Usage:
             self.size -= dump.note_size
 
     def add(self, dump: DeviceDump) -> None:
-        """Add a device dump. One that fails at once, or was left in the spool, may be called like another."""
+        """Add a device dump. One that fails immediately, or was left in the spool, may share its name."""
         self._numbers.add(dump.number)
         self._names[dump.name] += 1
         self.size += dump.note_size
 
 
-class Listeners(list[Callable[[Change, DeviceDump], None]]):
-    """Who is told what happens to device dumps."""
+class Listeners(list[Callable[_P, None]], Generic[_P]):
+    """Functions that are told what happens."""
 
-    def notify(self, change: Change, dump: DeviceDump) -> None:
-        """Tell all of them."""
+    def notify(self, what: str, *args: _P.args, **kwargs: _P.kwargs) -> None:
+        """Call all of them; *what* happened is for the log."""
         for listener in self:
             try:
-                listener(change, dump)
+                listener(*args, **kwargs)
             except Exception:
-                # Who only wants to know cannot make a device dump fail.
-                log.exception("Device dump %s: cannot announce that it is %s", dump.name, change)
+                # A listener cannot make fail what has happened: a device dump, or a vmcore that is on disk.
+                log.exception("%s: cannot announce it", what)
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ from .spool import Spool
 log = logging.getLogger(__name__)
 
 CUT_OFF_TIMEOUT = 10.0
-"""Seconds, at least, for collectors that are cut off to hand over what they have."""
+"""Seconds, at least, in which collectors that are cut off hand over what they have."""
 
 
 class DumpList:
@@ -38,7 +38,7 @@ class DumpList:
         self.listeners = Listeners([self._usage.changed])
         self.failures_forgotten = 0
         self.generation = 0
-        """Grows whenever what a vmcore would hold has changed."""
+        """Grows with each change of what a vmcore would hold."""
         self._spool = spool
         self._limits = limits
         self._enabled = enabled
@@ -99,25 +99,25 @@ class DumpList:
         return await asyncio.shield(task) if wait else dump
 
     def restore(self, spooled: SpooledDump) -> None:
-        """Take back a device dump that an earlier daemon acknowledged."""
+        """Add a device dump that an earlier daemon acknowledged."""
         self._append(dump := DeviceDump.restored(spooled.number, spooled.record, spooled.note))
         self._usage.add(dump)
 
     async def snapshot(self) -> Snapshot:
-        """Return what a vmcore is to hold, when no removal is half done."""
+        """Return what a vmcore is to hold; waits until no removal is half done."""
         async with self._lock:
             complete = self.complete
             failed = (dump for dump in self._dumps.values() if dump.state is State.FAILED)
             return Snapshot(
-                self.generation,
-                tuple(dump.record() for dump in complete),
-                tuple(dump.note for dump in complete if dump.note is not None),
-                tuple(dump.failure() for dump in failed),
-                self.failures_forgotten,
+                generation=self.generation,
+                records=tuple(dump.record() for dump in complete),
+                notes=tuple(dump.note for dump in complete if dump.note is not None),
+                failures=tuple(dump.failure() for dump in failed),
+                failures_forgotten=self.failures_forgotten,
             )
 
     def add_failed(self, name: str, collector: str, error: VmcoreddError) -> DeviceDump:
-        """Remember a device dump that there will not be, so that it is seen, and return it."""
+        """Add a device dump that failed before it began, so that it is seen, and return it."""
         dump = self._begin(name, 0, 0, collector)
         return self._fail(dump, error)
 
@@ -140,13 +140,13 @@ class DumpList:
                 self._order.remove(number)
                 self.generation += 1
             del self._dumps[number]
-            # Whoever would open it must know before its descriptor is another's.
-            self.listeners.notify(Change.REMOVED, dump)
+            # Listeners must not open the descriptor any more when its number may be another file's.
+            self._notify(Change.REMOVED, dump)
             if dump.note is not None:
                 await asyncio.to_thread(close_removed, dump.note.fd)
 
     def check_enabled(self) -> None:
-        """Raise Disabled when no device dump is ever taken."""
+        """Raise Disabled when the configuration allows no device dumps."""
         if not self._enabled:
             raise Disabled("device dumps are switched off by the configuration")
 
@@ -171,26 +171,26 @@ class DumpList:
         try:
             yield
         finally:
-            # A seal that was put on meanwhile, because the service stops, stays.
+            # The service may have sealed the list for good meanwhile.
             self._sealed = before if self._sealed == reason else self._sealed
 
     async def drain(self, timeout: float) -> None:
         """Wait up to *timeout* seconds for what is being collected, then record the rest as failed."""
         await self.settle(timeout)
         for number, task in self._tasks.items():
-            # What is being made durable has its data already: a moment more, and nothing of it is lost.
+            # One that is being made durable has its data already, and needs a moment only.
             if number not in self._committing:
                 task.cancel()
         await self.settle(max(timeout, CUT_OFF_TIMEOUT))
 
     async def settle(self, timeout: float) -> bool:
-        """Wait up to *timeout* seconds for what was begun; return whether all of it has come to its end."""
+        """Wait up to *timeout* seconds for what was begun; return whether all of it has ended."""
         if self._tasks:
             await asyncio.wait(self._tasks.values(), timeout=timeout)
         return not self._tasks
 
     def close(self) -> None:
-        """Give up the notes; in the spool they stay. Blocks for a moment: what was removed is freed there."""
+        """Close the notes; in the spool they stay. Blocks for a moment: space of what was removed is freed."""
         dumps = list(self._dumps.values())
         self._dumps.clear()
         self._order.clear()
@@ -210,22 +210,21 @@ class DumpList:
         note_size = self._spool.note_size(size)
         unfinished = filter(None, map(self._dumps.get, self._tasks))
         begun = sum(dump.caller == caller != "" and dump.state is State.COLLECTING for dump in unfinished)
-        self._limits.check(
-            name,
-            note_size,
-            names=self._usage,
-            count=len(self._usage),
-            total_size=self._usage.size,
-            begun=begun,
-        )
+        usage = self._usage
+        self._limits.check(name, note_size, names=usage, count=len(usage), total_size=usage.size, begun=begun)
         return self._begin(name, size, note_size, collector, caller)
 
     def _begin(self, name: str, limit: int, note_size: int, collector: str, caller: str = "") -> DeviceDump:
-        dump = DeviceDump(self._next, name, limit, note_size, collector, now_usec(), caller=caller)
+        dump = DeviceDump(
+            number=self._next, name=name, limit=limit, note_size=note_size, collector=collector, caller=caller
+        )
         self._next += 1
         self._dumps[dump.number] = dump
-        self.listeners.notify(Change.RESERVED, dump)
+        self._notify(Change.RESERVED, dump)
         return dump
+
+    def _notify(self, change: Change, dump: DeviceDump) -> None:
+        self.listeners.notify(f"Device dump {dump.name} is {change}", change, dump)
 
     async def _collect(self, dump: DeviceDump, collector: Collector, timeout: float) -> DeviceDump:
         buffer = None
@@ -263,8 +262,8 @@ class DumpList:
             await asyncio.wait([freed])
 
     async def _commit(self, dump: DeviceDump, buffer: Buffer, collected: Collected) -> DeviceDump:
-        # Before anything is awaited: the collector has done its part, and neither its deadline nor a drain ends
-        # the rest.
+        # Before the first await: the collector has done its part, and neither its deadline nor a drain may end the
+        # rest.
         self._committing.add(dump.number)
         try:
             dump = replace(
@@ -274,13 +273,13 @@ class DumpList:
                 finished_usec=now_usec(),
                 error=collected.error,
             )
-            note = await self._spool.commit(Commit(dump.number, buffer, collected.size, dump.described))
+            note = await self._spool.commit(Commit(dump.number, buffer, collected.size, dump.record))
             dump = replace(dump, sha256=note.sha256, note=note)
             async with self._lock:
                 self._append(dump)
         finally:
             self._committing.discard(dump.number)
-        self.listeners.notify(Change.ADDED, dump)
+        self._notify(Change.ADDED, dump)
         return dump
 
     def _append(self, dump: DeviceDump) -> None:
@@ -291,11 +290,11 @@ class DumpList:
     def _fail(self, dump: DeviceDump, error: VmcoreddError) -> DeviceDump:
         failed = replace(dump, state=State.FAILED, error=error, finished_usec=now_usec())
         self._dumps[dump.number] = failed
-        self.listeners.notify(Change.FAILED, failed)
+        self._notify(Change.FAILED, failed)
         old = [number for number, other in self._dumps.items() if other.state is State.FAILED]
         for number in old[: -self._limits.max_failures]:
             self.failures_forgotten += 1
-            self.listeners.notify(Change.REMOVED, self._dumps.pop(number))
+            self._notify(Change.REMOVED, self._dumps.pop(number))
         return failed
 
     def _finished(self, number: int, collector: Collector) -> None:

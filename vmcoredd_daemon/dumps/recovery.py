@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What an earlier daemon has left in the spool: device dumps that are whole are taken back, others set aside.
+"""What an earlier daemon has left in the spool: complete device dumps are recovered, others are set aside.
 
-Whatever is under the name of a note was linked when it was whole and on disk; it is not believed, but read again.
+A file that has the name of a note was complete and on disk when it got that name. It is read and verified anyway:
+the disk may have changed it.
 """
 
 import errno
@@ -28,11 +29,11 @@ from ..note import (
 from .spool_directory import _DAMAGED, _NOTE, _SUPERSEDED, CRASH_DIRECTORY, _number, boot_id, note_name
 
 Report = Callable[[str, VmcoreddError], None]
-"""Is told the name of a file, and why it is not taken."""
+"""Called with the name of a file, and why it is not recovered."""
 
 
 _NO_FILE = {errno.ELOOP, errno.EISDIR, errno.ESPIPE, errno.ENXIO}
-"""Errors of what the spool has not made."""
+"""Errors of files that the spool has not made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +56,9 @@ def recover(
 
     All are read before the first is yielded; *progress* is called after each.
 
-    What is not whole is set aside under the name ``*.damaged``, and reported by each daemon that comes; what
-    cannot be read, and may be another time, stays, and is reported as WriteFailed. One whose name a later one has
-    is set aside as ``*.superseded``, and reported as NameInUse: nothing is lost with it.
+    A file that is damaged is renamed to ``*.damaged``, and each later daemon reports it; one that cannot be read
+    stays, because it may be readable later, and is reported as WriteFailed. If a later device dump has the same
+    name, the earlier one is renamed to ``*.superseded``, and reported as NameInUse: nothing is lost with it.
     """
     try:
         listed = os.listdir(directory)
@@ -82,7 +83,7 @@ def recover(
 
 
 def may_hold_notes(path: Path) -> bool:
-    """Tell whether device dumps of this boot may lie in the spool *path*, that cannot be opened. Blocks."""
+    """Tell whether the spool *path*, which cannot be opened, may hold device dumps of this boot. Blocks."""
     try:
         return bool(os.listdir(path / boot_id()))
     except (FileNotFoundError, NotADirectoryError):
@@ -99,12 +100,12 @@ def _open_note(
         raise InvalidVmcore("is not a name that the spool gives")
     fd = -1
     try:
-        # O_NONBLOCK: nobody need be at the other end of what is no file.
+        # O_NONBLOCK: a FIFO that was put here has no writer, and open(2) would wait for one.
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         fd = os.open(name, flags, dir_fd=directory)
         spooled = SpooledDump(number, *load_note(fd, page_size, byteorder))
         if spooled.record.name in found:
-            # One that failed at the very end, and was added again.
+            # Its caller got an error after it had its name, and added it again.
             raise NameInUse(f"there is a later device dump {spooled.record.name}")
         return spooled
     except BaseException as error:
@@ -136,9 +137,9 @@ def load_note(fd: int, page_size: int, byteorder: ByteOrder) -> tuple[ManifestDu
 
 
 def left_by_other_boots(path: Path) -> list[Path]:
-    """Return the directories in the spool *path* whose device dumps no vmcore has taken. Blocks.
+    """Return the directories of other boots in the spool *path*, whose device dumps are in no vmcore. Blocks.
 
-    Directories of other boots that hold nothing are removed. Raises WriteFailed.
+    Empty ones are removed. Raises WriteFailed.
     """
     left = []
     try:
@@ -158,7 +159,7 @@ def left_by_other_boots(path: Path) -> list[Path]:
 
 
 def _set_aside(directory: int, name: str, suffix: str, error: VmcoreddError) -> VmcoreddError:
-    """Rename what is not taken; return *error*, or one that says that this failed, too."""
+    """Rename a file that is not recovered; return *error*, or one that says that this failed, too."""
     try:
         os.rename(name, name.removesuffix(_NOTE) + suffix, src_dir_fd=directory, dst_dir_fd=directory)
     except OSError as failure:

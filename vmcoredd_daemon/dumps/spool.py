@@ -2,9 +2,10 @@
 """Buffers for device dumps that survive the daemon: one file for each, beside the target.
 
 A file holds the note byte for byte as it goes into the vmcore, page-aligned, and behind it one JSON object:
-what the manifest will say of the dump. It has no name until it is whole and on disk (O_TMPFILE, fsync, link),
-so that whatever is found under a name after a crash of the daemon is an acknowledged device dump. Where there
-is no disk to write to, the same buffers are memfds, sealed when complete.
+what the manifest will say of the dump. It has no name until it is complete and on disk (O_TMPFILE, fsync, link):
+each name that the next daemon finds leads to a complete device dump, and a file without a name vanishes with its
+last descriptor, or with a power cut: nothing has to be cleaned up. Without a disk to write to, the same buffers
+are memfds, sealed when complete.
 """
 
 import asyncio
@@ -78,10 +79,10 @@ class Spool:
     def lock(cls, path: Path, page_size: int, byteorder: ByteOrder, keep_free: int) -> "Spool":
         """Open, or make, this boot's directory in the spool directory *path*, and lock it. Blocks.
 
-        It may be read-only: what an earlier daemon has left is worth having without room for more.
-        A vmcore must not get the device dumps of an earlier crash, so each boot has a directory of its own. Raises
-        NoSpace when it is not there and its file system is full, WriteFailed when it cannot be used for another
-        reason, or it is another user's or a symbolic link, Busy when another daemon has it.
+        It may be read-only: what an earlier daemon has left can be read without space for more. Each boot has a
+        directory of its own, because a vmcore must not get the device dumps of an earlier crash. Raises NoSpace
+        when the directory is missing and its file system is full, WriteFailed when it cannot be used for another
+        reason, or is another user's or a symbolic link, Busy when another daemon has it.
         """
         try:
             path /= boot_id()
@@ -100,7 +101,7 @@ class Spool:
         return cls(directory, page_size, byteorder, keep_free, last)
 
     def check_writable(self) -> None:
-        """See that the directory has its name for good, and takes a device dump. Blocks.
+        """Make the name of the directory durable, and check that it takes a device dump. Blocks.
 
         Raises NoSpace when its file system is full, WriteFailed when it cannot be written to for another reason,
         or its file system has no O_TMPFILE.
@@ -128,7 +129,7 @@ class Spool:
 
     @property
     def directory(self) -> int | None:
-        """Descriptor of the directory of this boot, None where there is none."""
+        """Descriptor of the directory of this boot, if there is one."""
         return self._directory
 
     def note_size(self, size: int) -> int:
@@ -200,7 +201,7 @@ class Spool:
         return commit_to_disk(self._disk, self._byteorder, commits)
 
     async def remove(self, numbers: Iterable[int]) -> None:
-        """Remove complete device dumps; those that are not there any more are no error. Raises WriteFailed."""
+        """Remove complete device dumps; one that is gone already is no error. Raises WriteFailed."""
         # While memory takes new ones, only those that were there at first are in the directory.
         on_disk = self._takes is not _Takes.MEMORY
         names = [note_name(number) for number in numbers if on_disk or number <= self._last]
@@ -216,7 +217,7 @@ class Spool:
         for name in names:
             with suppress(FileNotFoundError):
                 os.unlink(name, dir_fd=directory)
-        # They are gone, and no error brings them back; what a power cut brings back is whole.
+        # They are gone even if this fails; one that a power cut brings back is complete.
         with suppress(OSError):
             sync(directory)
 
@@ -226,7 +227,7 @@ class Spool:
             yield from recover(self._directory, self._page_size, self._byteorder, report, progress)
 
     def next_number(self) -> int:
-        """Return a number above that of every file that the spool had at first, damaged ones included."""
+        """Return a number above those of all files that the spool had at first, damaged ones included."""
         return self._last + 1
 
     def close(self) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The spool's directory, and this boot's in it: nobody else may write to them, or put others in their place."""
+"""The spool's directory, and this boot's in it: no other user may write to them, or replace them."""
 
 import os
 from contextlib import suppress
@@ -8,15 +8,16 @@ from pathlib import Path
 from ..errors import WriteFailed
 from ..files import close, sync
 
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def open_private(path: Path) -> int:
-    """Open, or make, a directory in one of ours; only we may write to either. Blocks.
+    """Open, or make, a directory and the one above it; only we may write to either. Blocks.
 
-    Raises OSError, and WriteFailed where one of both belongs to another user.
+    Raises OSError, and WriteFailed when one of them belongs to another user.
     """
-    # By descriptors: whoever may write to the target must not put another directory in between.
+    # By descriptors: a user who may write to the target could replace a directory between two uses of its path.
     outer = _open_or_make(path.parent)
     try:
         _make_private(outer, path.parent)
@@ -32,7 +33,7 @@ def open_private(path: Path) -> int:
 
 
 def _open_or_make(name: Path | str, within: int | None = None) -> int:
-    # Not made first: where nothing can be made any more, what is there can still be read.
+    # Opened before it is made: on a disk that is full or read-only, what is there can still be read.
     with suppress(FileNotFoundError):
         return os.open(name, DIRECTORY, dir_fd=within)
     with suppress(FileExistsError):
@@ -58,11 +59,12 @@ def sync_parents(directory: int) -> None:
             close(parent)
 
 
-BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-
-
 CRASH_DIRECTORY = "crash-directory"
-"""Name of the link whose text is where the vmcore of this boot is being written: see :mod:`.crash_directory`."""
+"""Name of the symbolic link to where the vmcore of this boot is written, see writer/crash_directory.py."""
+
+_NOTE = ".note"
+_DAMAGED = ".note.damaged"
+_SUPERSEDED = ".note.superseded"
 
 
 def note_name(number: int) -> str:
@@ -71,25 +73,16 @@ def note_name(number: int) -> str:
 
 
 def _number(name: str) -> int:
-    """Return the number of a file in the spool, -1 where its name has none."""
+    """Return the number of a file in the spool, -1 if its name has none."""
     number, _, _ = name.partition(".")
     return int(number) if number.isascii() and number.isdecimal() else -1
 
 
 def boot_id() -> str:
-    """Return what the kernel calls this boot. Raises OSError."""
+    """Return the kernel's random name of this boot. Raises OSError."""
     return BOOT_ID.read_text(encoding="ascii").strip()
 
 
 def last_number(directory: int) -> int:
     """Return the highest number of a file in *directory*, damaged ones included, or 0. Raises OSError."""
     return max((0, *map(_number, os.listdir(directory))))
-
-
-_NOTE = ".note"
-
-
-_DAMAGED = ".note.damaged"
-
-
-_SUPERSEDED = ".note.superseded"

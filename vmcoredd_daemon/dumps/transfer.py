@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What somebody else's descriptor holds goes into a buffer, in one thread, and to the disk behind that.
+"""Reads another program's descriptor into a buffer, in one thread, while the disk writes what was read before.
 
-The last fsync(2) waits for all pages that are dirty, and a capture kernel has few: write-back of each window
-begins as soon as it is written. SHA-256, which takes longer than both, goes over it meanwhile: :mod:`.digest`.
+The last fsync(2) waits for all dirty pages, and a capture kernel has few pages: write-back of each window begins
+as soon as it is written. SHA-256, which takes longer than both, is computed meanwhile: :mod:`..digest`.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ import stat
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from types import TracebackType
 
@@ -22,30 +22,31 @@ from ..errors import of_storage
 from ..files import begin_write_back, pwrite
 from ..note import VMCOREDD_HEADER_SIZE
 from ..threads.batches import Batches, each
-from ..threads.loop import POLL, run_with_duplicate
+from ..threads.loop import READ_POLL, run_with_duplicate
 
 PIECE = 1 << 16
-"""Bytes in memory at a time, for each transfer: as many as a pipe holds."""
+"""Bytes that each transfer has in memory: as many as a pipe holds."""
 
 LARGE_PIECE = 1 << 18
-"""Those of a large file. With smaller ones the thread takes 5 % longer than SHA-256."""
+"""Bytes that the transfer of a large file has in memory. With smaller pieces it takes 5 % longer than SHA-256."""
 
 MAX_LARGE_PIECES = 4
-"""Transfers that have large pieces at the same time; with 64, they would be 16 MiB."""
+"""Transfers that have large pieces at the same time; those of 64 would take 16 MiB."""
 
 WINDOW = 8 << 20
 """Bytes that are written back together."""
 
-PATIENCE = 0.01
-"""Seconds that a thread waits for who writes to a pipe or a socket. A slower one is awaited on the loop: no thread
-is busy with it."""
+PIPE_POLL = 0.01
+"""Seconds that a thread waits for the writer of a pipe or a socket. The loop waits for a slower one: that keeps no
+thread busy."""
 
 
 class Reading:
-    """Reads as read(2) does, what is there now or soon, if not *given_up*.
+    """Reads as read(2) does, what is there now or soon, unless *given_up*.
 
-    Somebody else may take what poll(2) has announced, and then a thread would wait for as long as the writer
-    likes: pipes and sockets are read without waiting. The file description is not ours to be made non-blocking.
+    Another reader may take what poll(2) has announced, and then a thread would wait for as long as the writer
+    likes: pipes and sockets are read without waiting. O_NONBLOCK would hold for all who share the file
+    description: so a pipe is opened again, and a socket is read with MSG_DONTWAIT.
     """
 
     def __init__(self, fd: int, given_up: threading.Event | None = None) -> None:
@@ -59,15 +60,15 @@ class Reading:
         self._socket: socket.socket | None = None
         mode = os.fstat(fd).st_mode
         self.regular = stat.S_ISREG(mode)
-        self._patience = PATIENCE if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) else POLL
+        self._poll_seconds = PIPE_POLL if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) else READ_POLL
         if stat.S_ISSOCK(mode):
             self._socket = socket.socket(fileno=os.dup(fd))
-        # Opened again, what is for writing only could be read.
+        # Opened again, a descriptor that is only for writing could be read.
         elif stat.S_ISFIFO(mode) and not self._writes_only:
             self._ours = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
 
     def __enter__(self) -> "Reading":
-        """Close what was opened at the end."""
+        """Return itself."""
         return self
 
     def __exit__(
@@ -80,20 +81,20 @@ class Reading:
             os.close(self._ours)
 
     def read(self, size: int) -> bytes:
-        """Return at most *size* bytes, none at the end. Raises BlockingIOError when there are none, or OSError."""
+        """Return at most *size* bytes, none at the end. Raises BlockingIOError when none came, or OSError."""
         self._check()
         if self._socket is not None or self._ours >= 0:
-            # Most often there is something.
+            # Mostly there is data, and poll(2) is not needed.
             with suppress(BlockingIOError):
                 return self._read(size)
-        if not self._writes_only and not self._polled.poll(self._patience * 1000):
+        if not self._writes_only and not self._polled.poll(self._poll_seconds * 1000):
             raise BlockingIOError
         self._check()
         return self._read(size)
 
     def _check(self) -> None:
         if self._given_up.is_set():
-            # Who types at a terminal types for somebody else by now.
+            # What is typed at a terminal now is for another reader.
             raise BlockingIOError
 
     def _read(self, size: int) -> bytes:
@@ -102,7 +103,7 @@ class Reading:
         return os.read(self._fd if self._ours < 0 else self._ours, size)
 
     def at_end(self) -> bool:
-        """Tell whether a file says that it has no more bytes; others, and those of the kernel, do not. Blocks."""
+        """Tell whether a regular file says that it has no more bytes; those of procfs do not say so. Blocks."""
         if not self.regular:
             return False
         return os.lseek(self._fd, 0, os.SEEK_CUR) >= os.fstat(self._fd).st_size > 0
@@ -115,7 +116,7 @@ def read_now(fd: int, size: int) -> bytes:
 
 
 def is_memory(fd: int) -> bool:
-    """Tell whether *fd* is a memfd, or a file of a tmpfs: nobody else is asked, now or to read it."""
+    """Tell whether *fd* is a memfd or a file of a tmpfs: to ask that, or to read it, never waits for a server."""
     try:
         fcntl.fcntl(fd, fcntl.F_GET_SEALS)
     except OSError:
@@ -125,17 +126,18 @@ def is_memory(fd: int) -> bool:
 
 @dataclass(slots=True)
 class Transfer:
-    """The way of bytes into the buffer of *size* bytes behind the header in the file *fd*."""
+    """Copies bytes into a buffer: *size* bytes behind the header in the file *fd*."""
 
     fd: int
     size: int
     position: int
     """Bytes that are there already."""
     reached: Callable[[int], None]
-    """Is told the position, by the thread."""
+    """The thread calls it with the position."""
     window_written: Callable[[], None]
-    """Is told that there is another window, or the end, by the thread."""
-    given_up: threading.Event
+    """The thread calls it when another window is written."""
+    given_up: threading.Event = field(default_factory=threading.Event)
+    """Set when no caller waits any more: then no more is read."""
 
     def run(self, large_pieces: threading.Semaphore, source: int) -> bool:
         """Read *source* until its end, no data now, or no space; return whether it is at its end. Blocks.
@@ -155,7 +157,7 @@ class Transfer:
     def _copy(self, reading: Reading, piece: int) -> bool:
         started = self.position
         while self.position < self.size:
-            # Not kept while the next is read: 64 transfers at once should take few MiB.
+            # A piece is not kept in a variable while the next one is read: 64 transfers should take few MiB.
             if not self._write(reading.read(min(piece, self.size - self.position))):
                 return True
             if self.position - started >= WINDOW:

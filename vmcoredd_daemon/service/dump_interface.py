@@ -28,12 +28,12 @@ class DeviceDumpInterface(ServiceInterface):
         self._dump = dump
 
     def update(self, dump: DeviceDump) -> None:
-        """Show *dump* from now on, and announce what has changed."""
+        """Show *dump* from now on, and announce the changed properties."""
         self._dump = dump
         self.emit_properties_changed({name: getattr(self, name) for name in _CHANGING})
 
     def forget(self) -> None:
-        """The dump is removed, its descriptor closed; calls of methods may be on their way all the same."""
+        """The dump is removed and its descriptor closed; method calls for it may still arrive."""
         self._dump = replace(self._dump, note=None)
 
     @method()
@@ -41,8 +41,8 @@ class DeviceDumpInterface(ServiceInterface):
         """Return a read-only file descriptor of the data, header included, at offset 0 of the note."""
         if self._dump.note is None:
             raise UnknownDump(f"device dump {self._dump.name} has no data: it is {self._dump.state}, or removed")
-        # It is open already, so that its inode is in memory, on a disk, too. In a thread, the descriptor could be
-        # closed meanwhile, and its number be another's.
+        # Not in a thread, where the descriptor could be closed meanwhile and its number reused. It does not block:
+        # the file is open already, so its inode is in memory.
         return os.open(f"/proc/self/fd/{self._dump.note.fd}", os.O_RDONLY | os.O_CLOEXEC)
 
     @dbus_property(PropertyAccess.READ)

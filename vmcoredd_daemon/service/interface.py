@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The D-Bus object ``org.vmcoredd1.Manager``; :mod:`.dump_interface` has that of each device dump.
 
-Methods are thin: they check what came over the bus and call the dump list or the writer. Annotations are D-Bus
+Methods are thin: they check arguments and call the dump list, the runner or the writer. Annotations are D-Bus
 signatures, as dbus-next wants them; ``dbus/org.vmcoredd1.xml`` documents the same interfaces.
 """
 
@@ -31,24 +31,22 @@ from ..dumps.device_dump import Change, DeviceDump
 from ..dumps.dump_list import DumpList
 from ..errors import InvalidArgs, UnknownDump
 from ..note import check_dump_name
-from ..writer.result import Written
+from ..writer.result import WriteResult
 from ..writer.writer import VmcoreWriter
 from .dump_interface import DeviceDumpInterface, dump_path
 
-COALESCE = 1.0
-"""Seconds that changes of properties are collected before they are announced in one signal; for as long, a device
-dump may have no object: of most, only what they are in the end is announced.
+ANNOUNCE_INTERVAL = 1.0
+"""Seconds between two signals for changed properties. For as long a new device dump may have no object: most are
+complete before that, and are announced once.
 """
 
 _CHANGING = ("State", "VmcorePath", "DeviceDumps", "DeviceDumpBytes", "BytesTotal", "BytesDone")
-
-
 _SIGNATURES = {"timeout": "t", "wait": "b"}
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The ``a{sv}`` of the methods that collect: what a caller may choose."""
+    """The ``a{sv}`` of the methods that collect."""
 
     timeout: float
     """Seconds."""
@@ -56,7 +54,7 @@ class Options:
 
     @classmethod
     def of(cls, options: Mapping[str, Variant], default_timeout: float) -> "Options":
-        """Return the *options* of a method call. Raises InvalidArgs for one that is unknown or of another type."""
+        """Parse the *options* of a method call. Raises InvalidArgs for one that is unknown or of another type."""
         for name, value in options.items():
             if name not in _SIGNATURES:
                 raise InvalidArgs(f"unknown option {name[:64]!a}")
@@ -67,7 +65,7 @@ class Options:
 
 
 class ManagerInterface(ServiceInterface):
-    """The service; exports an object for each device dump, and announces what happens to them."""
+    """The service; exports an object for each device dump, and announces changes."""
 
     def __init__(
         self,
@@ -89,7 +87,7 @@ class ManagerInterface(ServiceInterface):
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
-        """Export everything and follow the dump list."""
+        """Export everything, and follow the dump list and the writer."""
         self._bus.export(MANAGER_PATH, self)
         self._bus.before_listing = self._export_all
         for dump in self._dumps:
@@ -99,7 +97,7 @@ class ManagerInterface(ServiceInterface):
         self._announce_changes()
 
     def stop(self) -> None:
-        """Follow the dump list no longer, and announce what is left to announce."""
+        """Stop following them, and announce the last changes."""
         if self._timer is None:
             return
         self._timer.cancel()
@@ -166,7 +164,7 @@ class ManagerInterface(ServiceInterface):
         return dump_path(dump.number)
 
     @signal()
-    def VmcoreWritten(self, written: Written) -> "stu":
+    def VmcoreWritten(self, written: WriteResult) -> "stu":
         return [bus_text(str(written.path)), written.size, written.device_dumps]
 
     @dbus_property(PropertyAccess.READ)
@@ -205,9 +203,9 @@ class ManagerInterface(ServiceInterface):
     def BytesDone(self) -> "t":
         return self._writer.progress.done
 
-    async def _add(self, name: str, size: int, collector: Collector, given: Options) -> str:
+    async def _add(self, name: str, size: int, collector: Collector, options: Options) -> str:
         dump = await self._dumps.add_device_dump(
-            name, size, collector, timeout=given.timeout, wait=given.wait, caller=SENDER.get()
+            name, size, collector, timeout=options.timeout, wait=options.wait, caller=SENDER.get()
         )
         if dump.number in self._without_object:
             self._export_all()
@@ -221,7 +219,7 @@ class ManagerInterface(ServiceInterface):
         self._bus.export(dump_path(dump.number), self._objects[dump.number])
 
     def _export_all(self) -> None:
-        """Export what has no object yet, before somebody is told of it."""
+        """Export the device dumps that have no object yet, before a caller is told of them."""
         for number in list(self._without_object):
             self._export_late(number)
 
@@ -232,7 +230,7 @@ class ManagerInterface(ServiceInterface):
 
     def _dump_changed(self, change: Change, dump: DeviceDump) -> None:
         if change is Change.RESERVED:
-            timer = asyncio.get_running_loop().call_later(COALESCE, self._export_late, dump.number)
+            timer = asyncio.get_running_loop().call_later(ANNOUNCE_INTERVAL, self._export_late, dump.number)
             self._without_object[dump.number] = dump, timer
         elif change is Change.REMOVED:
             self._objects.pop(dump.number).forget()
@@ -248,8 +246,8 @@ class ManagerInterface(ServiceInterface):
             announce(dump)
 
     def _announce_changes(self) -> None:
-        """Announce what has changed since the last time, and do so again in a while."""
-        self._timer = asyncio.get_running_loop().call_later(COALESCE, self._announce_changes)
+        """Announce changed properties now, and again after ANNOUNCE_INTERVAL."""
+        self._timer = asyncio.get_running_loop().call_later(ANNOUNCE_INTERVAL, self._announce_changes)
         self._announce()
 
     def _announce(self) -> None:

@@ -1,22 +1,22 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Log entries for what happens to device dumps and vmcores."""
+"""Log entries for device dumps and vmcores."""
 
 import logging
 
 from ..dumps.device_dump import Change, DeviceDump
 from ..journal import Event, record
 from ..manifest import State
-from ..writer.result import Written
+from ..writer.result import WriteResult
 
 
 def record_dump(change: Change, dump: DeviceDump) -> None:
-    """Log what happened to a device dump."""
+    """Log a change of a device dump."""
     fields: dict[str, object] = {"dump_name": dump.name, "collector": dump.collector}
     if change is Change.ADDED:
         fields |= {"size": dump.size, "note_size": dump.note_size, "sha256": dump.sha256}
         if dump.state is State.TRUNCATED:
             message = (
-                f"Device dump {dump.name} truncated to {dump.size} bytes: {dump.error or 'its source has more'}"
+                f"Device dump {dump.name} truncated to {dump.size} bytes: {dump.error or 'the source has more'}"
             )
             record(Event.DUMP_TRUNCATED, logging.WARNING, message, **fields)
         else:
@@ -28,7 +28,7 @@ def record_dump(change: Change, dump: DeviceDump) -> None:
         record(Event.DUMP_REMOVED, logging.INFO, f"Device dump {dump.name} removed", **fields)
 
 
-def record_vmcore(written: Written) -> None:
+def record_vmcore(written: WriteResult) -> None:
     """Log that a vmcore was written."""
     fields: dict[str, object] = {"path": written.path, "size": written.size, "dumps": written.device_dumps}
     if written.fallback:

@@ -20,7 +20,7 @@ _PROGRAM = "vmcoredd-daemon"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the daemon; return its exit status: 0 when a whole vmcore is on disk, 1 when not, 2 for wrong usage."""
+    """Run the daemon; return its exit status: 0 if a complete vmcore is on disk, 1 if not, 2 on a usage error."""
     try:
         options = parser().parse_args(arguments)
     except (UsageError, VmcoreddError) as error:
@@ -28,11 +28,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return USAGE if isinstance(error, UsageError) else FAILURE
     except BrokenPipeError:
         return leave(-signal.SIGPIPE)
-    # Memory and registers are for root only, also where makedumpfile makes the file, and no unit sets UMask=.
+    # Memory and registers are for root only, even if makedumpfile creates the file, or no unit sets UMask=.
     os.umask(0o077)
     try:
         configuration = _configuration(options)
         with logging_started():
+            # Imported late: --help, and a configuration that is refused, do not need it.
             from ..collectors.settings import directories
             from ..threads.loop import Loop
             from .daemon import Daemon
@@ -44,10 +45,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 collectors=directories(options.config),
             )
             with asyncio.Runner(loop_factory=Loop) as runner:
-                outcome = runner.run(daemon.run())
-        if outcome.directory is not None:
-            _save_journal(outcome.directory)
-        return SUCCESS if outcome.whole else FAILURE
+                result = runner.run(daemon.run())
+        if result.directory is not None:
+            _save_journal(result.directory)
+        return SUCCESS if result.complete else FAILURE
     except VmcoreddError as error:
         complain(error, _PROGRAM)
         return FAILURE
@@ -57,7 +58,7 @@ def _save_journal(directory: Path) -> None:
     try:
         save_journal(directory)
     except VmcoreddError as error:
-        # The exit status is of the vmcore.
+        # The exit status only tells about the vmcore.
         complain(error, _PROGRAM)
 
 

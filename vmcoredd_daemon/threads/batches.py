@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What waits for a thread is done together, in one turn of one thread.
+"""Calls that wait for a thread are made together, in one turn of one thread.
 
-To hand a call over to a thread, and its answer back, costs more than most calls to a spool do; and many files
-share one wait for the disk.
+To hand a call over to a thread, and its answer back, costs more than most calls of a spool; and many files share
+one wait for the disk.
 """
 
 import asyncio
@@ -14,11 +14,11 @@ _T = TypeVar("_T")
 _R = TypeVar("_R")
 
 Work = Callable[[Sequence[_T]], Sequence[_R | Exception]]
-"""Does what belongs to all the items. Blocks, but ends. Returns a result, or why there is none, for each."""
+"""Works on all items. Blocks, but ends. Returns for each a result, or why there is none."""
 
 
 class Batches(Generic[_T, _R]):
-    """Items that *work* is done for: a batch at a time, by a thread of the executor; others wait for the next."""
+    """Has a thread of the executor call *work* with a batch of items at a time; new ones wait for the next."""
 
     def __init__(self, work: Work[_T, _R]) -> None:
         self._work = work
@@ -26,7 +26,7 @@ class Batches(Generic[_T, _R]):
         self._begun = False
 
     def add(self, item: _T) -> "asyncio.Future[_R]":
-        """Have *item* worked for; its future is never to be cancelled. Needs a running loop."""
+        """Put *item* into the next batch; its future must never be cancelled. Needs a running loop."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[_R] = loop.create_future()
         self._waiting.append((item, future))
@@ -58,7 +58,7 @@ class Batches(Generic[_T, _R]):
 
 
 def each(function: Callable[[_T], _R]) -> Work[_T, _R]:
-    """Return what calls *function* for one item after the other."""
+    """Return work that calls *function* for one item after the other."""
 
     def work(items: Sequence[_T]) -> list[_R | Exception]:
         return [attempt(function, item) for item in items]

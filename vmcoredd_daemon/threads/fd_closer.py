@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Closes descriptors of other programs' files.
 
-close(2) may take long, or fail: a socket with SO_LINGER waits until its peer has everything, a file of FUSE or NFS
+close(2) may take long, or fail: a socket with SO_LINGER waits until its peer has all data, a file of FUSE or NFS
 until its server has answered. So it happens in threads, never on the loop.
 """
 
@@ -16,12 +16,12 @@ from .loop import run_in_own_thread
 MAX_THREADS = 64
 MAX_WAITING = 1024
 """Descriptors; as many again may come with the messages of one turn."""
-PATIENCE = 0.1
-"""Seconds until a thread that has closed nothing is taken to hang, and another begins."""
+CLOSE_TIMEOUT = 0.1
+"""Seconds after which a thread that has closed nothing is considered hung, and another begins."""
 
 
 def close_fds(fds: list[int]) -> None:
-    """Close all of *fds*, whatever close(2) says of them, and empty the list. May block."""
+    """Close all of *fds*, ignore errors of close(2), and empty the list. May block."""
     while fds:
         _close(fds.pop())
 
@@ -40,18 +40,18 @@ class FdCloser:
 
     @property
     def full(self) -> bool:
-        """There are so many that no more should be received."""
+        """Whether so many wait that no more should be received."""
         return len(self._waiting) >= MAX_WAITING
 
     def check(self) -> None:
-        """Raise Busy when nothing is closed any more, because all threads hang."""
+        """Raise Busy when no descriptor can be closed, because all threads hang."""
         if len(self._threads) >= MAX_THREADS:
             raise Busy(f"{len(self._threads)} descriptors are being closed, and that hangs")
 
     def close(self, fds: list[int]) -> None:
-        """Take over *fds*, which is empty then; neither waits nor fails, while the loop runs."""
+        """Take over *fds*, and empty the list; neither waits nor fails, while the loop runs."""
         if not self._loop.is_running():
-            # At the end of the process, where nobody is kept waiting.
+            # At the end of the process, when no client waits.
             close_fds(fds)
             return
         self._given += len(fds)
@@ -64,7 +64,7 @@ class FdCloser:
     def _start(self) -> None:
         if not self._waiting or len(self._threads) >= MAX_THREADS:
             return
-        # Where no thread can be started now, the timer tries again.
+        # If no thread can be started now, the timer tries again.
         with suppress(OSError):
             thread = run_in_own_thread(_close_all, self._waiting)
             self._threads.add(thread)
@@ -72,15 +72,15 @@ class FdCloser:
 
     def _ended(self, thread: "asyncio.Future[None]") -> None:
         self._threads.discard(thread)
-        # More may have come when it had seen that there are none.
+        # More may have come after it saw that there were none.
         self._start()
 
     def _watch(self) -> None:
         if self._waiting and self._timer is None:
             self._taken = self._given - len(self._waiting)
-            self._timer = self._loop.call_later(PATIENCE, self._look)
+            self._timer = self._loop.call_later(CLOSE_TIMEOUT, self._poll)
 
-    def _look(self) -> None:
+    def _poll(self) -> None:
         self._timer = None
         if self._given - len(self._waiting) == self._taken:
             self._start()
@@ -97,6 +97,6 @@ def _close_all(waiting: deque[int]) -> None:
 
 
 def _close(fd: int) -> None:
-    # What it says is of the writes of whoever opened the file; the descriptor is gone in any case.
+    # An error is of writes by the program that opened the file; the descriptor is gone anyway.
     with suppress(OSError):
         os.close(fd)

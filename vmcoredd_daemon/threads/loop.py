@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Threads for calls that may never return.
 
-A read from somebody else's file, a pipe that another process drains, a device in D state: such a call cannot be
-stopped. In asyncio's executor it would take a place from the spool and the writer, and the process would wait for
-it at its end.
+A read from another program's file, a pipe that another process drains, a device in D state: such a call cannot be
+stopped. Python has no way to end a thread, a signal that kills one kills the process, and in D state not even that
+helps. In asyncio's executor it would take a place from the spool, and the process would wait for it at its end.
 """
 
 import _thread
@@ -23,23 +23,23 @@ _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 EXECUTOR_THREADS = 8
-"""For calls that end: of the spool. The writer has its own."""
+"""For the calls of the spool, which end. The writer has a thread of its own."""
 
-POLL = 0.2
-"""Seconds that a thread waits for data. One that nobody needs any more ends by then."""
+READ_POLL = 0.2
+"""Seconds that a thread waits for data. One that was given up ends within that time."""
 
 
 class Loop(asyncio.SelectorEventLoop):
-    """An event loop that ends without one more thread."""
+    """An event loop that ends without starting another thread."""
 
     async def shutdown_default_executor(self, timeout: float | None = None) -> None:
         """Leave it to the interpreter to wait for the executor's threads, at its end.
 
-        asyncio starts a thread that waits for them: where it has no memory to begin with, that takes for ever.
+        asyncio would start a thread that waits for them, and wait for ever if there is no memory for that one.
         """
 
     def remove_signal_handler(self, sig: int) -> bool:
-        """Ignore *sig* from here on, as :meth:`close` asks for each that the loop has listened to.
+        """Ignore *sig* from here on; :meth:`close` calls this for each signal that the loop has handled.
 
         Its default action would end the process, with another exit status, while the journal is saved.
         """
@@ -49,10 +49,10 @@ class Loop(asyncio.SelectorEventLoop):
 
 
 def started_executor(threads: int = EXECUTOR_THREADS) -> ThreadPoolExecutor:
-    """Return an executor whose *threads* run already. Blocks. Raises VmcoreddError when there can be none.
+    """Return an executor whose *threads* run already. Blocks. Raises VmcoreddError when one cannot be started.
 
-    One that cannot start a thread says so, keeps the call in its queue, and makes it when another thread has time:
-    by then its descriptors are closed, and their numbers those of other files.
+    An executor that starts its threads late, and cannot, raises RuntimeError, but keeps the call in its queue, and
+    makes it when another thread has time: by then its descriptors are closed, and their numbers other files'.
     """
     executor = ThreadPoolExecutor(threads)
     running = threading.Barrier(threads)
@@ -67,7 +67,7 @@ def started_executor(threads: int = EXECUTOR_THREADS) -> ThreadPoolExecutor:
 
 
 def run_in_own_thread(function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> "asyncio.Future[_T]":
-    """Run *function* in a thread of its own, that nobody waits for when the process ends.
+    """Run *function* in a thread of its own, for which the process does not wait at its end.
 
     Raises OSError when no thread can be started.
     """
@@ -88,13 +88,13 @@ def run_in_own_thread(function: Callable[_P, _T], *args: _P.args, **kwargs: _P.k
             result = function(*args, **kwargs)
         except Exception as caught:
             error = caught
-        # Too late for a loop that is closed.
+        # The loop may be closed by now.
         with suppress(RuntimeError):
             loop.call_soon_threadsafe(settle, result, error)
 
     try:
-        # threading.Thread waits until the thread runs: a tenth of a second with many that begin at once, and for
-        # ever where it has no memory to begin with.
+        # threading.Thread waits until the thread runs: a tenth of a second if many begin at the same time, and for
+        # ever if the thread has no memory to begin with.
         _thread.start_new_thread(work, ())
     except RuntimeError as error:
         raise OSError(errno.EAGAIN, "no thread can be started") from error
@@ -102,15 +102,15 @@ def run_in_own_thread(function: Callable[_P, _T], *args: _P.args, **kwargs: _P.k
 
 
 Run = Callable[[Callable[[], _T]], "asyncio.Future[_T]"]
-"""Has a call made by a thread. Raises OSError when there is none."""
+"""Has a thread make a call. Raises OSError when no thread can be started."""
 
 
 def run_with_duplicate(
     function: Callable[[int], _T], fd: int, run: Run[_T] = run_in_own_thread
 ) -> "asyncio.Future[_T]":
-    """Have *function* called by a thread, with a descriptor for itself, closed at its end.
+    """Have a thread call *function* with a duplicate of *fd*, and close that. Raises OSError.
 
-    When the thread's turn comes, *fd* may be closed, and its number be another's. Raises OSError.
+    When it is the thread's turn, *fd* may be closed, and its number another file's.
     """
     duplicate = os.dup(fd)
 
@@ -118,7 +118,7 @@ def run_with_duplicate(
         try:
             return function(duplicate)
         finally:
-            # What was read is read, whatever a file system says at the end.
+            # Data that was read is good, even if the file system answers close(2) with an error.
             with suppress(OSError):
                 os.close(duplicate)
 

@@ -20,15 +20,15 @@ STOP_TIMEOUT = 1.0
 """Seconds that the last line may take."""
 
 
-class ConsoleProgress:
+class ConsoleStatus:
     """Writes to the terminal *path* what *line* returns, whenever that has changed; nothing where it is empty."""
 
     def __init__(self, path: Path, line: Callable[[], str]) -> None:
         self._path = path
         self._line = line
-        self._said = ""
+        self._last = ""
         self._fd = -1
-        self._cut = False
+        self._truncated = False
         self._stopping = threading.Event()
         self._stopped = threading.Event()
         # Without a thread nobody is told, and nothing else is missing. threading.Thread waits until it runs.
@@ -42,27 +42,27 @@ class ConsoleProgress:
 
     def _run(self) -> None:
         while not self._stopping.wait(INTERVAL):
-            self._look()
-        self._look()
+            self._poll()
+        self._poll()
         self._close()
         self._stopped.set()
 
-    def _look(self) -> None:
+    def _poll(self) -> None:
         line = self._line()
-        if line and line != self._said:
-            self._said = line
+        if line and line != self._last:
+            self._last = line
             # What is not printable would be a command to the terminal.
-            self._say(line.encode("unicode_escape"))
+            self._write_line(line.encode("unicode_escape"))
 
-    def _say(self, line: bytes) -> None:
+    def _write_line(self, line: bytes) -> None:
         try:
             if self._fd < 0:
                 # Not the terminal that sends us signals, and not one that waits for a carrier.
                 flags = os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC
                 self._fd = os.open(self._path, flags)
             if os.isatty(self._fd):
-                text = (b"\n" if self._cut else b"") + b"vmcoredd: " + line + b"\n"
-                self._cut = os.write(self._fd, text) < len(text)
+                text = (b"\n" if self._truncated else b"") + b"vmcoredd: " + line + b"\n"
+                self._truncated = os.write(self._fd, text) < len(text)
         except BlockingIOError:
             # It is slow, or stopped.
             return

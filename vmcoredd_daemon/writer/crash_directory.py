@@ -78,7 +78,7 @@ class CrashDirectory:
             sync_directory(self._target)
         except OSError as error:
             raise of_storage(error, f"{self._target}: cannot make a directory in the target") from error
-        self._note(path.name)
+        self._remember_directory(path.name)
         return path
 
     def _make_new(self, name: str) -> Path:
@@ -91,7 +91,7 @@ class CrashDirectory:
                 return path
         raise AssertionError("names end")
 
-    def _note(self, name: str) -> None:
+    def _remember_directory(self, name: str) -> None:
         # Without it, the next daemon has less room: no reason to write nothing.
         self.forget()
         if self._spool is not None:

@@ -17,10 +17,10 @@ from ..vmcore.image import Image
 from ..vmcore.layout import Layout, Source, plan
 from .job import Job, report_altered
 from .manifest_note import own_note
-from .result import DEVICE_DUMPS_ONLY, VMCORE, WRITING, Written
+from .result import DEVICE_DUMPS_ONLY, VMCORE, WRITING, WriteResult
 
 
-def write_elf(job: Job, fallback: str = "") -> Written:
+def write_elf(job: Job, fallback: str = "") -> WriteResult:
     """Write the source's memory with the device dumps in it: as much of the memory as the target has room for.
 
     *fallback* says why that is not the format that was asked for. Blocks. Raises InvalidVmcore when the source
@@ -43,7 +43,7 @@ def write_elf(job: Job, fallback: str = "") -> Written:
         job.reads.close(fd)
 
 
-def write_device_dumps(job: Job, reason: str) -> Written:
+def write_device_dumps(job: Job, reason: str) -> WriteResult:
     """Write the device dumps alone, because of *reason*. Blocks. Raises QuotaExceeded, NoSpace and WriteFailed."""
     planned = partial(plan, Source(-1, 0), empty_headers(), ())
     described = ManifestSource(str(job.source), error=reason)
@@ -56,7 +56,7 @@ def _copy(
     planned: Callable[[Sequence[DeviceDumpNote], int], Layout],
     described: ManifestSource,
     reads: Reads,
-) -> Written:
+) -> WriteResult:
     with own_note(job, described) as own:
         layout = planned([*job.snapshot.notes, *own.notes], job.page_size)
         _warn_if_small(job, layout)
@@ -68,7 +68,7 @@ def _copy(
         why = "the source blocks, there was no reading" if report.blocked else "the target has no room for"
         errors.append(f"{why} {report.left_out} of {layout.size} bytes")
     error = "; ".join(filter(None, errors))
-    return Written(path, path.stat().st_size, len(job.snapshot.notes), error, described.fallback)
+    return WriteResult(path, path.stat().st_size, len(job.snapshot.notes), error, described.fallback)
 
 
 def _notes(image: Image, headers: Headers) -> Iterator[Note]:

@@ -14,9 +14,9 @@ from ..errors import InvalidVmcore, NoSpace, QuotaExceeded, VmcoreddError, Write
 from ..journal import Event, record
 from . import makedumpfile
 from .elf import write_device_dumps, write_elf
-from .job import Job, kept_free
+from .job import Job, reserve_space
 from .kernel_log import KERNEL_LOG, save_kernel_log
-from .result import Written
+from .result import WriteResult
 
 log = logging.getLogger(__name__)
 
@@ -24,16 +24,16 @@ JOURNAL_ROOM = 1 << 20
 """Bytes that are kept free for the journal, which says what went wrong."""
 
 
-def write_crash(job: Job) -> Written:
+def write_crash(job: Job) -> WriteResult:
     """Save the kernel log, then write a vmcore. Blocks. Raises NoSpace or WriteFailed, OSError, MemoryError."""
     if problem := save_kernel_log(job.source, job.directory):
         message = f"No {KERNEL_LOG}: {problem}"
         record(Event.KERNEL_LOG_MISSING, logging.WARNING, message, source=job.source)
-    with kept_free(job.directory, JOURNAL_ROOM, missing_ok=True):
+    with reserve_space(job.directory, JOURNAL_ROOM, missing_ok=True):
         return _write_or_fall_back(job)
 
 
-def _write_or_fall_back(job: Job) -> Written:
+def _write_or_fall_back(job: Job) -> WriteResult:
     event = Event.VMCORE_FAILED
     try:
         return _filtered(job) if job.output.format is Format.KDUMP else _whole(job)
@@ -66,7 +66,7 @@ def _memory_alone(job: Job, reason: str) -> str:
     return reason
 
 
-def _filtered(job: Job) -> Written:
+def _filtered(job: Job) -> WriteResult:
     """Write what was asked for, a kdump-compressed vmcore, or an ELF vmcore where that cannot be."""
     try:
         return _compress(job)
@@ -76,7 +76,7 @@ def _filtered(job: Job) -> Written:
         return write_elf(job, str(error))
 
 
-def _whole(job: Job) -> Written:
+def _whole(job: Job) -> WriteResult:
     """Write what was asked for, an ELF vmcore; where the target has no room for it, makedumpfile compresses it."""
     size, free = job.source_size, job.free
     if size > free and makedumpfile.available():
@@ -93,7 +93,7 @@ def _whole(job: Job) -> Written:
     return write_elf(job)
 
 
-def _compress(job: Job, fallback: str = "") -> Written:
+def _compress(job: Job, fallback: str = "") -> WriteResult:
     # Not before it is needed: a megabyte for as long as the service waits.
     from .kdump import write_kdump
 

@@ -58,7 +58,7 @@ class Job:
 
 
 @contextmanager
-def kept_free(directory: Path, size: int, *, missing_ok: bool = False) -> Iterator[None]:
+def reserve_space(directory: Path, size: int, *, missing_ok: bool = False) -> Iterator[None]:
     """Keep *size* bytes of the file system free while the context lasts. Raises OSError when they are not there.
 
     With *missing_ok*, no error does any harm; nor does ever a file system without O_TMPFILE or fallocate(2).

@@ -12,17 +12,17 @@ from ..errors import NO_SPACE, InvalidVmcore, VmcoreddError, WriteFailed, of_sto
 from ..files import sync, sync_directory
 from ..manifest import ManifestSource
 from ..vmcore.attach.attach import attach
+from ..vmcore.copy.page_cache import write_back_while
 from ..vmcore.copy.source import TimedFile
 from ..vmcore.copy.write import VMCORE_INCOMPLETE
-from ..vmcore.copy.write_back import written_back
 from ..vmcore.formats import recognise
 from ..vmcore.image import file_image
 from ..vmcore.kdump import read_header
 from . import makedumpfile
 from .elf import write_device_dumps
-from .job import Job, kept_free, report_altered
+from .job import Job, report_altered, reserve_space
 from .manifest_note import own_note
-from .result import VMCORE, WRITING, Written
+from .result import VMCORE, WRITING, WriteResult
 
 HARDEST_LEVEL = 31
 """Leaves out all that makedumpfile can leave out."""
@@ -31,7 +31,7 @@ _MANIFEST_ROOM = 1 << 20
 """Bytes for the manifest, and for what is rounded up to pages."""
 
 
-def write_kdump(job: Job, fallback: str = "") -> Written:
+def write_kdump(job: Job, fallback: str = "") -> WriteResult:
     """Write a kdump-compressed vmcore; where it does not fit, without the pages that can be spared.
 
     *fallback* says why that is not the format that was asked for. Blocks. Raises MakedumpfileMissing, TimedOut,
@@ -46,15 +46,15 @@ def write_kdump(job: Job, fallback: str = "") -> Written:
         error = _left_out(job, finished)
         described = ManifestSource(str(job.source), error=error, fallback=fallback)
         problem, lacks = _attach(job, incomplete, described)
-        path, doubt = _keep(incomplete, whole=finished.status == 0)
+        path, doubt = _publish(incomplete, whole=finished.status == 0)
         apart = _write_apart(job, problem) if problem else ""
         error = "; ".join(filter(None, (error, doubt, apart, lacks)))
-        return Written(path, path.stat().st_size, len(job.snapshot.notes), error, fallback)
+        return WriteResult(path, path.stat().st_size, len(job.snapshot.notes), error, fallback)
     except OSError as error:
         raise of_storage(error, f"{incomplete}: cannot write") from error
 
 
-def _filter(job: Job, destination: Path) -> makedumpfile.Finished:
+def _filter(job: Job, destination: Path) -> makedumpfile.Exit:
     """Run makedumpfile, first with the configured dump level, then, where the target is full, with the hardest."""
     destination.unlink(missing_ok=True)
     size = job.source_size
@@ -69,7 +69,7 @@ def _filter(job: Job, destination: Path) -> makedumpfile.Finished:
     # A name that begins with a dash would be an option.
     arguments = [*options, str(job.source.absolute()), str(destination.absolute())]
     try:
-        with kept_free(job.directory, room), written_back(destination):
+        with reserve_space(job.directory, room), write_back_while(destination):
             finished = makedumpfile.run(arguments, makedumpfile.STALL_TIMEOUT, advance)
             if finished.status == -signal.SIGSEGV:
                 # Version 1.7.2 falls over its own mappings now and then, see docs/kernel-parity.md.
@@ -114,7 +114,7 @@ def _analyzable(path: Path, *, whole: bool) -> bool:
     return False
 
 
-def _keep(incomplete: Path, *, whole: bool) -> tuple[Path, str]:
+def _publish(incomplete: Path, *, whole: bool) -> tuple[Path, str]:
     """Make the file durable, and give it its name when it is *whole*; return its path, and what of that failed.
 
     It is there all the same: to write another would cost it. Raises OSError when there was no room for all of it.
@@ -141,7 +141,7 @@ def _write_apart(job: Job, problem: str) -> str:
     return f"the device dumps are in {alone.path.name}: {problem}"
 
 
-def _left_out(job: Job, finished: makedumpfile.Finished) -> str:
+def _left_out(job: Job, finished: makedumpfile.Exit) -> str:
     if finished.status:
         return f"it is incomplete: {finished.reason}"
     if finished.no_space and job.output.dump_level != HARDEST_LEVEL:

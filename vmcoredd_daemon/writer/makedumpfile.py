@@ -34,7 +34,7 @@ class MakedumpfileMissing(VmcoreddError):
 
 
 @dataclass(frozen=True, slots=True)
-class Finished:
+class Exit:
     """How it ended."""
 
     status: int
@@ -68,7 +68,7 @@ def run(
     arguments: Sequence[str | os.PathLike[str]],
     stall: float = STALL_TIMEOUT,
     copied: Callable[[float], None] = lambda percent: None,
-) -> Finished:
+) -> Exit:
     """Run makedumpfile, and call *copied* with the percentage that is copied; also while it only examines pages.
 
     Blocks. Raises MakedumpfileMissing, and TimedOut when it goes on for *stall* seconds without progress, whatever
@@ -89,7 +89,7 @@ def run(
     with process.stdout as output:
         try:
             tail = _follow(output.fileno(), stall, copied)
-            return Finished(process.wait(stall), _messages(tail))
+            return Exit(process.wait(stall), _messages(tail))
         except (TimeoutError, subprocess.TimeoutExpired):
             raise TimedOut(f"makedumpfile made no progress for {stall:g} s") from None
         finally:

@@ -12,7 +12,7 @@ DEVICE_DUMPS_ONLY = "vmcore-device-dumps"
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class WriteResult:
     """A vmcore that is on disk."""
 
     path: Path

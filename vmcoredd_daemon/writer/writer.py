@@ -9,20 +9,18 @@ from pathlib import Path
 from typing import TypeVar
 
 from ..config.vmcore_format import Format, Output
-from ..dumps.device_dump import Snapshot
+from ..dumps.device_dump import Listeners, Snapshot
 from ..dumps.dump_list import DumpList
 from ..errors import Busy, Disabled, VmcoreddError, WriteFailed
 from ..journal import Event, record
 from ..progress import Progress
 from ..threads.loop import started_executor
 from ..vmcore.copy.source import TimedCalls
-from .console_status import ConsoleProgress
+from .console_status import ConsoleStatus
 from .crash_directory import CrashDirectory
-from .result import WRITING, Written
+from .result import WRITING, WriteResult
 
 _T = TypeVar("_T")
-
-log = logging.getLogger(__name__)
 
 
 class VmcoreWriter:
@@ -41,10 +39,10 @@ class VmcoreWriter:
         how far it is. Raises VmcoreddError.
         """
         self.source = source
-        self.written: Written | None = None
+        self.written: WriteResult | None = None
         self.progress = Progress()
         self.writing = False
-        self.listeners: list[Callable[[Written], None]] = []
+        self.listeners = Listeners[[WriteResult]]()
         self._dumps = dumps
         self._target = target
         self._output = output
@@ -56,7 +54,7 @@ class VmcoreWriter:
         self._thread = started_executor(1)
         self._directory = CrashDirectory(target, spool)
         self._outcome = ""
-        self._console = ConsoleProgress(console, self._news) if console is not None else None
+        self._console = ConsoleStatus(console, self._status_line) if console is not None else None
 
     @property
     def directory(self) -> Path | None:
@@ -77,7 +75,7 @@ class VmcoreWriter:
     def _behind(self) -> bool:
         return self._snapshot is None or self._snapshot.generation != self._dumps.generation
 
-    async def write(self) -> Written:
+    async def write(self) -> WriteResult:
         """Write a vmcore with all complete device dumps, because somebody asks for it now.
 
         Raises Busy, Disabled, NoSpace or WriteFailed.
@@ -106,7 +104,7 @@ class VmcoreWriter:
                 await self._in_thread(self._directory.forget)
         return not self.outdated
 
-    async def _write_snapshot(self) -> Written:
+    async def _write_snapshot(self) -> WriteResult:
         self.writing = True
         self.progress.start(WRITING)
         try:
@@ -122,21 +120,13 @@ class VmcoreWriter:
         finally:
             self.writing = False
         self._outcome = self.written.summary
-        self._notify(self.written)
+        self.listeners.notify(f"{self.written.path} is written", self.written)
         return self.written
-
-    def _notify(self, written: Written) -> None:
-        for listener in self.listeners:
-            try:
-                listener(written)
-            except Exception:
-                # Who only wants to know cannot make a vmcore fail that is on disk.
-                log.exception("%s: cannot announce that it is written", written.path)
 
     def _in_thread(self, function: Callable[[], _T]) -> "asyncio.Future[_T]":
         return asyncio.get_running_loop().run_in_executor(self._thread, function)
 
-    def _news(self) -> str:
+    def _status_line(self) -> str:
         """Return what there is to see on the console."""
         return self.progress.text if self.writing else self._outcome
 
@@ -149,7 +139,7 @@ class VmcoreWriter:
         self._thread.shutdown(wait=False)
         self._directory.close()
 
-    def _write(self, snapshot: Snapshot) -> Written:
+    def _write(self, snapshot: Snapshot) -> WriteResult:
         try:
             # The service imports it when it is on the bus.
             from .fallback import write_crash

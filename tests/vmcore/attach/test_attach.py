@@ -22,9 +22,8 @@ from tests.lib.vmcore_rig import Rig, load_bytes
 from vmcoredd_daemon.errors import Busy, InvalidVmcore, NameInUse, NoSpace, QuotaExceeded, VmcoreddError
 from vmcoredd_daemon.manifest import MANIFEST_NAME, Failure, Manifest, ManifestSource, load
 from vmcoredd_daemon.note import ByteOrder, note_size
-from vmcoredd_daemon.vmcore.attach.attach import attach
-from vmcoredd_daemon.vmcore.attach.file_notes import attach_files
-from vmcoredd_daemon.vmcore.attach.named_file import NamedFile
+from vmcoredd_daemon.vmcore.attach.attach import attach, attach_files
+from vmcoredd_daemon.vmcore.attach.dump_files import NamedFile
 from vmcoredd_daemon.vmcore.image import file_image
 from vmcoredd_daemon.vmcore.inspect.inspect import find, read_manifest
 from vmcoredd_daemon.vmcore.kdump import read_header

@@ -20,9 +20,8 @@ from tests.lib.elf_writer import Core, Load, device_dump, note
 from tests.lib.flattened_writer import END, HEADER, flatten, makedumpfile_flat, overlaps, restore, split
 from vmcoredd_daemon.errors import InvalidVmcore, NameInUse, QuotaExceeded, VmcoreddError, WriteFailed
 from vmcoredd_daemon.manifest import MANIFEST_NAME
-from vmcoredd_daemon.vmcore.attach import stream_prefix as withheld
-from vmcoredd_daemon.vmcore.attach.file_additions import FileAdditions
-from vmcoredd_daemon.vmcore.attach.named_file import OpenFile
+from vmcoredd_daemon.vmcore.attach import stream
+from vmcoredd_daemon.vmcore.attach.dump_files import FileAdditions, OpenFile
 from vmcoredd_daemon.vmcore.attach.stream import attach_stream
 from vmcoredd_daemon.vmcore.inspect.inspect import inspect
 
@@ -167,8 +166,8 @@ def _whole(data: bytes, end: int) -> int:
 
 
 def test_no_room_to_withhold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(withheld, "MEMORY", 4200)
-    monkeypatch.setattr(withheld.tempfile, "tempdir", str(tmp_path / "missing"))
+    monkeypatch.setattr(stream, "_PREFIX_MEMORY", 4200)
+    monkeypatch.setattr(stream.tempfile, "tempdir", str(tmp_path / "missing"))
     data = flatten([(0, core(tmp_path))])
     output, error = run(data, "nic")
     assert output == data
@@ -177,7 +176,7 @@ def test_no_room_to_withhold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_withheld_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(withheld, "MEMORY", 4200)
+    monkeypatch.setattr(stream, "_PREFIX_MEMORY", 4200)
     output, problems = run(flatten([(0, core(tmp_path))]), "nic")
     assert problems == []
     assert len(output) > 20_000
@@ -197,8 +196,8 @@ def test_memory_is_bounded(tmp_path: Path) -> None:
     """3 GiB through the filter."""
     script = (
         "import sys\n"
-        "from vmcoredd_daemon.vmcore.attach.file_additions import FileAdditions\n"
-        "from vmcoredd_daemon.vmcore.attach.named_file import OpenFile\n"
+        "from vmcoredd_daemon.vmcore.attach.dump_files import FileAdditions\n"
+        "from vmcoredd_daemon.vmcore.attach.dump_files import OpenFile\n"
         "from vmcoredd_daemon.vmcore.attach.stream import attach_stream\n"
         "more = FileAdditions((OpenFile('nic', 'FILE', 3, 64 << 20),))\n"
         "print(attach_stream(sys.stdin.buffer, open('/dev/null', 'wb'), more, 'FILE'))\n"

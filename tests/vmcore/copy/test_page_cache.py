@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Both ways of writing much, on the file system that temporary files have."""
 
+import ctypes
+import errno
 import mmap
 import os
 import random
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -13,9 +16,11 @@ import pytest
 from tests.lib.elf_writer import NT_PRSTATUS, PAGE, Core, Load, note
 from tests.lib.resources import open_fds
 from tests.lib.vmcore_rig import Rig, load_bytes
-from vmcoredd_daemon.vmcore.copy.page_cache import DIRECT_SIZE, DirectWrites, writes
+from tests.lib.waiting import wait_until
+from vmcoredd_daemon.vmcore.copy.page_cache import DIRECT_SIZE, DirectWrites, write_back_while, writes
 
 MIB = 1 << 20
+CACHESTAT = 451
 
 
 @pytest.fixture
@@ -114,3 +119,52 @@ def test_vmcore_is_the_same_with_one_processor_and_with_two(
     assert load_bytes(written[0]) == load_bytes(source)
     sizes = [path.stat().st_blocks * 512 for path in written]
     assert max(sizes) < sum(count * PAGE for kind, count in runs if kind) * 2 + 2 * MIB
+
+
+def dirty_pages(path: Path) -> int:
+    """Return how many pages of a file are in the cache, and neither on disk nor on the way there."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    everything = (ctypes.c_uint64 * 2)(0, 0)
+    found = (ctypes.c_uint64 * 5)()
+    with path.open("rb") as file:
+        if libc.syscall(CACHESTAT, file.fileno(), everything, found, 0):
+            if ctypes.get_errno() == errno.ENOSYS:
+                pytest.skip("this kernel has no cachestat(2)")
+            raise OSError(ctypes.get_errno(), "cachestat")
+    return found[1]
+
+
+def threads() -> set[str]:
+    return set(os.listdir("/proc/self/task"))
+
+
+def test_what_is_appended(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    with write_back_while(path):
+        with path.open("wb") as file:
+            for _ in range(2):
+                file.write(os.urandom(8 * MIB))
+                file.flush()
+                wait_until(lambda: dirty_pages(path), lambda dirty: dirty == 0)
+            content = path.read_bytes()
+            path.unlink()
+        path.write_bytes(content)
+        assert path.read_bytes() == content
+
+
+def test_pipe_is_not_opened(tmp_path: Path) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    with write_back_while(path):
+        time.sleep(0.2)
+        with pytest.raises(OSError, match="No such device"):
+            os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+
+
+def test_file_that_is_never_there(tmp_path: Path) -> None:
+    before = threads()
+    with write_back_while(tmp_path / "nothing" / "file"):
+        (new,) = threads() - before
+        time.sleep(0.2)
+        assert new in threads()
+    wait_until(lambda: new not in threads())

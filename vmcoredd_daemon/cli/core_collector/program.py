@@ -17,7 +17,7 @@ from typing import NoReturn
 
 from ...errors import VmcoreddError
 from ...terminal.stdio import complain, show
-from ...vmcore.copy.write_back import written_back
+from ...vmcore.copy.page_cache import write_back_while
 from .makedumpfile import (
     CORE_COLLECTOR,
     IGNORED_BY_PYTHON,
@@ -76,7 +76,7 @@ def _file(call: Call) -> int:
         process = start(call)
     except OSError as error:
         return report_missing(call, error)
-    with _forward_signals(process), written_back(destination):
+    with _forward_signals(process), write_back_while(destination):
         status = wait(process)
     # If it failed, a file that existed before may not be its own; if it was killed, the file cannot be read.
     if status == 0 or (status > 0 and not existed and os.path.isfile(destination)):

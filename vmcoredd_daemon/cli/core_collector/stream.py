@@ -11,8 +11,7 @@ from ...files import BLOCK_SIZE, write_all
 from ...note import VMCOREDD_HEADER_SIZE
 from ...terminal.exit import FAILURE
 from ...terminal.stdio import complain
-from ...vmcore.attach.file_additions import FileAdditions
-from ...vmcore.attach.named_file import OpenFile
+from ...vmcore.attach.dump_files import FileAdditions, OpenFile
 from ...vmcore.attach.stream import attach_stream
 from .attach import report
 from .gather import GatheredDumps

@@ -28,7 +28,7 @@ from ..layout import Extent, Layout, Source, order_notes, plan, plan_moved
 _ZEROS = bytes(BLOCK_SIZE)
 
 
-def attach(
+def attach_elf(
     fd: int,
     path: str,
     vmcore: Vmcore,
@@ -136,8 +136,8 @@ def _is_whole(layout: Layout, source: Source) -> bool:
     return all(load.source_offset + load.size <= source.size for load in layout.loads)
 
 
-def missing(vmcore: Vmcore) -> str | None:
-    """Return a warning where the file ends before its memory does."""
+def truncation(vmcore: Vmcore) -> str | None:
+    """Return a warning if the file ends before its memory does."""
     end = max((load.p_offset + load.p_filesz for load in read_headers(vmcore.image).loads), default=0)
     if end <= vmcore.image.size:
         return None

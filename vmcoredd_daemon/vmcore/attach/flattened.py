@@ -14,52 +14,46 @@ from ...progress import Progress
 from ..copy.read_back import verify_notes
 from ..formats import Notes, Vmcore, recognise
 from ..image import Image, file_image
-from .note_area import read_blocks
 from .stream import attach_stream
+from .stream_plan import read_blocks
 
 
-@dataclass(frozen=True, slots=True)
-class NewFile:
-    """A new file that takes the place of the flattened *vmcore*, which is open at *fd*."""
+def attach_flattened(
+    fd: int,
+    path: str,
+    vmcore: Vmcore,
+    dumps: Sequence[DeviceDumpNote],
+    replaced: Collection[int],
+    committing: Callable[[], None],
+    progress: Progress,
+) -> tuple[str, ...]:
+    """Attach *dumps*, leave out the notes at the offsets *replaced*; return the names of altered device dumps.
 
-    fd: int
-    path: str
-    vmcore: Vmcore
-    progress: Progress
+    Raises OSError, and the errors of :func:`.stream.attach_stream`; the file is then as it was.
+    """
+    kept = sum(1 for note in vmcore.device_dumps() if note.offset not in replaced)
 
-    def attach(
-        self, dumps: Sequence[DeviceDumpNote], replaced: Collection[int], committing: Callable[[], None]
-    ) -> tuple[str, ...]:
-        """Attach *dumps*, leave out the notes at the offsets *replaced*; return the names of altered device dumps.
-
-        Raises OSError, and the errors of :func:`~.stream.attach_stream`; the file is then as it was.
-        """
-        kept = sum(1 for note in self.vmcore.device_dumps() if note.offset not in replaced)
-
-        def write(out: int) -> tuple[str, ...]:
-            self._write(out, ReadyNotes(dumps, replaced))
-            sync(out)
-            return _verify(out, self.path, dumps, kept)
-
-        return replace_file(self.fd, self.path, write, committing)
-
-    def _write(self, out: int, notes: "ReadyNotes") -> None:
-        image = file_image(self.fd, self.path)
+    def write(out: int) -> tuple[str, ...]:
+        image = file_image(fd, path)
         with (
-            open(self.fd, "rb", BLOCK_SIZE, closefd=False) as source,
+            open(fd, "rb", BLOCK_SIZE, closefd=False) as source,
             open(out, "wb", BLOCK_SIZE, closefd=False) as new,
         ):
             source.seek(0)
-            self.progress.start("writing a new file", image.size)
-            watched = cast(BinaryIO, _Watched(source, self.progress))
-            problems = attach_stream(watched, new, notes, self.path, image)
+            progress.start("writing a new file", image.size)
+            counted = _CountedReader(source, progress)
+            problems = attach_stream(cast(BinaryIO, counted), new, ReadyNotes(dumps, replaced), path, image)
         if problems:
-            raise WriteFailed(f"{self.path}: cannot attach: {problems[0]}")
+            raise WriteFailed(f"{path}: cannot attach: {problems[0]}")
+        sync(out)
+        return _verify(out, path, dumps, kept)
+
+    return replace_file(fd, path, write, committing)
 
 
 @dataclass(frozen=True, slots=True)
-class _Watched:
-    """A file of which somebody wants to know how much has been read."""
+class _CountedReader:
+    """A file that reports how much of it is read."""
 
     file: BinaryIO
     progress: Progress
@@ -82,18 +76,18 @@ def _verify(out: int, path: str, dumps: Sequence[DeviceDumpNote], kept: int) -> 
 
 @dataclass(frozen=True, slots=True)
 class ReadyNotes:
-    """Device dumps that are notes already; see :class:`.note_area.Additions`."""
+    """Device dumps that are notes already; see :class:`.stream_plan.Additions`."""
 
     dumps: Sequence[DeviceDumpNote]
     replaced: Collection[int]
 
-    def among(self, image: Image, notes: Notes, byteorder: ByteOrder, page_size: int) -> "_NewNotes":
+    def new_notes(self, image: Image, notes: Notes, byteorder: ByteOrder, page_size: int) -> "_ReadyNotes":
         """Return the new notes."""
-        return _NewNotes(self.dumps, self.replaced, byteorder)
+        return _ReadyNotes(self.dumps, self.replaced, byteorder)
 
 
 @dataclass(frozen=True, slots=True)
-class _NewNotes:
+class _ReadyNotes:
     dumps: Sequence[DeviceDumpNote]
     replaced: Collection[int]
     byteorder: ByteOrder

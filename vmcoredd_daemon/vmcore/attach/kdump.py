@@ -43,8 +43,8 @@ from ..kdump import PAGE_DESC_SIZE, KdumpHeader, NotePlaces, count_bits
 from ..layout import Extent, order_notes
 
 
-class Attach:
-    """One attach to one file, which is locked."""
+class KdumpAttachment:
+    """Attaches to one file, which is locked."""
 
     def __init__(
         self,

@@ -16,7 +16,7 @@ from ..inspect.inspect import read_manifest, search
 
 
 @dataclass(frozen=True, slots=True)
-class Existing:
+class Merge:
     """The device dumps that are there already, and their manifests."""
 
     replaced: frozenset[int]
@@ -26,7 +26,7 @@ class Existing:
     warnings: tuple[str, ...]
     """Manifests that stay as they are, and why, each in one line."""
 
-    def merged(
+    def manifest(
         self, producer: str, written_usec: int, entries: Sequence[ManifestDump], failures: Sequence[Failure] = ()
     ) -> Manifest:
         """Return the one manifest of all: of what stays, of the new *entries* and *failures*."""
@@ -40,7 +40,7 @@ class Existing:
         )
 
 
-def find_existing(image: Image, notes: Iterable[Note], names: Collection[str]) -> Existing:
+def plan_merge(image: Image, notes: Iterable[Note], names: Collection[str]) -> Merge:
     """Return what is among *notes* of *image*, for new device dumps with these *names*.
 
     Raises NameInUse for a name of a device dump that is not replaced, InvalidVmcore.
@@ -65,7 +65,7 @@ def find_existing(image: Image, notes: Iterable[Note], names: Collection[str]) -
                 "that no manifest describes, and which is not replaced"
             )
         replaced.add(dump.offset - VMCOREDD_HEADER_SIZE)
-    return Existing(frozenset(replaced), tuple(manifests), tuple(warnings))
+    return Merge(frozenset(replaced), tuple(manifests), tuple(warnings))
 
 
 def _without(manifest: Manifest, names: Collection[str]) -> Manifest:
@@ -73,7 +73,7 @@ def _without(manifest: Manifest, names: Collection[str]) -> Manifest:
     return replace(manifest, device_dumps=kept)
 
 
-def check_room(path: str, notes: Iterable[Note], replaced: Collection[int], names: Sequence[str]) -> None:
+def check_names(path: str, notes: Iterable[Note], replaced: Collection[int], names: Sequence[str]) -> None:
     """Raise NameInUse when two of *names* are the same, QuotaExceeded when crash would not find them all.
 
     *notes* are those of the vmcore, *replaced* the offsets of those that are left out.
@@ -94,7 +94,7 @@ def check_room(path: str, notes: Iterable[Note], replaced: Collection[int], name
             )
 
 
-def check_manifest(path: str, text: bytes) -> None:
+def check_manifest_size(path: str, text: bytes) -> None:
     """Raise QuotaExceeded when nobody would read a manifest of this *text*."""
     if len(text) > MAX_SIZE:
         raise QuotaExceeded(f"{path}: the manifest would have {len(text)} bytes, at most {MAX_SIZE} are read")

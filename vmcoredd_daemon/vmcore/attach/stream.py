@@ -14,24 +14,25 @@ last byte, and only then is it said why. What comes of a truncated input passes 
 """
 
 import os
+import tempfile
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from ...errors import InvalidVmcore, VmcoreddError, WriteFailed
-from ...files import BLOCK_SIZE
+from ...files import BLOCK_SIZE, pwrite
 from .. import kdump
 from ..elf import MAGIC, MAX_FILE_SIZE
 from ..flattened import END, HEADER_SIZE, PIECE, Index, check_header, check_piece, pieces
 from ..image import Image
 from . import stream_elf, stream_kdump
-from .note_area import Additions
-from .stream_plan import Fate, NotYet, Plan
-from .stream_prefix import Withheld
+from .stream_plan import Action, Additions, NotYet, Plan
 
 MAX_START = 16 << 20
 """Bytes of pieces after which there has to be a plan; the last of them may be longer, as the notes can be."""
 MAX_START_PIECES = 1024
+_PREFIX_MEMORY = 4 << 20
+"""Bytes of the start that are kept in memory."""
 
 
 def attach_stream(
@@ -43,12 +44,11 @@ def attach_stream(
     line. Raises VmcoreddError when the vmcore cannot be extended, or is not whole, after all of it that there is
     was copied. OSError is that of *sink*.
     """
-    withheld = Withheld()
+    prefix = _StreamPrefix()
     try:
-        job = _Stream(source, sink, additions, path, withheld)
-        return job.run(known)
+        return _Stream(source, sink, additions, path, prefix).run(known)
     finally:
-        withheld.close()
+        prefix.close()
 
 
 def pass_on(source: BinaryIO, sink: BinaryIO, path: str) -> None:
@@ -96,13 +96,13 @@ class _Stream:
     """One vmcore on its way."""
 
     def __init__(
-        self, source: BinaryIO, sink: BinaryIO, additions: Additions, path: str, withheld: Withheld
+        self, source: BinaryIO, sink: BinaryIO, additions: Additions, path: str, prefix: "_StreamPrefix"
     ) -> None:
         self._read = _Reader(source, path)
         self._sink = sink
         self._additions = additions
         self._path = path
-        self._withheld = withheld
+        self._prefix = prefix
         self._end = 0
         self._late = False
 
@@ -111,10 +111,10 @@ class _Stream:
         unsaved = header
         try:
             check_header(header, self._path)
-            self._withheld.append(header)
+            self._prefix.append(header)
             unsaved = b""
             plan = self._collect() if known is None else self._plan_known(known)
-        except _NotWithheld as error:
+        except _NotKept as error:
             self._give_up(error.data)
             raise error.reason from error
         except VmcoreddError:
@@ -124,7 +124,7 @@ class _Stream:
 
     def _give_up(self, unsaved: bytes) -> None:
         """Pass on everything as it came."""
-        image, offset = self._withheld.image(self._path), 0
+        image, offset = self._prefix.image(self._path), 0
         while offset < image.size:
             block = image.read(min(BLOCK_SIZE, image.size - offset), offset, "what was withheld")
             self._sink.write(block)
@@ -153,7 +153,7 @@ class _Stream:
             try:
                 return self._plan(*self._known_so_far())
             except NotYet as error:
-                start = self._withheld.size - HEADER_SIZE
+                start = self._prefix.size - HEADER_SIZE
                 if start > MAX_START:
                     raise InvalidVmcore(f"{error} (after {start} bytes)") from error
                 reason = str(error)
@@ -166,16 +166,16 @@ class _Stream:
     def _take(self, size: int) -> bytes:
         data = self._read(size)
         try:
-            self._withheld.append(data)
+            self._prefix.append(data)
         except OSError as error:
             reason = f"{self._path}: no room to withhold its start: {error.strerror}"
-            raise _NotWithheld(data, WriteFailed(reason)) from error
+            raise _NotKept(data, WriteFailed(reason)) from error
         if len(data) < size:
             raise self._read.truncated()
         return data
 
     def _known_so_far(self) -> tuple[Image, Index]:
-        index = Index(self._withheld.image(self._path), whole=False)
+        index = Index(self._prefix.image(self._path), whole=False)
 
         def pread(size: int, offset: int) -> bytes:
             return index.pread(min(size, index.known(offset) - offset), offset)
@@ -193,9 +193,9 @@ class _Stream:
         raise InvalidVmcore(f"{self._path}: holds neither an ELF nor a kdump-compressed vmcore: {start[:8]!r}")
 
     def _extend(self, plan: Plan, *, streamed: bool) -> list[str]:
-        self._sink.write(self._withheld.image(self._path).read(HEADER_SIZE, 0, "the header"))
+        self._sink.write(self._prefix.image(self._path).read(HEADER_SIZE, 0, "the header"))
         plan.begin(self._emit)
-        start = self._withheld.image(self._path)
+        start = self._prefix.image(self._path)
         for position, offset, size in pieces(start, whole=False):
             self._route(plan, offset, size, _Replay(start, position + PIECE.size))
         # What was not known from the stream's start can be left out of it.
@@ -220,7 +220,7 @@ class _Stream:
             try:
                 position = self._read.position - PIECE.size
                 check_piece(self._path, position, offset, size)
-                check_piece(self._path, position, offset + max(plan.regions[-1].shift, 0), size)
+                check_piece(self._path, position, offset + max(plan.ranges[-1].shift, 0), size)
             except InvalidVmcore as error:
                 return error, header
             if not self._route(plan, offset, size, self._read):
@@ -229,14 +229,14 @@ class _Stream:
     def _route(self, plan: Plan, offset: int, size: int, read: Callable[[int], bytes]) -> bool:
         """Do with the bytes of a piece what is planned; return False when they end early."""
         end = offset + size
-        stops = [*(region.start for region in plan.regions[1:]), MAX_FILE_SIZE + 1]
-        for region, stop in zip(plan.regions, stops, strict=True):
+        stops = [*(part.start for part in plan.ranges[1:]), MAX_FILE_SIZE + 1]
+        for part, stop in zip(plan.ranges, stops, strict=True):
             while offset < min(end, stop):
                 wanted = min(BLOCK_SIZE, min(end, stop) - offset)
                 data = read(wanted)
-                if data and region.fate is Fate.PASS:
-                    self._emit(offset + region.shift, len(data), [data])
-                elif data and region.fate is Fate.HOLD:
+                if data and part.action is Action.PASS:
+                    self._emit(offset + part.shift, len(data), [data])
+                elif data and part.action is Action.HOLD:
                     plan.hold(offset, data)
                 elif data and self._late:
                     plan.area.problems.append(f"{len(data)} bytes at offset {offset:#x} came twice")
@@ -265,10 +265,58 @@ class _Replay:
         return data
 
 
-class _NotWithheld(Exception):
+class _NotKept(Exception):
     """There was no room to withhold *data*."""
 
     def __init__(self, data: bytes, reason: WriteFailed) -> None:
         super().__init__(str(reason))
         self.data = data
         self.reason = reason
+
+
+class _StreamPrefix:
+    """The start of the stream, kept for later: in memory while it is small, then in an unnamed file. Close it."""
+
+    def __init__(self) -> None:
+        self._memory: bytearray | None = bytearray()
+        self._file: BinaryIO | None = None
+        self.size = 0
+        """Bytes."""
+
+    def append(self, data: bytes) -> None:
+        """Add *data*. Raises OSError when there is no room; what was added before is still there."""
+        if self._memory is not None and self.size + len(data) > _PREFIX_MEMORY:
+            self._roll_over(bytes(self._memory))
+        if self._memory is not None:
+            self._memory += data
+        else:
+            self._write(data)
+        self.size += len(data)
+
+    def image(self, path: str) -> Image:
+        """Return what is there now; *path* is for messages."""
+        size = self.size
+        return Image(lambda count, offset: self._pread(min(count, max(size - offset, 0)), offset), size, path)
+
+    def close(self) -> None:
+        """Forget it all."""
+        self._memory = bytearray()
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _roll_over(self, data: bytes) -> None:
+        if self._file is None:
+            self._file = cast(BinaryIO, tempfile.TemporaryFile(buffering=0))  # noqa: SIM115
+        self._write(data, 0)
+        self._memory = None
+
+    def _write(self, data: bytes, offset: int | None = None) -> None:
+        assert self._file is not None
+        pwrite(self._file.fileno(), data, self.size if offset is None else offset)
+
+    def _pread(self, size: int, offset: int) -> bytes:
+        if self._memory is not None:
+            return bytes(self._memory[offset : offset + size])
+        assert self._file is not None
+        return os.pread(self._file.fileno(), size, offset)

@@ -20,8 +20,7 @@ from ...note import MAX_NOTES_END, ByteOrder, round_up, system_page_size
 from ..elf import ET_CORE, PN_XNUM, PT_NOTE, Segment, Structs
 from ..flattened import Index
 from ..image import Image
-from .note_area import Additions, NoteArea, note_area
-from .stream_plan import Emit, Fate, Held, NotYet, Region
+from .stream_plan import Action, Additions, Emit, NoteArea, NotYet, Patch, Range, plan_notes
 
 _MAX_GAP = 1 << 16
 """Bytes between the program headers and the notes: a page at most."""
@@ -55,7 +54,7 @@ def plan(image: Image, index: Index, additions: Additions) -> "ElfPlan":
     if not notes:
         raise NotYet(f"{image.path}: there are no notes at offset {start:#x}, behind the program headers")
     end = min(notes[-1].end, limit)
-    area = note_area(image, lambda: iter(notes), end, header.structs.byteorder, system_page_size(), additions)
+    area = plan_notes(image, lambda: iter(notes), end, header.structs.byteorder, system_page_size(), additions)
     found = ElfPlan(image.path, header, start, end, area)
     for segment in _known_headers(image, index, header):
         # What is known already can be refused before anything is written.
@@ -137,12 +136,12 @@ class ElfPlan:
                 f"{path}: the notes would end at {end + self._shift:#x}, crash reads them below {MAX_NOTES_END:#x}"
             )
         ehsize = len(header.data)
-        self._headers = Held(ehsize, bytearray(header.end - ehsize))
-        self.regions: tuple[Region, ...] = (
-            Region(0, Fate.REPLACED),
-            Region(ehsize, Fate.HOLD),
-            Region(header.end, Fate.REPLACED),
-            Region(end, Fate.PASS, self._shift),
+        self._headers = Patch(ehsize, bytearray(header.end - ehsize))
+        self.ranges: tuple[Range, ...] = (
+            Range(0, Action.DROP),
+            Range(ehsize, Action.HOLD),
+            Range(header.end, Action.DROP),
+            Range(end, Action.PASS, self._shift),
         )
 
     @property

@@ -16,8 +16,7 @@ from .. import kdump
 from ..elf import MAX_FILE_SIZE
 from ..flattened import Index
 from ..image import Image
-from .note_area import Additions, NoteArea, note_area
-from .stream_plan import Emit, Fate, Held, NotYet, Region
+from .stream_plan import Action, Additions, Emit, NoteArea, NotYet, Patch, Range, plan_notes
 
 
 def plan(image: Image, index: Index, additions: Additions) -> "KdumpPlan":
@@ -42,7 +41,7 @@ def plan(image: Image, index: Index, additions: Additions) -> "KdumpPlan":
     def notes() -> Iterator[Note]:
         return image.notes(start, end - start, header.byteorder)
 
-    area = note_area(image, notes, end, header.byteorder, header.block_size, additions)
+    area = plan_notes(image, notes, end, header.byteorder, header.block_size, additions)
     places = kdump.NotePlaces(header, area.order, area.page_size, header.data_offset)
     old_place = places.old_place(image.size)
     # All that can be refused is, before anything is written.
@@ -58,12 +57,12 @@ class KdumpPlan:
     ) -> None:
         self.area = area
         self._places = places
-        self._sub_header = Held(header.block_size, bytearray(header.sub_header))
-        self.regions: tuple[Region, ...] = (
-            Region(0, Fate.PASS),
-            Region(header.block_size, Fate.HOLD),
-            Region(header.block_size + len(header.sub_header), Fate.PASS),
-            *([] if old_place is None else [Region(old_place, Fate.REPLACED)]),
+        self._sub_header = Patch(header.block_size, bytearray(header.sub_header))
+        self.ranges: tuple[Range, ...] = (
+            Range(0, Action.PASS),
+            Range(header.block_size, Action.HOLD),
+            Range(header.block_size + len(header.sub_header), Action.PASS),
+            *([] if old_place is None else [Range(old_place, Action.DROP)]),
         )
 
     def begin(self, emit: Emit) -> None:

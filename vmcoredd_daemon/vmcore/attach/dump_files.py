@@ -1,24 +1,76 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Files that become device dumps while a vmcore passes: each is read once, and the manifest comes behind them."""
+"""Files that become device dumps, the names that they may have, and their notes as a stream of bytes.
+
+While a vmcore passes, each file is read once, and the manifest comes behind them.
+"""
 
 import hashlib
 import os
-from collections.abc import Collection, Generator, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Generator, Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 
+from ...errors import InvalidArgs, NameInUse, QuotaExceeded
 from ...manifest import MANIFEST_NAME, Failure, ManifestDump, now_usec
-from ...note import VMCOREDD_HEADER_SIZE, ByteOrder, note_size, pack_vmcoredd_header
+from ...note import (
+    MAX_DEVICE_DUMPS,
+    VMCOREDD_HEADER_SIZE,
+    ByteOrder,
+    check_dump_name,
+    note_size,
+    pack_vmcoredd_header,
+)
 from ..formats import Notes
 from ..image import Image
-from .merge import Existing, check_manifest, check_room, find_existing
-from .named_file import COLLECTOR, OpenFile
-from .note_area import read_blocks
+from .merge import Merge, check_manifest_size, check_names, plan_merge
+from .stream_plan import read_blocks
+
+COLLECTOR = "vmcoredd attach"
+"""What the manifest says of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class NamedFile:
+    """A device dump to be."""
+
+    dump_name: str
+    path: str
+    """``-`` may be standard input."""
+    described: ManifestDump | None = field(default=None, kw_only=True)
+    """What the manifest says of it, where it was taken before: then the file is a note, and the data follow its
+    header.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class OpenFile(NamedFile):
+    """One that is open, and is read once."""
+
+    fd: int
+    size: int
+    """Bytes; more are not read, and zeros stand in for what is missing."""
+    offset: int = 0
+    """Bytes of the file before the data."""
+
+
+def check_files(files: Sequence[NamedFile]) -> None:
+    """Raise InvalidArgs for a wrong name, NameInUse for one that comes twice, QuotaExceeded for too many."""
+    names = [file.dump_name for file in files]
+    for index, name in enumerate(names):
+        check_dump_name(name)
+        if name == MANIFEST_NAME:
+            raise InvalidArgs(f"dump name {name} is that of the manifest")
+        if name in names[:index]:
+            raise NameInUse(f"two device dumps are to be called {name}")
+    if len(files) > MAX_DEVICE_DUMPS:
+        raise QuotaExceeded(
+            f"no room for device dump {names[MAX_DEVICE_DUMPS]}: crash reads {MAX_DEVICE_DUMPS} device dumps"
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class FileAdditions:
-    """What is to be added; see :class:`.note_area.Additions`."""
+    """What is to be added; see :class:`.stream_plan.Additions`."""
 
     files: tuple[OpenFile, ...]
     failures: tuple[Failure, ...] = ()
@@ -26,33 +78,33 @@ class FileAdditions:
     producer: str = "vmcoredd"
     """Program and version, for the manifest."""
 
-    def among(self, image: Image, notes: Notes, byteorder: ByteOrder, page_size: int) -> "_NewFiles":
+    def new_notes(self, image: Image, notes: Notes, byteorder: ByteOrder, page_size: int) -> "_NewFiles":
         """Return the new notes. Raises InvalidVmcore, NameInUse, QuotaExceeded and TooLarge."""
         names = [file.dump_name for file in self.files]
-        existing = find_existing(image, notes(), names)
-        check_room(image.path, notes(), existing.replaced, [*names, MANIFEST_NAME])
-        new = _NewFiles(self, existing, byteorder, page_size)
-        check_manifest(image.path, new.longest_manifest())
+        merge = plan_merge(image, notes(), names)
+        check_names(image.path, notes(), merge.replaced, [*names, MANIFEST_NAME])
+        new = _NewFiles(self, merge, byteorder, page_size)
+        check_manifest_size(image.path, new.longest_manifest())
         return new
 
 
 @dataclass(frozen=True, slots=True)
 class _NewFiles:
     additions: FileAdditions
-    existing: Existing
+    merge: Merge
     byteorder: ByteOrder
     page_size: int
 
     @property
     def replaced(self) -> Collection[int]:
-        return self.existing.replaced
+        return self.merge.replaced
 
     @property
     def size(self) -> int:
         return sum(self._note_size(file) for file in self.additions.files) + self._manifest_size()
 
     def blocks(self, problems: list[str]) -> Iterator[bytes]:
-        problems.extend(self.existing.warnings)
+        problems.extend(self.merge.warnings)
         entries = []
         for file in self.additions.files:
             entries.append((yield from self._file(file, problems)))
@@ -94,4 +146,4 @@ class _NewFiles:
         )
 
     def _manifest(self, entries: list[ManifestDump]) -> bytes:
-        return self.existing.merged(self.additions.producer, now_usec(), entries, self.additions.failures).dump()
+        return self.merge.manifest(self.additions.producer, now_usec(), entries, self.additions.failures).dump()
