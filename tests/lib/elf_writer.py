@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Writes small ELF core files of either class and byte order, intact or broken, without the code under test."""
+"""Writes small ELF core files of either class and byte order, valid or corrupt, without the code under test."""
 
 import struct
 from dataclasses import dataclass
@@ -158,8 +158,8 @@ def note(n_type: int, desc: bytes, name: bytes = b"CORE\0", byteorder: str = "li
 
 def device_dump(dump_name: bytes, data: bytes, byteorder: str = "little", page: int = PAGE) -> bytes:
     """Return a device dump's note as the kernel makes it, up to the end of its last page."""
-    size = round_out(64 + len(data), page) - 64
-    return note(NT_VMCOREDD, dump_name.ljust(44, b"\0") + data.ljust(size, b"\0"), b"LINUX\0\0\0", byteorder)
+    room = round_out(64 + len(data), page) - 64
+    return note(NT_VMCOREDD, dump_name.ljust(44, b"\0") + data.ljust(room, b"\0"), b"LINUX\0\0\0", byteorder)
 
 
 def round_out(value: int, page: int = PAGE) -> int:

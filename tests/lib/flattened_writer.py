@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Writes flattened files, intact or broken, and rearranges them, without the code under test."""
+"""Writes flattened files, valid or corrupt, and restores their order, without the code under test."""
 
 import struct
 import subprocess
@@ -19,7 +19,7 @@ def flatten(pieces: Iterable[Piece], end: bytes = END) -> bytes:
 
 
 def split(data: bytes) -> list[Piece]:
-    """Return the pieces of a flattened file, which has to be complete."""
+    """Return the pieces of a flattened file, which has to be whole."""
     assert data.startswith(HEADER)
     place, pieces = 4096, []
     while (header := data[place : place + 16]) != END:
@@ -56,7 +56,7 @@ def makedumpfile_flat(vmcore: Path, destination: Path, *options: str) -> Path:
 
 
 def makedumpfile_restore(flat: Path, destination: Path) -> Path:
-    """Rearrange with makedumpfile -R."""
+    """Put in order with makedumpfile -R."""
     require("makedumpfile")
     with flat.open("rb") as file:
         command = ["makedumpfile", "--message-level", "0", "-R", str(destination)]

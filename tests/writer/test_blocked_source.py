@@ -2,7 +2,6 @@
 """The service with a source that does not answer: a vmcore with the device dumps, and an end."""
 
 import signal
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ from tests.lib.fuse import Source, fuse_source
 from tests.lib.service import STOP_TIMEOUT, Service
 from tests.lib.tools import require
 from tests.lib.vmcore_dumps import manifest
+from tests.lib.waiting import wait_until
 from vmcoredd_daemon.bus import Connection
 from vmcoredd_daemon.vmcore.elf import read_headers
 from vmcoredd_daemon.vmcore.image import file_image
@@ -40,10 +40,7 @@ def started(address: str, source: Source, directory: Path, configuration: str = 
 def stop(service: Service, source: Source) -> int:
     """Stop the service, and let what hangs go when it has nothing more to say; return its exit status."""
     service.process.send_signal(signal.SIGTERM)
-    deadline = time.monotonic() + STOP_TIMEOUT
-    while "Stopped" not in service.log():
-        assert time.monotonic() < deadline, service.log()
-        time.sleep(0.02)
+    wait_until(service.log, lambda log: "Stopped" in log, timeout=STOP_TIMEOUT)
     # A thread in D state keeps the process, whatever it does: that is the kernel's, not ours.
     source.answer_late(b"")
     return service.process.wait(STOP_TIMEOUT)

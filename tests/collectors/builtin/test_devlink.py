@@ -55,7 +55,7 @@ def message(*items: tuple[int, bytes]) -> bytes:
     return answer(attribute(106, b"".join(attribute(kind, value) for kind, value in items)))
 
 
-class Room(io.BytesIO):
+class LimitedFile(io.BytesIO):
     """A file that may have *size* bytes at most."""
 
     def __init__(self, size: int) -> None:
@@ -146,7 +146,7 @@ def test_recorded_answers_damaged(monkeypatch: pytest.MonkeyPatch) -> None:
         device = Devlink(kernel.connect)
         try:
             for name, size in device.device_dumps():
-                with Room(size) as room:
+                with LimitedFile(size) as room:
                     device.collect(name, room)
         except OSError as error:
             problems.append(str(error))
@@ -225,7 +225,7 @@ def test_kernel_without_devlink() -> None:
 def test_device_that_is_gone() -> None:
     kernel = Kernel([[FOUND], [DONE], [DONE]])
     with pytest.raises(OSError, match="No such device: 'devlink_x'"):
-        Devlink(kernel.connect).collect("devlink_x", Room(1))
+        Devlink(kernel.connect).collect("devlink_x", LimitedFile(1))
     kernel.close()
 
 
