@@ -2,7 +2,7 @@
 """How bytes become durable: read and written at offsets, synced, and given their name when they are complete.
 
 The steps are those of systemd-coredump: a file without a name or with a temporary one, fsync, link or rename,
-fsync of the directory. Whatever is found under its final name after a crash is therefore complete.
+fsync of the directory. A file that has its final name after a crash is therefore complete.
 """
 
 import errno
@@ -22,7 +22,7 @@ Pread = Callable[[int, int], bytes]
 
 
 def close(fd: int) -> None:
-    """Close a file that was read, or written and synced: an error, as of NFS, tells nothing any more. Blocks."""
+    """Close a file that was read, or written and synced: an error, as of NFS, says nothing new then. Blocks."""
     with suppress(OSError):
         os.close(fd)
 
@@ -58,7 +58,7 @@ def open_standard_descriptors() -> None:
 
 
 def write_all(fd: int, data: bytes | memoryview) -> None:
-    """Write all of *data* where the file is, or into a pipe. Raises OSError."""
+    """Write all of *data* at the file's position, or into a pipe. Raises OSError."""
     view = memoryview(data)
     while view:
         view = view[os.write(fd, view) :]
@@ -105,7 +105,7 @@ def available_memory() -> int | None:
 
 
 def begin_write_back(fd: int, offset: int = 0, size: int = 0) -> None:
-    """Have the kernel begin to write *size* dirty bytes from *offset* to the disk; all behind it, if *size* is 0.
+    """Have the kernel begin to write *size* dirty bytes from *offset* to the disk; a *size* of 0 is all.
 
     POSIX_FADV_DONTNEED starts write-back of dirty pages and drops clean ones (Linux mm/fadvise.c,
     ``generic_fadvise()``). fsync(2) then finds little left to do, and a capture kernel keeps its memory.
@@ -121,7 +121,7 @@ def open_directory(path: Path) -> int:
 
 
 def open_new(parent: int, name: str) -> int:
-    """Open a new file *name* in the directory *parent*, in the place of what is there. Raises OSError."""
+    """Open a new file *name* in the directory *parent*; what had that name is removed. Raises OSError."""
     with suppress(FileNotFoundError):
         os.unlink(name, dir_fd=parent)
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -129,11 +129,11 @@ def open_new(parent: int, name: str) -> int:
 
 
 def sync(fd: int) -> None:
-    """Make a file, or the names in a directory, durable, where the file system has a way. Raises OSError."""
+    """Make a file, or the names in a directory, durable, if the file system can. Raises OSError."""
     try:
         os.fsync(fd)
     except OSError as error:
-        # Some file systems, of the network above all, know no fsync(2), most often of directories.
+        # Some file systems, mostly network ones, have no fsync(2), or none of directories.
         if error.errno != errno.EINVAL:
             raise
 
@@ -149,12 +149,12 @@ def sync_directory(path: Path) -> None:
 
 @contextmanager
 def new_file(path: str | Path) -> Iterator[int]:
-    """Provide a new file, only for us, that is synced and gets the name *path* when the context ends.
+    """Provide a new file with mode 0600 that is synced and gets the name *path* when the context ends.
 
     What had that name is replaced. After an error nothing is left of the new file. Raises OSError.
     """
-    # Known before the file is there, so that a signal right then leaves nothing either; and nobody can foresee it,
-    # because the directory may be /tmp.
+    # The name is known before the file exists, so that it is removed even if a signal comes in between. It is
+    # random, because the directory may be /tmp.
     temporary, fd = os.path.join(os.path.dirname(path), f".vmcoredd-{os.urandom(8).hex()}"), -1
     try:
         fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
@@ -175,7 +175,7 @@ def replace_file(fd: int, path: str, write: Callable[[int], _T], committing: Cal
 
     *write* is given the descriptor of the new file. That gets the old one's owner, mode and extended attributes;
     *committing* is called when it is on disk, right before it takes the name. Raises OSError, and what the two
-    raise; the old file is then as it was.
+    functions raise; the old file is then unchanged.
     """
     # A rename must not replace a symbolic link, but what it leads to.
     target = Path(os.path.realpath(path))
@@ -193,6 +193,6 @@ def _take_metadata(fd: int, out: int) -> None:
     os.fchown(out, state.st_uid, state.st_gid)
     os.fchmod(out, state.st_mode & 0o7777)
     for name in os.listxattr(fd):
-        # Not every attribute is for everybody to set; the label of SELinux is the one that matters.
+        # Some attributes need privileges; the one that matters is the label of SELinux.
         with suppress(OSError):
             os.setxattr(out, name, os.getxattr(fd, name))

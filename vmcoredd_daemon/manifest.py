@@ -42,14 +42,14 @@ class ManifestDump:
     size: int
     """True size in bytes."""
     limit: int
-    """What the caller said that it may hold at most, in bytes."""
+    """Bytes that it may hold at most, as its caller said."""
     sha256: str
     collector: str
     state: str
     started_usec: int
     finished_usec: int
     error: str = ""
-    """Why it is not whole, where that is known."""
+    """Why it is not complete, if that is known."""
 
     def dump(self) -> bytes:
         """Return the JSON text."""
@@ -70,20 +70,20 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class ManifestSource:
-    """Where the memory came from, and what of it is not there."""
+    """Where the memory came from, and what of it is missing."""
 
     path: str = ""
     unreadable_pages: int = 0
     missing_bytes: int = 0
     error: str = ""
-    """Why the memory is not in this file, or not all of it."""
+    """Why this file has not all of the memory."""
     fallback: str = ""
     """Why this file is of another format than was asked for."""
 
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """All of it."""
+    """The complete manifest."""
 
     producer: str
     written_usec: int
@@ -98,7 +98,7 @@ class Manifest:
 
 
 def load(data: bytes) -> Manifest:
-    """Parse a manifest, zeros behind it included. Raises InvalidVmcore when it is none, naming what is wrong."""
+    """Parse a manifest and the zeros behind it. Raises InvalidVmcore, which names the field at fault."""
     try:
         content = json.loads(data.rstrip(b"\0"))
     except (ValueError, RecursionError) as error:
@@ -149,5 +149,5 @@ class State(StrEnum):
     COLLECTING = "collecting"
     COMPLETE = "complete"
     TRUNCATED = "truncated"
-    """Durable, but its source had more than it may hold, or was cut off."""
+    """Durable, but its source had more than it may hold, or its collector was cut off."""
     FAILED = "failed"

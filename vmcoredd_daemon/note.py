@@ -19,7 +19,7 @@ VMCOREDD_NOTE_NAME = b"LINUX\0\0\0"
 """``VMCOREDD_NOTE_NAME``, padded to the 8 bytes that n_namesz says."""
 
 VMCOREDD_MAX_NAME_BYTES = 44
-"""Size of ``dump_name``; 43 bytes of it are for use, because crash needs a NUL inside."""
+"""Size of ``dump_name``; 43 bytes of it can be used, because crash needs a NUL inside."""
 
 VMCOREDD_HEADER_SIZE = 64
 _UINT_MAX = 0xFFFFFFFF
@@ -113,7 +113,7 @@ class Note:
 
     @property
     def end(self) -> int:
-        """File offset behind the descriptor and its padding."""
+        """File offset after the descriptor and its padding."""
         return self.desc_offset + round_up(self.n_descsz, 4)
 
     @property
@@ -130,7 +130,7 @@ class Note:
 def walk_notes(pread: Pread, offset: int, size: int, byteorder: ByteOrder) -> Iterator[Note]:
     """Yield the notes of a PT_NOTE segment, reading their headers only.
 
-    Like the kernel's ``update_note_header_size_elf64()``, stops at the zeros behind the last note. Raises
+    Like the kernel's ``update_note_header_size_elf64()``, stops at the zeros after the last note. Raises
     InvalidVmcore at a note that reaches beyond the segment.
     """
     end = offset + size
@@ -174,7 +174,7 @@ class DeviceDumpNote:
 
 
 MAX_DEVICE_DUMPS = 64
-"""crash's NR_DEVICE_DUMPS; it drops further ones in silence."""
+"""crash's NR_DEVICE_DUMPS; it silently drops further ones."""
 
 
 MAX_NOTES_END = 0x7FFFF000

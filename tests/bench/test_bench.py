@@ -17,6 +17,7 @@ from tests.bench.measure import Case, Contender, Goal, Result, at_least, at_most
 from tests.bench.report import as_json, read_before, table
 from tests.kdump import capture
 from tests.lib.tools import require, skip_or_fail
+from tests.lib.waiting import wait_until
 
 SCALE = "0.001"
 MAY_LACK = {"mkfs.ext4", "mkfs.xfs", "losetup", "mount"}
@@ -59,9 +60,9 @@ def test_stopped_while_an_initramfs_is_made_it_leaves_nothing(tmp_path: Path) ->
     command = [sys.executable, "-m", "tests.bench", "--rows", "capture", "--directory", str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as bench:
         # What dracut fills.
-        while not list(tmp_path.glob("bench*/capture/dracut.*/initramfs/usr/bin/*")):
-            assert bench.poll() is None
-            time.sleep(0.05)
+        filled = "bench*/capture/dracut.*/initramfs/usr/bin/*"
+        wait_until(lambda: list(tmp_path.glob(filled)) or bench.poll() is not None, timeout=60)
+        assert bench.poll() is None
         bench.terminate()
     assert bench.returncode == 128 + signal.SIGTERM
     # What dracut has started would have written by then.

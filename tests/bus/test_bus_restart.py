@@ -5,7 +5,7 @@ import asyncio
 import os
 import signal
 import subprocess
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -13,29 +13,30 @@ from tests.lib.bus import private_bus
 from tests.lib.caller import ERROR, Collector, add, add_bytes, call, fill, hang, names, options
 from tests.lib.sample import small_source
 from tests.lib.service import Service
+from tests.lib.waiting import eventually
 from vmcoredd_daemon.bus import Connection
 from vmcoredd_daemon.errors import BusUnavailable, CallFailed
 from vmcoredd_daemon.vmcore.inspect.inspect import inspect
 
-PATIENCE = 30.0
+
+async def connect(address: str) -> Connection | None:
+    """Return a connection to the bus if the service is on it."""
+    try:
+        bus = await Connection.open(address, 5)
+    except BusUnavailable:
+        return None
+    try:
+        await call(bus, "ListDeviceDumps")
+    except CallFailed:
+        await bus.close()
+        return None
+    return bus
 
 
 @asynccontextmanager
 async def connected(address: str) -> AsyncIterator[Connection]:
     """Connect as soon as the service is on the bus."""
-    async with asyncio.timeout(PATIENCE):
-        while True:
-            try:
-                bus = await Connection.open(address, 5)
-            except BusUnavailable:
-                await asyncio.sleep(0.05)
-                continue
-            try:
-                await call(bus, "ListDeviceDumps")
-                break
-            except CallFailed:
-                await bus.close()
-                await asyncio.sleep(0.05)
+    bus = await eventually(lambda: connect(address))
     try:
         yield bus
     finally:
@@ -46,12 +47,6 @@ def written(service: Service) -> list[str]:
     """Return the names of the device dumps in the vmcore."""
     with service.vmcore().open("rb") as file:
         return [dump.name for dump in inspect(file.fileno(), "vmcore").device_dumps]
-
-
-async def eventually(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while not condition():
-            await asyncio.sleep(0.02)
 
 
 async def test_bus_that_is_started_again(tmp_path: Path) -> None:

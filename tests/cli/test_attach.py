@@ -8,7 +8,6 @@ import os
 import random
 import signal
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from tests.lib.flattened_writer import flatten
 from tests.lib.kdump_writer import Kdump, notes
 from tests.lib.loops import run_coroutine
 from tests.lib.vmcoredd import VMCOREDD, run
+from tests.lib.waiting import wait_until
 from vmcoredd_daemon.dumps.commit import Commit
 from vmcoredd_daemon.dumps.spool import Spool
 from vmcoredd_daemon.manifest import ManifestDump
@@ -176,8 +176,7 @@ def test_interrupted_while_it_reads(vmcore: Path, tmp_path: Path, flattened: boo
     command = ["env", "--default-signal=INT", *VMCOREDD, "attach", str(vmcore), "nic=-"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         # It has the lock as soon as it waits for its input.
-        while not has_open(process.pid, vmcore):
-            time.sleep(0.01)
+        wait_until(lambda: has_open(process.pid, vmcore))
         process.send_signal(signal.SIGINT)
         _, error = process.communicate(timeout=30)
     assert (process.returncode, error) == (-signal.SIGINT, "")

@@ -6,7 +6,6 @@ import os
 import signal
 import struct
 import subprocess
-import sys
 import termios
 import time
 from collections.abc import Callable
@@ -20,6 +19,7 @@ from tests.lib.service import Service, mask_built_in
 from tests.lib.tools import require
 from tests.lib.vmcore_dumps import DATA
 from tests.lib.vmcoredd import VMCOREDD
+from tests.lib.waiting import wait_until
 from vmcoredd_daemon.manifest import MANIFEST_NAME, Manifest, ManifestDump
 
 VMCORE = "VMCORE"
@@ -374,10 +374,7 @@ def test_interrupted(name: str) -> None:
 def taken(writer: int, data: bytes) -> None:
     """Write to a pipe, and wait until somebody has read it."""
     os.write(writer, data)
-    deadline = time.monotonic() + 60
-    while int.from_bytes(fcntl.ioctl(writer, termios.FIONREAD, bytes(4)), sys.byteorder):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_until(lambda: fcntl.ioctl(writer, termios.FIONREAD, bytes(4)) == bytes(4), timeout=60)
 
 
 def test_interrupted_in_a_loop_of_a_shell() -> None:

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from tests.lib.core_collector import NO_BUS, OPTIONS, WITHOUT, Collect, add, add
 from tests.lib.resources import tmpfs
 from tests.lib.service import Service
 from tests.lib.vmcoredd import VMCOREDD, run
+from tests.lib.waiting import wait_until
 from vmcoredd_daemon.cli.core_collector.makedumpfile import OWN_OPTIONS
 from vmcoredd_daemon.manifest import MANIFEST_NAME
 
@@ -55,8 +55,8 @@ def test_dump_that_is_still_being_collected_is_waited_for(
     command = [*VMCOREDD, "add", "--bus-address", str(daemon.address), "slow", "-", "--size", "9"]
     with subprocess.Popen(command, stdin=reader) as adding:
         os.close(reader)
-        while "slow" not in run("list", "--bus-address", daemon.address).stdout:
-            time.sleep(0.05)
+        wait_until(lambda: "slow" in run("list", "--bus-address", daemon.address).stdout)
+        # A device that is slow.
         late = "import os, sys, time; time.sleep(3); os.write(int(sys.argv[1]), b'late')"
         with subprocess.Popen([sys.executable, "-c", late, str(writer)], pass_fds=[writer]):
             os.close(writer)
@@ -266,8 +266,7 @@ def test_signals_reach_makedumpfile(config: Path, program: Callable[[str], Path]
     # A shell waits for its child before it takes a signal.
     command = [*VMCOREDD, "core-collector", str(program(f"touch {tmp_path}/started; exec sleep 100")), "a", "b"]
     with subprocess.Popen(command) as process:
-        while not (tmp_path / "started").exists():
-            time.sleep(0.01)
+        wait_until((tmp_path / "started").exists)
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == -signal.SIGTERM
 

@@ -7,7 +7,6 @@ import shlex
 import shutil
 import subprocess
 import sysconfig
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import pytest
 
 from tests.lib.service import Service
 from tests.lib.tools import require
+from tests.lib.waiting import wait_until
 
 TIMEOUT = 20
 ROWS, COLUMNS = 24, 80
@@ -43,10 +43,9 @@ class Terminal:
 
     def wait(self, pattern: str) -> str:
         """Wait until the screen has *pattern*; return the screen."""
-        deadline = time.monotonic() + TIMEOUT
-        while not re.search(pattern, screen := self.screen(), re.MULTILINE):
-            assert time.monotonic() < deadline, f"waited for {pattern}:\n{screen}"
-            time.sleep(0.05)
+        screen: str = wait_until(
+            self.screen, lambda screen: re.search(pattern, screen, re.MULTILINE), timeout=TIMEOUT
+        )
         return screen
 
     def type(self, *keys: str) -> None:

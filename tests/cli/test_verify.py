@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""vmcoredd verify, as a process; tests/vmcore/inspect has what is foretold of every kind of fault."""
+"""vmcoredd verify, as a process; tests/vmcore/inspect has what is predicted of every kind of fault."""
 
 import json
 import shutil

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.lib.collectors import written
+from tests.lib.waiting import eventually
 from vmcoredd_daemon.collectors import process
 from vmcoredd_daemon.collectors.command import STDERR_KEPT, CommandCollector
 from vmcoredd_daemon.dumps.buffer import Buffer
@@ -22,7 +23,7 @@ SIZE = 100_000
 @pytest.fixture(autouse=True)
 def short_grace(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process, "KILL_GRACE", 0.2)
-    monkeypatch.setattr("vmcoredd_daemon.collectors.command.KILL_GRACE", 0.2)
+    monkeypatch.setattr("vmcoredd_daemon.collectors.command.OUTPUT_IDLE", 0.2)
     monkeypatch.setattr("vmcoredd_daemon.collectors.command.PIPE_DRAIN_TIMEOUT", 0.8)
 
 
@@ -33,9 +34,7 @@ async def collect(buffer: Buffer, script: str, timeout: float = 20) -> Collected
 
 async def gone(pid_file: Path) -> None:
     """Wait until the processes that a script has noted are there no more."""
-    async with asyncio.timeout(5):
-        while any(running(pid) for pid in pid_file.read_text().split()):
-            await asyncio.sleep(0.01)
+    await eventually(lambda: not any(running(pid) for pid in pid_file.read_text().split()))
 
 
 def running(pid: str) -> bool:
@@ -200,9 +199,7 @@ async def test_cancelled_command_keeps_what_it_wrote(buffer: Buffer, tmp_path: P
     task = asyncio.create_task(collect(buffer, f"echo $$ >{pid}; echo so far; exec sleep 1000"))
     await asyncio.sleep(when)
     if when:
-        async with asyncio.timeout(10):
-            while written(buffer, 7) != b"so far\n":
-                await asyncio.sleep(0.01)
+        await eventually(lambda: written(buffer, 7) == b"so far\n")
     task.cancel()
     result: Collected | VmcoreddError | None = None
     try:
@@ -220,9 +217,7 @@ async def test_cancelled_command_keeps_what_it_wrote(buffer: Buffer, tmp_path: P
 async def test_cancelled_again_while_it_is_cut_off(buffer: Buffer) -> None:
     """As when the service stops, and then the deadline passes."""
     task = asyncio.create_task(collect(buffer, "trap '' TERM; echo so far; while :; do sleep 1; done"))
-    async with asyncio.timeout(10):
-        while written(buffer, 7) != b"so far\n":
-            await asyncio.sleep(0.01)
+    await eventually(lambda: written(buffer, 7) == b"so far\n")
     for _ in range(3):
         task.cancel()
         await asyncio.sleep(0.01)

@@ -15,6 +15,7 @@ import pytest_asyncio
 from tests.lib.collectors import written
 from tests.lib.fuse import Source, answers, fuse_source
 from tests.lib.resources import open_fds, settled
+from tests.lib.waiting import eventually, is_busy
 from vmcoredd_daemon.collectors import descriptor
 from vmcoredd_daemon.collectors.descriptor import DescriptorCollector, check_source
 from vmcoredd_daemon.dumps.buffer import Buffer
@@ -300,9 +301,7 @@ async def test_poll_and_close_that_are_never_answered(buffer: Buffer, tmp_path: 
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(collector.collect("nic0", buffer), 0.1)
             collector.close()
-            async with asyncio.timeout(5):
-                while len(source.late) < 2:
-                    await asyncio.sleep(0.01)
+            await eventually(lambda: len(source.late) == 2)
             source.flush = lambda: 0
             source.answer_late(b"")
             await buffer.idle()
@@ -326,13 +325,7 @@ async def test_read_that_hangs_behind_the_last_byte_is_counted(buffer: Buffer, t
                 abandoned.check()
             source.answer_late(b"x")
             collector.close()
-    async with asyncio.timeout(5):
-        while True:
-            try:
-                abandoned.check()
-                break
-            except Busy:
-                await asyncio.sleep(0.01)
+    await eventually(lambda: not is_busy(abandoned.check))
 
 
 async def test_silent_source_leaves_no_thread(buffer: Buffer) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.lib.resources import children, few_threads, open_fds
+from tests.lib.waiting import eventually, is_busy
 from vmcoredd_daemon.collectors.process import Starter
-from vmcoredd_daemon.errors import Busy
 from vmcoredd_daemon.threads.loop import AbandonedThreads
 
 
@@ -70,10 +70,10 @@ async def test_process_that_is_left_alone_is_counted_until_it_ends() -> None:
     process = await Starter(abandoned).start(["sleep", "1000"], {})
     process.close()
     # Nobody has had time to see it end: it could be in D state.
-    assert counted(abandoned)
+    assert is_busy(abandoned.check)
     await process.exited
     await asyncio.sleep(0)
-    assert not counted(abandoned)
+    assert not is_busy(abandoned.check)
     assert process.returncode == -signal.SIGKILL
 
 
@@ -92,19 +92,8 @@ async def test_start_that_hangs_is_counted_until_it_ends(tmp_path: Path) -> None
     starting.cancel()
     await asyncio.wait([starting])
     assert starting.cancelled()
-    assert counted(abandoned)
+    assert is_busy(abandoned.check)
     os.close(lease)
     asyncio.get_running_loop().remove_signal_handler(signal.SIGIO)
-    async with asyncio.timeout(10):
-        while counted(abandoned):
-            await asyncio.sleep(0.01)
+    await eventually(lambda: not is_busy(abandoned.check))
     assert open_fds() == before - 1
-
-
-def counted(abandoned: AbandonedThreads) -> bool:
-    """Return whether as many threads hang as may."""
-    try:
-        abandoned.check()
-    except Busy:
-        return True
-    return False

@@ -6,7 +6,6 @@ import sys
 import threading
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import BinaryIO
@@ -18,6 +17,7 @@ from tests.lib import vendor_collectors
 from tests.lib.collectors import written
 from tests.lib.resources import few_threads
 from tests.lib.service import Service
+from tests.lib.waiting import eventually, is_busy
 from vmcoredd_daemon.collectors.python import GROUP, MAX_DUMPS, PythonCollector, plan, registered
 from vmcoredd_daemon.dumps.buffer import Buffer
 from vmcoredd_daemon.dumps.collector import Collected
@@ -275,9 +275,4 @@ async def test_thread_of_one_that_hangs_is_counted_until_it_ends(buffer: Buffer)
     with pytest.raises(Busy):
         abandoned.check()
     go_on.set()
-    async with asyncio.timeout(10):
-        while True:
-            await asyncio.sleep(0.01)
-            with suppress(Busy):
-                abandoned.check()
-                break
+    await eventually(lambda: not is_busy(abandoned.check))

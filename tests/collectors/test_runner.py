@@ -8,7 +8,6 @@ import json
 import logging
 import os
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -16,11 +15,12 @@ from typing import BinaryIO
 import pytest
 
 from tests.lib import vendor_collectors
-from tests.lib.caller import MANAGER, PROPERTIES, add_bytes, call, options
+from tests.lib.caller import add_bytes, call, options, service_state
 from tests.lib.resources import children
 from tests.lib.service import Service, mask_built_in
 from tests.lib.vmcore_dumps import manifest
 from tests.lib.vmcoredd import run
+from tests.lib.waiting import eventually, is_busy
 from vmcoredd_daemon.bus import Connection
 from vmcoredd_daemon.collectors.registry import Registered
 from vmcoredd_daemon.collectors.runner import CUT_OFF_MARGIN, CollectorRunner, plan
@@ -164,10 +164,7 @@ async def test_torture_leaves_nothing(
     kept = sum(dump["state"] != "failed" for dump in listed)
     # The thread that hangs has the buffer no more.
     assert daemon.fd_count() == before + kept
-    deadline = time.monotonic() + 10
-    while children(daemon.process.pid):
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.05)
+    await eventually(lambda: not children(daemon.process.pid))
     assert daemon.stop() == 0
 
 
@@ -256,7 +253,7 @@ async def test_threads_that_hang_are_limited(tmp_path: Path, monkeypatch: pytest
         with pytest.raises(Busy):
             await runner.run()
         Waits.go_on.set()
-        await not_counted(dumps.abandoned)
+        await eventually(lambda: not is_busy(dumps.abandoned.check))
         await runner.run()
     Waits.go_on.clear()
 
@@ -268,17 +265,8 @@ async def test_plan_that_hangs_is_counted_until_it_ends() -> None:
     with pytest.raises(Busy):
         abandoned.check()
     Waits.go_on.set()
-    await not_counted(abandoned)
+    await eventually(lambda: not is_busy(abandoned.check))
     Waits.go_on.clear()
-
-
-async def not_counted(abandoned: AbandonedThreads) -> None:
-    """Wait until fewer threads hang than may."""
-    async with asyncio.timeout(10):
-        while True:
-            with contextlib.suppress(Busy):
-                return abandoned.check()
-            await asyncio.sleep(0.01)
 
 
 def test_command_line_without_a_service(directory: Path, tmp_path: Path) -> None:
@@ -329,11 +317,7 @@ async def test_callers_are_refused_while_collectors_still_begin(
     with Service(bus_address, source_vmcore, tmp_path) as daemon:
         daemon.start()
         stopped = asyncio.create_task(asyncio.to_thread(daemon.stop))
-        async with asyncio.timeout(10):
-            while (await call(bus, "Get", "ss", [MANAGER, "State"], interface=PROPERTIES)).body[
-                0
-            ].value == "ready":
-                await asyncio.sleep(0.001)
+        await eventually(lambda: service_state(bus), lambda state: state != "ready", interval=0.001)
         with pytest.raises(CallFailed, match="Busy"):
             await add_bytes(bus, "too_late", b"data")
         with pytest.raises(CallFailed, match="Busy"):

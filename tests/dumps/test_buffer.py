@@ -14,6 +14,7 @@ import pytest
 import pytest_asyncio
 
 from tests.lib.resources import open_fds, tmpfs
+from tests.lib.waiting import eventually
 from vmcoredd_daemon.dumps.buffer import SYNCED, Buffer
 from vmcoredd_daemon.dumps.commit import Commit
 from vmcoredd_daemon.dumps.spool import Spool
@@ -221,11 +222,7 @@ async def test_thread_that_still_writes_finishes_first() -> None:
     os.close(event)
     os.eventfd_write(kept_event, int.from_bytes(b"late", "little"))
     assert os.fstat(kept).st_blocks > 0
-    for _ in range(100):
-        await asyncio.sleep(0.01)
-        if os.fstat(kept).st_blocks == 0 and open_fds() == before + 2:
-            break
-    assert os.fstat(kept).st_blocks == 0
+    await eventually(lambda: os.fstat(kept).st_blocks == 0 and open_fds() == before + 2)
     # What came too late is there for whoever reads next.
     assert select.select([kept_event], [], [], 0) == ([kept_event], [], [])
     os.close(kept_event)

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from tests.lib.resources import open_fds, remount_read_only, tmpfs
+from tests.lib.waiting import eventually
 from vmcoredd_daemon.dumps.buffer import Buffer
 from vmcoredd_daemon.dumps.commit import Commit
 from vmcoredd_daemon.dumps.recovery import left_by_other_boots
@@ -409,7 +410,9 @@ async def test_no_space_for_the_description(tmp_path: Path) -> None:
         os.pwrite(buffer.fd, data, buffer.offset)
         with pytest.raises(NoSpace):
             await spool.commit(Commit(1, buffer, *kept(record_of("nic0", data, len(data)))))
-        buffer.close()
+        closing = buffer.close()
+        assert closing is not None
+        await closing
         assert recover(spool) == ([], [])
         os.close((await add(spool, 1, "nic0", b"data")).fd)
         spool.close()
@@ -556,9 +559,8 @@ async def test_buffer_that_nobody_waits_for_any_more(tmp_path: Path) -> None:
         await task
     go.set()
     await asyncio.to_thread(lambda: None)
-    await asyncio.sleep(0.01)
     spool.close()
-    assert open_fds() == before
+    await eventually(lambda: open_fds() == before)
 
 
 async def test_errors_are_of_the_family(tmp_path: Path) -> None:

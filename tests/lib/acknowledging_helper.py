@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""A helper that says on the console, the one medium that survives everything, what the service has answered.
+"""A helper that prints what the service answers on the console, which survives everything.
 
 Runs in the capture kernel: `acknowledging_helper.py ADDRESS NAME...`. Size and data follow from the name of
 a dump, as in tests/torture/disk.py. Every other one goes through a pipe, the rest by a callback.

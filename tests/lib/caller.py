@@ -98,6 +98,11 @@ def _write_and_close(fd: int, data: bytes) -> None:
         file.write(data)
 
 
+async def service_state(bus: Connection) -> str:
+    """Return the property State of the service."""
+    return str((await call(bus, "Get", "ss", [MANAGER, "State"], interface=PROPERTIES)).body[0].value)
+
+
 async def names(bus: Connection) -> dict[str, str]:
     """Return the state of each device dump, by its name."""
     return {name: state for _, name, _, state in (await call(bus, "ListDeviceDumps")).body[0]}

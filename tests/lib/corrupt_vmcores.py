@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Breaks whole vmcores, ELF64 and kdump-compressed, little endian, in every way that matters to their readers."""
+"""Corrupts vmcores, ELF64 and kdump-compressed, little endian, in every way that matters to their readers."""
 
 import os
 import struct

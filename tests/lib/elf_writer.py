@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Writes small ELF core files of either class and byte order, whole or broken, without the code under test."""
+"""Writes small ELF core files of either class and byte order, valid or corrupt, without the code under test."""
 
 import struct
 from dataclasses import dataclass

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What others read in a vmcore: crash, readelf, pyelftools, makedumpfile."""
+"""What external tools read in a vmcore: crash, readelf, pyelftools, makedumpfile."""
 
 import re
 import subprocess

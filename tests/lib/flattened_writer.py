@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Writes flattened files, whole or broken, and puts them in order, without the code under test."""
+"""Writes flattened files, valid or corrupt, and restores their order, without the code under test."""
 
 import struct
 import subprocess

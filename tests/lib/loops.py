@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Coroutines in tests that are not asynchronous themselves."""
+"""Runs coroutines in tests that are not asynchronous."""
 
 import asyncio
 from collections.abc import Coroutine

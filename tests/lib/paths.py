@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Where things are in the checkout."""
+"""The directories of the checkout."""
 
 from pathlib import Path
 

@@ -1,14 +1,12 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What a test takes from its machine and has to give back: file descriptors, file systems."""
+"""File descriptors, threads, limits and file systems, which a test takes and gives back."""
 
 import _thread
-import asyncio
 import os
 import resource
 import socket
 import struct
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.lib.tools import require, skip_or_fail
+from tests.lib.waiting import eventually
 
 
 def open_fds() -> int:
@@ -26,10 +25,9 @@ def open_fds() -> int:
 
 async def settled(count: Callable[[], int], expected: int) -> int:
     """Return what *count* finds as soon as that is *expected*, or after a while: threads close them, too."""
-    until = time.monotonic() + 10
-    while (found := count()) != expected and time.monotonic() < until:
-        await asyncio.sleep(0.01)
-    return found
+    with suppress(AssertionError):
+        await eventually(lambda: count() == expected, timeout=10)
+    return count()
 
 
 def lingering_socket(seconds: int) -> tuple[socket.socket, socket.socket]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Stops the service, so that it writes the vmcore, and says on the console how far that is; may panic there.
+"""Stops the service, which then writes the vmcore, and prints its progress on the console; may panic there.
 
 Runs in the capture kernel: `second_panic_helper.py ADDRESS say|panic PERCENT...`.
 """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What a test needs of its machine: missing, it skips the test, but fails it in continuous integration."""
+"""Programs that a test needs: without them it is skipped, or fails in continuous integration."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Waits until something is so, in coroutines and in blocking code."""
+"""Waits for a condition, in coroutines and in blocking code."""
 
 import asyncio
 import inspect
@@ -7,21 +7,23 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from vmcoredd_daemon.errors import Busy
+
 TIMEOUT = 30.0
 """Seconds."""
 INTERVAL = 0.01
-"""Seconds between two looks."""
+"""Seconds between two calls."""
 
 Until = Callable[[Any], object]
-"""Returns whether what a look found is what the test waits for."""
+"""Tells whether a value is the one that the test waits for."""
 
 
 async def eventually(
     look: Callable[[], Any], until: Until = bool, *, timeout: float = TIMEOUT, interval: float = INTERVAL
 ) -> Any:
-    """Return what *look* finds, a function or a coroutine function, as soon as *until* is content with it.
+    """Call *look*, a function or a coroutine function, until *until* accepts its result; return that.
 
-    Raises AssertionError, with what it found last, after *timeout* seconds.
+    Raises AssertionError, which shows the last result, after *timeout* seconds.
     """
     deadline = time.monotonic() + timeout
     while True:
@@ -41,3 +43,12 @@ def wait_until(look: Callable[[], Any], until: Until = bool, *, timeout: float =
         assert time.monotonic() < deadline, f"after {timeout} s still {found!r}"
         time.sleep(INTERVAL)
     return found
+
+
+def is_busy(check: Callable[[], object]) -> bool:
+    """Return whether *check*, which counts threads that hang, raises Busy."""
+    try:
+        check()
+    except Busy:
+        return True
+    return False

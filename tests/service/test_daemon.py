@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.lib import external_tools as judges
-from tests.lib.caller import MANAGER, PROPERTIES, add, add_bytes, call, fill, names
+from tests.lib.caller import add, add_bytes, call, fill, names, service_state
 from tests.lib.collectors import Fills
 from tests.lib.external_tools import Listed
 from tests.lib.helper_process import pattern
@@ -24,6 +24,7 @@ from tests.lib.resources import limit_files, remount_read_only, tmpfs
 from tests.lib.service import Service
 from tests.lib.tools import require
 from tests.lib.vmcore_dumps import manifest
+from tests.lib.waiting import eventually
 from vmcoredd_daemon.bus import Connection
 from vmcoredd_daemon.config.limits import Limits
 from vmcoredd_daemon.config.vmcore_format import Output
@@ -120,9 +121,7 @@ async def test_sigterm_during_collection(start_daemon: Callable[..., Service], b
     ]
     await finishing.wait()
     stopped = asyncio.create_task(asyncio.to_thread(daemon.stop))
-    async with asyncio.timeout(5):
-        while (await call(bus, "Get", "ss", [MANAGER, "State"], interface=PROPERTIES)).body[0].value == "ready":
-            await asyncio.sleep(0.001)
+    await eventually(lambda: service_state(bus), lambda state: state != "ready", interval=0.001)
     with pytest.raises(CallFailed) as caught:
         await add(bus, "too_late", 100, fill)
     assert caught.value.name == "org.vmcoredd1.Error.Busy"
@@ -137,6 +136,11 @@ async def test_sigterm_during_collection(start_daemon: Callable[..., Service], b
         ("hanging", "org.vmcoredd1.Error.TimedOut")
     ]
     assert "device dump hanging: the collector did not finish before the shutdown" in daemon.log()
+
+
+async def writing_has_begun(daemon: Service) -> None:
+    """Wait until there is a part of the vmcore. It is there for a few milliseconds."""
+    await eventually(lambda: list(daemon.target.rglob("vmcore-incomplete")), interval=0.001)
 
 
 async def test_killed_daemon_loses_nothing_it_acknowledged(
@@ -164,9 +168,7 @@ async def test_kill_while_writing_leaves_no_final_name(
     daemon = start_daemon()
     await add(bus, "one", 5000, fill)
     writing = asyncio.create_task(call(bus, "WriteVmcore", "a{sv}", [{}]))
-    async with asyncio.timeout(10):
-        while not list(daemon.target.rglob("vmcore-incomplete")):
-            await asyncio.sleep(0.001)
+    await writing_has_begun(daemon)
     daemon.kill()
     with pytest.raises(CallFailed):
         await writing
@@ -199,9 +201,7 @@ async def test_write_vmcore_then_add_then_shutdown(daemon: Service, bus: Connect
 async def test_busy_while_writing(daemon: Service, bus: Connection) -> None:
     path = await add(bus, "one", 100, fill)
     writing = asyncio.create_task(call(bus, "WriteVmcore", "a{sv}", [{}]))
-    async with asyncio.timeout(10):
-        while not list(daemon.target.rglob("vmcore-incomplete")):
-            await asyncio.sleep(0.001)
+    await writing_has_begun(daemon)
     for refused in (
         add(bus, "two", 100, fill),
         call(bus, "RemoveDeviceDump", "o", [path]),
@@ -463,8 +463,7 @@ async def test_bus_that_goes_and_comes_back(daemon: Service, bus: Connection, tm
         ["pgrep", "-f", f"dbus-daemon --config-file={tmp_path}"], check=True, capture_output=True
     )
     subprocess.run(["kill", *pids.stdout.decode().split()], check=True)
-    await asyncio.sleep(0.5)
-    assert "The connection to the message bus is lost" in daemon.log()
+    await eventually(lambda: "The connection to the message bus is lost" in daemon.log())
     assert daemon.stop() == 0
     assert judges.crash(daemon.vmcore())[0].name == "one"
 
@@ -479,13 +478,9 @@ async def test_sigterm_during_write_vmcore(daemon: Service, bus: Connection) -> 
 
     await add(bus, "early", 100, fill)
     late = asyncio.create_task(add(bus, "late", 100, waits))
-    async with asyncio.timeout(5):
-        while "late" not in await names(bus):
-            await asyncio.sleep(0.01)
+    await eventually(lambda: names(bus), lambda found: "late" in found)
     writing = asyncio.create_task(call(bus, "WriteVmcore", "a{sv}", [{}]))
-    async with asyncio.timeout(10):
-        while not list(daemon.target.rglob("vmcore-incomplete")):
-            await asyncio.sleep(0.001)
+    await writing_has_begun(daemon)
     slow.set()
     await late
     assert await asyncio.to_thread(daemon.stop) == 0
@@ -554,7 +549,7 @@ async def test_vmcore_with_an_altered_device_dump_is_not_whole(daemon: Service, 
     assert daemon.stop() == 1
     assert judges.crash(daemon.vmcore())[0].name == "one"
     assert "Device dump one was altered after it was taken" in daemon.log()
-    assert "but incomplete: not as they were acknowledged: one" in daemon.log()
+    assert "but incomplete: device dumps differ from what was acknowledged: one" in daemon.log()
     # Where it could not be read for a moment, it is whole in the spool.
     assert len(list(daemon.target.rglob("*.note"))) == 2
 
@@ -565,7 +560,7 @@ async def test_spool_of_another_boot(start_daemon: Callable[..., Service], tmp_p
         (spool / boot).mkdir(parents=True)
     (spool / "an-older-boot" / "000001.note").write_bytes(b"a device dump")
     daemon = start_daemon()
-    assert "an-older-boot: device dumps of another boot" in daemon.log()
+    assert "an-older-boot: unsaved device dumps from another boot" in daemon.log()
     assert not (spool / "an-empty-boot").exists()
     assert (spool / "an-older-boot" / "000001.note").exists()
 
@@ -585,7 +580,7 @@ async def test_source_with_a_broken_note_keeps_its_memory(
     assert daemon.stop() == 0
     assert judges.same_memory(daemon.vmcore(), source_vmcore)
     assert [name for name, _ in judges.pyelftools(daemon.vmcore())] == ["LINUX", "LINUX", "CORE"]
-    assert "the notes behind it are lost" in daemon.log()
+    assert "the notes after it are lost" in daemon.log()
 
 
 async def test_no_vmcore_where_somebody_else_writes_it(

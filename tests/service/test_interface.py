@@ -8,6 +8,7 @@ import subprocess
 import time
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from tests.lib.caller import (
 from tests.lib.paths import ROOT
 from tests.lib.resources import settled
 from tests.lib.service import Service
+from tests.lib.waiting import eventually
 from vmcoredd_daemon.bus import Connection, take_fds
 from vmcoredd_daemon.errors import CallFailed
 
@@ -331,9 +333,7 @@ async def test_wait_false_answers_at_once(daemon: Service, bus: Connection) -> N
     await call(bus, "AddDeviceDump", "suoa{sv}", ["slow", 10, "/waits", options(wait=False)])
     assert await names(bus) == {"slow": "collecting"}
     go_on.set()
-    async with asyncio.timeout(5):
-        while await names(bus) != {"slow": "complete"}:
-            await asyncio.sleep(0.02)
+    await eventually(lambda: names(bus), lambda found: found == {"slow": "complete"})
 
 
 async def test_remove(daemon: Service, bus: Connection) -> None:
@@ -411,6 +411,7 @@ async def test_signals_and_properties(daemon: Service, bus: Connection) -> None:
     with pytest.raises(CallFailed):
         await add(bus, "two", 10, hang, timeout=0.1)
     written = (await call(bus, "WriteVmcore", "a{sv}", [{}])).body[0]
+    # Properties that change often are announced once a second.
     await asyncio.sleep(1.2)
     members = [member for member, _ in seen]
     assert members == [
@@ -451,9 +452,7 @@ async def test_device_dump_has_an_object_when_somebody_is_told_of_it(daemon: Ser
     await call(bus, "AddDeviceDumpFd", "suha{sv}", ["open", 1, 0, options(wait=False)], [reader])
     os.write(writer, b"x")
     os.close(writer)
-    async with asyncio.timeout(5):
-        while len(seen) < 3:
-            await asyncio.sleep(0.01)
+    await eventually(lambda: len(seen) >= 3)
     assert seen == [("open", "collecting"), ("answer", ""), ("changed", "complete")]
     seen.clear()
     hanging = []
@@ -462,13 +461,11 @@ async def test_device_dump_has_an_object_when_somebody_is_told_of_it(daemon: Ser
         ("managed", "GetManagedObjects", "org.freedesktop.DBus.ObjectManager"),
     ):
         hanging.append(asyncio.create_task(add(bus, name, 10, hang, timeout=2)))
-        while name not in str((await call(bus, member, interface=interface)).body):
-            await asyncio.sleep(0.01)
+        asked = partial(call, bus, member, interface=interface)
+        await eventually(asked, lambda answer, name=name: name in str(answer.body))
         assert seen.pop() == (name, "collecting")
     hanging.append(asyncio.create_task(add(bus, "nobody asks", 10, hang, timeout=2)))
-    async with asyncio.timeout(5):
-        while not seen:
-            await asyncio.sleep(0.01)
+    await eventually(lambda: seen)
     assert seen == [("nobody asks", "collecting")]
     await asyncio.wait(hanging)
     os.close(reader)

@@ -8,6 +8,7 @@ import itertools
 import os
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,7 @@ from tests.lib.caller import (
 from tests.lib.fuse import fuse_source
 from tests.lib.resources import lingering_socket, settled
 from tests.lib.service import Service
+from tests.lib.waiting import eventually
 from tests.torture.messages import deep, oversized
 from tests.torture.raw import RawConnection, pack
 from vmcoredd_daemon.bus import Connection, take_fds
@@ -52,8 +54,7 @@ async def begin(bus: Connection, count: int, other: Connection) -> list["asyncio
     bus.export("/hangs", Collector(hang))
     bodies = [[f"{bus.unique_name}-{number}", 100, "/hangs", options(timeout=60)] for number in range(count)]
     tasks = [asyncio.create_task(call(bus, "AddDeviceDump", "suoa{sv}", body)) for body in bodies]
-    while len(await names(other)) < count:
-        await asyncio.sleep(0.01)
+    await eventually(lambda: names(other), lambda found: len(found) >= count)
     return tasks
 
 
@@ -219,8 +220,7 @@ async def hang_in_read(bus: Connection, event: int, attempt: int) -> None:
     """Let two wait for one event: if both see it come, one of them waits in read(2) from then on."""
     body = [[f"{attempt}-{number}", 100, 0, options(timeout=1)] for number in range(2)]
     tasks = [asyncio.create_task(call(bus, "AddDeviceDumpFd", "suha{sv}", each, [event])) for each in body]
-    while sum(state == "collecting" for state in (await names(bus)).values()) < 2:
-        await asyncio.sleep(0.01)
+    await eventually(lambda: names(bus), lambda found: [*found.values()].count("collecting") == 2)
     os.eventfd_write(event, 1)
     answers = await asyncio.gather(*tasks, return_exceptions=True)
     assert all(isinstance(answer, CallFailed) for answer in answers)
@@ -239,20 +239,20 @@ async def test_reads_that_hang(start_daemon: Callable[..., Service], bus: Connec
     assert answer.name == f"{ERROR}.Busy"
     await add(bus, "by callback", 100, fill)
     os.eventfd_write(event, 10)
-    async with asyncio.timeout(10):
-        while (await names(bus)).get("free") != "complete":
-            try:
-                await add_bytes(bus, "free", b"data")
-            except CallFailed:
-                await asyncio.sleep(0.01)
+
+    async def taken() -> bool:
+        with suppress(CallFailed):
+            await add_bytes(bus, "free", b"data")
+        return (await names(bus)).get("free") == "complete"
+
+    await eventually(taken)
     os.close(event)
 
 
 async def collecting(bus: Connection, fd: int) -> "asyncio.Task[Message]":
     """Begin to read a descriptor, for a second at most."""
     task = asyncio.create_task(call(bus, "AddDeviceDumpFd", "suha{sv}", ["odd", 100, 0, options(timeout=1)], [fd]))
-    while (await names(bus)).get("odd") != "collecting":
-        await asyncio.sleep(0.01)
+    await eventually(lambda: names(bus), lambda found: found.get("odd") == "collecting")
     return task
 
 
@@ -268,9 +268,7 @@ async def test_file_whose_poll_is_never_answered(daemon: Service, bus: Connectio
                 await task
         assert caught.value.name == f"{ERROR}.TimedOut"
         daemon.process.send_signal(signal.SIGTERM)
-        async with asyncio.timeout(30):
-            while "Stopped" not in daemon.log():
-                await asyncio.sleep(0.01)
+        await eventually(lambda: "Stopped" in daemon.log())
         # With a thread in the kernel no process ends.
         source.answer_late(b"")
         os.close(fd)

@@ -2,7 +2,6 @@
 import asyncio
 import errno
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,6 +9,7 @@ import pytest
 from tests.lib.fuse import Source, fuse_source
 from tests.lib.loops import run_coroutine
 from tests.lib.resources import open_fds, settled
+from tests.lib.waiting import eventually, is_busy
 from vmcoredd_daemon.errors import Busy
 from vmcoredd_daemon.threads import fd_closer
 from vmcoredd_daemon.threads.fd_closer import FdCloser, close_fds
@@ -29,20 +29,6 @@ def is_open(fd: int) -> bool:
     except OSError:
         return False
     return True
-
-
-def raises(error: type[Exception], function: Callable[[], None]) -> bool:
-    try:
-        function()
-    except error:
-        return True
-    return False
-
-
-async def eventually(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 @pytest.fixture
@@ -112,7 +98,7 @@ async def test_only_so_many_threads_hang(source: Source, monkeypatch: pytest.Mon
     assert await settled(open_fds, before) == before
     assert await settled(threads, running) == running
     # Their ends are known as soon as the loop has its turn.
-    await eventually(lambda: not raises(Busy, closer.check))
+    await eventually(lambda: not is_busy(closer.check))
     assert not closer.full
 
 

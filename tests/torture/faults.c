@@ -5,13 +5,15 @@
  *
  * strace -e inject counts for each thread, and which thread of the service does what is not the same in two runs; and
  * it does not know which file is meant. Here a step is a call of any thread for a file below the control page's
- * prefix, or for memory, a thread, a process, a descriptor.
+ * prefix, or for memory, a thread, a process, a descriptor. The target is counted among the steps that match its
+ * pattern: how often a thread looks at a file while another program writes it depends on the time that this takes.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <fnmatch.h>
 #include <pthread.h>
 #include <signal.h>
 #include <spawn.h>
@@ -29,10 +31,10 @@ enum { OFF, COUNT, FAIL, SHORT, KILL, KILL_AFTER };	/* rig.Mode */
 enum { ENTRIES = 4096, TEXT = 160, LARGE = 16384 };
 
 static struct control {
-	_Atomic int pid, mode, step, target, error, last, hits;
-	_Atomic unsigned long kinds;	/* those that fail from the target on, as bits; 0: the target alone */
+	_Atomic int pid, mode, step, target, error, alike, hits;
+	_Atomic unsigned long kinds;	/* those that fail behind the target, as bits; 0: the target alone */
 	_Atomic unsigned long ignored;	/* those that are no steps */
-	char prefix[256], hit[TEXT], log[ENTRIES][TEXT];
+	char prefix[256], pattern[TEXT], hit[TEXT], log[ENTRIES][TEXT];
 } *control;
 
 /* rig.KINDS */
@@ -91,13 +93,17 @@ static int next_step(int kind, int dirfd, const char *path, int anything)
 		return 0;
 	inside = 1;
 	if (anything || resolve(dirfd, path, text)) {
+		char call[TEXT];
+		snprintf(call, TEXT, "%s %.140s", names[kind], text);
 		int step = atomic_fetch_add(&control->step, 1);
 		if (step < ENTRIES)
-			snprintf(control->log[step], TEXT, "%s %.140s", names[kind], text);
-		int due = step == control->target || (control->kinds >> kind & 1 && step > control->target);
+			memcpy(control->log[step], call, TEXT);
+		int due = control->kinds >> kind & 1 && control->hits;
+		if (!fnmatch(control->pattern, call, 0))
+			due |= atomic_fetch_add(&control->alike, 1) == control->target;
 		if (control->mode != COUNT && due) {
 			if (!atomic_fetch_add(&control->hits, 1))
-				snprintf(control->hit, TEXT, "%s %.140s", names[kind], text);
+				memcpy(control->hit, call, TEXT);
 			switch (control->mode) {
 			case FAIL: action = control->error; break;
 			case SHORT: action = -1; break;

@@ -55,7 +55,7 @@ from tests.lib.sample import unpack
 from tests.torture import disk
 from tests.torture.disk import Lost, data_of
 from tests.torture.load import WAYS
-from tests.torture.rig import KINDS, Control, FaultyService, Mode, build
+from tests.torture.rig import KINDS, Control, FaultyService, Mode, build, pattern_of
 from vmcoredd_daemon.bus import Connection, close_fds, take_fds
 from vmcoredd_daemon.errors import CallFailed
 
@@ -103,6 +103,7 @@ class Case:
 
     scenario: str
     step: int
+    """Which of the calls that are like *call*, from 0."""
     call: str
     """The call of the first run; the table has the one that was hit."""
     mode: Mode
@@ -142,11 +143,20 @@ class Outcome:
         return f"{self.case.scenario:18} {hit:44} {self.case!s:22} {answer}"
 
 
+def numbered(steps: Sequence[str]) -> Iterator[tuple[int, str]]:
+    """Yield each step, and how many like it there were before."""
+    before: Counter[str] = Counter()
+    for step in steps:
+        pattern = pattern_of(step)
+        yield before[pattern], step
+        before[pattern] += 1
+
+
 def cases(scenario: str, steps: Sequence[str]) -> Iterator[Case]:
     """Yield what can happen at the first and the last of the *steps* that are the same call of the same file."""
-    last = {call: number for number, call in enumerate(steps)}
+    last = {call: number for number, call in numbered(steps)}
     seen: set[str] = set()
-    for number, call_ in enumerate(steps):
+    for number, call_ in numbered(steps):
         if call_ in seen and last[call_] != number:
             continue
         seen.add(call_)
@@ -165,13 +175,13 @@ def cases(scenario: str, steps: Sequence[str]) -> Iterator[Case]:
 
 def memory_cases(scenario: str, steps: Sequence[str]) -> Iterator[Case]:
     """Yield that there is no memory, at each of the *steps* that take some."""
-    for number, call_ in enumerate(steps):
+    for number, call_ in numbered(steps):
         yield Case(scenario, number, call_, Mode.FAIL, ENOMEM, apart="memory")
 
 
 def close_cases(scenario: str, steps: Sequence[str]) -> Iterator[Case]:
     """Yield that a file cannot be closed without an error, at each of the *steps* that do."""
-    for number, call_ in enumerate(steps):
+    for number, call_ in numbered(steps):
         yield Case(scenario, number, call_, Mode.FAIL, EIO, apart="close")
 
 
@@ -287,7 +297,7 @@ class Run:
         kinds = [kind for kind, errors in ERRORS.items() if case.lasting and case.error in errors]
         apart = {kind: group for group, kinds in APART.items() for kind in kinds}
         ignored = [kind for kind in KINDS if apart.get(kind, "") != case.apart]
-        self._control.arm(case.mode, case.step, case.error, kinds, ignored)
+        self._control.arm(case.mode, pattern_of(case.call), case.step, case.error, kinds, ignored)
 
     def _start(self, *, faulty: bool, wait: bool = True) -> None:
         self._service.library = self._library if faulty else None
@@ -402,10 +412,11 @@ class Run:
     def _check_disk(self) -> None:
         """Judge what lies there; memory that could not be read must be counted in the log."""
         log = self._service.log()
-        counted = "could not be read" in log or "no room for" in log
+        counted = "pages could not be read" in log or "no space for" in log
         self._spooled = disk.check_spool(self._service.target)
         altered = re.findall(
-            r"Device dump (\S+) (?:was altered after it was taken|is not all to be had from the spool)", log
+            r"Device dump (\S+) (?:was altered after it was taken|could not be read completely from the spool)",
+            log,
         )
         self._written = disk.check_vmcores(self._service.target, None if counted else self._source, altered)
         held = self._acknowledged - self._doubtful

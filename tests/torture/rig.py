@@ -3,6 +3,7 @@
 
 import mmap
 import os
+import re
 import struct
 import subprocess
 from collections.abc import Sequence
@@ -18,6 +19,9 @@ KINDS = (
 )
 ENTRIES, TEXT, PREFIX = 4096, 160, 256
 _HEAD = struct.Struct("=7i4xQQ")
+_PATTERN = _HEAD.size + PREFIX
+_HIT = _PATTERN + TEXT
+_LOG = _HIT + TEXT
 
 
 class Mode(IntEnum):
@@ -44,7 +48,7 @@ class Control:
     """One control page, for one process: the first that is started with it."""
 
     def __init__(self, path: Path, prefix: Path) -> None:
-        size = _HEAD.size + PREFIX + TEXT + ENTRIES * TEXT
+        size = _LOG + ENTRIES * TEXT
         with path.open("w+b") as file:
             file.truncate(size)
             self._page = mmap.mmap(file.fileno(), size)
@@ -52,12 +56,19 @@ class Control:
         self._prefix = str(prefix)
 
     def arm(
-        self, mode: Mode, target: int = -1, error: int = 0, kinds: Sequence[str] = (), ignored: Sequence[str] = ()
+        self,
+        mode: Mode,
+        pattern: str = "",
+        target: int = -1,
+        error: int = 0,
+        kinds: Sequence[str] = (),
+        ignored: Sequence[str] = (),
     ) -> None:
-        """Let step *target*, counted from now, fail; and behind it all that are of these *kinds*.
+        """Let a step fail, and behind it all that are of these *kinds*: number *target* of those like *pattern*.
 
-        Calls of the kinds *ignored* are no steps.
+        They are counted from now and from 0. Calls of the kinds *ignored* are no steps.
         """
+        self._page[_PATTERN:_HIT] = pattern.encode().ljust(TEXT, b"\0")
         pid = struct.unpack_from("=i", self._page)[0]
         # The mode comes last: until then nothing is counted.
         _HEAD.pack_into(self._page, 0, pid, Mode.OFF, 0, target, error, 0, 0, _bits(kinds), _bits(ignored))
@@ -71,16 +82,22 @@ class Control:
     def hit(self) -> str:
         """The first call that failed, or an empty string."""
         hits = _HEAD.unpack_from(self._page)[6]
-        return self._text(_HEAD.size + PREFIX) if hits else ""
+        return self._text(_HIT) if hits else ""
 
     @property
     def steps(self) -> list[str]:
         """The calls since :meth:`arm`."""
         count = min(_HEAD.unpack_from(self._page)[2], ENTRIES)
-        return [self._text(_HEAD.size + PREFIX + TEXT + number * TEXT) for number in range(count)]
+        return [self._text(_LOG + number * TEXT) for number in range(count)]
 
     def _text(self, offset: int) -> str:
         return self._page[offset : offset + TEXT].split(b"\0")[0].decode().replace(self._prefix, "").strip()
+
+
+def pattern_of(step: str) -> str:
+    """Return a pattern for fnmatch(3) that the same step has in every run, whatever the time and the inode."""
+    kind, _, path = step.partition(" ")
+    return f"{kind} *" + re.sub(r"\d{4}-\d\d-\d\d-[\d:.-]+|(?<=#)\d+", "*", path)
 
 
 def _bits(kinds: Sequence[str]) -> int:

@@ -2,17 +2,15 @@
 """What a daemon takes of its machine: memory, descriptors, threads, asyncio tasks."""
 
 import os
-import re
 import signal
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.lib.service import Service
+from tests.lib.service import Service, unit_environment
 
 PATIENCE = 30.0
-UNIT = Path(__file__).parents[2] / "systemd" / "vmcoredd.service"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +37,8 @@ class WatchedService(Service):
         command = super()._command()
         where = list(command).index("vmcoredd_daemon")
         program = ["tests.torture.counted_daemon", *command[where + 1 :]]
-        (environment,) = re.findall(r"^Environment=(.*)", UNIT.read_text(), re.MULTILINE)
-        return ["env", *environment.split(), f"VMCOREDD_WATCHED={self._tasks}", *command[:where], *program]
+        environment = [f"{name}={value}" for name, value in unit_environment().items()]
+        return ["env", *environment, f"VMCOREDD_WATCHED={self._tasks}", *command[:where], *program]
 
     @property
     def _tasks(self) -> Path:

@@ -287,7 +287,7 @@ def test_notes_end_where_crash_stops_reading(rig: Rig, source: Path, page: int) 
 
     assert planned(size) < MAX_NOTES_END
     with pytest.raises(
-        QuotaExceeded, match=r"the notes end at 0x80000000, crash reads them below 0x7ffff000 only"
+        QuotaExceeded, match=r"the notes end at 0x80000000, but crash reads them only below 0x7ffff000"
     ):
         planned(size + 2 * page)
 

@@ -122,7 +122,7 @@ SHAPES: dict[str, Callable[[Machine], Core]] = {
         notes=(machine.note(1, b"one") + machine.kernels(b"x"), machine.kernels(b"y"), machine.others),
         notes_at=2,
     ),
-    "room before the memory": lambda machine: replace(
+    "space before the memory": lambda machine: replace(
         machine.core,
         loads=tuple(
             replace(load, offset=(16 + 8 * number) * machine.page + load.paddr % machine.page)
@@ -133,7 +133,7 @@ SHAPES: dict[str, Callable[[Machine], Core]] = {
 
 
 EVERY_SHAPE = {"i686", "ppc", "x86_64", "s390x", "ppc64"}
-EVERY_MACHINE = {"as the kernel's", "device dumps of the kernel in several PT_NOTEs", "room before the memory"}
+EVERY_MACHINE = {"as the kernel's", "device dumps of the kernel in several PT_NOTEs", "space before the memory"}
 
 
 def of_the_kernel(machine: Machine, shape: str) -> dict[str, bytes]:
@@ -229,7 +229,7 @@ def test_every_machine_and_shape(tmp_path: Path, machine: Machine, shape: str) -
 
     attached = tmp_path / "attached"
     attached.write_bytes(source.read_bytes())
-    in_place = shape == "room before the memory"
+    in_place = shape == "space before the memory"
     for dumps in ({"nic": b"first"}, {"disk": data}, {"nic": data}):
         assert attach_data(attached, **dumps).in_place is in_place
     assert contents(attached) == kernels | {"disk": data, "nic": data}

@@ -17,7 +17,7 @@ from vmcoredd_daemon.writer.console_status import ConsoleStatus
 
 
 @pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+def short_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(console_progress, "INTERVAL", 0.01)
 
 

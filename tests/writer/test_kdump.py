@@ -90,9 +90,9 @@ async def test_without_makedumpfile_the_source_is_copied(
         patched.setenv("PATH", str(tmp_path))
         written = await write(dumps, source_vmcore, tmp_path)
     assert (written.path.name, written.error) == (VMCORE, "")
-    assert written.fallback == "makedumpfile is not there"
+    assert written.fallback == "makedumpfile is not installed"
     assert judges.same_memory(written.path, source_vmcore)
-    assert manifest(written.path).source.fallback == "makedumpfile is not there"
+    assert manifest(written.path).source.fallback == "makedumpfile is not installed"
 
 
 async def test_makedumpfile_that_fails(
@@ -117,8 +117,8 @@ async def test_makedumpfile_that_fails(
     [
         # As the kernel does when the memory of the capture kernel runs out.
         ('truncate -s -1M "$last"; kill -KILL $$', "makedumpfile failed with status -9: "),
-        ('echo no > "$last"; exit 0', "makedumpfile has left no vmcore: "),
-        ('rm "$last"; exit 0', "makedumpfile has left no vmcore: "),
+        ('echo no > "$last"; exit 0', "makedumpfile left no vmcore: "),
+        ('rm "$last"; exit 0', "makedumpfile left no vmcore: "),
     ],
 )
 async def test_makedumpfile_that_leaves_no_vmcore(
@@ -160,7 +160,7 @@ async def test_makedumpfile_that_falls_over_its_mappings(
 
 @pytest.mark.parametrize(
     ("error", "reason"),
-    [(MemoryError(), "no memory is left to filter it"), (KeyError(), "unexpected error: KeyError")],
+    [(MemoryError(), "not enough memory to filter it"), (KeyError(), "unexpected error: KeyError")],
 )
 async def test_unexpected_error_leaves_the_memory(
     dumps: DumpList,
@@ -215,7 +215,7 @@ async def test_target_with_room_for_the_hardest_dump_level_only(
     with tmpfs(tmp_path / "target", levels[1] + room + 16 * PAGE) as target:
         written = await write(dumps, source_vmcore, target, output)
         assert written.path.name == VMCORE
-        assert written.error == "the target has no room for all pages of dump level 1, it is of 31"
+        assert written.error == "the target has no space for dump level 1, it was written with level 31"
         assert ("bytes are free, the source has" in written.fallback) == (output.format is Format.ELF)
         assert judges.crash_names(written.path) == ["nic0", "nic1", MANIFEST_NAME]
         assert dmesg(written.path, tmp_path) == dmesg(source_vmcore, tmp_path)
@@ -242,7 +242,7 @@ async def test_target_without_room_for_makedumpfile_and_the_notes(
     with tmpfs(tmp_path / "target", 3 * MIB // 2) as target:
         written = await write(dumps, source_vmcore, target)
         assert written.path.name == "vmcore-incomplete"
-        assert "the target has no room for" in written.error
+        assert "the target has no space for" in written.error
         assert written.fallback.endswith("cannot write: No space left on device")
         assert judges.crash_names(written.path) == ["nic0", "nic1", MANIFEST_NAME]
 

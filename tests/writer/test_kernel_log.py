@@ -27,5 +27,5 @@ def test_source_without_a_log(tmp_path: Path) -> None:
 
 def test_without_makedumpfile(source_vmcore: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert save_kernel_log(source_vmcore, tmp_path) == "makedumpfile is not there"
+    assert save_kernel_log(source_vmcore, tmp_path) == "makedumpfile is not installed"
     assert not list(tmp_path.iterdir())

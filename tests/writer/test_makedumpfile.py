@@ -130,5 +130,5 @@ def test_interrupt_from_the_terminal_is_not_for_makedumpfile(fake: Path) -> None
 def test_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert not makedumpfile.available()
-    with pytest.raises(makedumpfile.MakedumpfileMissing, match="makedumpfile is not there"):
+    with pytest.raises(makedumpfile.MakedumpfileMissing, match="makedumpfile is not installed"):
         makedumpfile.run([])

@@ -168,7 +168,7 @@ async def test_device_dumps_alone_where_neither_fits_what_crash_reads(
     monkeypatch.setattr(layout, "MAX_NOTES_END", 3 * PAGE + 1)
     written = await writes.write()
     assert written.path.name == DEVICE_DUMPS_ONLY
-    assert "crash reads them below 0x3001 only" in written.error
+    assert "crash reads them only below 0x3001" in written.error
     assert written.error.endswith(f"{vmcore}: cannot write: Is a directory")
 
 

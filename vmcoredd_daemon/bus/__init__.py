@@ -1,40 +1,39 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """dbus-next's asyncio connection, made safe for a service that must not die.
 
-dbus-next 0.2.3 (2021) is the last release, so its internals, which this package overrides, do not move. Repaired
+dbus-next 0.2.3 (2021) is the last release, so its internals, which this package overrides, do not change. Fixed
 here:
 
 - a full socket (EAGAIN) ends the connection in dbus-next; here the writer waits until it is writable;
 - received file descriptors leak unless a method takes them; here each is owned, not inheritable, and closed,
-  in a thread because that may hang;
-- sent file descriptors must stay open until the message is out; here the writer has duplicates of its own;
-- an unexpected exception sends its traceback to the caller; here only the name of an internal error leaves;
+  in a thread because closing may hang;
+- sent file descriptors must stay open until the message is out; here the writer duplicates them;
+- an unexpected exception sends its traceback to the caller; here the caller gets "internal error";
 - a cancelled handler never replies, and handler tasks have no owner; here every call is answered by an owned task;
-- handlers cannot tell who called; here :data:`SENDER` says it;
-- a call whose reply never comes stays in a table for ever; here it is removed with its deadline;
+- handlers do not know their caller; here :data:`SENDER` has it;
+- a call whose reply never comes stays in a table for ever; here it is removed at its deadline;
 - a lost connection leaves its socket open; here it is closed;
-- a bus that hangs, ends or refuses us while we connect stops the loop or is not noticed; here each has a deadline;
-- a flood of messages starves everything else; here so many are taken at a time;
-- whatever it does not know, or cannot parse, ends the connection; here only that message is refused;
-- messages are unpacked whatever their size, and every signature is kept for ever; here both are bounded;
-- introspection invents children, of objects whose paths begin alike; here it lists those below a path;
-- a signal looks for its object among all, and each value for its type; here both are found at once;
-- GLib is loaded where it is installed, 4 MB for an event loop that is not used; here it is not.
+- a bus that hangs, ends or refuses us while we connect blocks the loop or goes unnoticed; here it has deadlines;
+- a flood of messages starves everything else; here a limited number is handled at a time;
+- a message that it does not know, or cannot parse, ends the connection; here only that message is refused;
+- messages of any size are unpacked, and every signature is cached for ever; here both are bounded;
+- introspection invents children if paths of objects have a common prefix; here it lists those below a path;
+- a signal searches all objects for its own, and each value looks up its type; here both are direct;
+- GLib is loaded if it is installed, 4 MB for an event loop that is not used; here it is not.
 
-So dbus-next is imported here, before anybody else can; others have its names from here.
+So dbus-next is first imported here, and other modules import its names from here.
 """
 
-import importlib
 import sys
 
 
 def _import_without_glib() -> None:
-    # None: there is no such module. Only while this is imported, because a collector may want it.
+    # None means that there is no such module. Only for this import: a collector may use it.
     absent = "gi" not in sys.modules
     if absent:
         sys.modules["gi"] = None  # type: ignore[assignment]
     try:
-        importlib.import_module("dbus_next")
+        import dbus_next  # noqa: F401
     finally:
         if absent:
             del sys.modules["gi"]

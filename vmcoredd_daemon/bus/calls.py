@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Method calls that are not answered yet, and how many there may be.
+"""Limits for method calls that are not answered yet.
 
-A bus limits the answers that one connection waits for, but not the calls that want none, nor all callers together.
+A bus limits the answers that one connection waits for, but not calls without an answer, nor all callers together.
 """
 
 from collections import Counter
@@ -18,12 +18,12 @@ class CallsInFlight:
         self._by_caller: Counter[str] = Counter()
 
     def begin(self, caller: str) -> None:
-        """Count a call of *caller*, until it is ended. Raises LimitsExceeded; then it is not counted."""
+        """Count a call of *caller* until :meth:`end`. Raises LimitsExceeded; then it is not counted."""
         if self._by_caller.total() >= self._limits.max_calls:
-            raise LimitsExceeded(f"{self._limits.max_calls} calls are not answered yet, which is the limit")
+            raise LimitsExceeded(f"{self._limits.max_calls} calls are unanswered, which is the limit")
         if self._by_caller[caller] >= self._limits.max_calls_per_caller:
             raise LimitsExceeded(
-                f"{self._limits.max_calls_per_caller} calls of {caller} are not answered yet, which is the limit"
+                f"{self._limits.max_calls_per_caller} calls of {caller} are unanswered, which is the limit"
             )
         self._by_caller[caller] += 1
 

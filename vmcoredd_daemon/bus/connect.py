@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The first steps of a connection: its socket, and the lines of the authentication."""
+"""The first steps of a connection: its socket and the authentication."""
 
 import asyncio
 import socket
@@ -17,7 +17,7 @@ MAX_SHOWN = 160
 
 
 def connect_socket(addresses: Iterable[tuple[str, Mapping[str, str]]]) -> socket.socket:
-    """Connect to the first address that answers; never wait for one whose queue is full. Raises the last error."""
+    """Connect to the first address that accepts immediately. Raises the last error."""
     problem: Exception = InvalidAddressError("no unix address")
     for transport, options in addresses:
         if transport != "unix":
@@ -27,7 +27,7 @@ def connect_socket(addresses: Iterable[tuple[str, Mapping[str, str]]]) -> socket
             connected.connect(options["path"] if "path" in options else f"\0{options['abstract']}")
         except KeyError:
             connected.close()
-            problem = InvalidAddressError("a unix address needs a path, or an abstract one")
+            problem = InvalidAddressError("a unix address needs path= or abstract=")
         except (OSError, ValueError) as error:
             connected.close()
             problem = error
@@ -37,7 +37,7 @@ def connect_socket(addresses: Iterable[tuple[str, Mapping[str, str]]]) -> socket
 
 
 def unavailable(address: str | None, error: Exception) -> BusUnavailable:
-    """Return the error of a bus to which there is no way; *address* is None for the system bus."""
+    """Return the error for a bus that cannot be reached; *address* is None for the system bus."""
     reason = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
     if isinstance(error, TimeoutError):
         reason = "no answer"
@@ -46,12 +46,12 @@ def unavailable(address: str | None, error: Exception) -> BusUnavailable:
 
 
 async def read_auth_line(connected: socket.socket) -> str:
-    """Return a line of the authentication. Raises EOFError when there is none."""
+    """Return a line of the authentication. Raises EOFError if there is none."""
     loop = asyncio.get_running_loop()
     line = b""
     while not line.endswith(b"\r\n"):
         received = await loop.sock_recv(connected, 2)
         if not received or len(line) > MAX_AUTH_LINE:
-            raise EOFError("the bus does not authenticate us")
+            raise EOFError("authentication failed")
         line += received
     return line[:-2].decode("ascii", "replace")

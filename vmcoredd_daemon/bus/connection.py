@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The connection: who connects, what comes in, and who answers it."""
+"""The connection: connecting, calling methods, and answering calls."""
 
 import asyncio
 import logging
@@ -25,25 +25,25 @@ from .reply import Reply, answer, arguments, check_fds
 log = logging.getLogger(__name__)
 
 CONNECTION_LOST = "the connection to the message bus is lost"
-MESSAGES_AT_ONCE = 64
-"""Messages that are taken before other work has its turn, if they do not take all of the TURN."""
-TURN = 0.01
-"""Seconds."""
-PAUSE = 0.1
-"""Seconds until it is seen whether there is room again for descriptors."""
+MAX_MESSAGES = 64
+"""Messages that are handled before other tasks run, unless READ_TIME is over."""
+READ_TIME = 0.01
+"""Seconds that messages are handled before other tasks run."""
+FULL_POLL = 0.1
+"""Seconds between two checks whether descriptors can be taken again."""
 SEND_BUFFER = 1 << 20
 """SO_SNDBUF in bytes, so that a burst of signals rarely has to wait."""
 
 
 def take_fds(message: Message) -> list[int]:
-    """Return the received file descriptors of *message*, which the caller owns from now on."""
+    """Return the received file descriptors of *message*; from now on the caller of this function owns them."""
     fds = list(message.unix_fds)
     message.unix_fds.clear()
     return fds
 
 
 class Connection(ExportingBus):
-    """A connection to a message bus; see the package's description for what differs from dbus-next's.
+    """A connection to a message bus; the package's docstring says how it differs from dbus-next's.
 
     *object_manager* is the path whose ObjectManager announces the exported objects; *limits* are for callers.
     """
@@ -52,7 +52,7 @@ class Connection(ExportingBus):
         self, address: str | None = None, object_manager: str = "/", limits: CallLimits | None = None
     ) -> None:
         self.fd_closer = FdCloser()
-        """For descriptors that came over the bus."""
+        """Closes descriptors that came over the bus."""
         self._limits = limits
         self._in_flight = CallsInFlight(limits) if limits else None
         super().__init__(bus_address=address, bus_type=BusType.SYSTEM, negotiate_unix_fd=True)
@@ -77,8 +77,8 @@ class Connection(ExportingBus):
             async with asyncio.timeout(timeout):
                 await connection.connect()
             if not str(connection.unique_name).startswith(":"):
-                # dbus-next takes the text of an error for the name that Hello returns.
-                raise BusUnavailable(f"the bus refuses us: {connection.unique_name}")
+                # dbus-next takes an error message of Hello for the unique name.
+                raise BusUnavailable(f"the bus refused the connection: {connection.unique_name}")
         except BaseException as error:
             connection._finalize(None)
             if not isinstance(error, Exception):
@@ -97,7 +97,7 @@ class Connection(ExportingBus):
         return Incoming(self._sock, self._limits.max_message_size if self._limits else None)
 
     async def own(self, name: str, timeout: float) -> None:
-        """Own a well-known name. Raises BusUnavailable when it is refused or belongs to another process."""
+        """Own a well-known name. Raises BusUnavailable if it is refused or another process owns it."""
         bus = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus")
         try:
             async with asyncio.timeout(timeout):
@@ -110,7 +110,7 @@ class Connection(ExportingBus):
             raise BusUnavailable(f"cannot own {name}: another process owns it")
 
     async def call(self, message: Message) -> Message:
-        """Call a method and return its reply, of type METHOD_RETURN or ERROR; its fds are the caller's to take.
+        """Call a method and return its reply, of type METHOD_RETURN or ERROR; the caller must take its fds.
 
         Raises BusUnavailable when the connection is lost. The caller sets the deadline.
         """
@@ -190,7 +190,7 @@ class Connection(ExportingBus):
         self._loop.remove_writer(self._fd)
         super()._finalize(err)
         if self._disconnect_future.done():
-            # Nobody need wait for it; what it says is in the log of whoever does.
+            # Or asyncio logs an exception that nothing has retrieved.
             self._disconnect_future.exception()
         self._stream.close()
         self._sock.close()
@@ -201,14 +201,14 @@ class Connection(ExportingBus):
 
     def _message_reader(self) -> None:
         if self.fd_closer.full:
-            # The bus keeps what comes now, and refuses more when it has enough.
+            # The bus queues messages meanwhile, and refuses more at its own limit.
             self._loop.remove_reader(self._fd)
-            self._loop.call_later(PAUSE, self._listen)
+            self._loop.call_later(FULL_POLL, self._listen)
             return
-        # dbus-next reads until nothing comes any more; whoever sends fast enough would stop everything else.
-        until = self._loop.time() + TURN
+        # dbus-next reads until the socket is empty: a fast sender would starve everything else.
+        until = self._loop.time() + READ_TIME
         try:
-            for _ in range(MESSAGES_AT_ONCE):
+            for _ in range(MAX_MESSAGES):
                 if not self._unmarshaller.unmarshall():
                     return
                 incoming, self._unmarshaller = self._unmarshaller, self._create_unmarshaller()
@@ -229,7 +229,7 @@ class Connection(ExportingBus):
             self._on_message(message)
 
     def _default_get_machine_id_handler(self, msg: Message, send_reply: Callable[[Message], None]) -> None:
-        # dbus-next asks the bus, which may not answer that, and then never answers either.
+        # dbus-next asks the bus, which may not answer; then the caller would never get an answer.
         send_reply(Message.new_error(msg, "org.freedesktop.DBus.Error.NotSupported", "not supported"))
 
     def _on_message(self, msg: Message) -> None:
@@ -243,7 +243,7 @@ class Connection(ExportingBus):
 
     def _make_method_handler(self, interface: ServiceInterface, method: Any) -> Callable[[Message, Reply], None]:
         def handler(message: Message, reply: Reply) -> None:
-            # Raised here, an error is the answer.
+            # An error that is raised here is sent as the answer.
             check_fds(message)
             args, in_flight = arguments(message), self._in_flight
             if in_flight is not None:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The receiving half of a D-Bus connection: messages of bounded size, of which none can end the connection.
+"""The receiving half of a D-Bus connection: messages of bounded size, none of which can end the connection.
 
-dbus-next's own unmarshaller takes what it does not know, such as a header field of a later version, for the end
-of the connection, and unpacks whatever it is sent. Here a message that cannot be read is left out or, where it is
-known who calls, refused. See "Message Protocol" in the D-Bus specification.
+dbus-next's own unmarshaller ends the connection for anything unknown, such as a header field of a later version,
+and unpacks messages of any size. Here a message that cannot be read is dropped or, if the caller is known,
+refused. See "Message Protocol" in the D-Bus specification.
 """
 
 import array
@@ -20,11 +20,11 @@ from dbus_next.signature import SignatureTree
 from ..errors import InvalidArgs, LimitsExceeded, VmcoreddError
 
 FIXED_HEADER = 16
-"""Bytes up to, and with, the length of the array of header fields."""
-PIECE = 64 << 10
-"""Bytes that are thrown away at a time."""
+"""Bytes up to and including the length of the array of header fields."""
+SKIP_SIZE = 64 << 10
+"""Bytes of a message that is too large that are received, and dropped, at a time."""
 MAX_SIGNATURES = 256
-"""dbus-next keeps each signature that it ever saw: parsed, a long one takes 100 KB."""
+"""Signatures in the cache of dbus-next, which never drops one; a long one takes 100 KB."""
 
 _ANCILLARY = socket.CMSG_LEN(MAX_UNIX_FDS * array.array("i").itemsize)
 _TEXT = (b"\1s\0", b"\1o\0")
@@ -33,23 +33,23 @@ _FIELDS = {field.value: field.name.lower() for field in HeaderField}
 
 
 class Incoming(Unmarshaller):
-    """Receives one message; header and body have at most *limit* bytes each, where that is given."""
+    """Receives one message; if *limit* is given, header and body have at most as many bytes each."""
 
     def __init__(self, sock: socket.socket, limit: int | None) -> None:
-        # Parsing reads only what is there; what lies behind belongs to the next message.
+        # No stream: the parser must not read on into the next message.
         super().__init__(io.BytesIO())
         self._sock = sock
         self.problem: VmcoreddError | None = None
-        """Why the message has no body, but is to be answered."""
+        """Why the message has no body; to be sent as the answer."""
         self._limit = limit
         self._kept = 0
         self._rest = -1
 
     def unmarshall(self) -> bool:
-        """Receive what is there; return whether that is a whole message.
+        """Receive what is available; return whether the message is complete.
 
-        Then ``message`` is it, or None where nobody can tell what it is. Raises OSError and EOFError when the
-        connection is lost.
+        ``message`` is then set, or None if it cannot be parsed. Raises OSError and EOFError when the connection is
+        lost.
         """
         try:
             self._receive()
@@ -58,7 +58,7 @@ class Incoming(Unmarshaller):
         try:
             self.message = self._message()
         except Exception:
-            # Whatever is wrong with it: a message that no bus would forward, or that dbus-next does not know.
+            # Any error: no bus would forward it, or dbus-next does not know its type.
             self.message = None
         if len(SignatureTree._cache) > MAX_SIGNATURES:
             SignatureTree._cache.clear()
@@ -72,21 +72,21 @@ class Incoming(Unmarshaller):
             header = FIXED_HEADER + fields + self._padding(fields, 8)
             self._kept, self._rest = header + body, 0
             if self._limit is not None and max(header, body) > self._limit:
-                # A bus appends the sender to the other fields: who sends too long a header is not known before all
-                # of it is read, and gets no answer.
+                # The sender is the last field, appended by the bus: with too long a header it stays unknown, and
+                # gets no answer.
                 self._kept = header if header <= self._limit else FIXED_HEADER
                 self._rest = header + body - self._kept
-                self.problem = LimitsExceeded(f"a message of {body} bytes, at most {self._limit} are read")
+                self.problem = LimitsExceeded(f"the message has {body} bytes, the limit is {self._limit}")
         self._fill(self._kept)
         while self._rest:
             try:
-                self._fill(self._kept + min(self._rest, PIECE))
+                self._fill(self._kept + min(self._rest, SKIP_SIZE))
             finally:
                 self._rest -= len(self.buf) - self._kept
                 del self.buf[self._kept :]
 
     def _fill(self, size: int) -> None:
-        """Have *size* bytes in ``buf``. Raises BlockingIOError when they are not there yet."""
+        """Receive until ``buf`` has *size* bytes. Raises BlockingIOError if they are not available yet."""
         missing = size - len(self.buf)
         if missing <= 0:
             return
@@ -128,7 +128,7 @@ class Incoming(Unmarshaller):
         )
 
     def _fields(self) -> dict[str, Any]:
-        """Return the header fields. What a bus says itself is read here: by dbus-next, it takes longest of all."""
+        """Return the header fields. The types that a bus uses are parsed here: dbus-next is slowest there."""
         length = struct.Struct("<I" if self.endian == ord("l") else ">I")
         (size,) = length.unpack_from(self.buf, self.offset)
         self.offset += 4
@@ -153,5 +153,5 @@ class Incoming(Unmarshaller):
             if code in _FIELDS:
                 fields[_FIELDS[code]] = value
         if self.offset != end:
-            raise InvalidArgs("the header fields end elsewhere")
+            raise InvalidArgs("the header fields do not end at their length")
         return fields

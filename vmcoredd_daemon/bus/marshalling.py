@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The bytes of a message that is sent: "Marshaling (Wire Format)" in the D-Bus specification.
+"""The bytes of a message to send: "Marshaling (Wire Format)" in the D-Bus specification.
 
-dbus-next looks up each type again for each value, and checks each body twice: for a device dump of some KiB, its
-signals cost more than all else.
+dbus-next looks up each type for each value, and checks each body twice: for a small device dump, its signals would
+cost more than everything else.
 """
 
 import struct
@@ -16,11 +16,11 @@ from dbus_next.signature import SignatureTree, SignatureType
 from dbus_next.validators import assert_object_path_valid
 
 _Write: TypeAlias = Callable[[bytearray, Any], None]
-"""Appends a value; what it is aligned to counts from the start of the buffer."""
+"""Appends a value to a buffer; alignment counts from the start of the buffer."""
 
 _INTEGERS = {"n": "<h", "q": "<H", "i": "<i", "u": "<I", "x": "<q", "t": "<Q", "d": "<d", "h": "<I"}
 _ALIGNMENT = {"y": 1, "n": 2, "q": 2, "g": 1, "v": 1} | dict.fromkeys("xtd({", 8)
-"""Of types that are not aligned to 4 bytes."""
+"""In bytes; types that are missing here have 4."""
 _LENGTH = struct.Struct("<I")
 _FIXED = struct.Struct("<cBBBIII")
 _FIELDS = [
@@ -35,14 +35,14 @@ _FIELDS = [
         (HeaderField.SIGNATURE, "g"),
     )
 ]
-"""Attributes of a message, each with its code and its signature."""
+"""Attributes of a message, with their code and signature as bytes, and their type."""
 _UNIX_FDS = bytes([HeaderField.UNIX_FDS.value, 1, ord("u"), 0])
 
 
 def marshalled(message: Message) -> bytes:
     """Return the bytes of *message*.
 
-    Raises InvalidObjectPathError, or an exception of Python's, where its body is not what its signature says.
+    Raises InvalidObjectPathError, or an exception of Python's, if its body does not match its signature.
     """
     body = bytearray()
     for type_, value in zip(message.signature_tree.types, message.body, strict=True):
@@ -61,7 +61,7 @@ def marshalled(message: Message) -> bytes:
 
 @lru_cache(256)
 def _text_field(code: bytes, token: str, value: str) -> bytes:
-    """Return one that many messages have in common."""
+    """Return a header field with a text; cached, because many messages have the same."""
     field = bytearray(code)
     _writer(token)(field, value)
     return bytes(field)
@@ -112,7 +112,7 @@ def _array_writer(child: SignatureType) -> _Write:
     def write(buffer: bytearray, value: Any) -> None:
         buffer += bytes((-len(buffer) & 3) + 4)
         length = len(buffer) - 4
-        # The length does not count this.
+        # The length does not include this padding.
         buffer += bytes(-len(buffer) & mask)
         start = len(buffer)
         if child.token == "y":
@@ -136,7 +136,7 @@ def _write_entries(buffer: bytearray, value: Mapping[str, Any]) -> None:
 
 @lru_cache(256)
 def _entry(key: str, signature: str) -> tuple[bytes, _Write]:
-    """Return what an entry of a{sv} begins with, the names of properties among them, and what writes the rest."""
+    """Return the key and signature of an entry of a{sv}, as bytes, and what writes its value."""
     start = bytearray()
     _write_string(start, key)
     _write_signature(start, signature)
@@ -164,7 +164,7 @@ def _write_string(buffer: bytearray, value: str) -> None:
 
 
 def _write_object_path(buffer: bytearray, value: str) -> None:
-    # For a path that is none, the bus would end the connection.
+    # The bus ends a connection that sends an invalid path.
     assert_object_path_valid(value)
     _write_string(buffer, value)
 

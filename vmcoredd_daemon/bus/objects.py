@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The exported objects, what is signalled of them, and what introspection says of those below another."""
+"""The exported objects, their signals, and their introspection."""
 
 from collections.abc import Callable
 from functools import cache
@@ -16,7 +16,7 @@ class ServiceInterface(service.ServiceInterface):
     """An interface of one object."""
 
     def __init__(self, name: str) -> None:
-        # dbus-next looks through the class for each object again: that costs as much as a signal.
+        # dbus-next inspects the class for each object: that costs as much as a signal.
         kind: type = type(self)
         vars(self).update(_members(kind, name))
         setattr(self, _BUSES, set())
@@ -30,14 +30,14 @@ def _members(kind: type, name: str) -> dict[str, Any]:
 
 
 class _Value(NamedTuple):
-    """A Variant whose value is not checked: where it is sent, it would be refused all the same."""
+    """A Variant whose value is not checked: marshalling refuses a wrong one anyway."""
 
     signature: str
     value: Any
 
 
 class ExportingBus(MessageBus):
-    """Exports each interface of an object at one path, and finds that at once, however many there are."""
+    """Exports each interface at one path, and finds that path without a search."""
 
     _object_manager: str
 
@@ -45,7 +45,7 @@ class ExportingBus(MessageBus):
         super().__init__(*args, **kwargs)
         self._paths: dict[service.ServiceInterface, str] = {}
         self.before_listing: Callable[[], None] = lambda: None
-        """Exports what is to be among the objects that somebody asks for."""
+        """Called before the objects are listed, to export those that have none yet."""
 
     def export(self, path: str, interface: service.ServiceInterface) -> None:
         """Export *interface* at *path*, and announce it."""
@@ -53,7 +53,7 @@ class ExportingBus(MessageBus):
         super().export(path, interface)
 
     def unexport(self, path: str, interface: Any = None) -> None:
-        """Export nothing at *path* any more, or not *interface*, and announce that."""
+        """Stop exporting everything at *path*, or *interface* there, and announce that."""
         for exported in self._path_exports.get(path, ()):
             if interface in {None, exported, exported.name}:
                 self._paths.pop(exported, None)
@@ -71,11 +71,11 @@ class ExportingBus(MessageBus):
         body: list[Any],
         unix_fds: list[int] | None = None,
     ) -> None:
-        # dbus-next looks for the object among all.
+        # dbus-next searches all objects for the path.
         self.send(Message.new_signal(self._paths[interface], interface_name, member, signature, body, unix_fds))
 
     def _emit_interface_added(self, path: str, interface: service.ServiceInterface) -> None:
-        # dbus-next sends it from the object's own path, the specification asks for the ObjectManager's.
+        # dbus-next sends it from the object's own path; the specification wants the ObjectManager's.
         if self.connected:
             known = service.ServiceInterface._get_properties(interface)
             properties = {each.name: _Value(each.signature, getattr(interface, each.name)) for each in known}
@@ -94,10 +94,10 @@ class ExportingBus(MessageBus):
         super()._default_get_managed_objects_handler(msg, send_reply)
 
     def _introspect_export_path(self, path: str) -> Any:
-        # dbus-next splits every path at this text: of dump/10 it makes a child "0" of dump/1.
+        # dbus-next splits every path at this text: dump/10 becomes a child "0" of dump/1.
         node = super()._introspect_export_path(path)
         above = path.rstrip("/") + "/"
         below = (other.removeprefix(above) for other in self._path_exports if other.startswith(above))
-        # Of the root, which is above itself, nothing is left.
+        # For the root, which is above itself, the rest is empty.
         node.nodes = [Node(name) for name in sorted({rest.partition("/")[0] for rest in below if rest})]
         return node

@@ -16,8 +16,8 @@ from dbus_next import Message
 from ..threads.fd_closer import close_fds
 from .marshalling import marshalled
 
-AT_ONCE = 64
-"""Messages that are given to the kernel in one system call."""
+MAX_MESSAGES = 64
+"""Messages that are sent in one system call."""
 
 
 @dataclass(slots=True)
@@ -28,7 +28,7 @@ class _Outgoing:
 
 
 class Writer:
-    """Sends queued messages whenever the socket is writable. Has the methods that dbus-next's own writer has."""
+    """Sends queued messages whenever the socket is writable. Has the methods of dbus-next's own writer."""
 
     def __init__(self, bus: Any) -> None:
         self._bus = bus
@@ -39,9 +39,9 @@ class Writer:
         self.idle.set()
 
     def schedule_write(self, message: Message | None = None, future: "asyncio.Future[None] | None" = None) -> None:
-        """Queue a message; nothing is sent before the bus has said what our unique name is.
+        """Queue a message; nothing is sent before the bus has told us our unique name.
 
-        After the connection is lost it is dropped: who announces something need not care whether anybody hears.
+        After the connection is lost it is dropped, so that callers need not check for that.
         """
         if self._closed:
             if future is not None:
@@ -53,7 +53,7 @@ class Writer:
             self.idle.clear()
         if self._bus.unique_name and self._queue and not self._writing:
             self._writing = True
-            # What else comes in this turn of the loop goes the same way.
+            # Messages that are queued in this iteration of the loop are sent with it.
             self._bus._loop.call_soon(self._write)
 
     def _write(self) -> None:
@@ -72,7 +72,7 @@ class Writer:
         self.idle.set()
 
     def _send_some(self) -> None:
-        first, *others = islice(self._queue, AT_ONCE)
+        first, *others = islice(self._queue, MAX_MESSAGES)
         pieces, ancillary = [first.data], []
         if first.fds:
             ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", first.fds))]
@@ -90,7 +90,7 @@ class Writer:
                 sent.set_result(None)
 
     def close(self) -> None:
-        """Drop what was not sent."""
+        """Drop the messages that were not sent."""
         self._closed = True
         for message in self._queue:
             close_fds(message.fds)
@@ -101,7 +101,7 @@ class Writer:
 
 
 def _duplicates(fds: Iterable[int]) -> list[int]:
-    """Return a duplicate of each. Raises OSError; then there are none."""
+    """Return a duplicate of each. Raises OSError; then none is left open."""
     duplicates: list[int] = []
     try:
         for fd in fds:

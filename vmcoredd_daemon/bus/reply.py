@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Answers to method calls, of which nothing internal leaves."""
+"""Answers to method calls, without anything internal in them."""
 
 import asyncio
 import logging
@@ -24,7 +24,7 @@ INTERNAL_ERROR = "org.freedesktop.DBus.Error.Failed"
 
 
 class Reply:
-    """Answers one method call once; a context manager and a callable, as dbus-next's own."""
+    """Answers one method call; a context manager and a callable, as dbus-next's own."""
 
     def __init__(self, send: Callable[[Message], object], message: Message) -> None:
         """*send* puts a message on the bus."""
@@ -41,18 +41,18 @@ class Reply:
         return False
 
     def __call__(self, reply: Message) -> None:
-        """Send *reply*, unless the caller wants none."""
+        """Send *reply*, unless the caller expects none."""
         if not self._message.flags & MessageFlag.NO_REPLY_EXPECTED:
             self._send(reply)
 
     def send_error(self, error: Exception) -> None:
-        """Answer with the error's D-Bus name; of an unexpected one the caller learns nothing but that."""
+        """Answer with the error's D-Bus name; an unexpected one is only logged in full."""
         if isinstance(error, VmcoreddError):
             name, text = error.dbus_name, str(error)
         elif isinstance(error, DBusError):
             name, text = error.type, error.text
         elif isinstance(error, OSError):
-            # The machine's: no descriptor is left, say.
+            # An error of this machine, such as no file descriptors left.
             text = error.strerror or "input/output error"
             log.error("Cannot answer %s.%s: %s", self._message.interface, self._message.member, text)
             name = IO_ERROR
@@ -63,7 +63,7 @@ class Reply:
 
 
 def bus_text(text: str) -> str:
-    """Return *text* as D-Bus can have it: a file name may have bytes that are not UTF-8."""
+    """Return *text* as valid UTF-8, as D-Bus requires: a file name may have other bytes."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
@@ -77,7 +77,7 @@ async def answer(
     in_flight: CallsInFlight | None,
     closing: FdCloser,
 ) -> None:
-    """Run one method and answer it. Received *fds* are closed then: a method that keeps one duplicates it."""
+    """Run one method, answer it, and close the received *fds*: a method that keeps one must duplicate it."""
     out: list[int] = []
     SENDER.set(message.sender or "")
     try:
@@ -89,7 +89,7 @@ async def answer(
         reply.send_error(BusUnavailable("the service is stopping"))
         raise
     finally:
-        # Not when the task is seen to have ended: by then the next calls may be there.
+        # Not in a done callback: it runs later, when the next calls may have arrived.
         if in_flight is not None:
             in_flight.end(message.sender or "")
         close_fds(out)
@@ -97,9 +97,9 @@ async def answer(
 
 
 def arguments(message: Message) -> list[Any]:
-    """Return what a call passes to a method; a descriptor that it has not brought is None.
+    """Return the arguments of a call; a descriptor that did not come with it is None.
 
-    dbus-next would copy all of it, to look for descriptors inside of values, where no method of ours takes one.
+    dbus-next would copy all arguments to look for descriptors inside values, where none of our methods takes one.
     """
     fds = dict(enumerate(message.unix_fds))
     types = message.signature_tree.types
@@ -109,7 +109,7 @@ def arguments(message: Message) -> list[Any]:
 
 
 def check_fds(message: Message) -> None:
-    """Raise InvalidArgs where a call brings descriptors that it does not mention: nobody would use them."""
+    """Raise InvalidArgs if a call brings descriptors that its arguments do not use."""
     taken = message.signature.count("h")
     if len(message.unix_fds) > taken:
-        raise InvalidArgs(f"{len(message.unix_fds)} file descriptors, {taken} are in the signature")
+        raise InvalidArgs(f"{len(message.unix_fds)} file descriptors, but the signature has {taken}")

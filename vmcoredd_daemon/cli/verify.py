@@ -13,7 +13,7 @@ from ..terminal.view import Cell, Mark, View
 from ..vmcore.image import file_image
 from ..vmcore.inspect.compat import Verdict
 from ..vmcore.inspect.inspect import Inspection
-from ..vmcore.inspect.verify import Judgement, judge
+from ..vmcore.inspect.verify import Verification, verify
 from .operands import open_vmcore
 
 
@@ -23,39 +23,39 @@ def run(options: argparse.Namespace) -> int:
     with open_vmcore(path) as fd, progress("verifying") as shown:
         image = file_image(fd, path)
         try:
-            judgement = judge(image, shown.advance)
+            verification = verify(image, shown.advance)
         except OSError as error:
             raise InvalidVmcore(f"{path}: cannot be read: {os.strerror(error.errno or 0)}") from error
     if view.as_json:
-        view.show_json(_json(path, image.size, judgement))
+        view.show_json(_json(path, image.size, verification))
     else:
-        view.show(view.fields(_fields(f"{path} ({view.size(image.size)})", judgement)))
-    if judgement.good:
+        view.show(view.fields(_fields(f"{path} ({view.size(image.size)})", verification)))
+    if verification.good:
         return SUCCESS
-    (first, *others) = _all_problems(judgement)
+    (first, *others) = _all_problems(verification)
     complain(f"{path}: {first}{f'; and {len(others)} more' if others else ''}")
     return FAILURE
 
 
-def _all_problems(judgement: Judgement) -> list[str]:
-    programs = (("crash", judgement.crash), ("makedumpfile", judgement.makedumpfile))
+def _all_problems(verification: Verification) -> list[str]:
+    programs = (("crash", verification.crash), ("makedumpfile", verification.makedumpfile))
     said = (f"{name}: {problem}" for name, verdict in programs for problem in verdict.problems)
-    return [*judgement.problems, *said]
+    return [*verification.problems, *said]
 
 
-def _json(path: str, size: int, judgement: Judgement) -> dict[str, Any]:
-    inspection = judgement.inspection
+def _json(path: str, size: int, verification: Verification) -> dict[str, Any]:
+    inspection = verification.inspection
     return {
         "path": path,
         "size": size,
-        "good": judgement.good,
+        "good": verification.good,
         "format": inspection and inspection.format,
         "device_dumps": inspection and len(inspection.device_dumps),
         "checksums": inspection and _checksums(inspection),
-        "problems": judgement.problems,
-        "remarks": judgement.remarks,
-        "crash": _json_verdict(judgement.crash),
-        "makedumpfile": _json_verdict(judgement.makedumpfile),
+        "problems": verification.problems,
+        "remarks": verification.remarks,
+        "crash": _json_verdict(verification.crash),
+        "makedumpfile": _json_verdict(verification.makedumpfile),
     }
 
 
@@ -74,19 +74,19 @@ def _checksums(inspection: Inspection) -> dict[str, int]:
     return {"ok": states.count(True), "altered": states.count(False), "none": states.count(None)}
 
 
-def _fields(file: str, judgement: Judgement) -> list[tuple[str, Cell]]:
-    inspection = judgement.inspection
+def _fields(file: str, verification: Verification) -> list[tuple[str, Cell]]:
+    inspection = verification.inspection
     fields: list[tuple[str, Cell]] = [("Vmcore", file)]
     if inspection is not None:
         fields.append(("Format", inspection.format))
-        fields.extend(_lines("Device dumps", [len(inspection.device_dumps), *judgement.remarks]))
+        fields.extend(_lines("Device dumps", [len(inspection.device_dumps), *verification.remarks]))
         counts = ", ".join(f"{count} {state}" for state, count in _checksums(inspection).items() if count)
         altered = any(dump.verified is False for dump in inspection.device_dumps)
         fields.append(("Checksums", Mark(counts, False) if altered else counts or None))
-    problems: list[Cell] = [Mark(problem, False) for problem in judgement.problems]
+    problems: list[Cell] = [Mark(problem, False) for problem in verification.problems]
     fields.extend(_lines("Structure", problems or [Mark("ok", True)]))
-    fields.extend(_lines("crash", _verdict(judgement.crash, "lists")))
-    fields.extend(_lines("makedumpfile", _verdict(judgement.makedumpfile, "keeps")))
+    fields.extend(_lines("crash", _verdict(verification.crash, "lists")))
+    fields.extend(_lines("makedumpfile", _verdict(verification.makedumpfile, "keeps")))
     return fields
 
 

@@ -19,7 +19,7 @@ from ..dumps.collector import Collected, one_line
 from ..errors import CollectorFailed, TimedOut, TooLarge, VmcoreddError
 from ..journal import journal_fields
 from .descriptor import DescriptorCollector, readable
-from .process import KILL_GRACE, Process, Starter
+from .process import Process, Starter
 
 STDERR_KEPT = 4096
 """Bytes of standard error that are kept for the log."""
@@ -27,6 +27,9 @@ STDERR_KEPT = 4096
 STDERR_LINES = 20
 STDERR_PAUSE = 0.01
 """Seconds between two reads of output that is discarded, so that a flood costs little."""
+
+OUTPUT_IDLE = 1.0
+"""Seconds without output after which a command that has ended is expected to have no more."""
 
 PIPE_DRAIN_TIMEOUT = 5.0
 """Seconds to read what is left in the pipe of a command that has ended."""
@@ -69,7 +72,7 @@ class CommandCollector:
         reading = asyncio.create_task(output.collect(dump_name, buffer))
         stderr = _Stderr(process.stderr)
         try:
-            problem = await self._watch(dump_name, process, reading, output, deadline)
+            problem = await self._watch(process, reading, output, deadline)
             if problem is not None or _truncated(reading):
                 await process.stop()
             process.kill_children()
@@ -88,9 +91,15 @@ class CommandCollector:
         if not reading.cancelled() and (failure := reading.exception()) is not None:
             raise failure
         if problem is None and more:
-            problem = TooLarge(f"device dump {dump_name}: the command wrote more than {buffer.size} bytes")
-        problem = problem or _problem(dump_name, process.returncode, output.position)
-        return _outcome(output.position, _with(problem, stderr.first_line))
+            problem = TooLarge(f"the command wrote more than {buffer.size} bytes")
+        problem = problem or _problem(process.returncode, output.position)
+        if problem is None:
+            return Collected(output.position)
+        texts = filter(None, (f"device dump {dump_name}", str(problem), stderr.first_line))
+        problem = type(problem)(": ".join(texts))
+        if output.position == 0:
+            raise problem
+        return Collected(output.position, truncated=True, error=problem)
 
     async def _start(self, dump_name: str, size: int, deadline: float) -> Process:
         environment = {"LANG": "C.UTF-8", "VMCOREDD_DUMP_NAME": dump_name, "VMCOREDD_SIZE": str(size)}
@@ -98,13 +107,13 @@ class CommandCollector:
             async with asyncio.timeout_at(deadline):
                 return await self._starter.start(self._command, environment)
         except TimeoutError:
-            raise self._late(dump_name) from None
+            raise TimedOut(f"device dump {dump_name}: {self._late()}") from None
         except OSError as error:
             problem = f"device dump {dump_name}: cannot run {one_line(self._command[0])}: {error.strerror}"
             raise CollectorFailed(problem, error.errno or CollectorFailed.errno) from error
 
     async def _watch(
-        self, dump_name: str, process: Process, reading: Reading, output: DescriptorCollector, deadline: float
+        self, process: Process, reading: Reading, output: DescriptorCollector, deadline: float
     ) -> VmcoreddError | None:
         """Wait until the command has ended by itself, or must be ended; return why it must."""
         stopping = asyncio.create_task(self._stopping.wait())
@@ -115,21 +124,21 @@ class CommandCollector:
                     # It has closed its output, or filled the buffer, and has not ended yet.
                     await _first(process.exited, stopping)
         except TimeoutError:
-            return self._late(dump_name)
+            return TimedOut(self._late())
         finally:
             stopping.cancel()
         if self._stopping.is_set() and not process.exited.done():
-            return TimedOut(f"device dump {dump_name}: the command did not finish before the shutdown")
+            return TimedOut("the command did not finish before the shutdown")
         # Its children may still write, or just have the pipe open.
         try:
             async with asyncio.timeout_at(max(deadline, asyncio.get_running_loop().time() + PIPE_DRAIN_TIMEOUT)):
                 await _rest(reading, output, self._stopping)
         except TimeoutError:
-            return TimedOut(f"device dump {dump_name}: children of the command did not finish in time")
+            return TimedOut("children of the command did not finish in time")
         return None
 
-    def _late(self, dump_name: str) -> TimedOut:
-        return TimedOut(f"device dump {dump_name}: the command did not finish within {self._timeout:g} s")
+    def _late(self) -> str:
+        return f"the command did not finish within {self._timeout:g} s"
 
     def _log(self, dump_name: str, text: bytes) -> None:
         fields = journal_fields(collector=self.description, dump_name=dump_name)
@@ -182,7 +191,7 @@ async def _rest(reading: Reading, output: DescriptorCollector, stopping: asyncio
     seen = -1
     while not reading.done() and output.position != seen and not (stopping and stopping.is_set()):
         seen = output.position
-        await asyncio.wait([reading], timeout=KILL_GRACE)
+        await asyncio.wait([reading], timeout=OUTPUT_IDLE)
 
 
 async def _cancel(task: "asyncio.Task[Any]") -> None:
@@ -198,29 +207,16 @@ def _truncated(reading: Reading) -> bool:
     return reading.exception() is not None or reading.result().truncated
 
 
-def _problem(dump_name: str, returncode: int | None, size: int) -> VmcoreddError | None:
-    what = f"device dump {dump_name}: the command"
+def _problem(returncode: int | None, size: int) -> VmcoreddError | None:
     if returncode is None:
-        return CollectorFailed(f"{what} did not end")
+        return CollectorFailed("the command did not end")
     if returncode < 0:
         # Real-time signals have no names.
         name = next((known.name for known in signal.Signals if known == -returncode), f"signal {-returncode}")
-        return CollectorFailed(f"{what} was killed by {name}")
+        return CollectorFailed(f"the command was killed by {name}")
     if returncode > 0:
-        return CollectorFailed(f"{what} failed with exit status {returncode}")
-    return None if size else CollectorFailed(f"{what} printed nothing")
-
-
-def _with(problem: VmcoreddError | None, first_line: str) -> VmcoreddError | None:
-    return type(problem)(f"{problem}: {first_line}") if problem is not None and first_line else problem
-
-
-def _outcome(size: int, problem: VmcoreddError | None) -> Collected:
-    if problem is None:
-        return Collected(size)
-    if size == 0:
-        raise problem
-    return Collected(size, truncated=True, error=problem)
+        return CollectorFailed(f"the command failed with exit status {returncode}")
+    return None if size else CollectorFailed("the command printed nothing")
 
 
 def _read(fd: int, size: int) -> bytes | None:

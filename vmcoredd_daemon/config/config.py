@@ -19,7 +19,7 @@ from .vmcore_format import Compression, Format, Output
 DEFAULT_FILE = Path("/etc/vmcoredd/vmcoredd.conf")
 SECTION = "Vmcoredd"
 PROC_VMCORE = Path("/proc/vmcore")
-"""Is there in a capture kernel only."""
+"""Exists only in a capture kernel."""
 CONSOLE = Path("/dev/console")
 
 
@@ -28,18 +28,18 @@ class Configuration:
     """Everything that can be configured."""
 
     enabled: bool = True
-    """Whether device dumps are taken; a vmcore is written all the same."""
+    """Whether device dumps are taken; a vmcore is written anyway."""
     source: Path = PROC_VMCORE
     target: Path = Path("/var/crash")
-    """Directory that gets a directory for this crash."""
+    """Directory in which the directory of this crash is made."""
     spool: Path | None = None
     """By default ``.vmcoredd-spool`` in the target."""
     console: Path | None = None
-    """A terminal that is told how far the vmcore is; by default, in a capture kernel, its console."""
+    """A terminal that shows the progress of the vmcore; by default, in a capture kernel, its console."""
     keep_free: int = 0
     """Bytes that the spool leaves free on its file system."""
     collector_timeout: float = 30.0
-    """Seconds for one collector, where the caller names no other time."""
+    """Seconds for one collector, unless the caller names another time."""
     drain_timeout: float = 30.0
     """Seconds that unfinished collectors have when the service stops."""
     bus_timeout: float = 10.0
@@ -52,12 +52,12 @@ class Configuration:
 
     @property
     def spool_directory(self) -> Path:
-        """Where device dumps wait for the vmcore."""
+        """Directory that holds device dumps until the vmcore has them."""
         return self.spool or self.target / ".vmcoredd-spool"
 
     @property
     def console_path(self) -> Path | None:
-        """The terminal that is told how far the vmcore is, if there is one."""
+        """The terminal that shows the progress of the vmcore, if there is one."""
         return self.console or (CONSOLE if self.source == PROC_VMCORE else None)
 
 

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Configuration files in the syntax of systemd's own: sections, ``Key=value``, comments with ``#`` or ``;``.
 
-See systemd.syntax(7). A line that ends with a backslash goes on in the next. Whatever is wrong is named with its
-file, line and key.
+See systemd.syntax(7). A line that ends with a backslash goes on in the next. Errors name file, line and key.
 """
 
 import io
@@ -15,13 +14,13 @@ from typing import Any
 from ..errors import InvalidConfiguration
 
 Keys = Mapping[str, tuple[str, Callable[[str], Any]]]
-"""For each key, the field that it is for, and what parses its value: raises ValueError that ends "... is not"."""
+"""For each key its field, and the parser of its value, which raises ValueError that ends "... is not"."""
 
 MAX_SIZE = 1 << 20
 """Bytes of a file; systemd has as many for a line."""
 
 MAX_LINE = 16 << 10
-"""Characters of a line, with those in which it goes on. shlex takes a time that grows with their square."""
+"""Characters of a line, continuation lines included. The time of shlex grows with their square."""
 
 
 def shown(file: Path) -> str:
@@ -31,9 +30,9 @@ def shown(file: Path) -> str:
 
 
 def read(file: Path, section: str, keys: Keys) -> Iterator[tuple[str, Any]]:
-    """Yield each assignment in *file*: the field, and its value, which is None where the default is restored.
+    """Yield field and value of each assignment in *file*; the value None restores the default.
 
-    *section* is the only one that there may be. Raises InvalidConfiguration or FileNotFoundError.
+    *section* is the only one allowed. Raises InvalidConfiguration or FileNotFoundError.
     """
     where = shown(file)
     try:
@@ -55,7 +54,7 @@ def read(file: Path, section: str, keys: Keys) -> Iterator[tuple[str, Any]]:
 
 
 def _read(file: Path) -> bytes:
-    # A pipe would be waited for.
+    # O_NONBLOCK: to open a FIFO would wait for a writer.
     with open(file, "rb", opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK)) as opened:
         state = os.fstat(opened.fileno())
         if not stat.S_ISREG(state.st_mode) and not os.path.samestat(state, os.stat(os.devnull)):
@@ -83,7 +82,7 @@ def _assignments(where: str, known: str, text: str) -> Iterator[tuple[int, str, 
 
 
 def _lines(where: str, text: str) -> Iterator[tuple[int, str]]:
-    """Yield each line that is no comment, and the number of its first."""
+    """Yield each line that is no comment, joined with its continuation lines, and the number of the first."""
     begun, first = "", 0
     for number, line in enumerate(io.StringIO(text, newline=None), 1):
         stripped = line.strip()

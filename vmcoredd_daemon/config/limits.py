@@ -20,19 +20,19 @@ class Limits:
     max_total_size: int = 1 << 30
     """Bytes of all notes."""
     max_collecting: int = 64
-    """Collectors that run at once; a system bus has 128 outstanding replies for a connection."""
+    """Collectors that run at the same time; a system bus allows a connection 128 outstanding replies."""
     max_collecting_per_caller: int = 60
-    """Device dumps that one caller may have begun and not finished: one whose collectors hang leaves some room."""
+    """Unfinished device dumps of one caller: if all its collectors hang, other callers still have some."""
     max_failures: int = 64
-    """Failures that are remembered; older ones are only counted."""
+    """Failures that are kept; older ones are only counted."""
 
     def check(
         self, name: str, note_size: int, *, names: Container[str], count: int, total_size: int, begun: int = 0
     ) -> None:
-        """Raise NameInUse, TooLarge or QuotaExceeded when there cannot be a device dump *name* besides the others.
+        """Raise NameInUse, TooLarge or QuotaExceeded if a device dump *name* cannot be added to the others.
 
-        Its note has *note_size* bytes. There are *count* others, with these *names* and *total_size* bytes in all;
-        *begun* of them are its caller's and unfinished.
+        Its note has *note_size* bytes. There are *count* others, with *names* and *total_size* bytes in all;
+        *begun* of them are unfinished ones of its caller.
         """
         if name == MANIFEST_NAME or name in names:
             why = "reserved for the manifest" if name == MANIFEST_NAME else "in use"
@@ -52,12 +52,12 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class CallLimits:
-    """What callers may ask for at once. A caller is a connection to the bus."""
+    """What callers may ask for at the same time. A caller is a connection to the bus."""
 
     max_calls: int = 1024
     """Calls of all callers; each may hold 16 descriptors, and the service has 65536."""
     max_calls_per_caller: int = 128
-    """As a system bus has it: its ``max_replies_per_connection``."""
+    """As many as a system bus allows: its ``max_replies_per_connection``."""
     max_message_size: int = 64 << 10
-    """Bytes of header or body of a message. What is larger is thrown away as it comes: unpacked, 32 MiB of the
-    least variants would take gigabytes."""
+    """Bytes of header or body of a message. A larger one is discarded as it arrives: unpacked, 32 MiB of the
+    smallest variants would take gigabytes."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What the vmcore is to be, as the configuration says it."""
+"""Format, compression and contents of the vmcore, as configured."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -12,7 +12,7 @@ class Format(StrEnum):
     KDUMP = "kdump"
     """As makedumpfile filters and compresses it."""
     NONE = "none"
-    """Written by somebody else, who asks for the device dumps: ``vmcoredd core-collector``."""
+    """Written by kdump, which asks for the device dumps: ``vmcoredd core-collector``."""
 
 
 class Compression(StrEnum):

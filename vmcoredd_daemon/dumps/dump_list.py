@@ -247,11 +247,11 @@ class DumpList:
             failure = CollectorFailed(f"device dump {dump.name}: internal error")
         finally:
             if buffer is not None:
-                await self._give_up(buffer)
+                await self._free(buffer)
         self._fail(dump, failure)
         raise failure
 
-    async def _give_up(self, buffer: Buffer) -> None:
+    async def _free(self, buffer: Buffer) -> None:
         busy, freed = buffer.busy, buffer.close()
         if freed is None:
             return

@@ -50,11 +50,11 @@ def recover(
     page_size: int,
     byteorder: ByteOrder,
     report: Report,
-    progress: Callable[[], None] = lambda: None,
+    advance: Callable[[], None] = lambda: None,
 ) -> Iterator[SpooledDump]:
     """Yield the device dumps in *directory*, in their order. Blocks. Raises WriteFailed when it cannot be listed.
 
-    All are read before the first is yielded; *progress* is called after each.
+    All are read before the first is yielded; *advance* is called after each.
 
     A file that is damaged is renamed to ``*.damaged``, and each later daemon reports it; one that cannot be read
     stays, because it may be readable later, and is reported as WriteFailed. If a later device dump has the same
@@ -78,7 +78,7 @@ def recover(
             report(name, _set_aside(directory, name, _DAMAGED, error))
         else:
             found[spooled.record.name] = spooled
-        progress()
+        advance()
     yield from reversed(found.values())
 
 

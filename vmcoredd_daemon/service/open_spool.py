@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The spool at the start of the service: what an earlier daemon acknowledged is taken back, whatever fails.
+"""The spool at the start of the service: device dumps that an earlier daemon acknowledged are recovered.
 
-That it can be read has nothing to do with whether more can be written: a disk may be full, or read-only since an
-error. New device dumps are then kept in memory, or refused.
+They can be read even if the disk is full, or read-only since an error: then new device dumps are kept in memory,
+or refused.
 """
 
 import logging
@@ -24,21 +24,21 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class RecoveredDumps:
-    """What an earlier daemon has left in the spool, as far as it is read."""
+    """What an earlier daemon has left in the spool, as far as it has been read."""
 
     dumps: list[SpooledDump] = field(default_factory=list)
     problems: list[tuple[str, VmcoreddError]] = field(default_factory=list)
-    """Names of files, and why they were not taken."""
+    """Names of files, and why they were not recovered."""
     progress: Progress = field(default_factory=Progress)
     """Advances with each file that is read."""
 
     @property
     def whole(self) -> bool:
-        """Whether nothing of it is missing: what a later device dump has superseded was never acknowledged."""
+        """Whether nothing is missing: one that a later device dump has superseded was never acknowledged."""
         return all(isinstance(error, NameInUse) for _, error in self.problems)
 
     def report(self, name: str, error: VmcoreddError) -> None:
-        """Remember what was not taken."""
+        """Add a file that was not recovered."""
         self.problems.append((name, error))
 
 
@@ -51,7 +51,6 @@ def open_spool(configuration: Configuration, recovered: RecoveredDumps) -> Spool
     except (NoSpace, WriteFailed) as error:
         if may_hold_notes(path):
             recovered.report(path.name, error)
-        # The same, with no directory.
         spool = Spool.in_memory(page_size, byteorder)
         _write_elsewhere(spool, error, configuration, in_vain=in_vain)
         return spool
@@ -88,7 +87,7 @@ def _write_elsewhere(
     spool: Spool, error: NoSpace | WriteFailed, configuration: Configuration, *, in_vain: bool
 ) -> None:
     path, full = configuration.spool_directory, isinstance(error, NoSpace)
-    # Kept in memory, they would be acknowledged, and then have no place in the same file system, or in no vmcore.
+    # Kept in memory, they would be acknowledged, and have no space in the target, or no vmcore at all.
     if in_vain or (full and _same_file_system(path, configuration.target)):
         spool.refuse(error)
         record(Event.SPOOL_UNUSABLE, logging.ERROR, f"{error}; device dumps are refused", spool=path)
@@ -100,14 +99,14 @@ def _write_elsewhere(
 def _report_other_boots(path: Path) -> None:
     try:
         for directory in left_by_other_boots(path):
-            message = f"{directory}: device dumps of another boot, that are in no vmcore, lie here"
+            message = f"{directory}: unsaved device dumps from another boot"
             record(Event.DUMP_LEFT_BEHIND, logging.WARNING, message, spool=directory)
     except WriteFailed as error:
         log.warning("%s", error)
 
 
 def _same_file_system(path: Path, target: Path) -> bool:
-    """Tell whether *path*, which need not be there, would be in the file system of *target*; True if in doubt."""
+    """Tell whether *path*, which may not exist, would be in the file system of *target*; True if in doubt."""
     existing = next((parent for parent in (path, *path.absolute().parents) if parent.exists()), target)
     try:
         return existing.stat().st_dev == target.stat().st_dev

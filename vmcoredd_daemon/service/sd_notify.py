@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What the service tells the service manager, by sd_notify(3)."""
+"""What the service tells the service manager, with sd_notify(3)."""
 
 import asyncio
 import logging
@@ -18,10 +18,10 @@ log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 EXTEND_TIMEOUT = 30.0
-"""Seconds that the service manager is asked for, again and again while the work goes on."""
+"""Seconds by which the start or stop timeout is extended, every second while the work goes on."""
 
 STALL_TIMEOUT = 300.0
-"""Seconds without progress after which it is asked for no more: a slow disk may need them for one fsync."""
+"""Seconds without progress after which it is not extended; a slow disk may need that long for one fsync(2)."""
 
 STATUS_INTERVAL = 1.0
 """Seconds between two status lines."""
@@ -30,17 +30,17 @@ _TAKING = "STATUS=Taking device dumps"
 
 
 def notify(state: str) -> None:
-    """Tell the service manager; where that cannot be, the vmcore is written all the same."""
+    """Tell the service manager; if that fails, the vmcore is written anyway."""
     try:
         daemon.notify(state)
     except OSError as error:
-        _cannot_tell(error.strerror or str(error))
+        _warn(error.strerror or str(error))
 
 
 @cache
-def _cannot_tell(reason: str) -> None:
-    # Once: it is told something every second.
-    log.warning("Cannot tell the service manager how far it is: %s", reason)
+def _warn(reason: str) -> None:
+    # Only once: there is a notification every second.
+    log.warning("Cannot notify the service manager: %s", reason)
 
 
 def ready() -> None:
@@ -55,7 +55,7 @@ def stopping() -> None:
 
 
 async def follow(writer: VmcoreWriter) -> None:
-    """Say, for ever, how far a vmcore is that somebody has asked for."""
+    """Tell, until cancelled, how far a vmcore is that a caller asked for."""
     was_writing = False
     while True:
         if writer.writing:

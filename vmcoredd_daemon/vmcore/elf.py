@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """ELF headers of a vmcore: read with pyelftools, packed as ``include/uapi/linux/elf.h`` lays them out.
 
-Only the ELF header and the program headers are ever in memory; notes are walked, loads are never looked at.
+Only the ELF header and the program headers are ever in memory; notes are walked, loads are not read.
 Mirrors what ``parse_crash_elf64_headers()`` in Linux ``fs/proc/vmcore.c`` accepts.
 """
 
@@ -23,9 +23,9 @@ ET_CORE = 4
 PN_XNUM = 0xFFFF
 """e_phnum of a file with more program headers than 16 bits can count; sh_info of section 0 has their number."""
 MAX_SEGMENTS = 1 << 17
-"""Program headers that a file may have; they are in memory, and a forged number must not take all of it."""
+"""Program headers that a file may have: they are kept in memory, and a forged number must not exhaust it."""
 MAX_FILE_SIZE = (1 << 63) - 1
-"""off_t ends there."""
+"""Bytes: the largest off_t."""
 
 _FORMATS = {
     32: ("16sHHIIIIIHHHHHH", "IIIIIIII", "IIIIIIIIII"),
@@ -155,9 +155,9 @@ class Headers:
         return len(self.segments) >= PN_XNUM
 
     def pack(self) -> bytes:
-        """Return the ELF header and the program headers, which directly follow it, as in the kernel's vmcore.
+        """Return the ELF header and the program headers, which follow it immediately, as in the kernel's vmcore.
 
-        If PN_XNUM says that there are more than e_phnum can count, section 0 follows, as in makedumpfile's
+        If there are more than e_phnum can count, it is PN_XNUM and section 0 follows, as in makedumpfile's
         ``write_elf_header()``.
         """
         structs, count = self.structs, len(self.segments)
@@ -169,7 +169,7 @@ class Headers:
             section = structs.shdr.pack(0, 0, 0, 0, 0, e_shnum, 0, count, 0, 0)
         sizes = (e_ehsize, e_phentsize, min(count, PN_XNUM), e_shentsize, e_shnum, 0)
         where = (1, 0, e_ehsize, e_shoff, self.e_flags)
-        # In one piece from the start: of 100,000 segments, as many small ones would take four times as much.
+        # One buffer from the start: 100,000 packed segments as small objects would take four times the memory.
         packed = bytearray(self.size)
         structs.ehdr.pack_into(packed, 0, self.e_ident, ET_CORE, self.e_machine, *where, *sizes)
         for number, segment in enumerate(self.segments):
@@ -181,8 +181,7 @@ class Headers:
 def read_headers(image: Image) -> Headers:
     """Read the headers of an ELF vmcore.
 
-    Raises InvalidVmcore when it is not an ELF core file, or is truncated before the end of its notes, or has
-    none.
+    Raises InvalidVmcore if it is not an ELF core file, is truncated before the end of its notes, or has none.
     """
     from elftools.common.exceptions import ELFError
     from elftools.elf.elffile import ELFFile
@@ -230,7 +229,7 @@ def empty_headers() -> Headers:
 
 
 def _native_machine() -> int:
-    # e_machine stands at offset 18 in both ELF classes; the interpreter is an ELF file of this very machine.
+    # e_machine is at offset 18 in both ELF classes, and the interpreter is an ELF file of this machine.
     with open("/proc/self/exe", "rb") as interpreter:
         header = interpreter.read(20)
     return int.from_bytes(header[18:20], "little" if header[5] == 1 else "big")
@@ -251,7 +250,7 @@ def _headers(elf: Any, image: Image) -> Headers:
     table = image.read(count * structs.phdr.size, header["e_phoff"], "the program headers")
     segments = tuple(structs.segments(table))
     ident = image.read(16, 0, "e_ident")
-    # pyelftools gives the names of the machines that it knows.
+    # pyelftools replaces the number of a machine that it knows by a name.
     machine = int.from_bytes(image.read(2, 18, "e_machine"), byteorder.value)
     return Headers(elf.elfclass, byteorder, ident, machine, header["e_flags"], segments)
 

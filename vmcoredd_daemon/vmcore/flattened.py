@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Flattened vmcores: what ``makedumpfile -F`` writes into a pipe, where it cannot seek.
+"""Flattened vmcores: what ``makedumpfile -F`` writes into a pipe, in which it cannot seek.
 
 ::
 
@@ -7,13 +7,13 @@
     {offset, size, data} ...    pieces: where in the vmcore the data belongs, then the data itself
     {-1, -1}                    the end mark
 
-All integers are 64 bits, big endian. ``makedumpfile -R`` puts the vmcore in order: it writes one piece after the
-other at its offset, so that where pieces overlap the later one holds, and what no piece covers is zeros. Mirrors
+All integers are 64 bits, big endian. ``makedumpfile -R`` rearranges the vmcore: it writes one piece after the
+other at its offset, so the later of two overlapping pieces wins, and bytes that no piece covers are zeros. Mirrors
 ``write_buffer()`` and ``rearrange_dumpdata()`` in makedumpfile's ``makedumpfile.c``.
 
-makedumpfile has two sequential writers at once, one for page descriptors or program headers and one for pages, in
-pieces of some 64 KiB. So the index has an entry for each *run*, pieces of the file that continue each other,
-perhaps with others in between; within a run the pieces' headers are followed.
+makedumpfile has two sequential writers at the same time, one for page descriptors or program headers and one for
+pages, in pieces of some 64 KiB. So the index has an entry for each *run*: pieces of the file that continue each
+other, perhaps with others in between. Within a run, the headers of the pieces are followed.
 """
 
 import heapq
@@ -40,9 +40,9 @@ MAX_PIECE_SIZE = (1 << 31) - 1
 MAX_RUNS = 1 << 18
 """Entries of the index, which then takes some 40 MiB; makedumpfile needs one for at least 2 MiB of its output."""
 _SPAN = 128
-"""Pieces of the file that a run may stretch over, so that finding a place in it takes that many reads at most."""
+"""Pieces of the file that a run may span: finding an offset in it takes at most as many reads."""
 _WRITERS = 8
-"""Runs that can be continued at a time."""
+"""Runs that can be continued at the same time."""
 _GAP = -1
 
 _Intersects = Callable[[int, int], bool]
@@ -61,7 +61,7 @@ def check_header(data: bytes, path: str) -> None:
 
 
 def check_piece(path: str, position: int, offset: int, size: int) -> None:
-    """Raise InvalidVmcore unless a piece, whose header is at *position*, can be one."""
+    """Raise InvalidVmcore unless the piece whose header is at *position* is possible."""
     where = f"{path}: the piece at offset {position:#x}"
     if offset < 0:
         raise InvalidVmcore(f"{where} has offset {offset}")
@@ -116,7 +116,7 @@ def _read_header(image: Image, position: int) -> bytes:
 
 
 class Index:
-    """Where each byte of the vmcore is in a flattened file."""
+    """Finds the bytes of the vmcore in a flattened file."""
 
     def __init__(self, image: Image, *, whole: bool = True) -> None:
         """Read it, up to the end mark if *whole*. Raises InvalidVmcore as :func:`unflatten`."""
@@ -124,7 +124,7 @@ class Index:
         self._runs = _Runs(image, whole=whole)
         starts, ends = self._runs.overlaps()
         if starts:
-            # Which piece holds is then to be told piece by piece.
+            # Only piece by piece is it known which of them wins.
             self._runs = _Runs(image, whole=whole, alone=_intersects(starts, ends))
         self._starts, self._owners = self._runs.arrange()
         self.size = max(self._runs.ends, default=0)
@@ -136,14 +136,14 @@ class Index:
         blocks, end = [], min(offset + size, self.size)
         while offset < end:
             owner, stop = self._owner(offset)
-            room = min(end, stop) - offset
-            block = bytes(room) if owner == _GAP else self._read(owner, offset, room)
+            wanted = min(end, stop) - offset
+            block = bytes(wanted) if owner == _GAP else self._read(owner, offset, wanted)
             blocks.append(block)
             offset += len(block)
         return b"".join(blocks)
 
     def known(self, offset: int) -> int:
-        """Return the end of what pieces cover without a gap from *offset* on; *offset* itself if nothing does."""
+        """Return the end of the bytes that pieces cover without a gap from *offset* on; *offset* if none does."""
         while offset < self.size:
             owner, stop = self._owner(offset)
             if owner == _GAP:
@@ -152,7 +152,7 @@ class Index:
         return offset
 
     def next_known(self, offset: int) -> int:
-        """Return the first offset behind *offset* that a piece covers; the end of the vmcore where none does."""
+        """Return the first offset behind *offset* that a piece covers; the end of the vmcore if none does."""
         while offset < self.size:
             owner, stop = self._owner(offset)
             if owner != _GAP:
@@ -198,7 +198,7 @@ class _Runs:
     """Start and end in the vmcore, and position in the file, of each run, in the order of the file."""
 
     def __init__(self, image: Image, *, whole: bool, alone: _Intersects | None = None) -> None:
-        """Pieces of which *alone* is true are runs of their own."""
+        """Each piece for which *alone* is true is a run of its own."""
         self.starts, self.ends, self.positions = array("Q"), array("Q"), array("Q")
         self._open: dict[int, tuple[int, int]] = {}
         for number, (position, offset, size) in enumerate(pieces(image, whole=whole)):
@@ -226,7 +226,7 @@ class _Runs:
         return starts, ends
 
     def arrange(self) -> tuple["array[int]", "array[int]"]:
-        """Return where something else begins in the vmcore, and which run holds from there: the latest."""
+        """Return at which offsets of the vmcore another run wins, and which: the latest that covers them."""
         starts, owners = array("Q"), array("q")
         waiting: list[int] = []
         position = 0

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What kind of vmcore a file is, and where its notes are: the one view of all formats."""
+"""Which format a vmcore has, and where its notes are: one view of all formats."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -16,7 +16,7 @@ Notes = Callable[[], Iterator[Note]]
 
 @dataclass(frozen=True, slots=True)
 class Vmcore:
-    """A vmcore of any format, as far as its notes go."""
+    """A vmcore of any format: its machine and its notes."""
 
     format: str
     elfclass: int
@@ -25,11 +25,11 @@ class Vmcore:
     machine: str
     """As uname(2) calls it."""
     image: Image
-    """Of a flattened file: as it will be when it is put in order."""
+    """Its bytes; of a flattened file as it is when rearranged."""
     note_ranges: tuple[tuple[int, int], ...]
     """Offset and bytes of each run of notes."""
     problems: tuple[str, ...] = ()
-    """What is wrong with it that does not keep it from being read, each in one line."""
+    """What is wrong with it, although it can be read, each in one line."""
 
     def notes(self) -> Iterator[Note]:
         """Yield every note. Raises InvalidVmcore at a broken one."""
@@ -44,7 +44,7 @@ class Vmcore:
 
 
 def recognise(image: Image) -> Vmcore:
-    """Return what *image* holds. Raises InvalidVmcore when it is not a vmcore, or not a whole one."""
+    """Return what *image* holds. Raises InvalidVmcore if it is not a vmcore, or truncated."""
     try:
         start = image.pread(len(flattened.SIGNATURE), 0)
     except OSError as error:
@@ -59,7 +59,7 @@ def recognise(image: Image) -> Vmcore:
 def _recognise_flattened(image: Image) -> Vmcore:
     inner = flattened.unflatten(image)
     start = inner.pread(len(flattened.SIGNATURE), 0)
-    # Not one in the other without end.
+    # One level only: a forged file could nest them without end.
     if start == flattened.SIGNATURE:
         raise InvalidVmcore(f"{image.path}: a flattened file inside a flattened file is not supported")
     found = _recognise(inner, start, "what the flattened file holds is neither ELF nor kdump-compressed")

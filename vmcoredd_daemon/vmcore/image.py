@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The bytes of a vmcore by their offset, whether they lie in a file in that order or have to be put in order."""
+"""The bytes of a vmcore by their offset, from a plain file or from one that has them in another order."""
 
 import errno
 import io
@@ -19,14 +19,14 @@ class Image:
     """Bytes that can be read at any offset."""
 
     pread: Pread
-    """As :func:`os.pread`: fewer bytes than asked for at the end only; may raise OSError."""
+    """As :func:`os.pread`: fewer bytes than asked for only at the end; may raise OSError."""
     size: int
     """Bytes."""
     path: str
     """Where they come from, for messages."""
 
     def read(self, size: int, offset: int, what: str) -> bytes:
-        """Return the *size* bytes of *what*. Raises InvalidVmcore when they cannot be read or are not there."""
+        """Return the *size* bytes of *what*. Raises InvalidVmcore if they cannot be read or are missing."""
         if offset > self.size:
             raise InvalidVmcore(f"{self.path}: {what} at offset {offset:#x} would be beyond the end of the file")
         try:
@@ -57,7 +57,7 @@ class Image:
 def file_image(fd: int, path: str) -> Image:
     """Return the bytes of the file open at *fd*, a regular file or a block device. Raises InvalidVmcore."""
     try:
-        # fstat() says 0 of a block device.
+        # st_size of a block device is 0.
         position = os.lseek(fd, 0, os.SEEK_CUR)
         size = os.lseek(fd, 0, os.SEEK_END)
         os.lseek(fd, position, os.SEEK_SET)

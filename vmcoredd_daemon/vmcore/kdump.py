@@ -9,8 +9,8 @@ Mirrors makedumpfile's ``diskdump_mod.h`` and ``write_kdump_header()``, and what
     bitmap_blocks blocks        two bitmaps: which pages there are, which of them are in the file
     the rest                    page descriptors, page data
 
-Both structures are in the byte order and with the sizes of the machine that crashed, and nothing in them says
-which these are: block_size is a power of two that makes sense in one byte order only, and it lies elsewhere in 32
+Both structures have the byte order and the sizes of the machine that crashed, and nothing in them says which
+these are: block_size is a power of two that makes sense in one byte order only, and it lies elsewhere in 32
 bits than in 64. Page data is never looked at, so every compression will do.
 """
 
@@ -30,7 +30,7 @@ DISKDUMP_SIGNATURE = b"DISKDUMP"
 """Of diskdump, the facility before kdump, whose files have no notes."""
 
 NOTES_VERSION = 4
-"""The header_version that brought offset_note."""
+"""The first header_version with offset_note."""
 MAX_VERSION = 6
 COMPRESSED_INCOMPLETE = 0x8
 """``DUMP_DH_COMPRESSED_INCOMPLETE`` in status."""
@@ -78,7 +78,7 @@ _SUB_HEADER_PACKED = _SubHeader(80, 4, 20, 32, 44, "QI")
 
 @dataclass(frozen=True, slots=True)
 class KdumpHeader:
-    """What a vmcore's readers need of both headers; sizes are in bytes where nothing else is said."""
+    """What readers of a vmcore need of both headers; sizes are in bytes unless stated otherwise."""
 
     header_version: int
     elfclass: int
@@ -93,12 +93,12 @@ class KdumpHeader:
     """Blocks."""
     status: int
     split: bool
-    """One part of several that makedumpfile --split has written."""
+    """One of the parts that makedumpfile --split writes."""
     incomplete: bool
     """makedumpfile ran out of space."""
     dump_level: int
     offset_note: int
-    """0 where there are no notes, as in versions before 4."""
+    """0 if there are no notes, as in versions before 4."""
     size_note: int
     offset_vmcoreinfo: int
     size_vmcoreinfo: int
@@ -114,7 +114,7 @@ class KdumpHeader:
 
     @property
     def bitmaps(self) -> tuple[tuple[int, int], tuple[int, int]]:
-        """Offset and bytes of the bitmaps: of the pages that there are, and of those that are in the file."""
+        """Offset and bytes of the bitmaps: of the pages of the machine, and of those in the file."""
         half = self.bitmap_blocks * self.block_size // 2
         return (self.bitmap_offset, half), (self.bitmap_offset + half, half)
 
@@ -135,10 +135,10 @@ class KdumpHeader:
             )
 
     def note_fields(self, offset_note: int, size_note: int, offset_vmcoreinfo: int) -> tuple[int, bytes]:
-        """Return the file offset and the bytes of the write that makes a file's notes be at *offset_note*.
+        """Return the file offset and the bytes of the write that moves the notes of a file to *offset_note*.
 
-        The write is contiguous and lies in one sector: the fields of VMCOREINFO and of the notes, and what is
-        between them as it was. Raises InvalidVmcore when a value does not fit its field.
+        The write is contiguous and lies within one sector: the fields of VMCOREINFO and of the notes, and the
+        bytes between them, unchanged. Raises InvalidVmcore if a value does not fit its field.
         """
         fields = _sub_header(self.elfclass, self.machine)
         data = bytearray(self.sub_header)
@@ -155,8 +155,8 @@ class KdumpHeader:
 def read_header(image: Image, *, strict: bool = True) -> KdumpHeader:
     """Read the headers of a kdump-compressed file, of version 0 to 6.
 
-    Raises InvalidVmcore, with file, field, value and offset, when it is none, or when what the headers lead to is
-    not in the file; that is not looked at unless *strict*. The bitmaps of an incomplete file may be missing.
+    Raises InvalidVmcore, with file, field, value and offset, if it is none; if *strict*, also if notes or bitmaps
+    that the headers refer to are not in the file. An incomplete file may lack bitmaps.
     """
     data = image.read(HEADER_SIZE, 0, "the header")
     if data.startswith(DISKDUMP_SIGNATURE):
@@ -175,7 +175,7 @@ def read_header(image: Image, *, strict: bool = True) -> KdumpHeader:
 
 
 def count_bits(image: Image, offset: int, size: int) -> int:
-    """Return how many pages a bitmap of *size* bytes at *offset* has; it may end early. Raises InvalidVmcore."""
+    """Return how many bits are set in the *size* bytes at *offset*, or up to the end. Raises InvalidVmcore."""
     count, end = 0, offset + size
     while offset < end:
         try:
@@ -192,24 +192,24 @@ def count_bits(image: Image, offset: int, size: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class NotePlaces:
-    """Where the notes of a file can go in their new *order*, and what the sub header then says of them."""
+    """Where the notes of a file can go in their new *order*, and what the sub header then says."""
 
     header: KdumpHeader
     order: NoteOrder
     page_size: int
-    """Bytes; notes begin at a page."""
+    """Bytes; the notes begin at a multiple of it."""
     page_data: int
-    """Offset behind the page descriptors: nothing is appended before it."""
+    """Offset behind the page descriptors: notes go behind it, even in an incomplete file that ends before it."""
 
     def appended(self, end: int) -> int:
-        """Return where they go in a file that ends at *end*."""
+        """Return the offset of the notes if they are appended to a file that ends at *end*."""
         return round_up(max(end, self.page_data), self.page_size)
 
     def old_place(self, file_size: int) -> int | None:
-        """Return where the old notes are, if that place can be used again; None otherwise.
+        """Return the offset of the old notes if the new ones can replace them there, else None.
 
-        Only an attach can have put them there, as makedumpfile has its own before the bitmaps; they end the file,
-        of *file_size* bytes; and nothing else refers to their place.
+        That is so if an attach put them there, as makedumpfile writes notes before the bitmaps; if they are the
+        last of *file_size* bytes; and if nothing else refers to their place.
         """
         header = self.header
         start, end = header.offset_note, header.offset_note + header.size_note
@@ -221,10 +221,10 @@ class NotePlaces:
         return None if erased > start or before else start
 
     def fields(self, start: int) -> tuple[int, bytes]:
-        """Return the one write that makes them be at *start*: see :meth:`KdumpHeader.note_fields`.
+        """Return the one write that moves the notes to *start*; see :meth:`KdumpHeader.note_fields`.
 
         VMCOREINFO moves with the note that it is in; outside the notes it stays where it is. Raises InvalidVmcore
-        when it is anything in between.
+        if it is partly inside them.
         """
         header, size = self.header, self.order.size
         vmcoreinfo, end = header.offset_vmcoreinfo, header.offset_vmcoreinfo + header.size_vmcoreinfo
@@ -239,7 +239,7 @@ class NotePlaces:
 
 @dataclass(frozen=True, slots=True)
 class _Layout:
-    """disk_dump_header, read in one of the ways in which it can be."""
+    """disk_dump_header, read with one of the possible word sizes and byte orders."""
 
     width: int
     byteorder: ByteOrder
@@ -251,12 +251,12 @@ class _Layout:
 
     @property
     def possible(self) -> bool:
-        """True when block_size is one."""
+        """Whether block_size is valid."""
         size = self.block_size
         return MIN_BLOCK_SIZE <= size <= MAX_BLOCK_SIZE and not size & (size - 1)
 
     def leads_into(self, size: int) -> bool:
-        """Return whether the blocks are in a file of *size* bytes."""
+        """Return whether all header blocks fit in a file of *size* bytes."""
         blocks = 1 + self.sub_hdr_size + self.bitmap_blocks
         return self.sub_hdr_size > 0 and self.bitmap_blocks > 0 and blocks * self.block_size <= size
 
@@ -345,7 +345,7 @@ def _check(image: Image, header: KdumpHeader, layout: _Layout, fields: _SubHeade
         ("eraseinfo", header.offset_eraseinfo, header.size_eraseinfo, fields.eraseinfo),
     )
     for name, offset, size, position in ranges:
-        # crash and makedumpfile take a range of no bytes, or at 0, for none.
+        # crash and makedumpfile ignore a range of no bytes, or at 0.
         if not offset or not size:
             continue
         start = block_size + fields.size

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Where everything lies in the vmcore to be written, exactly as the kernel lays out ``/proc/vmcore``.
+"""Where everything lies in the vmcore to be written: exactly as the kernel lays out ``/proc/vmcore``.
 
 ::
 
@@ -9,7 +9,7 @@
     [PT_LOADs, each rounded out to pages]
 
 Device dumps come first because the other notes need not fill their page-rounded buffer, and tools would decode the
-zeros behind them as notes. Mirrors ``merge_note_headers_elf64()``, ``process_ptload_program_headers_elf64()`` and
+zeros after them as notes. Mirrors ``merge_note_headers_elf64()``, ``process_ptload_program_headers_elf64()`` and
 ``vmcoredd_update_program_headers()`` in Linux ``fs/proc/vmcore.c``.
 """
 
@@ -21,7 +21,7 @@ from ..note import MAX_NOTES_END, NT_VMCOREDD, DeviceDumpNote, Note, round_up
 from .elf import PT_LOAD, PT_NOTE, Headers, Segment
 
 MAX_RUNS = 1 << 14
-"""Runs of notes that a source may have; the kernel's has two. A forged one must not take all memory."""
+"""Runs of notes that a source may have; the kernel's has two. A forged one must not exhaust the memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +66,10 @@ class Layout:
 def plan(
     source: Source, headers: Headers, notes: Iterable[Note], dumps: Sequence[DeviceDumpNote], page_size: int
 ) -> Layout:
-    """Plan a vmcore from *source*, with *dumps* behind the device dumps that it has already.
+    """Plan a vmcore from *source*, with *dumps* after the device dumps that it has already.
 
-    *headers* and *notes* are those of the source, all of them. Raises QuotaExceeded when the notes end beyond
-    what crash can read, InvalidVmcore when the loads end beyond what program headers can say.
+    *headers* and *notes* are all of the source's. Raises QuotaExceeded if the notes end beyond what crash can
+    read, InvalidVmcore if the loads end beyond what program headers can express.
     """
     own = tuple(segment for segment in headers.segments if segment.p_type == PT_LOAD)
     note_offset = round_up(replace(headers, segments=(_note_segment(headers, 0, 0), *own)).size, page_size)
@@ -89,9 +89,10 @@ def plan(
 def plan_moved(
     source: Source, headers: Headers, notes: Iterable[Note], dumps: Sequence[DeviceDumpNote], page_size: int
 ) -> Layout:
-    """Do as :func:`plan`, but leave the loads as they are in *source*, moved by whole pages, all by as many.
+    """Do as :func:`plan`, but shift all loads of *source* by the same number of pages, and change nothing else.
 
-    makedumpfile puts loads anywhere, and cannot read a filtered one at a page: see docs/kernel-parity.md.
+    makedumpfile puts loads anywhere, and cannot read a filtered one that begins at a page: see
+    docs/kernel-parity.md.
     """
     own = tuple(segment for segment in headers.segments if segment.p_type == PT_LOAD)
     note_offset = round_up(replace(headers, segments=(_note_segment(headers, 0, 0), *own)).size, page_size)
@@ -100,7 +101,8 @@ def plan_moved(
     shift = round_up(end - first, page_size)
     segments, loads = [_note_segment(headers, note_offset, end - note_offset)], []
     for segment in own:
-        # A load of which nothing is left has 0, or where it would be: crash takes the lowest for the notes' end.
+        # The p_offset of an empty load is 0, or where it would be; crash takes the lowest for the end of the
+        # notes.
         moved = replace(segment, p_offset=segment.p_offset and max(segment.p_offset, first) + shift)
         segments.append(moved)
         if segment.p_filesz:
@@ -112,7 +114,7 @@ def plan_moved(
 
 def _check_ends(headers: Headers, notes_end: int, end: int) -> None:
     if notes_end >= MAX_NOTES_END:
-        raise QuotaExceeded(f"the notes end at {notes_end:#x}, crash reads them below {MAX_NOTES_END:#x} only")
+        raise QuotaExceeded(f"the notes end at {notes_end:#x}, but crash reads them only below {MAX_NOTES_END:#x}")
     limit = headers.structs.max_offset
     if end > limit:
         raise InvalidVmcore(f"the vmcore would end at {end:#x}, an ELF{headers.elfclass} file ends by {limit:#x}")
@@ -199,22 +201,22 @@ def _extend(runs: list[Run], note: Note) -> None:
 
 
 def _note_segment(headers: Headers, offset: int, size: int) -> Segment:
-    # drgn takes p_align 8 for 8-byte aligned notes, and crash takes a file whose phdr[1] is aligned for ELF kdump
-    # only with p_align 0: the source's own value is kept where it is one that the kernel writes.
+    # drgn takes p_align 8 for 8-byte aligned notes, and if phdr[1] lies at a page, crash recognises ELF kdump only
+    # by p_align 0. So the source's value is kept only if it is one that the kernel writes.
     p_align = headers.notes[0].p_align if headers.notes else 0
     return Segment(PT_NOTE, 0, offset, 0, 0, size, size, p_align if p_align in {0, 4} else 0)
 
 
 def _load_align(segment: Segment, page_size: int) -> int:
-    # crash takes a file whose second segment lies at a page and has a p_align for something else than kdump; where
-    # the source's lies elsewhere, its p_align says nothing of ours.
+    # crash does not recognise kdump if the second segment lies at a page and has a p_align. The source's p_align
+    # is kept only if its segment lies at a page, too.
     return segment.p_align if segment.p_offset % page_size == 0 else 0
 
 
 def _load_extent(source: Source, segment: Segment, offset: int, page_size: int) -> Extent:
     """Return what to copy of a PT_LOAD whose page-rounded range starts at *offset*.
 
-    The kernel's own vmcore holds the whole pages around a load that starts or ends inside one; where the source is
+    The kernel's own vmcore has the complete pages around a load that starts or ends inside one; if the source is
     laid out like that, they are copied, so that the file is the same as the kernel's.
     """
     remainder = segment.p_paddr % page_size

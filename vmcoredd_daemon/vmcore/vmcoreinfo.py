@@ -10,11 +10,11 @@ from .kdump import MAX_BLOCK_SIZE, MIN_BLOCK_SIZE
 
 _VMCOREINFO = b"VMCOREINFO"
 _MAX = 1 << 16
-"""Bytes of it that are looked at; the kernel's has a page."""
+"""Bytes of it that are read; the kernel's has a page."""
 
 
 def page_size(image: Image, notes: Iterable[Note]) -> int | None:
-    """Return PAGESIZE of VMCOREINFO among *notes* in bytes; None where it is missing, or no page size."""
+    """Return PAGESIZE of VMCOREINFO among *notes* in bytes; None if it is missing or no page size."""
     for text in _texts(image, notes):
         match = re.search(rb"^PAGESIZE=(\d{1,9})$", text, re.MULTILINE)
         size = int(match[1]) if match else 0
@@ -24,7 +24,7 @@ def page_size(image: Image, notes: Iterable[Note]) -> int | None:
 
 
 def lines(image: Image, notes: Iterable[Note]) -> dict[str, str]:
-    """Return the lines KEY=VALUE of the first VMCOREINFO among *notes*; none where there is none.
+    """Return the lines KEY=VALUE of the first VMCOREINFO among *notes*; empty without one.
 
     Bytes other than ASCII are escaped; control characters stay. Raises InvalidVmcore.
     """

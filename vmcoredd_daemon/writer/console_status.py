@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What somebody sees who watches the console of the capture kernel: once a second, how far the vmcore is.
+"""One line a second on the console of the capture kernel: how far the vmcore is.
 
-As with kdump, where makedumpfile prints there; a terabyte takes hours, and the console is often a serial line that
-is all there is to see of the machine. Such a line may be slow, or stopped by its other end. So a thread of its own
-writes to it, without waiting for room, and leaves out what has none.
+With kdump, makedumpfile prints there, too. A terabyte takes hours, and the console, often a serial line, is all
+that can be seen of the machine. Such a line may be slow, or stopped by its other end. So a thread of its own
+writes to it, never waits for space in its buffer, and drops what does not fit.
 """
 
 import _thread
@@ -21,7 +21,7 @@ STOP_TIMEOUT = 1.0
 
 
 class ConsoleStatus:
-    """Writes to the terminal *path* what *line* returns, whenever that has changed; nothing where it is empty."""
+    """Writes to the terminal *path* what *line* returns, whenever that has changed and is not empty."""
 
     def __init__(self, path: Path, line: Callable[[], str]) -> None:
         self._path = path
@@ -31,12 +31,12 @@ class ConsoleStatus:
         self._truncated = False
         self._stopping = threading.Event()
         self._stopped = threading.Event()
-        # Without a thread nobody is told, and nothing else is missing. threading.Thread waits until it runs.
+        # Without a thread, only the status is missing. threading.Thread would wait until it runs.
         with suppress(RuntimeError):
             _thread.start_new_thread(self._run, ())
 
     def stop(self) -> None:
-        """Say the last line, and end; what hangs is left to itself."""
+        """Write the last line, and end; a thread that hangs is abandoned."""
         self._stopping.set()
         self._stopped.wait(STOP_TIMEOUT)
 
@@ -57,17 +57,17 @@ class ConsoleStatus:
     def _write_line(self, line: bytes) -> None:
         try:
             if self._fd < 0:
-                # Not the terminal that sends us signals, and not one that waits for a carrier.
+                # It must not become our controlling terminal, nor wait for a carrier.
                 flags = os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC
                 self._fd = os.open(self._path, flags)
             if os.isatty(self._fd):
                 text = (b"\n" if self._truncated else b"") + b"vmcoredd: " + line + b"\n"
                 self._truncated = os.write(self._fd, text) < len(text)
         except BlockingIOError:
-            # It is slow, or stopped.
+            # The line is slow, or stopped.
             return
         except OSError:
-            # It hangs up when somebody else takes it: the next line opens it again.
+            # It was hung up, as by vhangup(2) of a getty: the next line opens it again.
             self._close()
 
     def _close(self) -> None:

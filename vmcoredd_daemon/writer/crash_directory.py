@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The directory of this crash in the target, named as kdump-utils does: host and UTC time.
 
-A daemon that is killed while it writes leaves there as much as it has written, and the next one needs that room.
-So the spool's directory of this boot has its name: as the text of a symbolic link, which is there as a whole or
-not at all. Without a spool on a disk, each daemon makes a directory of its own.
+A daemon that is killed while it writes leaves a partial vmcore there, and the next one needs its space. So the
+spool's directory of this boot remembers the name, as the text of a symbolic link, which is created atomically.
+Without a spool on a disk, each daemon makes a directory of its own.
 """
 
 import errno
@@ -21,27 +21,27 @@ from .result import VMCORE
 
 
 class CrashDirectory:
-    """A directory in *target*; *spool* is the open directory that has its name, if there is one."""
+    """A directory in *target*; *spool*, if there is one, is the open directory that remembers its name."""
 
     def __init__(self, target: Path, spool: int | None = None) -> None:
         self.path: Path | None = None
         self._target = target
         self._spool: int | None = None
         if spool is not None:
-            # Opened again: the lock of the spool is not ours to keep. And without it, it works as well.
+            # Opened again, because dup(2) would share the spool's lock. Nothing depends on it.
             with suppress(OSError):
                 self._spool = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=spool)
 
     def make(self) -> Path:
-        """Return it, made where it is not there. Blocks. Raises NoSpace or WriteFailed."""
-        # Not what another user has put into its place.
+        """Return the directory, and make it if it is missing. Blocks. Raises NoSpace or WriteFailed."""
+        # Another user may have replaced it.
         if self.path is not None and _is_ours(self.path):
             return self.path
         self.path = self._left_unfinished() or self._make()
         return self.path
 
     def forget(self) -> None:
-        """Let the next daemon make a directory of its own: what is in this one is whole. Blocks."""
+        """Let the next daemon make a directory of its own: the vmcore in this one is complete. Blocks."""
         if self._spool is not None:
             with suppress(OSError):
                 os.unlink(CRASH_DIRECTORY, dir_fd=self._spool)
@@ -53,7 +53,7 @@ class CrashDirectory:
             self._spool = None
 
     def _left_unfinished(self) -> Path | None:
-        """Return the directory in which an earlier daemon of this boot has begun a vmcore, and finished none."""
+        """Return the directory in which an earlier daemon of this boot began a vmcore, but finished none."""
         if self._spool is None:
             return None
         try:
@@ -62,7 +62,7 @@ class CrashDirectory:
             return None
         path = self._target / name
         plain = path.parent == self._target and path.name == name and name != ".."
-        # A whole vmcore is not replaced by a daemon that knows nothing of it.
+        # A complete vmcore is not replaced: it may have device dumps that this daemon does not know.
         return path if plain and _is_ours(path) and not os.path.lexists(path / VMCORE) else None
 
     def _make(self) -> Path:
@@ -75,7 +75,7 @@ class CrashDirectory:
             except OSError as error:
                 if error.errno != errno.EINVAL:
                     raise
-                # FAT, as of an EFI system partition, has no colons.
+                # FAT, as on an EFI system partition, allows no colons.
                 path = self._make_new(name.replace(":", "-"))
             sync_directory(self._target)
         except OSError as error:
@@ -84,17 +84,18 @@ class CrashDirectory:
         return path
 
     def _make_new(self, name: str) -> Path:
-        # The clock of a capture kernel may be wrong; what an earlier crash has left stays.
+        # The clock of a capture kernel may be wrong, and the name taken by an earlier crash.
         names = itertools.chain([name], (f"{name}.{number}" for number in itertools.count(1)))
         for path in (self._target / name for name in names):
-            # Made, and not looked for: a name may be taken by what leads nowhere, or be taken right now.
+            # mkdir() decides, not a look before it: a dangling link takes a name, too, and another process may be
+            # faster.
             with suppress(FileExistsError):
                 path.mkdir(mode=0o700)
                 return path
-        raise AssertionError("names end")
+        raise AssertionError("names are endless")
 
     def _remember_directory(self, name: str) -> None:
-        # Without it, the next daemon has less room: no reason to write nothing.
+        # If that fails, the next daemon only has less space.
         self.forget()
         if self._spool is not None:
             with suppress(OSError):

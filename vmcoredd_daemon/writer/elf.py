@@ -8,7 +8,7 @@ from functools import partial
 from ..errors import InvalidVmcore
 from ..journal import Event, record
 from ..manifest import ManifestSource
-from ..note import DeviceDumpNote, Note, system_byteorder
+from ..note import DeviceDumpNote, Note, system_byteorder, system_page_size
 from ..vmcore.copy.extents import CopyReport
 from ..vmcore.copy.source import Reads, TimedFile, TimedNotes
 from ..vmcore.copy.write import VMCORE_INCOMPLETE, write_vmcore
@@ -21,10 +21,10 @@ from .result import DEVICE_DUMPS_ONLY, VMCORE, WRITING, WriteResult
 
 
 def write_elf(job: Job, fallback: str = "") -> WriteResult:
-    """Write the source's memory with the device dumps in it: as much of the memory as the target has room for.
+    """Write the source's memory, or as much of it as the target has space for, with the device dumps in it.
 
-    *fallback* says why that is not the format that was asked for. Blocks. Raises InvalidVmcore when the source
-    cannot be read, QuotaExceeded when its notes and ours are more than crash reads, NoSpace and WriteFailed.
+    *fallback* says why it is not written in the configured format. Blocks. Raises InvalidVmcore if the source
+    cannot be read, QuotaExceeded if its notes and ours are more than crash reads, NoSpace and WriteFailed.
     """
     try:
         fd = job.reads.open(job.source)
@@ -58,41 +58,42 @@ def _copy(
     reads: Reads,
 ) -> WriteResult:
     with own_note(job, described) as own:
-        layout = planned([*job.snapshot.notes, *own.notes], job.page_size)
+        layout = planned([*job.snapshot.notes, *own.notes], system_page_size())
         _warn_if_small(job, layout)
         job.progress.start(WRITING, layout.copied)
         report = write_vmcore(layout, job.directory, name, job.progress, own.complete, reads)
     errors, path = [described.error, _report(job, report), own.problem], job.directory / name
     if report.left_out:
         path = path.with_name(VMCORE_INCOMPLETE)
-        why = "the source blocks, there was no reading" if report.blocked else "the target has no room for"
-        errors.append(f"{why} {report.left_out} of {layout.size} bytes")
+        missing = f"{report.left_out} of {layout.size} bytes"
+        stopped = f"the source stopped responding: {missing} are missing"
+        errors.append(stopped if report.blocked else f"the target has no space for {missing}")
     error = "; ".join(filter(None, errors))
     return WriteResult(path, path.stat().st_size, len(job.snapshot.notes), error, described.fallback)
 
 
 def _notes(image: Image, headers: Headers) -> Iterator[Note]:
-    """Yield the source's notes up to the first broken one, as the kernel does: the memory is worth more."""
+    """Yield the source's notes up to the first broken one, as the kernel does: the memory matters more."""
     try:
         yield from walk(image, headers)
     except InvalidVmcore as error:
-        message = f"{error}; the notes behind it are lost"
+        message = f"{error}; the notes after it are lost"
         record(Event.SOURCE_UNREADABLE, logging.ERROR, message, source=image.path)
 
 
 def _warn_if_small(job: Job, layout: Layout) -> None:
     free = job.free
     if layout.size > free:
-        message = f"{job.directory}: {free} bytes are free, the vmcore has {layout.size} less its runs of zeros"
+        message = f"{job.directory}: {free} bytes are free, the vmcore needs up to {layout.size}"
         record(Event.SPACE_SHORT, logging.WARNING, message, free=free, size=layout.size)
 
 
 def _report(job: Job, report: CopyReport) -> str:
-    """Log what is not as it should be; return what of that makes the vmcore incomplete."""
+    """Log what went wrong; return what of that makes the vmcore incomplete."""
     if report.unreadable_pages or report.missing_bytes:
         record(
             Event.SOURCE_UNREADABLE,
-            # Pages that nobody may read are usual, an end that is missing is not.
+            # Pages that cannot be read are usual, a missing end is not.
             logging.ERROR if report.missing_bytes else logging.WARNING,
             f"{job.source}: {report.unreadable_pages} pages could not be read and "
             f"{report.missing_bytes} bytes are missing at the end; zeros are in their place",
@@ -104,7 +105,7 @@ def _report(job: Job, report: CopyReport) -> str:
         record(
             Event.SOURCE_UNREADABLE,
             logging.WARNING,
-            f"{job.source}: {job.reads.blocked} reads did not return in time, and were given up",
+            f"{job.source}: {job.reads.blocked} reads did not return in time and were abandoned",
             source=job.source,
             blocked=job.reads.blocked,
         )

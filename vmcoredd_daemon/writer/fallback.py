@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Write what is to be on disk of a crash: kernel log and vmcore; and fall back rather than lose.
+"""Save a crash to disk, kernel log and vmcore; if one way fails, try the next.
 
-First choice is the configured format. Where makedumpfile fails, the source is copied as it is; where that does not
-fit on the target, makedumpfile leaves out what can be spared, or as much is copied as fits; where the source
-cannot be read, or does not answer, the device dumps alone are written.
+The configured format comes first. If makedumpfile fails, the source is copied as it is. If that does not fit into
+the target, makedumpfile leaves out what is not needed, or as much is copied as fits. If the source cannot be read
+or does not respond, the device dumps are written alone.
 """
 
 import logging
@@ -20,8 +20,8 @@ from .result import WriteResult
 
 log = logging.getLogger(__name__)
 
-JOURNAL_ROOM = 1 << 20
-"""Bytes that are kept free for the journal, which says what went wrong."""
+JOURNAL_SPACE = 1 << 20
+"""Bytes that are reserved for the journal, which says what went wrong."""
 
 
 def write_crash(job: Job) -> WriteResult:
@@ -29,7 +29,7 @@ def write_crash(job: Job) -> WriteResult:
     if problem := save_kernel_log(job.source, job.directory):
         message = f"No {KERNEL_LOG}: {problem}"
         record(Event.KERNEL_LOG_MISSING, logging.WARNING, message, source=job.source)
-    with reserve_space(job.directory, JOURNAL_ROOM, missing_ok=True):
+    with reserve_space(job.directory, JOURNAL_SPACE, missing_ok=True):
         return _write_or_fall_back(job)
 
 
@@ -38,14 +38,14 @@ def _write_or_fall_back(job: Job) -> WriteResult:
     try:
         return _filtered(job) if job.output.format is Format.KDUMP else _whole(job)
     except QuotaExceeded as error:
-        # All notes together are more than crash reads: the memory goes without ours.
+        # All notes together are more than crash reads: write the memory without ours, and ours apart.
         reason = _memory_alone(job, str(error))
     except InvalidVmcore as error:
         event, reason = Event.SOURCE_UNREADABLE, str(error)
     except (NoSpace, WriteFailed) as error:
         reason = str(error)
     except MemoryError:
-        reason = f"{job.source}: no memory is left to copy it"
+        reason = f"{job.source}: not enough memory to copy it"
     except OSError as error:
         reason = f"{job.directory}: {error.strerror}"
     except Exception as error:
@@ -56,18 +56,18 @@ def _write_or_fall_back(job: Job) -> WriteResult:
 
 
 def _memory_alone(job: Job, reason: str) -> str:
-    """Write the memory without our device dumps, because of *reason*; return that, and why it failed, too."""
+    """Write the memory without our device dumps, because of *reason*; return that, and why this failed, too."""
     try:
         write_elf(replace(job, snapshot=replace(job.snapshot, records=(), notes=())))
     except VmcoreddError as error:
         return f"{reason}; {error}"
     except MemoryError:
-        return f"{reason}; no memory is left to copy the source"
+        return f"{reason}; not enough memory to copy the source"
     return reason
 
 
 def _filtered(job: Job) -> WriteResult:
-    """Write what was asked for, a kdump-compressed vmcore, or an ELF vmcore where that cannot be."""
+    """Write a kdump-compressed vmcore, as configured; if that fails, an ELF vmcore."""
     try:
         return _compress(job)
     except VmcoreddError as error:
@@ -77,13 +77,13 @@ def _filtered(job: Job) -> WriteResult:
 
 
 def _whole(job: Job) -> WriteResult:
-    """Write what was asked for, an ELF vmcore; where the target has no room for it, makedumpfile compresses it."""
+    """Write an ELF vmcore, as configured; if the target has no space for it, have makedumpfile compress it."""
     size, free = job.source_size, job.free
     if size > free and makedumpfile.available():
         reason = f"{job.directory}: {free} bytes are free, the source has {size}"
         message = f"The vmcore is compressed by makedumpfile: {reason}"
         record(Event.FORMAT_CHANGED, logging.WARNING, message, source=job.source, format=Format.KDUMP)
-        # Zero pages are no loss; what else goes is decided by the room that there is.
+        # Level 1 leaves out zero pages, which is no loss; more only if the target is too full even for that.
         output = replace(job.output, format=Format.KDUMP, dump_level=1)
         try:
             return _compress(replace(job, output=output), reason)
@@ -94,7 +94,7 @@ def _whole(job: Job) -> WriteResult:
 
 
 def _compress(job: Job, fallback: str = "") -> WriteResult:
-    # Not before it is needed: a megabyte for as long as the service waits.
+    # Imported late: it takes a megabyte, and most services never need it.
     from .kdump import write_kdump
 
     try:
@@ -102,12 +102,12 @@ def _compress(job: Job, fallback: str = "") -> WriteResult:
     except VmcoreddError:
         raise
     except MemoryError as error:
-        raise WriteFailed(f"{job.source}: no memory is left to filter it") from error
+        raise WriteFailed(f"{job.source}: not enough memory to filter it") from error
     except Exception as error:
         # A bug: the source can still be copied as it is.
         raise _unexpected(job, error) from error
 
 
 def _unexpected(job: Job, error: Exception) -> WriteFailed:
-    log.error("Unexpected error while a vmcore is written", exc_info=error)
+    log.error("Unexpected error while writing the vmcore", exc_info=error)
     return WriteFailed(f"{job.source}: unexpected error: {type(error).__name__}")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What it takes to write one vmcore; common to all formats."""
+"""What it takes to write one vmcore in any format."""
 
 import errno
 import logging
@@ -14,7 +14,6 @@ from ..config.vmcore_format import Output
 from ..dumps.device_dump import Snapshot
 from ..files import close, free_space
 from ..journal import Event, record
-from ..note import system_page_size
 from ..progress import Progress
 from ..vmcore.copy.source import TimedCalls
 from ..vmcore.copy.write import VMCORE_INCOMPLETE
@@ -33,19 +32,18 @@ class Job:
     reads: TimedCalls
     """Makes the calls for the source."""
     spool_reads: TimedCalls
-    """Makes those for what is in the spool, which may be elsewhere than the target."""
-    page_size: int = system_page_size()
+    """Makes those for the spool, which may be on another disk than the target."""
 
     @property
     def source_size(self) -> int:
-        """Bytes of the source, 0 where nobody knows."""
+        """Bytes of the source, 0 if not known."""
         return self.reads.size(self.source)
 
     @property
     def free(self) -> int:
-        """Bytes that the target has left; a great many where nobody knows, because then it is tried.
+        """Bytes that the target has free; ``sys.maxsize`` if not known, so that the write is tried.
 
-        What an earlier write has not finished counts as free: it goes first.
+        An unfinished vmcore of an earlier write counts as free, because it is removed first.
         """
         try:
             free = free_space(self.directory)
@@ -61,9 +59,9 @@ class Job:
 
 @contextmanager
 def reserve_space(directory: Path, size: int, *, missing_ok: bool = False) -> Iterator[None]:
-    """Keep *size* bytes of the file system free while the context lasts. Raises OSError when they are not there.
+    """Keep *size* bytes from other writers while the context lasts. Raises OSError if they are not available.
 
-    With *missing_ok*, no error does any harm; nor does ever a file system without O_TMPFILE or fallocate(2).
+    With *missing_ok*, an error is ignored; always, if the file system has no O_TMPFILE or no fallocate(2).
     """
     tolerated = {errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL}
     with ExitStack() as stack:
@@ -78,12 +76,12 @@ def reserve_space(directory: Path, size: int, *, missing_ok: bool = False) -> It
 
 
 def report_altered(altered: tuple[str, ...], unread: tuple[str, ...] = ()) -> str:
-    """Log device dumps that are not as they were acknowledged; return what a vmcore lacks then, or nothing.
+    """Log device dumps that differ from what was acknowledged; return that as an error, or an empty string.
 
-    Of those that are *unread*, the spool does not give all. Such a vmcore is not whole: the spool may have the
-    data still.
+    Those that are *unread* could not be read completely from the spool. Such a vmcore is incomplete, so that the
+    spool, which may still have the data, is kept.
     """
     for dump in altered:
-        why = "is not all to be had from the spool" if dump in unread else "was altered after it was taken"
+        why = "could not be read completely from the spool" if dump in unread else "was altered after it was taken"
         record(Event.DUMP_DAMAGED, logging.WARNING, f"Device dump {dump} {why}", dump_name=dump)
-    return f"not as they were acknowledged: {', '.join(altered)}" if altered else ""
+    return f"device dumps differ from what was acknowledged: {', '.join(altered)}" if altered else ""

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Write the vmcore with makedumpfile, which filters and compresses it, then attach the device dumps in place.
 
-makedumpfile knows nothing of device dumps; :mod:`.vmcore.attach_kdump` says how they get in. Room for them is kept
-free while it works, because a full disk is no reason to lose what is small.
+makedumpfile knows nothing of device dumps; :mod:`..vmcore.attach.kdump` says how they get in. Space for them is
+reserved while it runs: they are small, and a full disk must not cost them.
 """
 
 import signal
@@ -25,28 +25,28 @@ from .manifest_note import own_note
 from .result import VMCORE, WRITING, WriteResult
 
 HARDEST_LEVEL = 31
-"""Leaves out all that makedumpfile can leave out."""
+"""The dump level that leaves out all that makedumpfile can leave out."""
 
-_MANIFEST_ROOM = 1 << 20
-"""Bytes for the manifest, and for what is rounded up to pages."""
+_MANIFEST_SPACE = 1 << 20
+"""Bytes for the manifest, and for rounding up to pages."""
 
 
 def write_kdump(job: Job, fallback: str = "") -> WriteResult:
-    """Write a kdump-compressed vmcore; where it does not fit, without the pages that can be spared.
+    """Write a kdump-compressed vmcore; if it does not fit, without the pages that are not needed.
 
-    *fallback* says why that is not the format that was asked for. Blocks. Raises MakedumpfileMissing, TimedOut,
-    NoSpace and WriteFailed, when there is no vmcore.
+    *fallback* says why it is not written in the configured format. Blocks. If there is no vmcore, raises
+    MakedumpfileMissing, TimedOut, NoSpace or WriteFailed.
     """
     incomplete = job.directory / VMCORE_INCOMPLETE
     try:
         finished = _filter(job, incomplete)
-        if not _analyzable(incomplete, whole=finished.status == 0):
-            reason = finished.reason if finished.status else f"makedumpfile has left no vmcore: {finished.message}"
+        if not _analyzable(incomplete, complete=finished.status == 0):
+            reason = finished.reason if finished.status else f"makedumpfile left no vmcore: {finished.message}"
             raise WriteFailed(f"{job.source}: {reason}")
         error = _left_out(job, finished)
         described = ManifestSource(str(job.source), error=error, fallback=fallback)
         problem, lacks = _attach(job, incomplete, described)
-        path, doubt = _publish(incomplete, whole=finished.status == 0)
+        path, doubt = _publish(incomplete, complete=finished.status == 0)
         apart = _write_apart(job, problem) if problem else ""
         error = "; ".join(filter(None, (error, doubt, apart, lacks)))
         return WriteResult(path, path.stat().st_size, len(job.snapshot.notes), error, fallback)
@@ -55,7 +55,7 @@ def write_kdump(job: Job, fallback: str = "") -> WriteResult:
 
 
 def _filter(job: Job, destination: Path) -> makedumpfile.Exit:
-    """Run makedumpfile, first with the configured dump level, then, where the target is full, with the hardest."""
+    """Run makedumpfile with the configured dump level, and with the hardest if the target gets full."""
     destination.unlink(missing_ok=True)
     size = job.source_size
     job.progress.start(WRITING, size)
@@ -64,15 +64,15 @@ def _filter(job: Job, destination: Path) -> makedumpfile.Exit:
         job.progress.reach(int(size * percent / 100), size)
 
     levels = sorted({job.output.dump_level, HARDEST_LEVEL})
-    room = sum(note.note_size for note in job.snapshot.notes) + _notes_size(job) + _MANIFEST_ROOM
+    space = sum(note.note_size for note in job.snapshot.notes) + _notes_size(job) + _MANIFEST_SPACE
     options = [*job.output.compression.option, "-d", ",".join(map(str, levels))]
     # A name that begins with a dash would be an option.
     arguments = [*options, str(job.source.absolute()), str(destination.absolute())]
     try:
-        with reserve_space(job.directory, room), write_back_while(destination):
+        with reserve_space(job.directory, space), write_back_while(destination):
             finished = makedumpfile.run(arguments, makedumpfile.STALL_TIMEOUT, advance)
             if finished.status == -signal.SIGSEGV:
-                # Version 1.7.2 falls over its own mappings now and then, see docs/kernel-parity.md.
+                # Version 1.7.2 sometimes crashes on its own mappings, see docs/kernel-parity.md.
                 destination.unlink(missing_ok=True)
                 finished = makedumpfile.run(["--non-mmap", *arguments], makedumpfile.STALL_TIMEOUT, advance)
             return finished
@@ -82,7 +82,7 @@ def _filter(job: Job, destination: Path) -> makedumpfile.Exit:
 
 
 def _notes_size(job: Job) -> int:
-    """Return the bytes of the source's own notes, which an attach copies; 0 where they cannot be read."""
+    """Return the bytes of the source's own notes, which an attach copies; 0 if they cannot be read."""
     try:
         fd = job.reads.open(job.source)
     except OSError:
@@ -95,16 +95,17 @@ def _notes_size(job: Job) -> int:
         job.reads.close(fd)
 
 
-def _analyzable(path: Path, *, whole: bool) -> bool:
-    """Tell whether makedumpfile has left something that crash opens; if not, it is removed.
+def _analyzable(path: Path, *, complete: bool) -> bool:
+    """Tell whether makedumpfile left a file that crash opens; if not, it is removed.
 
-    Unless it is *whole*, makedumpfile must have marked it as incomplete, which it does where the target is full
-    (DUMP_DH_COMPRESSED_INCOMPLETE in diskdump_mod.h). If it was killed, nobody knows what is missing.
+    Unless it is *complete*, makedumpfile must have marked it as incomplete, as it does if the target is full
+    (DUMP_DH_COMPRESSED_INCOMPLETE in diskdump_mod.h). A makedumpfile that was killed leaves no mark, and it is not
+    known what is missing.
     """
     try:
         with path.open("rb") as file:
             image = file_image(file.fileno(), str(path))
-            if recognise(image).format == "kdump" and read_header(image).incomplete != whole:
+            if recognise(image).format == "kdump" and read_header(image).incomplete != complete:
                 return True
     except FileNotFoundError:
         return False
@@ -114,16 +115,17 @@ def _analyzable(path: Path, *, whole: bool) -> bool:
     return False
 
 
-def _publish(incomplete: Path, *, whole: bool) -> tuple[Path, str]:
-    """Make the file durable, and give it its name when it is *whole*; return its path, and what of that failed.
+def _publish(incomplete: Path, *, complete: bool) -> tuple[Path, str]:
+    """Make the file durable, and give it its name if it is *complete*; return its path, and what of that failed.
 
-    It is there all the same: to write another would cost it. Raises OSError when there was no room for all of it.
+    The file is kept anyway: another attempt would have to remove it first. Raises OSError if there was no space
+    for all of it.
     """
     path = incomplete
     try:
         with incomplete.open("rb") as file:
             sync(file.fileno())
-        if whole:
+        if complete:
             path = incomplete.rename(incomplete.with_name(VMCORE))
         sync_directory(path.parent)
     except OSError as error:
@@ -137,7 +139,7 @@ def _write_apart(job: Job, problem: str) -> str:
     try:
         alone = write_device_dumps(job, problem)
     except VmcoreddError as error:
-        return f"the device dumps are in the spool only: {problem}; {error}"
+        return f"the device dumps are only in the spool: {problem}; {error}"
     return f"the device dumps are in {alone.path.name}: {problem}"
 
 
@@ -145,15 +147,14 @@ def _left_out(job: Job, finished: makedumpfile.Exit) -> str:
     if finished.status:
         return f"it is incomplete: {finished.reason}"
     if finished.no_space and job.output.dump_level != HARDEST_LEVEL:
-        return (
-            f"the target has no room for all pages of dump level {job.output.dump_level}, it is of {HARDEST_LEVEL}"
-        )
+        level = job.output.dump_level
+        return f"the target has no space for dump level {level}, it was written with level {HARDEST_LEVEL}"
     return ""
 
 
 def _attach(job: Job, path: Path, described: ManifestSource) -> tuple[str, str]:
-    """Attach the device dumps; return why that failed, or an empty string, and what is not as it should be."""
-    # Its memory is in the file already: there is nothing left to complete.
+    """Attach the device dumps; return why that failed, or an empty string, and what the vmcore lacks."""
+    # The memory is in the file already, so the manifest is complete.
     with own_note(job, described) as own:
         try:
             altered = report_altered(attach(str(path), [*job.snapshot.notes, *own.notes]).altered)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The log of the kernel that died, saved first: it is small, and often all that is needed.
+"""The log of the kernel that crashed, saved first: it is small, and often all that is needed.
 
-File names as in kdump-utils, which saves ``vmcore-dmesg.txt`` before the vmcore, too.
+The file names are those of kdump-utils, which saves ``vmcore-dmesg.txt`` before the vmcore, too.
 """
 
 import os
@@ -18,7 +18,7 @@ TIMEOUT = 20.0
 
 
 def save_kernel_log(source: Path, directory: Path) -> str:
-    """Save the kernel log that is in *source* into *directory*; return why not, or an empty string. Blocks."""
+    """Save the kernel log in *source* into *directory*; return why that failed, or an empty string. Blocks."""
     incomplete = directory / KERNEL_LOG_INCOMPLETE
     try:
         incomplete.unlink(missing_ok=True)
@@ -27,7 +27,7 @@ def save_kernel_log(source: Path, directory: Path) -> str:
             incomplete.rename(directory / KERNEL_LOG)
         incomplete.unlink(missing_ok=True)
     except (OSError, MemoryError) as error:
-        return f"cannot save it: {getattr(error, 'strerror', 'no memory is left')}"
+        return f"cannot save it: {getattr(error, 'strerror', 'not enough memory')}"
     return problem
 
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Runs makedumpfile, follows its progress, and says in one line why it failed.
 
-Its progress comes as ``\\rCopying data : [ 45.3 %] - eta: 12s`` (``print_progress()`` in print_info.c), messages
-as lines; both on standard output and standard error, as the message level has it.
+Its progress comes as ``\\rCopying data : [ 45.3 %] - eta: 12s`` (``print_progress()`` in print_info.c), its
+messages as lines; the message level decides which go to standard output and which to standard error.
 """
 
 import os
@@ -24,23 +24,23 @@ _NO_SPACE = os.strerror(28)
 _PROGRESS = re.compile(rb"\r([^:\r\n]{1,80}): \[ *(\d{1,3}\.\d) %\]")
 _COPYING = b"Copying data"
 _OVERWRITTEN = re.compile(rb"\r[^\r\n]*: \[ *[0-9.]+ %\][^\r\n]*(?=\r)")
-"""A line of progress with another one behind it."""
+"""A line of progress that is followed by another one."""
 _TAIL = 8192
-"""Bytes of output that are remembered."""
+"""Bytes of output that are kept."""
 
 
 class MakedumpfileMissing(VmcoreddError):
-    """There is no makedumpfile."""
+    """makedumpfile is not installed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Exit:
-    """How it ended."""
+    """How makedumpfile ended."""
 
     status: int
-    """Its exit status; negative: the signal that killed it."""
+    """Its exit status, or the negated number of the signal that killed it."""
     messages: tuple[str, ...]
-    """The last lines that it printed, progress left out."""
+    """The last lines that it printed, without progress."""
 
     @property
     def no_space(self) -> bool:
@@ -54,13 +54,13 @@ class Exit:
 
     @property
     def message(self) -> str:
-        """The message that says most."""
+        """The most informative message."""
         wrong = [message for message in self.messages if message.startswith(("Can't", "Can not"))]
         return next(iter([*wrong, *self.messages]), "no message")[:200]
 
 
 def available() -> bool:
-    """Tell whether there is a makedumpfile."""
+    """Tell whether makedumpfile is installed."""
     return shutil.which("makedumpfile") is not None
 
 
@@ -71,18 +71,18 @@ def run(
 ) -> Exit:
     """Run makedumpfile, and call *copied* with the percentage that is copied; also while it only examines pages.
 
-    Blocks. Raises MakedumpfileMissing, and TimedOut when it goes on for *stall* seconds without progress, whatever
-    else it prints; it is killed then.
+    Blocks. Raises MakedumpfileMissing, and TimedOut after *stall* seconds without progress, whatever else it
+    prints; it is killed then.
     """
     program = shutil.which("makedumpfile")
     if program is None:
-        raise MakedumpfileMissing("makedumpfile is not there")
+        raise MakedumpfileMissing("makedumpfile is not installed")
     process = subprocess.Popen(
         [program, *arguments],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        # Control-C tells the service to write the vmcore, and makedumpfile not to.
+        # In the same process group, Control-C would end makedumpfile when the service begins to write.
         process_group=0,
     )
     assert process.stdout is not None
@@ -95,16 +95,16 @@ def run(
         finally:
             if process.returncode is None:
                 process.kill()
-                # In D state it cannot even be killed: then it is left to itself.
+                # In D state it cannot be killed, and is abandoned.
                 try:
                     process.wait(1)
                 except subprocess.TimeoutExpired:
-                    # Not a running program to Python, which would warn of it.
+                    # Python warns of a process that it takes for running.
                     process.returncode = -signal.SIGKILL
 
 
 def _follow(fd: int, stall: float, copied: Callable[[float], None]) -> bytes:
-    """Read until the end of the output; return the last of it."""
+    """Read the output to its end; return the last bytes of it."""
     poll = select.poll()
     poll.register(fd, select.POLLIN)
     tail, percent, last = b"", 0.0, (b"", b"")
@@ -122,13 +122,13 @@ def _follow(fd: int, stall: float, copied: Callable[[float], None]) -> bytes:
             percent = next((float(done) for step, done in found[::-1] if step.startswith(_COPYING)), percent)
             copied(percent)
         if len(tail) > _TAIL:
-            # Hours of progress may follow a message.
+            # A message may be followed by hours of progress, which must not push it out of the tail.
             tail = _OVERWRITTEN.sub(b"", tail)[-_TAIL:]
 
 
 def _messages(output: bytes) -> tuple[str, ...]:
     lines = re.split(r"[\r\n]+", output.decode("ascii", "backslashreplace"))
-    # A line of progress may be followed by a message without a line break.
+    # A message may follow a line of progress without a line break.
     texts = (
         re.sub(r"^.*: \[ *[0-9.]+ %\] [-\\|/]?( *eta: (?:(?:\d+[smhd])+|>100day))?", "", line).strip()
         for line in lines

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The manifest as a device dump: written with all others, and completed when it is known how the copy went."""
+"""The manifest as a device dump: written with the others, and completed when it is known how the copy went."""
 
 import os
 from collections.abc import Iterator
@@ -13,62 +13,59 @@ from ..files import close
 from ..manifest import MANIFEST_NAME, Manifest, ManifestSource, now_usec
 from ..note import (
     VMCOREDD_HEADER_SIZE,
-    ByteOrder,
     DeviceDumpNote,
     note_size,
     pack_vmcoredd_header,
     system_byteorder,
+    system_page_size,
 )
 from ..vmcore.copy.extents import CopyReport
 from ..vmcore.copy.write import Complete
 from .job import Job
 
-_ROOM = 512
-"""Bytes that the manifest may grow by at the end: counts, and why memory is missing."""
+_GROWTH = 512
+"""Bytes by which the manifest may grow when it is completed: counts, and why memory is missing."""
 
 _REASON = 400
-"""Characters of a reason that are kept."""
+"""Characters that a reason may have, so that it fits."""
 
 
 @dataclass(frozen=True, slots=True)
 class OwnNote:
-    """What the service itself adds to the device dumps of a vmcore: the manifest, or nothing."""
+    """What the service adds to the device dumps of a vmcore: the manifest, or nothing."""
 
     notes: tuple[DeviceDumpNote, ...] = ()
     complete: Complete | None = None
     """Completes the manifest."""
     problem: str = ""
-    """Why there is none, though there should be."""
+    """Why the manifest is missing, if it should be there."""
 
 
 @contextmanager
 def own_note(job: Job, source: ManifestSource) -> Iterator[OwnNote]:
-    """Provide the manifest of what *job* writes; where it has no room in memory, the vmcore goes without."""
+    """Provide the manifest of what *job* writes; if there is no memory for it, the vmcore is written without."""
     with ExitStack() as stack:
         if not job.output.manifest:
             yield OwnNote()
             return
         try:
-            made = manifest_note(job.snapshot, source, job.page_size, system_byteorder())
-            note, complete = stack.enter_context(made)
+            note, complete = stack.enter_context(manifest_note(job.snapshot, source))
         except OSError as error:
             own = OwnNote(problem=f"it has no manifest: {error.strerror}")
         except MemoryError:
-            own = OwnNote(problem="it has no manifest: no memory is left")
+            own = OwnNote(problem="it has no manifest: not enough memory")
         else:
             own = OwnNote((note,), complete)
         yield own
 
 
 @contextmanager
-def manifest_note(
-    snapshot: Snapshot, source: ManifestSource, page_size: int, byteorder: ByteOrder
-) -> Iterator[tuple[DeviceDumpNote, Complete]]:
+def manifest_note(snapshot: Snapshot, source: ManifestSource) -> Iterator[tuple[DeviceDumpNote, Complete]]:
     """Provide the note of a snapshot's manifest, in memory, and the function that completes it. Raises OSError."""
     source = replace(source, error=source.error[:_REASON], fallback=source.fallback[:_REASON])
     data = _manifest(snapshot, source).dump()
-    size = note_size(len(data) + _ROOM, page_size)
-    header = pack_vmcoredd_header(MANIFEST_NAME.encode("ascii"), size, byteorder)
+    size = note_size(len(data) + _GROWTH, system_page_size())
+    header = pack_vmcoredd_header(MANIFEST_NAME.encode("ascii"), size, system_byteorder())
     fd = os.memfd_create(MANIFEST_NAME, os.MFD_CLOEXEC)
     try:
         with open(fd, "wb", closefd=False) as file:
@@ -80,9 +77,11 @@ def manifest_note(
         close(fd)
 
 
-def _complete(snapshot: Snapshot, source: ManifestSource, room: int, report: CopyReport) -> bytes:
-    why = "the source blocks: there was no reading" if report.blocked else "no room for"
-    error = source.error or (f"{why} {report.left_out} bytes" if report.left_out else "")
+def _complete(snapshot: Snapshot, source: ManifestSource, space: int, report: CopyReport) -> bytes:
+    error = source.error
+    if report.left_out and not error:
+        stopped = f"the source stopped responding: {report.left_out} bytes are missing"
+        error = stopped if report.blocked else f"no space for {report.left_out} bytes"
     source = replace(
         source,
         unreadable_pages=report.unreadable_pages,
@@ -90,8 +89,8 @@ def _complete(snapshot: Snapshot, source: ManifestSource, room: int, report: Cop
         error=error,
     )
     data = _manifest(snapshot, source).dump()
-    # Rather the counts of before than half a manifest.
-    return data if len(data) <= room else b""
+    # If it is too long, the manifest stays as it was before the copy.
+    return data if len(data) <= space else b""
 
 
 def _manifest(snapshot: Snapshot, source: ManifestSource) -> Manifest:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""How far a vmcore is, and what comes of it; for those who only want to know."""
+"""What came of a vmcore, for those that report it."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +8,7 @@ VMCORE = "vmcore"
 WRITING = "Writing the vmcore"
 """What progress is of."""
 DEVICE_DUMPS_ONLY = "vmcore-device-dumps"
-"""Name of the file that holds device dumps and no memory, so that nobody takes it for the vmcore."""
+"""Name of a file that has device dumps and no memory, so that it is not taken for the vmcore."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,15 +18,15 @@ class WriteResult:
     path: Path
     size: int
     device_dumps: int
-    """Those of ours, without the manifest."""
+    """How many are ours, without the manifest."""
     error: str = ""
-    """What is not in it."""
+    """What it lacks."""
     fallback: str = ""
-    """Why it is of another format than was asked for."""
+    """Why it is not in the configured format."""
 
     @property
     def summary(self) -> str:
-        """What there is, in one line."""
+        """The result in one line."""
         count = f"{self.device_dumps} device dump{'' if self.device_dumps == 1 else 's'}"
         if self.error:
             return f"{self.path} written with {count}, but incomplete: {self.error}"

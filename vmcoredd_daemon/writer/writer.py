@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Turn the dump list into a vmcore, one at a time: snapshot, directory of this crash, :mod:`.write_crash`."""
+"""Turn the dump list into a vmcore, one at a time: snapshot, directory of this crash, :mod:`.fallback`."""
 
 import asyncio
 import logging
@@ -24,7 +24,7 @@ _T = TypeVar("_T")
 
 
 class VmcoreWriter:
-    """Writes the vmcore, once at a time, and knows whether that is still to be done."""
+    """Writes one vmcore at a time, and knows whether one is still to be written."""
 
     def __init__(
         self,
@@ -35,8 +35,8 @@ class VmcoreWriter:
         spool: int | None = None,
         console: Path | None = None,
     ) -> None:
-        """*spool* is the open directory of this boot, where there is one on a disk; the terminal *console* is told
-        how far it is. Raises VmcoreddError.
+        """*spool* is the open directory of this boot, if it is on a disk; the terminal *console* shows how far the
+        vmcore is. Raises VmcoreddError.
         """
         self.source = source
         self.written: WriteResult | None = None
@@ -50,7 +50,7 @@ class VmcoreWriter:
         self._lock = asyncio.Lock()
         self._reads = TimedCalls()
         self._spool_reads = TimedCalls()
-        # Of its own: those of the executor may all hang in a file system that is not the target's.
+        # A thread of its own: those of the default executor may all hang in another file system than the target's.
         self._thread = started_executor(1)
         self._directory = CrashDirectory(target, spool)
         self._outcome = ""
@@ -58,17 +58,17 @@ class VmcoreWriter:
 
     @property
     def directory(self) -> Path | None:
-        """That of this crash, once there is one."""
+        """The directory of this crash, once there is one."""
         return self._directory.path
 
     @property
     def wanted(self) -> bool:
-        """False where the configuration leaves the vmcore to somebody else."""
+        """False if the configuration leaves the vmcore to another program."""
         return self._output.format is not Format.NONE
 
     @property
     def outdated(self) -> bool:
-        """True unless a vmcore is on disk that holds all device dumps."""
+        """True unless a vmcore with all device dumps is on disk."""
         return self._behind or self.written is None or bool(self.written.error)
 
     @property
@@ -76,12 +76,12 @@ class VmcoreWriter:
         return self._snapshot is None or self._snapshot.generation != self._dumps.generation
 
     async def write(self) -> WriteResult:
-        """Write a vmcore with all complete device dumps, because somebody asks for it now.
+        """Write a vmcore with all complete device dumps now, for a caller.
 
         Raises Busy, Disabled, NoSpace or WriteFailed.
         """
         if not self.wanted:
-            raise Disabled("the configuration says Format=none: the vmcore is written by somebody else")
+            raise Disabled("Format=none is configured: another program writes the vmcore")
         if self.writing:
             raise Busy("a vmcore is being written")
         self._dumps.check_open()
@@ -89,15 +89,15 @@ class VmcoreWriter:
             return await self._write_snapshot()
 
     async def finish(self) -> bool:
-        """Write a vmcore unless that is done, because the service stops; return whether it has everything.
+        """Write a vmcore unless that is done, because the service stops; return whether it is complete.
 
         A write that is under way ends first. Raises NoSpace or WriteFailed.
         """
         async with self._lock:
             if self.outdated:
                 await self._write_snapshot()
-            # A device dump may have become durable while that was being written. An error is no reason to write
-            # again: where the target has no room, it would have none again.
+            # A device dump may have become durable during the write. After an error it is not written again: a
+            # target without space would still have none.
             if self._behind:
                 await self._write_snapshot()
             if not self.outdated:
@@ -127,11 +127,11 @@ class VmcoreWriter:
         return asyncio.get_running_loop().run_in_executor(self._thread, function)
 
     def _status_line(self) -> str:
-        """Return what there is to see on the console."""
+        """Return what the console shows."""
         return self.progress.text if self.writing else self._outcome
 
     def close(self) -> None:
-        """Let the threads end that read, write the vmcore, and tell how far it is."""
+        """End the threads that read, write and show the status."""
         if self._console is not None:
             self._console.stop()
         self._reads.stop()
@@ -141,7 +141,7 @@ class VmcoreWriter:
 
     def _write(self, snapshot: Snapshot) -> WriteResult:
         try:
-            # The service imports it when it is on the bus.
+            # Imported late: the service is on the bus sooner, and imports them right after.
             from .fallback import write_crash
             from .job import Job
 
@@ -152,4 +152,4 @@ class VmcoreWriter:
         except OSError as error:
             raise WriteFailed(f"{self._target}: {error.strerror}") from error
         except MemoryError as error:
-            raise WriteFailed(f"{self._target}: no memory is left") from error
+            raise WriteFailed(f"{self._target}: not enough memory") from error

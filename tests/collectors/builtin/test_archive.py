@@ -32,7 +32,7 @@ def test_what_fails_leaves_zeros_and_room_for_more() -> None:
     archive = Archive(data)
     with pytest.raises(OSError, match="the device is gone"):
         archive.add("failing", 1000, failing())
-    with pytest.raises(OSError, match="short: 3 of 5 bytes could be read"):
+    with pytest.raises(OSError, match="short: only 3 of 5 bytes could be read"):
         archive.add("short", 5, [b"abc"])
     archive.add("long", 5, [b"abcdefgh", b"more"])
     archive.finish()

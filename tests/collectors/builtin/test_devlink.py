@@ -55,7 +55,7 @@ def message(*items: tuple[int, bytes]) -> bytes:
     return answer(attribute(106, b"".join(attribute(kind, value) for kind, value in items)))
 
 
-class Room(io.BytesIO):
+class LimitedFile(io.BytesIO):
     """A file that may have *size* bytes at most."""
 
     def __init__(self, size: int) -> None:
@@ -127,7 +127,7 @@ def test_what_a_kernel_has_answered() -> None:
 
 def test_recorded_answers_damaged(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever is cut off or changed: an error on a line, or less data, and nothing else."""
-    monkeypatch.setattr(netlink, "TIMEOUT", 0.02)
+    monkeypatch.setattr(netlink, "ANSWER_TIMEOUT", 0.02)
     recorded = json.loads(lzma.decompress(RECORDED.read_bytes()))
     chosen = random.Random(1)
     problems: list[str] = []
@@ -146,7 +146,7 @@ def test_recorded_answers_damaged(monkeypatch: pytest.MonkeyPatch) -> None:
         device = Devlink(kernel.connect)
         try:
             for name, size in device.device_dumps():
-                with Room(size) as room:
+                with LimitedFile(size) as room:
                     device.collect(name, room)
         except OSError as error:
             problems.append(str(error))
@@ -195,14 +195,14 @@ def test_what_fails_costs_no_more_than_that() -> None:
     assert port in requests[-2]
 
 
-@pytest.mark.parametrize(("size", "sent"), [(1 << 62, devlink.REGION_ROOM), (512, 512)])
+@pytest.mark.parametrize(("size", "sent"), [(1 << 62, devlink.REGION_LIMIT), (512, 512)])
 def test_regions_are_bounded(size: int, sent: int) -> None:
     listed = NO_REPORTERS, [region(size, 1), DONE]
     pieces = [chunk(at, bytes(32768)) for at in range(0, sent + 65536, 32768)]
     found, _ = collected(*listed, *listed, pieces)
     made, error = one(found)
     assert [len(data) for data in made.values()] == [sent]
-    assert ("the first 16777216 of 4611686018427387904 bytes are here" in error) == (size > sent)
+    assert ("only the first 16777216 of 4611686018427387904 bytes are collected" in error) == (size > sent)
 
 
 def test_health_is_bounded() -> None:
@@ -210,10 +210,10 @@ def test_health_is_bounded() -> None:
     endless = (message((112, b"\x0b"), (113, bytes(16384))) for _ in range(1000))
     found, _ = collected(*listed, *listed, endless)  # type: ignore[arg-type]
     made, error = one(found)
-    assert len(made["health/fw"]) == devlink.HEALTH_ROOM
-    assert "the first 1048576 bytes are here: 'health/fw'" in error
+    assert len(made["health/fw"]) == devlink.HEALTH_LIMIT
+    assert "only the first 1048576 bytes are collected: 'health/fw'" in error
     deep = [message(*[(107, b"")] * 33)]
-    assert "more than 32 nests: 'health/fw'" in one(collected(*listed, *listed, deep)[0])[1]
+    assert "nested deeper than 32 levels: 'health/fw'" in one(collected(*listed, *listed, deep)[0])[1]
 
 
 def test_kernel_without_devlink() -> None:
@@ -225,7 +225,7 @@ def test_kernel_without_devlink() -> None:
 def test_device_that_is_gone() -> None:
     kernel = Kernel([[FOUND], [DONE], [DONE]])
     with pytest.raises(OSError, match="No such device: 'devlink_x'"):
-        Devlink(kernel.connect).collect("devlink_x", Room(1))
+        Devlink(kernel.connect).collect("devlink_x", LimitedFile(1))
     kernel.close()
 
 

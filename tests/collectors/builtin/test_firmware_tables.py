@@ -53,7 +53,7 @@ def test_entry_point_of_another_kind(tmp_path: Path) -> None:
     tree(tmp_path, {f"{DMI}/smbios_entry_point": b"_SM9_", f"{DMI}/DMI": TABLE})
     dump, error = collect(FirmwareTables(tmp_path))["dmi"]
     assert dump == b""
-    assert "smbios_entry_point: b'_SM9_', 5 bytes, is not known" in error
+    assert "smbios_entry_point: unknown kind b'_SM9_' of 5 bytes" in error
 
 
 def test_error_tables_come_out_of_the_archive(tmp_path: Path) -> None:

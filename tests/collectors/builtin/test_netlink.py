@@ -85,13 +85,13 @@ def test_failure_of_the_kernel(kind: int) -> None:
     [
         (b"\1\2\3", "3 bytes of a message at offset 0"),
         (answer(b"1234") + b"\0" * 15, "15 bytes of a message at offset 24"),
-        (message(FAMILY, b"\1\1\0\0", 0), "message at offset 0 says 0 bytes, there are 20"),
-        (message(FAMILY, b"\1\1\0\0", 15), "message at offset 0 says 15 bytes, there are 20"),
-        (message(FAMILY, b"\1\1\0\0", 21), "message at offset 0 says 21 bytes, there are 20"),
-        (message(FAMILY, b"\1\1\0\0", 0xFFFFFFFF), "says 4294967295 bytes, there are 20"),
-        (message(3, b"\0\0"), "an end of 2 bytes"),
-        (bytes(netlink.LARGEST + 1), "an answer of 0 or more than 65536 bytes"),
-        (b"", "an answer of 0 or more than 65536 bytes"),
+        (message(FAMILY, b"\1\1\0\0", 0), "message at offset 0 has length 0, 20 bytes are left"),
+        (message(FAMILY, b"\1\1\0\0", 15), "message at offset 0 has length 15, 20 bytes are left"),
+        (message(FAMILY, b"\1\1\0\0", 21), "message at offset 0 has length 21, 20 bytes are left"),
+        (message(FAMILY, b"\1\1\0\0", 0xFFFFFFFF), "has length 4294967295, 20 bytes are left"),
+        (message(3, b"\0\0"), "the last message has only 2 bytes"),
+        (bytes(netlink.MAX_DATAGRAM + 1), "the answer is empty or longer than 65536 bytes"),
+        (b"", "the answer is empty or longer than 65536 bytes"),
     ],
 )
 def test_answers_that_make_no_sense(datagram: bytes, problem: str) -> None:
@@ -104,8 +104,11 @@ def test_answers_that_make_no_sense(datagram: bytes, problem: str) -> None:
     ("data", "problem"),
     [
         (b"\1", "1 bytes of a attribute at offset 0"),
-        (b"\3\0\1\0", "attribute at offset 0 says 3 bytes, there are 4"),
-        (attribute(1, b"12") + b"\x0c\0\1\0" + b"1234567", "attribute at offset 8 says 12 bytes, there are 11"),
+        (b"\3\0\1\0", "attribute at offset 0 has length 3, 4 bytes are left"),
+        (
+            attribute(1, b"12") + b"\x0c\0\1\0" + b"1234567",
+            "attribute at offset 8 has length 12, 11 bytes are left",
+        ),
     ],
 )
 def test_attributes_that_make_no_sense(data: bytes, problem: str) -> None:
@@ -120,7 +123,7 @@ def test_attributes() -> None:
 
 
 def test_kernel_that_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(netlink, "TIMEOUT", 0.05)
+    monkeypatch.setattr(netlink, "ANSWER_TIMEOUT", 0.05)
     with pytest.raises(TimeoutError, match="the kernel did not answer in time"):
         ask(answer(b"1234"))
 
@@ -152,5 +155,5 @@ def test_another_process_that_answers() -> None:
         with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 16) as attacker:
             attacker.bind((0, 0))
             copied = Attacked(fileno=os.dup(victim.fileno()))
-            with pytest.raises(OSError, match=f"process {attacker.getsockname()[0]} has answered, not the kernel"):
+            with pytest.raises(OSError, match=f"process {attacker.getsockname()[0]} answered, not the kernel"):
                 list(GenericNetlink("nlctrl", lambda: copied).ask(3, dump=True))

@@ -29,7 +29,7 @@ def test_command_is_that_of_the_kernel(tmp_path: Path) -> None:
     encoded = Command(0x12, 0x1234, 0x56, 0xA0, 0xA1, 0xA2, 0xA3).encode(0x1122334455667788)
     assert len(encoded) == size
     found = [encoded[offset] for offset in offsets]
-    assert found == [0x12, 0x56, 0x88, 0x34, 0xA0, 0xA1, 0xA2, 0xA3, nvme.TIMEOUT & 0xFF]
+    assert found == [0x12, 0x56, 0x88, 0x34, 0xA0, 0xA1, 0xA2, 0xA3, nvme.COMMAND_TIMEOUT & 0xFF]
 
 
 class Controller:
@@ -108,11 +108,13 @@ def test_what_a_controller_does_not_give_costs_no_more_than_that() -> None:
 def test_telemetry_is_bounded() -> None:
     controller = Controller(errors=256, blocks=65536)
     controller.pages[8] = controller.pages[7]
-    with pytest.raises(OSError, match=r"telemetry_host: the first \d+ of 33554432 bytes are here, and 1 more"):
+    with pytest.raises(
+        OSError, match=r"telemetry_host: only the first \d+ of 33554432 bytes are collected, and 1 more"
+    ):
         collected(controller)
     written = controller.written  # type: ignore[attr-defined]
     assert nvme.SIZE - 4096 < len(written) <= nvme.SIZE
-    assert members(written)["telemetry_host"] == controller.pages[7][: nvme.TELEMETRY_ROOM]
+    assert members(written)["telemetry_host"] == controller.pages[7][: nvme.TELEMETRY_LIMIT]
 
 
 def test_controllers_on_pci_are_found(tmp_path: Path) -> None:

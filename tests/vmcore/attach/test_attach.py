@@ -136,7 +136,7 @@ MANY = notes("little", *(device_dump(b"dump%d" % number, b"x") for number in ran
     [
         (Kdump(notes(), split=1), {"nic": b"x"}, InvalidVmcore, "split is set: it is one part of several"),
         (Kdump(notes(), header_version=3), {"nic": b"x"}, InvalidVmcore, "header_version is 3, notes need 4"),
-        (Kdump(MANY), {"nic": b"x", "disk": b"y"}, QuotaExceeded, "no room for device dump"),
+        (Kdump(MANY), {"nic": b"x", "disk": b"y"}, QuotaExceeded, "no space for device dump"),
         (Kdump(notes("little", device_dump(b"nic", b"x"))), {"nic": b"x"}, NameInUse, "has a device dump nic"),
         (Kdump(notes()[:-8]), {"nic": b"x"}, InvalidVmcore, "the note at offset"),
         (
@@ -189,7 +189,7 @@ def test_locked_file(rig: Rig, tmp_path: Path) -> None:
     vmcore = Kdump(notes()).write(tmp_path / "vmcore")
     with vmcore.open("rb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        with pytest.raises(Busy, match="somebody else has it locked"):
+        with pytest.raises(Busy, match="another process has locked it"):
             attach(str(vmcore), [rig.dump("nic", b"x")])
     attach(str(vmcore), [rig.dump("nic", b"x")])
 

@@ -107,7 +107,7 @@ def test_locked_file(rig: Rig, tmp_path: Path) -> None:
     flat.write_bytes(in_pieces(Kdump(notes()).pack()))
     with flat.open("rb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        with pytest.raises(Busy, match="somebody else has it locked"):
+        with pytest.raises(Busy, match="another process has locked it"):
             attach(str(flat), [rig.dump("nic", b"x")])
 
 
@@ -129,8 +129,13 @@ MANY = notes("little", *(device_dump(b"dump%d" % number, b"x") for number in ran
     [
         (in_pieces(Kdump(notes(), split=1).pack()), InvalidVmcore, "split is set: it is one part of several"),
         (in_pieces(Kdump(notes(), header_version=3).pack()), InvalidVmcore, "header_version is 3, notes need 4"),
-        (in_pieces(Kdump(MANY).pack()), QuotaExceeded, "no room for device dump nic: it would have more than 64"),
+        (in_pieces(Kdump(MANY).pack()), QuotaExceeded, "no space for device dump nic: it would have more than 64"),
         (in_pieces(Kdump(notes("little", device_dump(b"nic", b"x"))).pack()), NameInUse, "has a device dump nic"),
+        (
+            in_pieces(Kdump(notes() + bytes(64)).but(offset_vmcoreinfo=4096 + 104 + len(notes()) + 8).pack()),
+            InvalidVmcore,
+            "offset_vmcoreinfo is 0x[0-9a-f]+, which is not inside one of the notes",
+        ),
         (in_pieces(Kdump(notes()).pack())[:-1], InvalidVmcore, "is truncated: "),
         (in_pieces(Kdump(notes()).pack()[:9000]), InvalidVmcore, ""),
     ],

@@ -70,7 +70,7 @@ def apply(data: bytearray, operation: Operation) -> None:
 
 
 def sectors(operation: Operation) -> list[Operation]:
-    """Return what of an operation happens at once: a sector of the disk."""
+    """Return the parts of an operation that a disk does completely or not at all: sectors."""
     kind, offset, written = operation
     if kind != WRITE:
         return [operation]
@@ -213,6 +213,6 @@ def test_disk_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails_
         assert vmcore.read_bytes() == before
     else:
         (warning,) = attach_data(vmcore, disk=b"new").warnings
-        assert warning == "is attached, but longer than it need be: Input/output error"
+        assert warning == "is longer than necessary: Input/output error"
         assert contents(vmcore) == {"nic": b"old", "disk": b"new"}
     assert contents(Path(copy)) == {"nic": b"old"}

@@ -18,6 +18,7 @@ from tests.fuzz import stream as fuzz
 from tests.lib import external_tools as judges
 from tests.lib.elf_writer import Core, Load, device_dump, note
 from tests.lib.flattened_writer import END, HEADER, flatten, makedumpfile_flat, overlaps, restore, split
+from tests.lib.kdump_writer import Kdump, notes
 from vmcoredd_daemon.errors import InvalidVmcore, NameInUse, QuotaExceeded, VmcoreddError, WriteFailed
 from vmcoredd_daemon.manifest import MANIFEST_NAME
 from vmcoredd_daemon.vmcore.attach import stream
@@ -113,6 +114,11 @@ def split_kdump(source_vmcore: Path, tmp_path: Path) -> bytes:
     return bytes(data)
 
 
+def vmcoreinfo_behind_the_notes() -> bytes:
+    kdump = Kdump(notes() + bytes(64))
+    return kdump.but(offset_vmcoreinfo=4096 + 104 + len(notes()) + 8).pack()
+
+
 def test_what_cannot_be_extended_passes_unchanged(source_vmcore: Path, tmp_path: Path) -> None:
     taken = core(tmp_path, device_dump(b"nic", b"x") + VMCOREINFO)
     full = core(tmp_path, b"".join(device_dump(b"%d" % number, b"x") for number in range(64)) + VMCOREINFO)
@@ -122,13 +128,14 @@ def test_what_cannot_be_extended_passes_unchanged(source_vmcore: Path, tmp_path:
         (whole, InvalidVmcore, "is not flattened"),
         (HEADER[:99], InvalidVmcore, "is truncated: it ends at offset 0x63, inside its header"),
         (HEADER, InvalidVmcore, "is truncated: it ends at offset 0x1000"),
-        (flatten([]), InvalidVmcore, "ends at offset 0x1010, before its notes are whole"),
+        (flatten([]), InvalidVmcore, "ends at offset 0x1010, before its notes are complete"),
         (flatten([(0, b"neither" * 99)]) + b"rest", InvalidVmcore, "holds neither an ELF nor"),
         (flatten([(0, whole[:64]), (0x100000, whole)]), InvalidVmcore, "ends at offset"),
         (flatten([(0, b"")]) + whole, InvalidVmcore, "the piece at offset 0x1000 has size 0"),
-        (flatten([(0, taken)]), NameInUse, "has a device dump nic that no manifest describes, and which is not"),
-        (flatten([(0, full)]), QuotaExceeded, "no room for device dump nic: it would have more than 64"),
+        (flatten([(0, taken)]), NameInUse, "has a device dump nic that no manifest describes: it is not replaced"),
+        (flatten([(0, full)]), QuotaExceeded, "no space for device dump nic: it would have more than 64"),
         (split_kdump(source_vmcore, tmp_path), InvalidVmcore, "split is set"),
+        (flatten([(0, vmcoreinfo_behind_the_notes())]), InvalidVmcore, "offset_vmcoreinfo is 0x"),
     ]
     for data, kind, message in cases:
         output, error = run(data, "nic")
@@ -155,7 +162,7 @@ def test_truncated_anywhere(source_vmcore: Path, tmp_path: Path, options: str) -
 
 
 def _whole(data: bytes, end: int) -> int:
-    """Return where the last whole piece before *end* ends."""
+    """Return where the last complete piece before *end* ends."""
     place = 4096
     while place + 16 <= end:
         size = struct.unpack_from(">q", data, place + 8)[0]
@@ -165,17 +172,17 @@ def _whole(data: bytes, end: int) -> int:
     return place
 
 
-def test_no_room_to_withhold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_space_to_keep_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream, "_PREFIX_MEMORY", 4200)
     monkeypatch.setattr(stream.tempfile, "tempdir", str(tmp_path / "missing"))
     data = flatten([(0, core(tmp_path))])
     output, error = run(data, "nic")
     assert output == data
     assert isinstance(error, WriteFailed)
-    assert str(error) == "FILE: no room to withhold its start: No such file or directory"
+    assert str(error) == "FILE: no space to keep its start: No such file or directory"
 
 
-def test_withheld_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_start_kept_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream, "_PREFIX_MEMORY", 4200)
     output, problems = run(flatten([(0, core(tmp_path))]), "nic")
     assert problems == []

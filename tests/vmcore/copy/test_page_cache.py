@@ -16,11 +16,11 @@ import pytest
 from tests.lib.elf_writer import NT_PRSTATUS, PAGE, Core, Load, note
 from tests.lib.resources import open_fds
 from tests.lib.vmcore_rig import Rig, load_bytes
+from tests.lib.waiting import wait_until
 from vmcoredd_daemon.vmcore.copy.page_cache import DIRECT_SIZE, DirectWrites, write_back_while, writes
 
 MIB = 1 << 20
 CACHESTAT = 451
-PATIENCE = 20.0
 
 
 @pytest.fixture
@@ -145,10 +145,7 @@ def test_what_is_appended(tmp_path: Path) -> None:
             for _ in range(2):
                 file.write(os.urandom(8 * MIB))
                 file.flush()
-                until = time.monotonic() + PATIENCE
-                while dirty_pages(path) and time.monotonic() < until:
-                    time.sleep(0.01)
-                assert dirty_pages(path) == 0
+                wait_until(lambda: dirty_pages(path), lambda dirty: dirty == 0)
             content = path.read_bytes()
             path.unlink()
         path.write_bytes(content)
@@ -170,7 +167,4 @@ def test_file_that_is_never_there(tmp_path: Path) -> None:
         (new,) = threads() - before
         time.sleep(0.2)
         assert new in threads()
-    until = time.monotonic() + PATIENCE
-    while new in threads() and time.monotonic() < until:
-        time.sleep(0.01)
-    assert new not in threads()
+    wait_until(lambda: new not in threads())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What is foretold of crash and makedumpfile, and what the two do with the same file."""
+"""What is predicted of crash and makedumpfile, and what the two do with the same file."""
 
 import re
 import subprocess
@@ -20,7 +20,7 @@ from vmcoredd_daemon.errors import InvalidVmcore
 from vmcoredd_daemon.manifest import MANIFEST_NAME, Manifest, ManifestDump
 from vmcoredd_daemon.vmcore.image import Image, file_image
 from vmcoredd_daemon.vmcore.inspect.inspect import find
-from vmcoredd_daemon.vmcore.inspect.verify import Judgement, judge
+from vmcoredd_daemon.vmcore.inspect.verify import Verification, verify
 
 DUMPS = {"nic": bytes(range(256)) * 100, "disk": b"d"}
 
@@ -38,9 +38,9 @@ def copy(source: Path, destination: Path) -> Path:
     return destination
 
 
-def judged(path: Path) -> Judgement:
+def verified(path: Path) -> Verification:
     with path.open("rb") as file:
-        return judge(file_image(file.fileno(), str(path)))
+        return verify(file_image(file.fileno(), str(path)))
 
 
 def crash(path: Path) -> tuple[bool, int]:
@@ -89,31 +89,31 @@ CASES = [*(("ELF", name) for name in ELF), *(("KDUMP", name) for name in KDUMP)]
 
 
 @pytest.mark.parametrize(("base", "name"), CASES)
-def test_as_foretold(bases: dict[str, Path], tmp_path: Path, base: str, name: str) -> None:
+def test_as_predicted(bases: dict[str, Path], tmp_path: Path, base: str, name: str) -> None:
     path = copy(bases[base], tmp_path / "vmcore")
     {"ELF": ELF, "KDUMP": KDUMP}[base][name](path)
-    judgement = judged(path)
-    assert judgement.good == (name in GOOD), judgement
+    verification = verified(path)
+    assert verification.good == (name in GOOD), verification
     if (base, name) not in CRASH_SAYS_NOTHING:
-        foretold = judgement.crash
-        assert crash(path) == (foretold.reads and foretold.vmcoreinfo, foretold.device_dumps), judgement
+        predicted = verification.crash
+        assert crash(path) == (predicted.reads and predicted.vmcoreinfo, predicted.device_dumps), verification
     if (base, name) not in MAKEDUMPFILE_SAYS_NOTHING:
-        foretold = judgement.makedumpfile
+        predicted = verification.makedumpfile
         count = kept(path, tmp_path / "output")
-        assert (count is not None) == (foretold.reads and foretold.vmcoreinfo), judgement
-        assert count in {None, -1, foretold.device_dumps}, judgement
+        assert (count is not None) == (predicted.reads and predicted.vmcoreinfo), verification
+        assert count in {None, -1, predicted.device_dumps}, verification
 
 
 def test_what_the_fault_is(bases: dict[str, Path], tmp_path: Path) -> None:
     path = copy(bases["ELF"], tmp_path / "vmcore")
     ELF["data altered"](path)
-    judgement = judged(path)
-    assert judgement.problems == ("device dump nic does not have the SHA-256 that its manifest says",)
+    verification = verified(path)
+    assert verification.problems == ("device dump nic does not have the SHA-256 that its manifest says",)
     ELF["second PT_NOTE"](path)
-    assert judged(path).crash.problems == ["takes segment 3 for memory: its p_type is 4"]
+    assert verified(path).crash.problems == ["takes segment 3 for memory: its p_type is 4"]
     kdump = copy(bases["KDUMP"], tmp_path / "kdump")
     KDUMP["cut in the pages"](kdump)
-    (problem,) = judged(kdump).problems
+    (problem,) = verified(kdump).problems
     assert re.fullmatch(r"\d+ of \d+ pages are beyond the end of the file, 0x[0-9a-f]+", problem)
 
 
@@ -122,9 +122,9 @@ def test_what_the_fault_is(bases: dict[str, Path], tmp_path: Path) -> None:
     [
         (64, False, [], []),
         # What it drops is the manifest alone.
-        (64, True, [], ["drops 1 of 65 device dumps in silence"]),
-        (65, False, ["drops 1 of 65 device dumps in silence"], []),
-        (65, True, ["drops 2 of 66 device dumps in silence"], []),
+        (64, True, [], ["silently drops 1 of 65 device dumps"]),
+        (65, False, ["silently drops 1 of 65 device dumps"], []),
+        (65, True, ["silently drops 2 of 66 device dumps"], []),
     ],
 )
 def test_more_device_dumps_than_crash_lists(
@@ -133,43 +133,43 @@ def test_more_device_dumps_than_crash_lists(
     dumps = [rig.dump(f"dump{number}", b"x") for number in range(count)]
     dumps += [rig.dump(MANIFEST_NAME, Manifest("test", 1, ()).dump())] if manifest else []
     rig.convert(source_vmcore, *dumps)
-    judgement = judged(rig.vmcore)
+    verification = verified(rig.vmcore)
     # It walks all of them, and keeps 64.
     assert crash(rig.vmcore) == (True, len(dumps))
-    assert judgement.crash.device_dumps == 64
-    assert (judgement.crash.problems, judgement.crash.remarks) == (problem, remark)
-    assert judgement.good == (not problem)
-    assert judgement.makedumpfile.device_dumps == len(dumps)
+    assert verification.crash.device_dumps == 64
+    assert (verification.crash.problems, verification.crash.remarks) == (problem, remark)
+    assert verification.good == (not problem)
+    assert verification.makedumpfile.device_dumps == len(dumps)
 
 
 def test_flattened(bases: dict[str, Path], tmp_path: Path) -> None:
     flat = makedumpfile_flat(bases["ELF"], tmp_path / "flat", "-l", "-d", "31", "--non-mmap")
-    judgement = judged(flat)
-    assert judgement.good
-    assert judgement.crash.device_dumps == 3
+    verification = verified(flat)
+    assert verification.good
+    assert verification.crash.device_dumps == 3
     assert "truncated" not in crash_log(flat)
-    assert "-R only" in judgement.makedumpfile.remarks[0]
+    assert "only with -R" in verification.makedumpfile.remarks[0]
     assert kept(flat, tmp_path / "output") is None
     assert kept(makedumpfile_restore(flat, tmp_path / "restored"), tmp_path / "output") == 3
     with flat.open("r+b") as file:
         file.truncate(flat.stat().st_size - 100_000)
-    judgement = judged(flat)
-    assert not judgement.crash.reads
-    assert not judgement.makedumpfile.reads
+    verification = verified(flat)
+    assert not verification.crash.reads
+    assert not verification.makedumpfile.reads
     assert "truncated/incomplete" in crash_log(flat)
 
 
 def test_loads_at_pages_that_are_filtered(rig: Rig, source_vmcore: Path) -> None:
     rig.convert(source_vmcore)
-    (remark,) = judged(rig.vmcore).makedumpfile.remarks
-    assert remark.startswith("give it --non-mmap")
-    assert judged(source_vmcore).makedumpfile.remarks == []
+    (remark,) = verified(rig.vmcore).makedumpfile.remarks
+    assert remark.startswith("needs --non-mmap")
+    assert verified(source_vmcore).makedumpfile.remarks == []
 
 
 def test_manifest_that_names_more_than_there_is(tmp_path: Path) -> None:
     text = Manifest("test", 1, (ManifestDump("nic", 1, 1, "", "", "complete", 1, 1),)).dump()
     path = Core(device_dump(MANIFEST_NAME.encode(), text)).write(tmp_path / "vmcore")
-    assert "vmcoredd_manifest: names device dump nic, not in the file" in judged(path).problems
+    assert "vmcoredd_manifest: names device dump nic, not in the file" in verified(path).problems
 
 
 @pytest.mark.parametrize(
@@ -183,7 +183,7 @@ def test_manifest_that_names_more_than_there_is(tmp_path: Path) -> None:
         (
             b"\x7fELF\x02\x01\x01" + bytes(100),
             "is too small: it has 107 bytes, an ELF header and two program headers have 176",
-            "is too small: it has 107 bytes, 464 are read of any file",
+            "is too small: it has 107 bytes, at least 464 are needed",
         ),
         (b"\x7fELF\x02\x01\x00" + bytes(500), "EI_VERSION is 0: an ELF file has 1", "has no PT_LOAD"),
         (b"NELF\x02\x01\x01" + bytes(500), "is neither ELF nor kdump-compressed", "has no PT_LOAD"),
@@ -195,9 +195,9 @@ def test_what_is_no_elf_file_and_what_is_none_that_can_be_read(
 ) -> None:
     path = tmp_path / "vmcore"
     path.write_bytes(content)
-    judgement = judged(path)
-    assert judgement.crash.problems == [crash_says]
-    assert judgement.makedumpfile.problems[-1] == makedumpfile_says
+    verification = verified(path)
+    assert verification.crash.problems == [crash_says]
+    assert verification.makedumpfile.problems[-1] == makedumpfile_says
     assert crash(path) == (False, 0)
     assert kept(path, tmp_path / "output") is None
 
@@ -211,7 +211,7 @@ def test_device_dumps_that_are_not_whole(tmp_path: Path) -> None:
     notes = [device_dump(entry.name.encode(), b"x") for entry in entries]
     notes.append(device_dump(MANIFEST_NAME.encode(), Manifest("test", 1, entries).dump()))
     path = Core(b"".join(notes)).write(tmp_path / "vmcore")
-    assert judged(path).remarks == (
+    assert verified(path).remarks == (
         "device dump nic is truncated",
         "device dump disk is truncated: it was killed",
     )
@@ -222,10 +222,10 @@ def test_device_dumps_that_are_not_whole(tmp_path: Path) -> None:
 )
 @given(data())
 @settings(max_examples=200)
-def test_nothing_but_a_judgement_comes_of_any_file(header: bytes, drawn: DataObject) -> None:
+def test_nothing_but_a_verification_comes_of_any_file(header: bytes, drawn: DataObject) -> None:
     """Nothing that a file can hold is an error of ours."""
     content = header + drawn.draw(binary(max_size=600))
     content += bytes(drawn.draw(sampled_from([0, 4096, 10000]))) + drawn.draw(binary(max_size=200))
     image = Image(lambda size, offset: content[offset : offset + size], len(content), "FILE")
-    judgement = judge(image)
-    assert not judgement.good
+    verification = verify(image)
+    assert not verification.good

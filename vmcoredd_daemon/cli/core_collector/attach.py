@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from ...manifest import ManifestSource
-from ...note import DeviceDumpNote, system_byteorder, system_page_size
+from ...note import DeviceDumpNote
 from ...progress import Progress
 from ...terminal.stdio import complain
 from ...vmcore.attach.attach import attach
@@ -55,7 +55,7 @@ def attach_to_file(call: Call, path: str, status: int) -> None:
         source = ManifestSource(call.operands[0], error=error)
         gathered.drop_excess()
         with ExitStack() as stack:
-            note = manifest_note(gathered.snapshot, source, system_page_size(), system_byteorder())
+            note = manifest_note(gathered.snapshot, source)
             notes: Sequence[DeviceDumpNote] = [*gathered.notes, stack.enter_context(note)[0]]
             attached = attach(path, notes, stack.enter_context(_progress()))
         for name in attached.altered:

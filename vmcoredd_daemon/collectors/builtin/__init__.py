@@ -2,8 +2,8 @@
 """Collectors that come with vmcoredd: they find what this machine has, and need no configuration.
 
 Each is a class as a vendor's package would have it, see vmcoredd-collectors(7), in a file of its own that may be
-copied. They are in a table, not in the metadata of the package: an initramfs has the modules only. Nothing here
-imports them before they are asked what they would collect.
+copied. They are in a table, not in the metadata of the package: an initramfs has only modules. They are imported
+when they are asked what they would collect.
 """
 
 import functools
@@ -27,11 +27,11 @@ BUILT_IN: Mapping[str, str] = MappingProxyType(
         "pstore": "pstore:Pstore",
     }
 )
-"""For each collector its module in this package, and its class."""
+"""The module in this package, and the class, of each collector."""
 
 
 def registered() -> dict[str, Load]:
-    """Return how to load each of them, by name."""
+    """Return functions that load them, by name."""
     return {name: functools.partial(_load, *value.split(":")) for name, value in BUILT_IN.items()}
 
 

@@ -17,15 +17,15 @@ def archive_size(sizes: Iterable[int]) -> int:
 
 
 class Archive:
-    """Writes to *data*. What was written before something failed can be read by tar."""
+    """Writes to *data*. After an error, tar can read what was written before."""
 
     def __init__(self, data: BinaryIO) -> None:
         self._data = data
 
     def add(self, name: str, size: int, pieces: Iterable[bytes], mtime: int = 0) -> None:
-        """Write a member of *size* bytes; where *pieces* are fewer, or fail, zeros follow.
+        """Write a member of *size* bytes; if *pieces* are fewer, or raise, it is filled with zeros.
 
-        Raises OSError, whether it was short or what *pieces* raise; the archive is fit for more then.
+        Raises OSError if they are fewer, and what *pieces* raise; more members can be added then.
         """
         member = tarfile.TarInfo(name)
         member.size, member.mtime = size, mtime
@@ -36,18 +36,18 @@ class Archive:
                 self._data.write(piece[:left])
                 left -= len(piece[:left])
             if left:
-                raise OSError(f"{name}: {size - left} of {size} bytes could be read")
+                raise OSError(f"{name}: only {size - left} of {size} bytes could be read")
         finally:
             for zeros in _zeros(left + -size % BLOCK):
                 self._data.write(zeros)
 
     def add_file(self, name: str, path: Path) -> None:
-        """Write the content of *path*, as much as it has now, with its time. Raises OSError."""
+        """Write the content of *path*, with its present size and time. Raises OSError."""
         state = path.stat()
         self.add(name, state.st_size, chunks(path), int(state.st_mtime))
 
     def finish(self) -> None:
-        """Write the end."""
+        """Write the end of the archive."""
         self._data.write(bytes(2 * BLOCK))
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""devcoredump: what a driver has saved of a device that failed."""
+"""devcoredump: what drivers have saved of devices that failed."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,27 +8,27 @@ from typing import BinaryIO
 from .files import copy
 
 SIZE = 16 << 20
-"""Bytes of one: sysfs does not say how many there are. Of a longer one the start is kept."""
+"""Bytes of one at most; sysfs does not tell its size. Only the start of a longer one is kept."""
 
 
 class Devcoredump:
     """One device dump for each, ``devcd1_0000:01:00.0``: the bytes of ``/sys/class/devcoredump/devcd1/data``.
 
-    In the format of the driver (Linux ``drivers/base/devcoredump.c``). They are of drivers that ran into trouble
-    in the capture kernel: those of the kernel that died are in its memory. The kernel drops one after five
-    minutes; reading does not remove it.
+    The format is the driver's (Linux ``drivers/base/devcoredump.c``). They come from drivers that failed in the
+    capture kernel: those of the crashed kernel are in its memory. The kernel drops one after five minutes; reading
+    does not remove it.
     """
 
     def __init__(self, root: Path = Path("/")) -> None:
         self._directory = root / "sys/class/devcoredump"
 
     def device_dumps(self) -> Iterator[tuple[str, int]]:
-        """Return one for each that is there now."""
+        """Return one for each that exists now."""
         for name in self._found():
             yield name, SIZE
 
     def collect(self, dump_name: str, data: BinaryIO) -> None:
-        """Write one; raise OSError when it is gone."""
+        """Write one; raise OSError if it is gone."""
         copy(self._directory / dump_name.partition("_")[0] / "data", data)
 
     def _found(self) -> list[str]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""devlink: what drivers say of their devices' health, and regions of the devices' memory."""
+"""devlink: what drivers report of the health of devices, and regions of the memory of devices."""
 
 import errno
 import os
@@ -38,21 +38,21 @@ DEVLINK_ATTR_FMSG = 106
 DEVLINK_ATTR_HEALTH_REPORTER = 114
 DEVLINK_ATTR_HEALTH_REPORTER_NAME = 115
 
-HEALTH_ROOM = 1 << 20
-"""Bytes of text for one reporter: they are in memory until they are counted."""
+HEALTH_LIMIT = 1 << 20
+"""Bytes of text of one reporter; all of it is in memory before its size is known."""
 
-REGION_ROOM = 16 << 20
-"""Bytes of one snapshot; the driver takes as much memory for one that it makes."""
+REGION_LIMIT = 16 << 20
+"""Bytes of one snapshot; a new one takes as much memory in the driver."""
 
 MAX_PARTS = 256
-"""Reporters, regions and snapshots of all devices that are taken note of."""
+"""Reporters, and regions, of all devices that are collected."""
 
 MAX_NAME = 80
 
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """A part of a device's memory that its driver shows."""
+    """A part of a device's memory that its driver exposes."""
 
     where: bytes
     """Attributes that name it in a request."""
@@ -63,7 +63,7 @@ class Region:
 
 @dataclass(slots=True)
 class Device:
-    """What a device has."""
+    """The reporters and regions of a device."""
 
     reporters: list[tuple[str, bytes]] = field(default_factory=list)
     """The name of each, and the attributes that name it in a request."""
@@ -72,20 +72,20 @@ class Device:
     @property
     def size(self) -> int:
         """Bytes of the archive at most."""
-        regions = (min(one.size, REGION_ROOM) for one in self.regions for _ in one.snapshots or (0,))
-        return archive_size([*(HEALTH_ROOM for _ in self.reporters), *regions])
+        regions = (min(one.size, REGION_LIMIT) for one in self.regions for _ in one.snapshots or (0,))
+        return archive_size([*(HEALTH_LIMIT for _ in self.reporters), *regions])
 
 
 class Devlink:
     """One device dump, a tar archive, for each device with health reporters or regions: ``devlink_0000:02:00.0``.
 
-    ``health/NAME`` is what ``devlink health dump show`` gives, as text with a value on each line: the driver's own
-    dump of that part, made now unless it has one. ``region/NAME/ID`` are the bytes of each snapshot, as of
-    ``devlink region dump``; of a region without one a snapshot is made, and deleted again. By generic netlink
-    (Linux ``include/uapi/linux/devlink.h``, ``Documentation/networking/devlink``). Some kB to some MB.
+    ``health/NAME`` is what ``devlink health dump show`` prints, as text with one value a line: the driver's own
+    dump of that part, made now unless it has one. ``region/NAME/ID`` has the bytes of each snapshot, as
+    ``devlink region dump`` prints them; a region without a snapshot gets one, which is deleted again. By generic
+    netlink (Linux ``include/uapi/linux/devlink.h``, ``Documentation/networking/devlink``). Some kB to some MB.
 
-    Dumps and snapshots that the driver had made before the panic are in the memory of the kernel that died. These
-    are of the driver in the capture kernel, after its reset of the device, with what firmware and hardware keep.
+    Dumps and snapshots from before the panic are in the memory of the crashed kernel. These come from the driver
+    in the capture kernel, after it has reset the device, and contain what firmware and hardware keep.
     """
 
     def __init__(self, connect: Connect = connect) -> None:
@@ -97,7 +97,7 @@ class Devlink:
             yield name, device.size
 
     def collect(self, dump_name: str, data: BinaryIO) -> None:
-        """Write what there is of one; raise OSError in the end if a part failed."""
+        """Write all parts of one; raise OSError at the end if a part failed."""
         device = self._found().get(dump_name)
         if device is None:
             raise OSError(errno.ENODEV, os.strerror(errno.ENODEV), dump_name)
@@ -105,10 +105,10 @@ class Devlink:
         with Problems() as problems:
             for name, where in device.reporters:
                 with problems.kept(), _named(f"health/{name}"):
-                    text = b"".join(_bounded(self._health(where), HEALTH_ROOM))
+                    text = b"".join(_bounded(self._health(where), HEALTH_LIMIT))
                     archive.add(f"health/{name}", len(text), [text])
-                    if len(text) == HEALTH_ROOM:
-                        raise OSError(errno.EFBIG, f"the first {HEALTH_ROOM} bytes are here")
+                    if len(text) == HEALTH_LIMIT:
+                        raise OSError(errno.EFBIG, f"only the first {HEALTH_LIMIT} bytes are collected")
             for region in device.regions:
                 with problems.kept(), _named(f"region/{region.name}"):
                     self._add_region(archive, region)
@@ -137,7 +137,7 @@ class Devlink:
         return devices
 
     def _parts(self, command: int) -> Iterator[tuple[str, str, bytes, dict[int, bytes]]]:
-        """Yield what each is a part of, for a port, the dump name, how to ask for it, and its attributes."""
+        """Yield of each part its port as a directory, the dump name, its key as attributes, and all of them."""
         for answer in islice(self._netlink.ask(command, dump=True), MAX_PARTS):
             found = dict(attributes(answer))
             where = b"".join(
@@ -161,7 +161,7 @@ class Devlink:
             for snapshot in region.snapshots:
                 self._add_snapshot(archive, region, snapshot)
             return
-        if region.size > REGION_ROOM:
+        if region.size > REGION_LIMIT:
             raise OSError(errno.EFBIG, f"the driver would take {region.size} bytes of memory for a snapshot")
         try:
             answer = b"".join(islice(self._netlink.ask(DEVLINK_CMD_REGION_NEW, region.where), 1))
@@ -176,11 +176,11 @@ class Devlink:
             list(self._netlink.ask(DEVLINK_CMD_REGION_DEL, region.where + _snapshot(snapshot)))
 
     def _add_snapshot(self, archive: Archive, region: Region, snapshot: int) -> None:
-        size = min(region.size, REGION_ROOM)
+        size = min(region.size, REGION_LIMIT)
         pieces = self._read(region.where + _snapshot(snapshot))
         archive.add(f"region/{region.name}/{snapshot}", size, _bounded(pieces, size))
         if size < region.size:
-            raise OSError(errno.EFBIG, f"the first {size} of {region.size} bytes are here")
+            raise OSError(errno.EFBIG, f"only the first {size} of {region.size} bytes are collected")
 
     def _read(self, where: bytes) -> Iterator[bytes]:
         done = 0
@@ -211,7 +211,7 @@ def _text(value: bytes) -> str:
 
 
 def _bounded(pieces: Iterable[bytes], limit: int) -> Iterator[bytes]:
-    """Yield *limit* bytes at most, and ask for no more."""
+    """Yield at most *limit* bytes of *pieces*."""
     for piece in pieces:
         yield piece[:limit]
         limit -= len(piece)
@@ -221,7 +221,7 @@ def _bounded(pieces: Iterable[bytes], limit: int) -> Iterator[bytes]:
 
 @contextmanager
 def _named(what: str) -> Iterator[None]:
-    """Say in an OSError what it is about."""
+    """Add *what* to an OSError."""
     try:
         yield
     except OSError as error:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The text of a health dump: what a driver says in the messages of Linux ``devlink_fmsg_*()``, line by line."""
+"""The text of a health dump: the messages that drivers build with Linux ``devlink_fmsg_*()``, line by line."""
 
 import errno
 import sys
@@ -17,23 +17,23 @@ DEVLINK_ATTR_FMSG_OBJ_VALUE_DATA = 113
 NLA_FLAG = 6
 NLA_NUL_STRING = 10
 NLA_BINARY = 11
-"""Types of values, of include/net/netlink.h; others are numbers."""
+"""Types of values, from include/net/netlink.h; others are numbers."""
 
 MAX_DEPTH = 32
-"""Nests in one another."""
+"""Levels of nesting."""
 
 
 class HealthText:
-    """Makes lines of a driver's message: names and values as they come, what is nested further to the right."""
+    """Makes lines of a driver's message: names and values in their order, indented by nesting."""
 
     def __init__(self) -> None:
         self._nests: list[int] = []
-        """By how many steps each nest is further to the right."""
+        """Steps of indentation of each nest."""
         self._label = ""
         self._type = 0
 
     def lines(self, message: Iterable[tuple[int, bytes]]) -> Iterator[bytes]:
-        """Yield what *message* adds. Raises OSError (EBADMSG) when it is nested too deep."""
+        """Yield the lines of *message*. Raises OSError (EBADMSG) if it is nested too deep."""
         for kind, value in message:
             if kind in (DEVLINK_ATTR_FMSG_OBJ_NEST_START, DEVLINK_ATTR_FMSG_ARR_NEST_START):
                 # Objects in an array have no name.
@@ -55,7 +55,7 @@ class HealthText:
 
     def _nest(self, steps: int) -> None:
         if len(self._nests) == MAX_DEPTH:
-            raise OSError(errno.EBADMSG, f"netlink: more than {MAX_DEPTH} nests")
+            raise OSError(errno.EBADMSG, f"netlink: nested deeper than {MAX_DEPTH} levels")
         self._nests.append(steps)
 
     def _line(self, text: str) -> bytes:
@@ -72,7 +72,7 @@ class HealthText:
 
 
 def number(value: bytes) -> int:
-    """Return an integer of the kernel's."""
+    """Return an integer in native byte order."""
     return int.from_bytes(value[:8], sys.byteorder)
 
 

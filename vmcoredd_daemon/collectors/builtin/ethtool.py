@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Network devices: what their drivers give to ethtool, registers, EEPROM and firmware dumps."""
+"""Network devices: the registers, EEPROM and firmware dumps that drivers give to ethtool."""
 
 import errno
 import fcntl
@@ -31,27 +31,27 @@ EEPROM = struct.Struct("=IIII")
 DUMP = struct.Struct("=IIII")
 
 MAX_DATA = 16 << 20
-"""Bytes of registers, and of a firmware dump: the kernel takes as much memory again."""
+"""Bytes of registers, and of a firmware dump: the kernel allocates as many, too."""
 
 MAX_EEPROM = 64 << 10
-"""Bytes of an EEPROM: it may be slow, and behind this there is firmware as it was shipped."""
+"""Bytes of an EEPROM: it may be slow, and what follows is firmware as it was shipped."""
 
 PIECE = 4096
-"""Bytes of an EEPROM for one request: the kernel's lock of network devices is free in between."""
+"""Bytes of an EEPROM for one request: between requests, the kernel releases its lock of network devices."""
 
 UNKNOWN = 0xFFFFFFFF
-"""Bytes of an EEPROM in which a driver takes what is no offset, as bnxt_en does."""
+"""Size of an EEPROM whose driver does not take an offset for one, as bnxt_en."""
 
-VERSION_ROOM = 64
-"""Bytes for the line that has the version of the registers."""
+VERSION_SIZE = 64
+"""Bytes reserved for the line with the version of the registers."""
 
 Ask = Callable[[str, "array[int]"], None]
-"""Lets the driver of an interface fill in a structure of linux/ethtool.h. Raises OSError."""
+"""Has the driver of an interface fill in a structure of linux/ethtool.h. Raises OSError."""
 
 
 @dataclass(frozen=True, slots=True)
 class Interface:
-    """What a driver says of one interface."""
+    """What a driver reports of one interface."""
 
     name: str
     dump_name: str
@@ -60,16 +60,16 @@ class Interface:
     registers: int
     """Bytes of registers."""
     eeprom: int
-    """Bytes of its EEPROM, as many as are collected."""
+    """Bytes of its EEPROM that are collected."""
     dump: int
-    """Bytes of a dump that the driver would give now."""
+    """Bytes of the dump that the driver would give now."""
     problem: OSError | None = None
-    """Why the driver says nothing."""
+    """Why the driver reports nothing."""
 
     @property
     def size(self) -> int:
         """Bytes of the archive at most."""
-        return archive_size([len(self.info) + VERSION_ROOM, self.registers, self.eeprom, self.dump])
+        return archive_size([len(self.info) + VERSION_SIZE, self.registers, self.eeprom, self.dump])
 
 
 class Ethtool:
@@ -77,11 +77,11 @@ class Ethtool:
 
     ``driver`` is the text of ``ethtool -i``, and the version of the registers; ``registers`` is what
     ``ethtool -d ETH raw on`` writes, and ``ethtool -d ETH file registers`` decodes where an interface has the same
-    driver. ``eeprom`` is what ``ethtool -e ETH raw on`` writes, the first 64 kB of it: the MAC address, where
-    drivers give that. ``dump`` is what ``ethtool -w ETH data FILE`` writes. Some kB, with a dump up to 16 MB.
+    driver. ``eeprom`` is the first 64 kB of what ``ethtool -e ETH raw on`` writes: the MAC address, if the driver
+    gives it. ``dump`` is what ``ethtool -w ETH data FILE`` writes. Some kB, with a dump up to 16 MB.
     By the ioctl SIOCETHTOOL (Linux ``include/uapi/linux/ethtool.h``).
 
-    The driver of the capture kernel has reset most devices: registers are of after that, with the link, and
+    The driver of the capture kernel has reset most devices: registers show the state after that, with the link and
     counters that the device keeps. A dump is what the firmware has saved, if the driver asks for that.
     Virtual functions have nothing of their own, and are left out.
     """
@@ -96,7 +96,7 @@ class Ethtool:
             yield interface.dump_name, interface.size
 
     def collect(self, dump_name: str, data: BinaryIO) -> None:
-        """Write what there is of one; raise OSError in the end if a part failed."""
+        """Write all parts of one; raise OSError at the end if a part failed."""
         interface = next((found for found in self._found() if found.dump_name == dump_name), None)
         if interface is None:
             raise OSError(errno.ENODEV, os.strerror(errno.ENODEV), dump_name)
@@ -160,7 +160,7 @@ class Ethtool:
             yield answer[EEPROM.size :].tobytes()
 
     def _request(self, name: str, kind: struct.Struct, *values: int) -> "array[int]":
-        """Return the answer to the request *values*; the last may be the size of the data behind the structure."""
+        """Return the answer to the request *values*; the last may be the size of the data after the structure."""
         size = values[-1] if len(values) > 1 else 0
         request = array("B", struct.pack(f"={len(values)}I", *values) + bytes(kind.size - 4 * len(values) + size))
         self._ask(name, request)
@@ -180,5 +180,5 @@ def _text(field: bytes) -> str:
 def _ask(name: str, request: "array[int]") -> None:
     address, _ = request.buffer_info()
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
-        # So small an argument is copied, and other threads run during the call.
+        # fcntl.ioctl() copies an argument of at most 1024 bytes, and releases the GIL during the call.
         fcntl.ioctl(any_socket, SIOCETHTOOL, bytearray(IFREQ.pack(name.encode(), address)))

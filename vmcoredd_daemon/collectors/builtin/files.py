@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Reads files of sysfs in small pieces; one that fails does not cost the others."""
+"""Reads files of sysfs in small pieces, all that can be read even if one fails."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -8,11 +8,11 @@ from types import TracebackType
 from typing import BinaryIO
 
 CHUNK = 1 << 16
-"""Bytes that are in memory at once; sysfs gives a page at a time."""
+"""Bytes that are read at a time; sysfs gives at most a page."""
 
 
 def chunks(path: Path) -> Iterator[bytes]:
-    """Yield the content of *path* from the start. Raises OSError that names it, perhaps after some."""
+    """Yield the content of *path*. Raises OSError that names it, possibly after some pieces."""
     try:
         with path.open("rb", buffering=0) as file:
             while chunk := file.read(CHUNK):
@@ -29,9 +29,9 @@ def copy(path: Path, data: BinaryIO) -> None:
 
 
 def write_lines(paths: Iterable[Path], base: Path, data: BinaryIO) -> None:
-    """Write each line of small text files behind the file's name below *base*, as ``grep -r '' BASE`` does.
+    """Write each line of small text files after the file's name below *base*, as ``grep -r '' BASE`` does.
 
-    Raises OSError for the first that could not be read, when all the others are written.
+    Raises OSError at the end if some could not be read.
     """
     with Problems() as problems:
         for path in paths:
@@ -41,7 +41,7 @@ def write_lines(paths: Iterable[Path], base: Path, data: BinaryIO) -> None:
 
 
 class Problems:
-    """A context that raises the first error it has kept, when all that could be read is read."""
+    """A context that collects errors, and raises the first at its end."""
 
     def __init__(self) -> None:
         self._first: OSError | None = None
@@ -49,7 +49,7 @@ class Problems:
 
     @contextmanager
     def kept(self) -> Iterator[None]:
-        """Keep an OSError for later."""
+        """Keep an OSError for the end."""
         try:
             yield
         except OSError as error:

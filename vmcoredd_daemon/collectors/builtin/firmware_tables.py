@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Tables of the firmware: errors (ACPI APEI), and the machine's inventory (SMBIOS)."""
+"""Firmware tables: errors (ACPI APEI), and the inventory of the machine (SMBIOS)."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,17 +11,17 @@ from .files import Problems, chunks, copy
 TABLES = ("BERT", "EINJ", "ERST", "HEST", "data/*")
 
 ENTRY_POINT_SIZE = 32
-"""Bytes in front of the table in a file of dmidecode's."""
+"""Bytes before the table in a file of dmidecode."""
 
 MAX_ENTRY_POINT_SIZE = 31
 
 
 class FirmwareTables:
-    """Two device dumps: ``acpi_apei`` and ``dmi``. Nothing of this is reset by kexec.
+    """Two device dumps: ``acpi_apei`` and ``dmi``. kexec resets nothing of this.
 
-    ``acpi_apei`` is a tar archive of ACPI's error tables and of their data, as in ``/sys/firmware/acpi/tables``
+    ``acpi_apei`` is a tar archive of ACPI's error tables and their data, from ``/sys/firmware/acpi/tables``
     (Linux ``Documentation/ABI/testing/sysfs-firmware-acpi``): ``iasl -d`` decodes tables. ``data/BERT`` has what
-    the firmware knew of the reset before the kernel that died had booted. Some kB.
+    the firmware recorded about the reset before the crashed kernel booted. Some kB.
 
     ``dmi`` is ``/sys/firmware/dmi/tables`` in the format of ``dmidecode --dump-bin``, which
     ``dmidecode --from-dump FILE`` decodes. Some kB.
@@ -33,14 +33,14 @@ class FirmwareTables:
         self._dmi = root / "sys/firmware/dmi/tables/DMI"
 
     def device_dumps(self) -> Iterator[tuple[str, int]]:
-        """Return the two, as far as there is something to collect."""
+        """Return the two, if there is something to collect."""
         if tables := self._tables():
             yield "acpi_apei", archive_size(table.stat().st_size for table in tables)
         if self._entry_point.exists() and self._dmi.exists():
             yield "dmi", ENTRY_POINT_SIZE + self._dmi.stat().st_size
 
     def collect(self, dump_name: str, data: BinaryIO) -> None:
-        """Write one of them; raise OSError in the end if a part of it could not be read."""
+        """Write one of them; raise OSError at the end if a part of it could not be read."""
         if dump_name == "dmi":
             entry_point = b"".join(chunks(self._entry_point))
             data.write(relocated(entry_point).ljust(ENTRY_POINT_SIZE, b"\0"))
@@ -58,9 +58,9 @@ class FirmwareTables:
 
 
 def relocated(entry_point: bytes) -> bytes:
-    """Return an SMBIOS entry point that says that the table is at ENTRY_POINT_SIZE, where dmidecode looks for it.
+    """Return an SMBIOS entry point with the table at ENTRY_POINT_SIZE, where dmidecode expects it.
 
-    Offsets and checksums are those of DSP0134, 5.2. Raises OSError for another kind.
+    Offsets and checksums are from DSP0134, 5.2. Raises OSError for another kind.
     """
     changed = bytearray(entry_point)
     if changed.startswith(b"_SM3_") and 24 <= len(changed) <= MAX_ENTRY_POINT_SIZE:
@@ -74,7 +74,7 @@ def relocated(entry_point: bytes) -> bytes:
         changed[0x08:0x0C] = ENTRY_POINT_SIZE.to_bytes(4, "little")
         _set_checksum(changed, 0x05, slice(0, 15))
     else:
-        raise OSError(f"smbios_entry_point: {entry_point[:5]!r}, {len(entry_point)} bytes, is not known")
+        raise OSError(f"smbios_entry_point: unknown kind {entry_point[:5]!r} of {len(entry_point)} bytes")
     return bytes(changed)
 
 

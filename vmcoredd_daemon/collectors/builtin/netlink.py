@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Generic netlink, as much as it takes to ask the kernel: requests, and answers that may be many.
+"""Generic netlink, as far as requests to the kernel need it.
 
 Linux ``Documentation/userspace-api/netlink/intro.rst``, ``include/uapi/linux/netlink.h`` and ``genetlink.h``.
 """
@@ -31,12 +31,12 @@ CTRL_ATTR_FAMILY_NAME = 2
 
 NETLINK_GENERIC = 16
 SEQUENCE = 1
-"""Of the one request that a socket is for."""
+"""Of the only request on a socket."""
 
-LARGEST = 1 << 16
-"""Bytes of one datagram; the kernel sends 32 KiB at most where nobody reads with a larger buffer."""
+MAX_DATAGRAM = 1 << 16
+"""Bytes; the kernel sends at most 32 KiB unless the reader's buffer is larger."""
 
-TIMEOUT = 10.0
+ANSWER_TIMEOUT = 10.0
 """Seconds for one answer: the driver may have to wait for its device."""
 
 TOTAL_TIMEOUT = 60.0
@@ -79,8 +79,8 @@ class GenericNetlink:
     def ask(self, command: int, request: bytes = b"", *, dump: bool = False) -> Iterator[bytes]:
         """Send a request with attributes; yield the attributes of each answer. Blocks.
 
-        *dump* asks for all there is. Raises OSError: what the kernel says, ETIMEDOUT when it says nothing, EBADMSG
-        for what makes no sense, ENOENT where it does not have the family.
+        *dump* asks for all objects. Raises OSError: the kernel's error, ETIMEDOUT if it does not answer, EBADMSG
+        for an invalid answer, ENOENT if it does not have the family.
         """
         if not self._family:
             self._family = self._find()
@@ -92,18 +92,18 @@ class GenericNetlink:
             value = dict(attributes(answer)).get(CTRL_ATTR_FAMILY_ID, b"")
             found = int.from_bytes(value[:2], sys.byteorder)
         if found <= NLMSG_DONE:
-            raise OSError(errno.EBADMSG, f"netlink: family {self._name} has number {found}")
+            raise OSError(errno.EBADMSG, f"netlink: family {self._name} has invalid number {found}")
         return found
 
     def _exchange(self, family: int, command: int, request: bytes, *, dump: bool = False) -> Iterator[bytes]:
         flags = NLM_F_REQUEST | (NLM_F_DUMP if dump else NLM_F_ACK)
         body = GENLMSGHDR.pack(command, 1, 0) + request
-        # With a socket for each, what is left of one cannot be taken for an answer to the next.
+        # A socket for each: late answers to one request cannot be taken for answers to the next.
         with self._connect() as kernel:
             kernel.send(NLMSGHDR.pack(NLMSGHDR.size + len(body), family, flags, SEQUENCE, 0) + body)
             deadline = time.monotonic() + TOTAL_TIMEOUT
             while True:
-                datagram = _receive(kernel, min(TIMEOUT, deadline - time.monotonic()))
+                datagram = _receive(kernel, min(ANSWER_TIMEOUT, deadline - time.monotonic()))
                 for offset, kind, size in _split(datagram, NLMSGHDR, "message"):
                     answer = datagram[offset : offset + size]
                     if kind in (NLMSG_ERROR, NLMSG_DONE):
@@ -118,37 +118,37 @@ def _receive(kernel: socket.socket, timeout: float) -> bytes:
         if timeout <= 0:
             raise TimeoutError
         kernel.settimeout(timeout)
-        datagram, _, flags, sender = kernel.recvmsg(LARGEST)
+        datagram, _, flags, sender = kernel.recvmsg(MAX_DATAGRAM)
     except TimeoutError:
         raise OSError(errno.ETIMEDOUT, "netlink: the kernel did not answer in time") from None
     if sender and sender[0] != 0:
-        # Any process may send to a socket whose number it guesses.
-        raise OSError(errno.EBADMSG, f"netlink: process {sender[0]} has answered, not the kernel")
+        # Any process may send to a socket whose port ID it guesses.
+        raise OSError(errno.EBADMSG, f"netlink: process {sender[0]} answered, not the kernel")
     if flags & socket.MSG_TRUNC or not datagram:
-        raise OSError(errno.EBADMSG, f"netlink: an answer of 0 or more than {LARGEST} bytes")
+        raise OSError(errno.EBADMSG, f"netlink: the answer is empty or longer than {MAX_DATAGRAM} bytes")
     return datagram
 
 
 def _split(data: bytes, header: struct.Struct, what: str) -> Iterator[tuple[int, int, int]]:
-    """Yield offset, type and size of what is behind each header: a length, header included, and a type first."""
+    """Yield offset, type and size of what follows each header, which begins with its length and a type."""
     start = 0
     while start < len(data):
         if len(data) - start < header.size:
-            raise OSError(errno.EBADMSG, f"netlink: {len(data) - start} bytes of a {what} at offset {start}")
+            raise OSError(errno.EBADMSG, f"netlink: only {len(data) - start} bytes of a {what} at offset {start}")
         length, kind = header.unpack_from(data, start)[:2]
         if not header.size <= length <= len(data) - start:
             raise OSError(
                 errno.EBADMSG,
-                f"netlink: {what} at offset {start} says {length} bytes, there are {len(data) - start}",
+                f"netlink: {what} at offset {start} has length {length}, {len(data) - start} bytes are left",
             )
         yield start + header.size, kind, length - header.size
         start += length + -length % 4
 
 
 def _check(answer: bytes) -> None:
-    """Raise OSError when the end of a request is a failure."""
+    """Raise OSError if the last message of an answer is an error."""
     if len(answer) < ERROR.size:
-        raise OSError(errno.EBADMSG, f"netlink: an end of {len(answer)} bytes")
+        raise OSError(errno.EBADMSG, f"netlink: the last message has only {len(answer)} bytes")
     code = -ERROR.unpack_from(answer)[0]
     if code:
         raise OSError(code, os.strerror(code))

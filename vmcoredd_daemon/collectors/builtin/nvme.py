@@ -42,15 +42,15 @@ AREA_3_LAST_BLOCK = 12
 TELEMETRY_BLOCK = 512
 
 TRANSFER = 4096
-"""Bytes of one command: what every controller can do."""
+"""Bytes of one command, which every controller supports."""
 
-TIMEOUT = 5000
+COMMAND_TIMEOUT = 5000
 """Milliseconds for one command; then the kernel resets the controller."""
 
 SIZE = 8 << 20
-"""Bytes for one controller; of longer telemetry the start is kept."""
+"""Bytes for one controller; only the start of longer telemetry is kept."""
 
-TELEMETRY_ROOM = (SIZE - archive_size([4096, 256 * 64, 512, 512, 0, 0])) // 2 // BLOCK * BLOCK
+TELEMETRY_LIMIT = (SIZE - archive_size([4096, 256 * 64, 512, 512, 0, 0])) // 2 // BLOCK * BLOCK
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +68,14 @@ class Command:
     def encode(self, address: int) -> bytearray:
         """Return the ``struct nvme_passthru_cmd`` for a buffer at *address*."""
         words = (self.cdw10, self.cdw11, self.cdw12, self.cdw13, 0, 0)
-        fields = (self.opcode, 0, 0, self.nsid, 0, 0, 0, address, 0, self.size, *words, TIMEOUT, 0)
+        fields = (self.opcode, 0, 0, self.nsid, 0, 0, 0, address, 0, self.size, *words, COMMAND_TIMEOUT, 0)
         return bytearray(PASSTHRU_CMD.pack(*fields))
 
 
 log = logging.getLogger(__name__)
 
 Send = Callable[[Command], bytes]
-"""Sends a command to a controller, and returns what it has answered. Raises OSError."""
+"""Sends a command to a controller, and returns the answer. Raises OSError."""
 
 
 class Nvme:
@@ -83,12 +83,12 @@ class Nvme:
 
     Members are what nvme-cli writes raw: ``identify_controller`` (id-ctrl -b), ``error_log`` (error-log -b),
     ``smart_log`` (smart-log -b), ``firmware_slot_log`` (fw-log -b), ``telemetry_host`` and
-    ``telemetry_controller`` (telemetry-log -O). Telemetry is what is there: none is created, and no event is
-    cleared. At most 8 MiB and some seconds, by ``NVME_IOCTL_ADMIN_CMD`` on ``/dev/nvmeN`` (Linux
+    ``telemetry_controller`` (telemetry-log -O). Only existing telemetry is read: none is created, and no event
+    is cleared. At most 8 MiB and some seconds, by ``NVME_IOCTL_ADMIN_CMD`` on ``/dev/nvmeN`` (Linux
     ``include/uapi/linux/nvme_ioctl.h``).
 
-    The driver of the capture kernel has reset the controller, which may clear the error log; SMART, with its
-    count of errors, firmware slots and telemetry stay.
+    The driver of the capture kernel has reset the controller, which may clear the error log; SMART with its count
+    of errors, firmware slots and telemetry stay.
     """
 
     def __init__(self, root: Path = Path("/")) -> None:
@@ -100,7 +100,7 @@ class Nvme:
             yield f"nvme_{address}", SIZE
 
     def collect(self, dump_name: str, data: BinaryIO) -> None:
-        """Write the log pages of one; raise OSError in the end for those that it did not give."""
+        """Write the log pages of one; raise OSError at the end for those that it did not return."""
         controller = self._controllers().get(dump_name.removeprefix("nvme_"))
         if controller is None:
             raise OSError(errno.ENODEV, os.strerror(errno.ENODEV), dump_name)
@@ -119,19 +119,19 @@ class Nvme:
         found = {}
         for path in sorted(self._root.glob("sys/class/nvme/nvme*")):
             try:
-                # The others are behind a network, and outlive this machine.
+                # Others are on a network, and outlive this machine.
                 if (path / "transport").read_text().strip() == "pcie":
                     found[(path / "address").read_text().strip()] = path
             except OSError as error:
-                # It has gone since it was listed; without an address there is nothing to name.
+                # It disappeared after it was listed, or has no address to name it by.
                 log.info("%s: %s", path.name, error.strerror)
         return found
 
 
 def send(fd: int, command: Command) -> bytes:
-    """Send a command through the device file *fd*. Blocks; raises OSError, too for a status of the controller."""
+    """Send a command through the device file *fd*. Blocks; raises OSError, also for an error of the controller."""
     buffer = array("B", bytes(command.size))
-    # So small an argument is copied, and other threads run during the call.
+    # fcntl.ioctl() copies an argument of at most 1024 bytes, and releases the GIL during the call.
     status = fcntl.ioctl(fd, NVME_IOCTL_ADMIN_CMD, command.encode(buffer.buffer_info()[0]))
     if status:
         raise OSError(errno.EIO, f"NVMe status {status:#x}")
@@ -139,7 +139,7 @@ def send(fd: int, command: Command) -> bytes:
 
 
 def write_log_pages(admin: Send, data: BinaryIO) -> None:
-    """Write the archive; raise OSError in the end for log pages that the controller did not give."""
+    """Write the archive; raise OSError at the end for log pages that the controller did not return."""
     identity = admin(Command(IDENTIFY, TRANSFER, cdw10=1))
     archive = Archive(data)
     archive.add("identify_controller", len(identity), [identity])
@@ -166,7 +166,7 @@ def log_page(admin: Send, page: int, size: int, start: int = 0) -> Iterator[byte
     for offset in range(start, start + size, TRANSFER):
         length = min(TRANSFER, start + size - offset)
         dwords = length // 4 - 1
-        # No log specific field: telemetry is not created.
+        # The log specific field stays 0: no telemetry is created.
         cdw10 = (dwords & 0xFFFF) << 16 | RETAIN_ASYNCHRONOUS_EVENT | page
         position = (offset & 0xFFFFFFFF, offset >> 32)
         yield admin(Command(GET_LOG_PAGE, length, ALL_NAMESPACES, cdw10, dwords >> 16, *position))
@@ -175,14 +175,14 @@ def log_page(admin: Send, page: int, size: int, start: int = 0) -> Iterator[byte
 def _add_telemetry(archive: Archive, admin: Send, name: str, page: int) -> None:
     (header,) = _named(name, log_page(admin, page, TELEMETRY_BLOCK))
     blocks = int.from_bytes(header[AREA_3_LAST_BLOCK : AREA_3_LAST_BLOCK + 2], "little") + 1
-    size = min(blocks * TELEMETRY_BLOCK, TELEMETRY_ROOM)
+    size = min(blocks * TELEMETRY_BLOCK, TELEMETRY_LIMIT)
     archive.add(name, size, _named(name, log_page(admin, page, size)))
     if size < blocks * TELEMETRY_BLOCK:
-        raise OSError(f"{name}: the first {size} of {blocks * TELEMETRY_BLOCK} bytes are here")
+        raise OSError(f"{name}: only the first {size} of {blocks * TELEMETRY_BLOCK} bytes are collected")
 
 
 def _named(name: str, pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """Say in an OSError which log page it is."""
+    """Add the name of the log page to an OSError."""
     try:
         yield from pieces
     except OSError as error:

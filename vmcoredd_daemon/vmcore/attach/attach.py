@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Put device dumps into a vmcore that is finished, as ELF, kdump-compressed or flattened file.
+"""Put device dumps into a finished vmcore: an ELF, kdump-compressed or flattened file.
 
-Behind the device dumps that it has already (a kernel's own come first), before its other notes. Memory is neither
-moved nor read. What is refused is refused before anything is written, and an error leaves the file as it was.
+They come behind the device dumps that it already has (a kernel's own come first) and before its other notes. Its
+memory is not read. An attach that is refused is refused before anything is written; an error leaves the file as it
+was.
 """
 
 import fcntl
@@ -45,22 +46,22 @@ class Attached:
     """What was done."""
 
     in_place: bool
-    """False where a new file took the place of the old one."""
+    """False if a new file replaced the old one."""
     altered: tuple[str, ...]
-    """Device dumps whose data is no longer what it was when they were taken."""
+    """Names of device dumps whose data no longer has the SHA-256 of when they were collected."""
     warnings: tuple[str, ...]
     """Each in one line."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A vmcore that is open, and locked, to be attached to."""
+    """A vmcore that is open and locked for an attach."""
 
     fd: int
     path: str
     vmcore: Vmcore
     header: kdump.KdumpHeader | None
-    """Of a kdump-compressed file, not of a flattened one."""
+    """None unless the file is kdump-compressed and not flattened."""
     page_size: int
     """PAGE_SIZE of the machine that crashed, in bytes."""
 
@@ -68,9 +69,9 @@ class Target:
 def attach(path: str, dumps: Sequence[DeviceDumpNote], progress: Progress | None = None) -> Attached:
     """Put *dumps* into the vmcore at *path*, the last of them the manifest, and make that durable.
 
-    *progress* counts what is written. Blocks: call it in a thread. Raises InvalidVmcore when it is not a vmcore to
-    which that can be done, QuotaExceeded when crash would not find all device dumps, NameInUse when two of *dumps*
-    have one name, Busy when somebody else attaches, NoSpace and WriteFailed. The file is then as it was.
+    *progress* counts what is written. Blocks: call it in a thread. Raises InvalidVmcore if nothing can be attached
+    to the file, QuotaExceeded if crash would not find all device dumps, NameInUse if two of *dumps* have one name,
+    Busy if another process attaches, NoSpace and WriteFailed. The file is then as it was.
     """
     with locked(path) as target:
         return attach_notes(target, dumps, progress=progress)
@@ -83,9 +84,9 @@ def attach_notes(
     committing: Callable[[], None] = lambda: None,
     progress: Progress | None = None,
 ) -> Attached:
-    """Do as :func:`attach`, but leave out the device dumps that have their note at the offsets *replaced*.
+    """Do as :func:`attach`, but leave out the device dumps whose notes are at the offsets *replaced*.
 
-    *committing* is called when all is written, right before the one write that makes it count.
+    *committing* is called when everything is on disk, right before the one write that makes it count.
     """
     check_names(target.path, target.vmcore.notes(), replaced, [dump.dump_name for dump in dumps])
 
@@ -101,7 +102,7 @@ def attach_notes(
             altered, warnings = attachment.run(notes, dumps)
             return Attached(True, altered, target.vmcore.problems + warnings)
         if target.vmcore.format == "flattened":
-            # Start time and memory: the filter is as large as the rest, and few files need it.
+            # For start time and memory: the filter is as large as the rest, and few files need it.
             from .flattened import attach_flattened
 
             altered = attach_flattened(
@@ -131,17 +132,16 @@ def attach_files(
     committing: Callable[[], None] = lambda: None,
     progress: Progress | None = None,
 ) -> Attached:
-    """Put *files* into the vmcore at *path*, and make that durable. *producer* is what the manifest says wrote it.
+    """Put *files* into the vmcore at *path*, and make that durable; the manifest names *producer* as its writer.
 
-    *committing* is called before the one write that makes it count. Blocks. Raises
-    InvalidArgs for a name or file that cannot be, TooLarge, and what :func:`attach` raises. The vmcore is
-    then as it was.
+    *committing* and *progress* are as for :func:`attach_notes`. Blocks. Raises InvalidArgs for a name or file that
+    is not possible, TooLarge, and what :func:`attach` raises. The vmcore is then as it was.
     """
     check_files(files)
     progress = progress or Progress()
     with ExitStack() as stack:
-        # All of them, before the first is read for minutes.
-        sources = [stack.enter_context(_opened(file)) for file in files]
+        # Open all before reading the first, which may take minutes.
+        sources = [stack.enter_context(_open(file)) for file in files]
         target = stack.enter_context(locked(path))
         vmcore, names = target.vmcore, {file.dump_name for file in files}
         merge = plan_merge(vmcore.image, vmcore.notes(), names)
@@ -160,7 +160,7 @@ def attach_files(
 
 
 @contextmanager
-def _opened(file: NamedFile) -> Iterator[int]:
+def _open(file: NamedFile) -> Iterator[int]:
     try:
         fd = os.dup(0) if file.path == STDIN else os.open(file.path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
@@ -176,7 +176,7 @@ def _opened(file: NamedFile) -> Iterator[int]:
 def _read(
     target: Target, file: NamedFile, source: int, stack: ExitStack, progress: Progress
 ) -> tuple[DeviceDumpNote, ManifestDump]:
-    """Read a file into a note of its own, without a name, where the vmcore is and memory is not needed."""
+    """Read *file* into a note: an unnamed file beside the vmcore, so that it takes disk space and not memory."""
     started = now_usec()
     name, directory = file.dump_name, os.path.dirname(os.path.realpath(target.path))
     try:
@@ -204,13 +204,13 @@ def _read(
         progress.advance(len(data))
     if not size:
         raise InvalidArgs(f"device dump {name}: {_name(file)} has no bytes")
-    room = note_size(size, target.page_size)
-    os.ftruncate(fd, room)
-    pwrite(fd, pack_vmcoredd_header(name.encode("ascii"), room, target.vmcore.byteorder), 0)
+    padded = note_size(size, target.page_size)
+    os.ftruncate(fd, padded)
+    pwrite(fd, pack_vmcoredd_header(name.encode("ascii"), padded, target.vmcore.byteorder), 0)
     sha256, finished = digest.hexdigest(), now_usec()
     entry = described or ManifestDump(name, size, size, sha256, COLLECTOR, "complete", started, finished)
-    # What was described before is judged by its SHA-256 of then.
-    return DeviceDumpNote(name, fd, room, size, entry.sha256), entry
+    # A device dump that was described before keeps its SHA-256, so that a change since then is found.
+    return DeviceDumpNote(name, fd, padded, size, entry.sha256), entry
 
 
 def _read_block(file: NamedFile, source: int, limit: int) -> bytes:
@@ -227,12 +227,12 @@ def _name(file: NamedFile) -> str:
 def _manifest_note(target: Target, manifest: Manifest, stack: ExitStack) -> DeviceDumpNote:
     text = manifest.dump()
     check_manifest_size(target.path, text)
-    room = note_size(len(text), target.page_size)
+    padded = note_size(len(text), target.page_size)
     fd = os.memfd_create(MANIFEST_NAME, os.MFD_CLOEXEC)
     stack.callback(os.close, fd)
-    pwrite(fd, pack_vmcoredd_header(MANIFEST_NAME.encode("ascii"), room, target.vmcore.byteorder) + text, 0)
-    os.ftruncate(fd, room)
-    return DeviceDumpNote(MANIFEST_NAME, fd, room, len(text), hashlib.sha256(text).hexdigest())
+    pwrite(fd, pack_vmcoredd_header(MANIFEST_NAME.encode("ascii"), padded, target.vmcore.byteorder) + text, 0)
+    os.ftruncate(fd, padded)
+    return DeviceDumpNote(MANIFEST_NAME, fd, padded, len(text), hashlib.sha256(text).hexdigest())
 
 
 # The vmcore, open and locked.
@@ -240,12 +240,12 @@ def _manifest_note(target: Target, manifest: Manifest, stack: ExitStack) -> Devi
 
 @contextmanager
 def locked(path: str) -> Iterator[Target]:
-    """Open the vmcore at *path*, and keep everybody else who attaches away from it.
+    """Open the vmcore at *path*, and lock it against other processes that attach.
 
-    Raises InvalidVmcore when it is not a file to which device dumps can be attached, and Busy.
+    Raises InvalidVmcore if no device dumps can be attached to it, and Busy.
     """
     try:
-        # A pipe must not keep us waiting only to be refused.
+        # O_NONBLOCK: the open of a FIFO would wait for a writer, only for the FIFO to be refused.
         fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
         raise InvalidVmcore(f"{path}: {error.strerror}") from error
@@ -262,16 +262,16 @@ def _lock(fd: int, path: str) -> None:
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        raise Busy(f"{path}: somebody else has it locked") from error
+        raise Busy(f"{path}: another process has locked it") from error
     except OSError as error:
         raise WriteFailed(f"{path}: cannot be locked: {error.strerror}") from error
-    # Whoever had the lock until now may have put a new file in the place of this one.
+    # The process that had the lock until now may have replaced the file.
     try:
         same = os.path.samestat(os.fstat(fd), os.stat(path))
     except OSError:
         same = False
     if not same:
-        raise Busy(f"{path}: was replaced meanwhile")
+        raise Busy(f"{path}: was replaced in the meantime")
 
 
 def _target(fd: int, path: str) -> Target:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Files that become device dumps, the names that they may have, and their notes as a stream of bytes.
 
-While a vmcore passes, each file is read once, and the manifest comes behind them.
+While a vmcore passes, each file is read once; the manifest comes last.
 """
 
 import hashlib
@@ -26,35 +26,33 @@ from .merge import Merge, check_manifest_size, check_names, plan_merge
 from .stream_plan import read_blocks
 
 COLLECTOR = "vmcoredd attach"
-"""What the manifest says of them."""
+"""The collector that the manifest names for them."""
 
 
 @dataclass(frozen=True, slots=True)
 class NamedFile:
-    """A device dump to be."""
+    """A file that is to become a device dump."""
 
     dump_name: str
     path: str
-    """``-`` may be standard input."""
+    """``-`` can stand for standard input."""
     described: ManifestDump | None = field(default=None, kw_only=True)
-    """What the manifest says of it, where it was taken before: then the file is a note, and the data follow its
-    header.
-    """
+    """Its manifest entry, if it was collected before: the file is then a note, and the data follow its header."""
 
 
 @dataclass(frozen=True, slots=True)
 class OpenFile(NamedFile):
-    """One that is open, and is read once."""
+    """A file that is open, and is read once."""
 
     fd: int
     size: int
-    """Bytes; more are not read, and zeros stand in for what is missing."""
+    """Bytes to read; zeros stand for those that are missing."""
     offset: int = 0
-    """Bytes of the file before the data."""
+    """Of the data in the file, in bytes."""
 
 
 def check_files(files: Sequence[NamedFile]) -> None:
-    """Raise InvalidArgs for a wrong name, NameInUse for one that comes twice, QuotaExceeded for too many."""
+    """Raise InvalidArgs for a wrong name, NameInUse for a name given twice, QuotaExceeded for too many files."""
     names = [file.dump_name for file in files]
     for index, name in enumerate(names):
         check_dump_name(name)
@@ -64,17 +62,17 @@ def check_files(files: Sequence[NamedFile]) -> None:
             raise NameInUse(f"two device dumps are to be called {name}")
     if len(files) > MAX_DEVICE_DUMPS:
         raise QuotaExceeded(
-            f"no room for device dump {names[MAX_DEVICE_DUMPS]}: crash reads {MAX_DEVICE_DUMPS} device dumps"
+            f"no space for device dump {names[MAX_DEVICE_DUMPS]}: crash reads {MAX_DEVICE_DUMPS} device dumps"
         )
 
 
 @dataclass(frozen=True, slots=True)
 class FileAdditions:
-    """What is to be added; see :class:`.stream_plan.Additions`."""
+    """Files to be added; see :class:`.stream_plan.Additions`."""
 
     files: tuple[OpenFile, ...]
     failures: tuple[Failure, ...] = ()
-    """Of those that could not be added, for the manifest."""
+    """Of files that could not be added, for the manifest."""
     producer: str = "vmcoredd"
     """Program and version, for the manifest."""
 
@@ -121,7 +119,7 @@ class _NewFiles:
         yield bytes(size - VMCOREDD_HEADER_SIZE - file.size)
         if file.described is not None:
             if digest.hexdigest() != file.described.sha256:
-                # Its SHA-256 stays, so that a reader sees that, too.
+                # The manifest keeps its SHA-256, so that readers of the vmcore see the change, too.
                 problems.append(f"device dump {file.dump_name} was altered after it was taken")
             return file.described
         state = "complete" if true_size == file.size else "truncated"
@@ -135,7 +133,7 @@ class _NewFiles:
         return note_size(len(self.longest_manifest()), self.page_size)
 
     def longest_manifest(self) -> bytes:
-        """Return a manifest in which the values to come are as long as they can be."""
+        """Return the manifest with values not yet known at their greatest length."""
         sha256, now = "0" * 64, now_usec()
         return self._manifest(
             [

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Attach to an ELF vmcore: in place where there is room before the first PT_LOAD, else as a new file.
+"""Attach to an ELF vmcore: in place if there is space before the first PT_LOAD, otherwise through a new file.
 
-crash reads notes before the first PT_LOAD only, and the first segment only. In place, the new notes are written to
-zeros that nothing points at, and synced; then one write of less than a sector changes the first program header, as
-in ``attach_kdump``. A new file has the same loads, cloned where the file system can, and takes the old one's name,
-owner, mode and extended attributes when it is whole and on disk.
+crash reads only the notes of the first segment, and only those before the first PT_LOAD. In place, the new notes
+are written over zeros that nothing refers to, then fsync; then one write within a sector changes the first program
+header, as in :mod:`.kdump`. A new file has the same loads, cloned if the file system can do that, and takes the
+old one's name, owner, mode and extended attributes when it is complete and on disk.
 """
 
 import os
@@ -45,11 +45,11 @@ def attach_elf(
     headers = read_headers(vmcore.image)
     order = order_notes(notes(), sum(dump.note_size for dump in dumps))
     size = order.size
-    room = _room(fd, vmcore, headers, page_size, size)
-    if room is None:
+    place = _find_zeros(fd, vmcore, headers, page_size, size)
+    if place is None:
         new = _NewFile(fd, path, vmcore, headers, page_size, progress)
         return False, replace_file(fd, path, lambda out: new.write(out, notes, dumps), committing)
-    placed = order.extents(fd, dumps, room)
+    placed = order.extents(fd, dumps, place)
     own = own_offsets(placed, dumps)
     try:
         progress.start("writing the notes", size)
@@ -57,13 +57,13 @@ def attach_elf(
         write_headers(fd, own, headers.byteorder)
         os.fsync(fd)
         altered = verify_notes(
-            vmcore.image, vmcore.image.notes(room, size, headers.byteorder), room, room + size, own
+            vmcore.image, vmcore.image.notes(place, size, headers.byteorder), place, place + size, own
         )
         committing()
     except BaseException:
-        _write_zeros(fd, room, size)
+        _write_zeros(fd, place, size)
         raise
-    _commit(fd, headers, room, size)
+    _commit(fd, headers, place, size)
     return True, altered
 
 
@@ -75,8 +75,8 @@ def _copy(fd: int, extents: Sequence[Extent], page_size: int, progress: Progress
         raise WriteFailed("a note or a device dump cannot be read")
 
 
-def _room(fd: int, vmcore: Vmcore, headers: Headers, page_size: int, size: int) -> int | None:
-    """Return where *size* bytes of notes can go, before the first PT_LOAD, to zeros that nothing points at."""
+def _find_zeros(fd: int, vmcore: Vmcore, headers: Headers, page_size: int, size: int) -> int | None:
+    """Return the offset of *size* unused zeros before the first PT_LOAD; None if there are none."""
     types = [segment.p_type for segment in headers.segments]
     structs = headers.structs
     ehdr = structs.unpack_ehdr(os.pread(fd, structs.ehdr.size, 0))
@@ -108,10 +108,10 @@ def _write_zeros(fd: int, offset: int, size: int) -> None:
         pwrite(fd, _ZEROS[: min(BLOCK_SIZE, size - done)], offset + done)
 
 
-def _commit(fd: int, headers: Headers, room: int, size: int) -> None:
+def _commit(fd: int, headers: Headers, place: int, size: int) -> None:
     note, structs = headers.segments[0], headers.structs
-    new = replace(note, p_offset=room, p_filesz=size, p_memsz=size)
-    # The first program header: within the first sector of the file, as the power cut demands.
+    new = replace(note, p_offset=place, p_filesz=size, p_memsz=size)
+    # The first program header lies within the first sector, which disks write completely or not at all.
     data, position = structs.phdr.pack(*structs.fields(new)), structs.ehdr.size
     before = os.pread(fd, len(data), position)
     try:
@@ -120,9 +120,9 @@ def _commit(fd: int, headers: Headers, room: int, size: int) -> None:
     except BaseException:
         pwrite(fd, before, position)
         os.fsync(fd)
-        _write_zeros(fd, room, size)
+        _write_zeros(fd, place, size)
         raise
-    # So that there is room next time.
+    # So that there is space for the next attach.
     with suppress(OSError):
         _write_zeros(fd, note.p_offset, note.p_filesz)
         os.fsync(fd)
@@ -132,7 +132,7 @@ def _is_kernel_layout(headers: Headers, page_size: int) -> bool:
     return all((load.p_offset - load.p_paddr) % page_size == 0 for load in headers.loads if load.p_filesz)
 
 
-def _is_whole(layout: Layout, source: Source) -> bool:
+def _is_complete(layout: Layout, source: Source) -> bool:
     return all(load.source_offset + load.size <= source.size for load in layout.loads)
 
 
@@ -145,7 +145,7 @@ def truncation(vmcore: Vmcore) -> str | None:
 
 
 class _NewFile:
-    """A new file that takes the place of the old one."""
+    """A new file that replaces the old one."""
 
     def __init__(
         self, fd: int, path: str, vmcore: Vmcore, headers: Headers, page_size: int, progress: Progress
@@ -158,7 +158,7 @@ class _NewFile:
         self._progress = progress
 
     def write(self, out: int, notes: Notes, dumps: Sequence[DeviceDumpNote]) -> tuple[str, ...]:
-        """Write it to *out*, and read the notes back; return the names of altered device dumps."""
+        """Write the vmcore to *out*, and read the notes back; return the names of altered device dumps."""
         source = Source(self._fd, self._vmcore.image.size)
         planned = plan if _is_kernel_layout(self._headers, self._page_size) else plan_moved
         layout = planned(source, self._headers, notes(), dumps, self._page_size)
@@ -169,9 +169,9 @@ class _NewFile:
         write_headers(out, own, self._headers.byteorder)
         for load in layout.loads:
             copy_sparse(load.fd, out, load.source_offset, load.offset, load.size, self._progress)
-        # Memory that is not in the old file is not in the new one either, instead of being zeros there.
+        # Memory that the old file lacks is missing in the new one, too, instead of being zeros there.
         ends = [load.offset + min(load.size, source.size - load.source_offset) for load in layout.loads]
-        os.ftruncate(out, layout.size if _is_whole(layout, source) else max([layout.loads[0].offset, *ends]))
+        os.ftruncate(out, layout.size if _is_complete(layout, source) else max([layout.loads[0].offset, *ends]))
         os.fsync(out)
         return self._verify(out, layout.headers, own)
 

@@ -31,6 +31,7 @@ def attach_flattened(
 
     Raises OSError, and the errors of :func:`.stream.attach_stream`; the file is then as it was.
     """
+    additions = _ReadyNotes(dumps, replaced, vmcore.byteorder)
     kept = sum(1 for note in vmcore.device_dumps() if note.offset not in replaced)
 
     def write(out: int) -> tuple[str, ...]:
@@ -42,7 +43,7 @@ def attach_flattened(
             source.seek(0)
             progress.start("writing a new file", image.size)
             counted = _CountedReader(source, progress)
-            problems = attach_stream(cast(BinaryIO, counted), new, ReadyNotes(dumps, replaced), path, image)
+            problems = attach_stream(cast(BinaryIO, counted), new, additions, path, image)
         if problems:
             raise WriteFailed(f"{path}: cannot attach: {problems[0]}")
         sync(out)
@@ -75,22 +76,15 @@ def _verify(out: int, path: str, dumps: Sequence[DeviceDumpNote], kept: int) -> 
 
 
 @dataclass(frozen=True, slots=True)
-class ReadyNotes:
-    """Device dumps that are notes already; see :class:`.stream_plan.Additions`."""
-
-    dumps: Sequence[DeviceDumpNote]
-    replaced: Collection[int]
-
-    def new_notes(self, image: Image, notes: Notes, byteorder: ByteOrder, page_size: int) -> "_ReadyNotes":
-        """Return the new notes."""
-        return _ReadyNotes(self.dumps, self.replaced, byteorder)
-
-
-@dataclass(frozen=True, slots=True)
 class _ReadyNotes:
+    """Device dumps that already are notes; see :class:`.stream_plan.Additions` and NewNotes, which it is both."""
+
     dumps: Sequence[DeviceDumpNote]
     replaced: Collection[int]
     byteorder: ByteOrder
+
+    def new_notes(self, image: Image, notes: Notes, byteorder: ByteOrder, page_size: int) -> "_ReadyNotes":
+        return self
 
     @property
     def size(self) -> int:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Attach to a kdump-compressed vmcore in place, at a cost of the notes' size, whatever the file's.
+"""Attach to a kdump-compressed vmcore in place: the cost depends on the size of the notes, not of the file.
 
 The notes are a contiguous area to which the sub header points, anywhere in the file. So a new area, with copies of
 the notes that stay, is appended, and then the sub header is pointed at it.
@@ -9,12 +9,12 @@ What the file is after a power cut, at any moment, with writes since the last fs
 1. The new area is written behind everything that the file has, then fsync. The sub header points at the old
    area, of which nothing has changed; what is behind it does not matter to any reader.
 2. One write of at most 32 bytes changes the sub header: offset_vmcoreinfo, offset_note and size_note. It lies
-   within one sector, which disks write whole or not at all. The sub header points at the old area or at the new
-   one, and both are complete on disk. Then fsync: this is the commit.
+   within one sector, which disks write completely or not at all. The sub header points at the old area or at the
+   new one, and both are complete on disk. Then fsync: this is the commit.
 
-Attaching again would let the file grow by all notes each time. So where the old area was the last thing in the
-file, and lies where only an attach can have put it, behind the page descriptors at a page boundary, its place is
-used again. Not for the new area at once, as the old one counts until the commit. Step 1 puts the new area behind
+Attaching again would let the file grow by all notes each time. So if the old area is the last thing in the file,
+and lies where only an attach can have put it, behind the page descriptors at a page boundary, its place is used
+again. Not for the new area directly, as the old one counts until the commit. Step 1 puts the new area behind
 the *end that it will have at the old place*, so that the two do not overlap. After the commit:
 
 3. The new area is copied to the old place, then fsync. The sub header points at the copy behind, which is not
@@ -22,8 +22,10 @@ the *end that it will have at the old place*, so that the two do not overlap. Af
 4. The sub header is pointed at the old place, as in 2, then fsync. Both copies are complete on disk.
 5. The file is truncated behind the copy at the old place. That the sub header points there is on disk already.
 
-An error after 2 only means that the file is longer than it need be. So does a power cut between 2 and 5: the place
-of the old area is then not used again, because nothing says any more what was there.
+An error after 2 only means that the file is longer than necessary. So does a power cut between 2 and 5: the place
+of the old area is then not used again, because nothing records any more what was there.
+
+:class:`..kdump.NotePlaces` computes the offsets and the write of step 2, here and in ``stream_kdump``.
 """
 
 import os
@@ -44,7 +46,7 @@ from ..layout import Extent, order_notes
 
 
 class KdumpAttachment:
-    """Attaches to one file, which is locked."""
+    """Attaches to one locked file."""
 
     def __init__(
         self,
@@ -75,7 +77,7 @@ class KdumpAttachment:
         places = NotePlaces(self._header, order, self._page_size, self._end_of_descriptors())
         old_place = places.old_place(self._size)
         start = places.appended(self._size if old_place is None else max(self._size, old_place + size))
-        # All that can be refused is, before anything is written.
+        # Refuse what can be refused before anything is written.
         fields = places.fields(start)
         moved = None if old_place is None else places.fields(old_place)
         try:
@@ -105,7 +107,7 @@ class KdumpAttachment:
         return self._verify(own, start, size)
 
     def _verify(self, own: Mapping[int, DeviceDumpNote], start: int, size: int) -> tuple[str, ...]:
-        # From the disk, as far as that can be had, and not from the memory that was written a moment ago.
+        # Read from the disk, if possible, and not from the page cache that was written a moment ago.
         os.posix_fadvise(self._fd, start, size, os.POSIX_FADV_DONTNEED)
         image = file_image(self._fd, self._vmcore.image.path)
         notes = image.notes(start, size, self._vmcore.byteorder)
@@ -118,21 +120,20 @@ class KdumpAttachment:
             pwrite(self._fd, data, offset)
             os.fsync(self._fd)
         except BaseException:
-            # Nobody knows which of the two is on disk. If what was there cannot be put back either, the new area
-            # has to stay.
+            # Either of the two may be on disk. If the old one cannot be put back, the new area has to stay.
             try:
                 pwrite(self._fd, before, offset)
                 os.fsync(self._fd)
             except OSError as error:
                 reason = f"the header cannot be written: {error.strerror}"
-                raise WriteFailed(f"{reason}; the new device dumps may count, or may not") from error
+                raise WriteFailed(f"{reason}; the new device dumps may be attached, or may not") from error
             os.ftruncate(self._fd, self._size)
             raise
 
     def _move(
         self, fields: tuple[int, bytes] | None, start: int, size: int, old_place: int | None
     ) -> tuple[str, ...]:
-        """Bring the area that counts from *start* to *old_place*; return a warning where that fails."""
+        """Move the new area from *start* to *old_place*; return a warning if that fails."""
         if fields is None or old_place is None:
             return ()
         offset, data = fields
@@ -144,11 +145,11 @@ class KdumpAttachment:
             os.ftruncate(self._fd, old_place + size)
             os.fsync(self._fd)
         except OSError as error:
-            return (f"is attached, but longer than it need be: {error.strerror}",)
+            return (f"is longer than necessary: {error.strerror}",)
         return ()
 
     def _end_of_descriptors(self) -> int:
-        """Return where page data starts. An incomplete file can end before, and must not get notes there."""
+        """Return where page data starts. An incomplete file can end before; notes must not be written there."""
         header = self._header
         if not header.incomplete:
             return header.data_offset

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What becomes of the device dumps that a vmcore has, when others are put into it.
+"""What happens to the device dumps that a vmcore already has when others are attached.
 
-A device dump that a manifest describes, and that has the name of a new one, is replaced; one that no manifest
-describes is a kernel's own, and stays. All manifests become one.
+A device dump that a manifest describes is replaced by a new one with its name; a device dump that no manifest
+describes is a kernel's own, and stays. All manifests are merged into one.
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -17,19 +17,19 @@ from ..inspect.inspect import read_manifest, search
 
 @dataclass(frozen=True, slots=True)
 class Merge:
-    """The device dumps that are there already, and their manifests."""
+    """What becomes of the device dumps and manifests that a vmcore already has."""
 
     replaced: frozenset[int]
-    """Offsets of the notes that are left out."""
+    """Offsets of the notes that the vmcore loses: replaced device dumps, and merged manifests."""
     manifests: tuple[Manifest, ...]
-    """Without what they say of device dumps that are replaced."""
+    """Those merged, without the entries of device dumps that are replaced."""
     warnings: tuple[str, ...]
-    """Manifests that stay as they are, and why, each in one line."""
+    """Why a manifest is not merged but kept as it is, each in one line."""
 
     def manifest(
         self, producer: str, written_usec: int, entries: Sequence[ManifestDump], failures: Sequence[Failure] = ()
     ) -> Manifest:
-        """Return the one manifest of all: of what stays, of the new *entries* and *failures*."""
+        """Return the merged manifest, with the new *entries* and *failures*."""
         return Manifest(
             producer,
             written_usec,
@@ -41,9 +41,9 @@ class Merge:
 
 
 def plan_merge(image: Image, notes: Iterable[Note], names: Collection[str]) -> Merge:
-    """Return what is among *notes* of *image*, for new device dumps with these *names*.
+    """Plan the merge of new device dumps, called *names*, with those among *notes* of *image*.
 
-    Raises NameInUse for a name of a device dump that is not replaced, InvalidVmcore.
+    Raises NameInUse if a device dump that no manifest describes has one of *names*, and InvalidVmcore.
     """
     replaced, manifests, warnings, size = set(), [], [], 0
     for dump in search(image, notes).dumps:
@@ -52,8 +52,8 @@ def plan_merge(image: Image, notes: Iterable[Note], names: Collection[str]) -> M
                 text = read_manifest(image, dump)
                 size += len(text)
                 if size > MAX_SIZE:
-                    raise InvalidVmcore(f"{MANIFEST_NAME}: all of them have more than {MAX_SIZE} bytes")
-                manifests.append(_without(load(text), names))
+                    raise InvalidVmcore(f"{MANIFEST_NAME}: all manifests together have more than {MAX_SIZE} bytes")
+                manifests.append(_without_entries(load(text), names))
             except InvalidVmcore as error:
                 warnings.append(f"{error}; it is kept as it is")
                 continue
@@ -61,27 +61,26 @@ def plan_merge(image: Image, notes: Iterable[Note], names: Collection[str]) -> M
             continue
         elif dump.sha256 is None:
             raise NameInUse(
-                f"{image.path}: has a device dump {dump.name} "
-                "that no manifest describes, and which is not replaced"
+                f"{image.path}: has a device dump {dump.name} that no manifest describes: it is not replaced"
             )
         replaced.add(dump.offset - VMCOREDD_HEADER_SIZE)
     return Merge(frozenset(replaced), tuple(manifests), tuple(warnings))
 
 
-def _without(manifest: Manifest, names: Collection[str]) -> Manifest:
+def _without_entries(manifest: Manifest, names: Collection[str]) -> Manifest:
     kept = tuple(entry for entry in manifest.device_dumps if entry.name not in names)
     return replace(manifest, device_dumps=kept)
 
 
 def check_names(path: str, notes: Iterable[Note], replaced: Collection[int], names: Sequence[str]) -> None:
-    """Raise NameInUse when two of *names* are the same, QuotaExceeded when crash would not find them all.
+    """Raise NameInUse if two of *names* are the same, QuotaExceeded if crash would not find all device dumps.
 
-    *notes* are those of the vmcore, *replaced* the offsets of those that are left out.
+    *notes* are those of the vmcore, *replaced* the offsets of those that it loses.
     """
     for index, name in enumerate(names):
         if name in names[:index]:
             raise NameInUse(f"{path}: two device dumps are to be called {name}")
-    # The manifest comes last: crash not finding it is no harm.
+    # The manifest comes last, and crash does not need it.
     new = [name for name in names if name != MANIFEST_NAME]
     count = len(new)
     for note in notes:
@@ -89,12 +88,12 @@ def check_names(path: str, notes: Iterable[Note], replaced: Collection[int], nam
             count += 1
         if count > MAX_DEVICE_DUMPS:
             raise QuotaExceeded(
-                f"{path}: no room for device dump {new[-1] if new else MANIFEST_NAME}: it would have more than "
+                f"{path}: no space for device dump {new[-1] if new else MANIFEST_NAME}: it would have more than "
                 f"{MAX_DEVICE_DUMPS}, and crash reads no more"
             )
 
 
 def check_manifest_size(path: str, text: bytes) -> None:
-    """Raise QuotaExceeded when nobody would read a manifest of this *text*."""
+    """Raise QuotaExceeded if the manifest *text* is longer than readers accept."""
     if len(text) > MAX_SIZE:
         raise QuotaExceeded(f"{path}: the manifest would have {len(text)} bytes, at most {MAX_SIZE} are read")

@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""A filter that puts device dumps into a flattened vmcore on its way: one pass, bounded memory.
+"""A filter that puts device dumps into a flattened vmcore as it passes: one pass, bounded memory.
 
 ::
 
     makedumpfile -F /proc/vmcore | vmcoredd attach --stream NAME=FILE | ssh HOST 'cat > vmcore.flat'
 
-The pieces of the start are withheld until there is a plan (``stream_kdump``, ``stream_elf``), then everything
-passes in the order in which it comes, at once. No pieces of the output overlap, unless
-the input's do behind its headers.
+The first pieces are kept until there is a plan (``stream_kdump``, ``stream_elf``); from then on everything passes
+immediately, in the order in which it comes. No pieces of the output overlap, unless pieces of the input do behind
+its headers.
 
-The memory is worth more than the device dumps: where there cannot be a plan, the input passes as it is, to the
-last byte, and only then is it said why. What comes of a truncated input passes too, without an end mark.
+The memory is worth more than the device dumps: if there can be no plan, the input passes unchanged to its last
+byte, and only then is the reason raised. A truncated input passes as far as it goes, without an end mark.
 """
 
 import os
@@ -29,7 +29,7 @@ from . import stream_elf, stream_kdump
 from .stream_plan import Action, Additions, NotYet, Plan
 
 MAX_START = 16 << 20
-"""Bytes of pieces after which there has to be a plan; the last of them may be longer, as the notes can be."""
+"""Bytes of pieces after which there has to be a plan; the last one, which may hold the notes, can be longer."""
 MAX_START_PIECES = 1024
 _PREFIX_MEMORY = 4 << 20
 """Bytes of the start that are kept in memory."""
@@ -40,9 +40,9 @@ def attach_stream(
 ) -> list[str]:
     """Copy a flattened vmcore from *source* to *sink*, and put *additions* into it; *path* is for messages.
 
-    *known* is the whole flattened file, where it is one. Return what went wrong with device dumps, each in one
-    line. Raises VmcoreddError when the vmcore cannot be extended, or is not whole, after all of it that there is
-    was copied. OSError is that of *sink*.
+    *known* is the complete flattened file, if *source* is a file. Return what went wrong with device dumps, each
+    in one line. Raises VmcoreddError if the vmcore cannot be extended or is truncated, after all its bytes were
+    copied, and OSError of *sink*.
     """
     prefix = _StreamPrefix()
     try:
@@ -52,7 +52,7 @@ def attach_stream(
 
 
 def pass_on(source: BinaryIO, sink: BinaryIO, path: str) -> None:
-    """Copy all of *source* to *sink*. Raises InvalidVmcore when it cannot be read, OSError is that of *sink*."""
+    """Copy all of *source* to *sink*. Raises InvalidVmcore if it cannot be read, OSError of *sink*."""
     read = _Reader(source, path)
     while data := read(BLOCK_SIZE):
         sink.write(data)
@@ -62,7 +62,7 @@ def pass_on(source: BinaryIO, sink: BinaryIO, path: str) -> None:
 
 
 class _Reader:
-    """Reads as many bytes as asked for, fewer at the end; an error is an end, too."""
+    """Reads as many bytes as asked for, fewer at the end of the input or after an error."""
 
     def __init__(self, source: BinaryIO, path: str) -> None:
         self._source = source
@@ -88,12 +88,12 @@ class _Reader:
         return data
 
     def truncated(self) -> InvalidVmcore:
-        """Return the error of an input that ended here."""
+        """Return the error of an input that ends here."""
         return self.error or InvalidVmcore(f"{self._path}: is truncated: it ends at offset {self.position:#x}")
 
 
 class _Stream:
-    """One vmcore on its way."""
+    """One vmcore that passes."""
 
     def __init__(
         self, source: BinaryIO, sink: BinaryIO, additions: Additions, path: str, prefix: "_StreamPrefix"
@@ -103,33 +103,27 @@ class _Stream:
         self._additions = additions
         self._path = path
         self._prefix = prefix
+        self._unsaved = b""
         self._end = 0
         self._late = False
 
     def run(self, known: Image | None) -> list[str]:
-        header = self._read(HEADER_SIZE)
-        unsaved = header
         try:
-            check_header(header, self._path)
-            self._prefix.append(header)
-            unsaved = b""
+            check_header(self._keep(HEADER_SIZE), self._path)
             plan = self._collect() if known is None else self._plan_known(known)
-        except _NotKept as error:
-            self._give_up(error.data)
-            raise error.reason from error
         except VmcoreddError:
-            self._give_up(unsaved)
+            self._give_up()
             raise
         return self._extend(plan, streamed=known is None)
 
-    def _give_up(self, unsaved: bytes) -> None:
-        """Pass on everything as it came."""
+    def _give_up(self) -> None:
+        """Pass on the complete input unchanged."""
         image, offset = self._prefix.image(self._path), 0
         while offset < image.size:
-            block = image.read(min(BLOCK_SIZE, image.size - offset), offset, "what was withheld")
+            block = image.read(min(BLOCK_SIZE, image.size - offset), offset, "what was kept")
             self._sink.write(block)
             offset += len(block)
-        self._sink.write(unsaved)
+        self._sink.write(self._unsaved)
         self._pass_rest()
 
     def _pass_rest(self) -> None:
@@ -138,12 +132,12 @@ class _Stream:
         self._sink.flush()
 
     def _collect(self) -> Plan:
-        """Withhold pieces until there is a plan."""
+        """Keep pieces until there is a plan."""
         start = 0
         for _ in range(MAX_START_PIECES):
             header = self._take(PIECE.size)
             if header == END:
-                reason = f"{self._path}: ends at offset {self._read.position:#x}, before its notes are whole"
+                reason = f"{self._path}: ends at offset {self._read.position:#x}, before its notes are complete"
                 raise InvalidVmcore(reason)
             offset, size = PIECE.unpack(header)
             check_piece(self._path, self._read.position - PIECE.size, offset, size)
@@ -163,13 +157,17 @@ class _Stream:
         index = Index(known)
         return self._plan(Image(index.pread, index.size, self._path), index)
 
-    def _take(self, size: int) -> bytes:
-        data = self._read(size)
+    def _keep(self, size: int) -> bytes:
+        self._unsaved = data = self._read(size)
         try:
             self._prefix.append(data)
         except OSError as error:
-            reason = f"{self._path}: no room to withhold its start: {error.strerror}"
-            raise _NotKept(data, WriteFailed(reason)) from error
+            raise WriteFailed(f"{self._path}: no space to keep its start: {error.strerror}") from error
+        self._unsaved = b""
+        return data
+
+    def _take(self, size: int) -> bytes:
+        data = self._keep(size)
         if len(data) < size:
             raise self._read.truncated()
         return data
@@ -186,10 +184,15 @@ class _Stream:
         if index.known(0) < 16:
             raise NotYet(f"{self._path}: what is at offset 0 comes too late")
         start = index.pread(16, 0)
-        if start.startswith(kdump.SIGNATURE):
-            return stream_kdump.plan(image, index, self._additions)
-        if start.startswith(MAGIC):
-            return stream_elf.plan(image, index, self._additions)
+        try:
+            if start.startswith(kdump.SIGNATURE):
+                return stream_kdump.plan(image, index, self._additions)
+            if start.startswith(MAGIC):
+                return stream_elf.plan(image, index, self._additions)
+        except InvalidVmcore as error:
+            if str(error).startswith(self._path):
+                raise
+            raise type(error)(f"{self._path}: {error}") from error
         raise InvalidVmcore(f"{self._path}: holds neither an ELF nor a kdump-compressed vmcore: {start[:8]!r}")
 
     def _extend(self, plan: Plan, *, streamed: bool) -> list[str]:
@@ -198,7 +201,7 @@ class _Stream:
         start = self._prefix.image(self._path)
         for position, offset, size in pieces(start, whole=False):
             self._route(plan, offset, size, _Replay(start, position + PIECE.size))
-        # What was not known from the stream's start can be left out of it.
+        # From here on, a dropped byte is one that the plan does not know, and is lost.
         self._late = streamed
         failure, rest = self._follow(plan)
         problems = plan.finish(self._emit, self._end) + plan.area.problems
@@ -209,7 +212,7 @@ class _Stream:
         return problems
 
     def _follow(self, plan: Plan) -> tuple[VmcoreddError | None, bytes]:
-        """Pass on pieces up to the end mark; return what is wrong, and the bytes that were read and not passed."""
+        """Pass on pieces up to the end mark; return what is wrong, and bytes that were read but not passed on."""
         while True:
             header = self._read(PIECE.size)
             if header == END:
@@ -227,7 +230,7 @@ class _Stream:
                 return self._read.truncated(), b""
 
     def _route(self, plan: Plan, offset: int, size: int, read: Callable[[int], bytes]) -> bool:
-        """Do with the bytes of a piece what is planned; return False when they end early."""
+        """Do with the bytes of a piece what the plan says; return False if they end early."""
         end = offset + size
         stops = [*(part.start for part in plan.ranges[1:]), MAX_FILE_SIZE + 1]
         for part, stop in zip(plan.ranges, stops, strict=True):
@@ -253,10 +256,10 @@ class _Stream:
 
 
 class _Replay:
-    """Reads the data of a piece that was withheld."""
+    """Reads the data of a piece that was kept."""
 
     def __init__(self, image: Image, position: int) -> None:
-        self._pread = partial(image.read, what="what was withheld")
+        self._pread = partial(image.read, what="what was kept")
         self._position = position
 
     def __call__(self, size: int) -> bytes:
@@ -265,17 +268,11 @@ class _Replay:
         return data
 
 
-class _NotKept(Exception):
-    """There was no room to withhold *data*."""
-
-    def __init__(self, data: bytes, reason: WriteFailed) -> None:
-        super().__init__(str(reason))
-        self.data = data
-        self.reason = reason
-
-
 class _StreamPrefix:
-    """The start of the stream, kept for later: in memory while it is small, then in an unnamed file. Close it."""
+    """The start of the stream, kept for later: in memory while it is small, then in an unnamed file. Close it.
+
+    Not tempfile.SpooledTemporaryFile: that loses what it held in memory if the disk is full.
+    """
 
     def __init__(self) -> None:
         self._memory: bytearray | None = bytearray()
@@ -284,7 +281,7 @@ class _StreamPrefix:
         """Bytes."""
 
     def append(self, data: bytes) -> None:
-        """Add *data*. Raises OSError when there is no room; what was added before is still there."""
+        """Add *data*. Raises OSError if there is no space; what was added before is still there."""
         if self._memory is not None and self.size + len(data) > _PREFIX_MEMORY:
             self._roll_over(bytes(self._memory))
         if self._memory is not None:
@@ -294,12 +291,12 @@ class _StreamPrefix:
         self.size += len(data)
 
     def image(self, path: str) -> Image:
-        """Return what is there now; *path* is for messages."""
+        """Return the bytes so far; *path* is for messages."""
         size = self.size
         return Image(lambda count, offset: self._pread(min(count, max(size - offset, 0)), offset), size, path)
 
     def close(self) -> None:
-        """Forget it all."""
+        """Free the memory and the file."""
         self._memory = bytearray()
         if self._file is not None:
             self._file.close()

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Device dumps into an ELF vmcore that passes by.
+"""Device dumps into an ELF vmcore that passes.
 
-makedumpfile writes the ELF header, the notes in one piece, then the loads as they are in the file, and last
-of all the program headers, which say where all that is (``write_elf_header()``,
-``write_elf_pages_cyclic()``); some versions write zeros in their place at first. What it has erased becomes
-one more note, which comes last and goes right behind the other notes (``write_elf_eraseinfo()``).
+makedumpfile writes the ELF header, the notes in one piece, then the loads in the order of the file, and last the
+program headers, which say where all that is (``write_elf_header()``, ``write_elf_pages_cyclic()``); some versions
+first write zeros in their place. A note of what it erased is written last, and lies directly behind the other
+notes (``write_elf_eraseinfo()``).
 
-So the end of the notes has to be found from the notes. The new notes are made to end at that place, moved by whole
-pages; everything behind moves as far. That holds whatever comes behind: a note, loads, or nothing::
+So the end of the notes has to be found by walking them. The new notes end where the old ones did, moved by whole
+pages, and everything behind moves by as much. That is right whatever lies behind: a note, loads, or nothing::
 
     [ELF header, program headers][notes           ][note of what was erased][loads
     [ELF header, program headers]   [... new notes][note of what was erased][loads
@@ -36,14 +36,14 @@ class _Header:
 
     @property
     def end(self) -> int:
-        """Of the program headers."""
+        """Offset behind the program headers."""
         return len(self.data) + self.e_phnum * self.structs.phdr.size
 
 
 def plan(image: Image, index: Index, additions: Additions) -> "ElfPlan":
     """Return the plan for the vmcore of which *image* and *index* know the start.
 
-    Raises NotYet, and whatever keeps the vmcore from being extended.
+    Raises NotYet, and other VmcoreddErrors if the vmcore cannot be extended.
     """
     header = _read_header(image)
     start, limit = _find_notes(image, index, header)
@@ -57,7 +57,7 @@ def plan(image: Image, index: Index, additions: Additions) -> "ElfPlan":
     area = plan_notes(image, lambda: iter(notes), end, header.structs.byteorder, system_page_size(), additions)
     found = ElfPlan(image.path, header, start, end, area)
     for segment in _known_headers(image, index, header):
-        # What is known already can be refused before anything is written.
+        # A segment that is already known can be refused before anything is written.
         problems: list[str] = []
         found.move(segment, problems)
         if problems:
@@ -89,7 +89,7 @@ def _read_header(image: Image) -> _Header:
 
 
 def _find_notes(image: Image, index: Index, header: _Header) -> tuple[int, int]:
-    """Return where notes start, and where they end at the latest. Raises NotYet, InvalidVmcore."""
+    """Return the offset of the notes, and that before which they end. Raises NotYet, InvalidVmcore."""
     known = _known_notes(image, index, header)
     if len(known) > 1:
         raise InvalidVmcore(f"{image.path}: has {len(known)} PT_NOTEs, crash reads one")
@@ -97,10 +97,10 @@ def _find_notes(image: Image, index: Index, header: _Header) -> tuple[int, int]:
         start, size = known[0]
         if not header.end <= start <= header.end + _MAX_GAP:
             raise InvalidVmcore(f"{image.path}: PT_NOTE is at {start:#x}, not behind the program headers")
-        # What makedumpfile has erased comes after the loads.
+        # The note of what was erased comes after the loads.
         return start, min(index.known(start), start + size)
     if header.structs.elfclass != 64:
-        # Only 64 bits have room for any offset.
+        # ELF32 offsets may overflow when segments move, so they must be known before anything is written.
         raise NotYet(f"{image.path}: the program headers, of 32 bits, come too late")
     start = header.end
     if index.known(start) == start:
@@ -129,7 +129,7 @@ class ElfPlan:
     def __init__(self, path: str, header: _Header, start: int, end: int, area: NoteArea) -> None:
         self._header, self._start, self._end, self.area = header, start, end, area
         self._growth = area.size - (end - start)
-        # Of fewer bytes where smaller device dumps replace others.
+        # Negative if smaller device dumps replace larger ones.
         self._shift = round_up(self._growth, area.page_size)
         if end + self._shift >= MAX_NOTES_END:
             raise QuotaExceeded(
@@ -158,9 +158,9 @@ class ElfPlan:
         self._headers.put(offset, data)
 
     def finish(self, emit: Emit, end: int) -> list[str]:
-        """Write the program headers, as far as they have come."""
+        """Write the program headers, as far as they were received."""
         if not self._headers.any:
-            return ["the program headers have not come"]
+            return ["the program headers are missing"]
         problems: list[str] = []
         structs = self._header.structs
         segments = list(structs.segments(bytes(self._headers.data)))
@@ -171,7 +171,7 @@ class ElfPlan:
         return problems
 
     def move(self, segment: Segment, problems: list[str]) -> Segment:
-        """Return the program header that *segment* becomes; what is wrong with it goes to *problems*."""
+        """Return the program header that *segment* becomes; add what is wrong with it to *problems*."""
         moved, p_offset = segment, segment.p_offset
         if segment.p_type == PT_NOTE and p_offset == self._start:
             # p_memsz is 0 in a file that gdb has written.

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Device dumps into a kdump-compressed vmcore that passes by.
+"""Device dumps into a kdump-compressed vmcore that passes.
 
-makedumpfile writes the header, the notes, the sub header, then bitmaps, page descriptors and pages in turn,
-and, where it has erased something, the sub header once more (``write_kdump_header()``,
-``update_eraseinfo_of_sub_header()``). Only the sub header is kept back; at the end come the new notes, at a
-page behind everything, and the sub header that points to them. In a file that is all known, and has such notes at
-its end already, the new ones take their place.
+makedumpfile writes the header, the notes and the sub header, then bitmaps, page descriptors and pages in turn,
+and, if it erased something, the sub header once more (``write_kdump_header()``,
+``update_eraseinfo_of_sub_header()``). Only the sub header is held; last come the new notes, at a page behind
+everything else, and the sub header, which points to them. If the complete file is known, and an earlier attach
+left such notes at its end, the new ones replace them.
 """
 
 from collections.abc import Iterator
@@ -22,14 +22,14 @@ from .stream_plan import Action, Additions, Emit, NoteArea, NotYet, Patch, Range
 def plan(image: Image, index: Index, additions: Additions) -> "KdumpPlan":
     """Return the plan for the vmcore of which *image* and *index* know the start.
 
-    Raises NotYet, and whatever keeps the vmcore from being extended.
+    Raises NotYet, and other VmcoreddErrors if the vmcore cannot be extended.
     """
     try:
         header = kdump.read_header(image)
     except InvalidVmcore as error:
         if index.known(0) < kdump.HEADER_SIZE:
             raise NotYet(str(error)) from error
-        # makedumpfile writes it early; this filter has put it behind everything.
+        # makedumpfile writes it early; this filter puts it last.
         reason = "its sub header comes last: device dumps were attached to this stream before"
         raise NotYet(f"{image.path}: {reason}; save it, and use vmcoredd attach") from error
     header.check_extensible(image.path)
@@ -44,7 +44,7 @@ def plan(image: Image, index: Index, additions: Additions) -> "KdumpPlan":
     area = plan_notes(image, notes, end, header.byteorder, header.block_size, additions)
     places = kdump.NotePlaces(header, area.order, area.page_size, header.data_offset)
     old_place = places.old_place(image.size)
-    # All that can be refused is, before anything is written.
+    # Refuse what can be refused before anything is written.
     places.fields(header.data_offset)
     return KdumpPlan(header, area, places, old_place)
 
@@ -66,7 +66,7 @@ class KdumpPlan:
         )
 
     def begin(self, emit: Emit) -> None:
-        """Nothing has to go before."""
+        """Nothing comes before."""
 
     def hold(self, offset: int, data: bytes) -> None:
         """Keep bytes of the sub header."""
@@ -77,7 +77,7 @@ class KdumpPlan:
         start, size = self._places.appended(end), self.area.size
         problems = []
         if start + size > MAX_FILE_SIZE:
-            problems.append(f"no room for the notes behind offset {end:#x}")
+            problems.append(f"no space for the notes behind offset {end:#x}")
         else:
             emit(start, size, self.area.blocks())
             self._sub_header.put(*self._places.fields(start))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Copy between files, by the kernel where it can: XFS and btrfs then share the blocks and copy nothing."""
+"""Copy between files, by the kernel if it can: XFS and btrfs then share the blocks and copy nothing."""
 
 import errno
 import os
@@ -8,12 +8,12 @@ from ...files import BLOCK_SIZE, pwrite
 from ...progress import Progress
 
 _LARGEST = 1 << 26
-"""Bytes to ask of one copy_file_range(): somebody wants to see how it goes on."""
+"""Bytes to ask of one copy_file_range(): with more, progress would stand still."""
 _CANNOT = {errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF, errno.ETXTBSY, errno.EPERM}
 
 
 def copy_range(source: int, fd: int, source_offset: int, offset: int, size: int, progress: Progress) -> None:
-    """Copy *size* bytes between two files, or two ranges of one that do not overlap; fewer where *source* ends.
+    """Copy *size* bytes between two files, or two ranges of one that do not overlap; fewer if *source* ends.
 
     copy_file_range() tries FICLONERANGE first (``vfs_copy_file_range()`` in Linux ``fs/read_write.c``). Raises
     OSError.
@@ -35,9 +35,9 @@ def copy_range(source: int, fd: int, source_offset: int, offset: int, size: int,
 
 
 def copy_sparse(source: int, fd: int, source_offset: int, offset: int, size: int, progress: Progress) -> None:
-    """Do as :func:`copy_range`, but keep holes, in a file that has nothing but zeros there. Raises OSError.
+    """Do as :func:`copy_range`, but keep holes; the file *fd* must have only zeros there. Raises OSError.
 
-    *progress* is told of the bytes of holes, too, but of those at the end of the file.
+    *progress* counts holes, too, except that at the end of the file.
     """
     end, shift = source_offset + size, offset - source_offset
     position = source_offset
@@ -48,7 +48,7 @@ def copy_sparse(source: int, fd: int, source_offset: int, offset: int, size: int
             hole = os.lseek(source, position, os.SEEK_HOLE)
         except OSError as error:
             if error.errno == errno.ENXIO:
-                # Nothing but a hole up to the end of the file.
+                # There is only a hole up to the end of the file.
                 return
             if error.errno != errno.EINVAL:
                 raise

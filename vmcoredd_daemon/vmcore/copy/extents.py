@@ -2,12 +2,12 @@
 """Copies ranges of bytes into a vmcore.
 
 Runs of zero pages become holes. A page that cannot be read becomes zeros and is counted: one bad page makes a
-whole read() of ``/proc/vmcore`` fail with EFAULT (``read_vmcore()`` in Linux ``fs/proc/vmcore.c``), so a failed
-read is bisected down to the page. A read that does not return is given up, see :mod:`.timed`, and its pages are
-read one by one.
+read() of the block around it fail with EFAULT (``read_vmcore()`` in Linux ``fs/proc/vmcore.c``), so a failed read
+is bisected down to the page. A read that does not return is abandoned, see :mod:`.source`, and the pages of its
+block are read one by one.
 
-One thread reads, looks for zeros and writes, block by block: handed from one thread to another, a block would be
-in another processor's cache, and the hand-over takes as long as the copy.
+One thread reads, finds zeros and writes, block by block: another thread would have to fetch the block from the
+cache of another processor, and the hand-over takes as long as the copy.
 """
 
 import errno
@@ -25,30 +25,30 @@ from .zero_pages import Block, ZeroPages
 
 @dataclass(slots=True)
 class CopyReport:
-    """What was not as it should be."""
+    """What went wrong in a copy."""
 
     unreadable_pages: int = 0
     first_unreadable: int | None = None
     """Offset in the source of the first page that could not be read."""
     missing_bytes: int = 0
-    """Bytes that the headers promise, behind the end of a truncated source."""
+    """Bytes that the headers promise, but that are beyond the end of a truncated source."""
     left_out: int = 0
-    """Bytes of memory that the target has no room for; then the file keeps the name vmcore-incomplete."""
+    """Bytes of memory that are not in the file, which then keeps the name vmcore-incomplete."""
     blocked: bool = False
-    """They are left out because the source does not answer, not for want of room."""
+    """They are left out because the source stopped responding; otherwise, because the target is full."""
     altered: tuple[str, ...] = ()
     """Device dumps of ours whose data is no longer what was acknowledged."""
     unread: tuple[str, ...] = ()
-    """Those of ours that could not be read as a whole; zeros are in the place of the rest."""
+    """Device dumps of ours that could not be read completely; zeros are in the place of the rest."""
 
     @property
     def zeroed(self) -> tuple[int, int]:
-        """Counts what is zeros because it could not be read."""
+        """The two counts of what is zeros because it could not be read."""
         return self.unreadable_pages, self.missing_bytes
 
 
 class ExtentCopy:
-    """Copies extents into one file, through one buffer; *sparse* where the file has nothing but zeros so far."""
+    """Copies extents into one file, through one buffer; *sparse* if the file has only zeros so far."""
 
     def __init__(
         self, fd: int, page_size: int, progress: Progress, *, sparse: bool = True, reads: Reads | None = None
@@ -65,10 +65,10 @@ class ExtentCopy:
         self._position = 0
 
     def loads(self, extents: Sequence[Extent], end: int) -> int:
-        """Copy as much of the memory as there is room for, or the source gives; return where the file ends.
+        """Copy as much of the memory as fits, or as the source gives; return where the file ends.
 
-        That is *end* when all is in it. Part of the memory is better than none: makedumpfile keeps it, too, and
-        what comes first is the kernel.
+        That is *end* if all of it is copied. Part of the memory is better than none: makedumpfile keeps it, too,
+        and the kernel itself comes first.
         """
         try:
             with writes(self._fd) as self._writes:
@@ -91,7 +91,7 @@ class ExtentCopy:
         return end
 
     def extent(self, extent: Extent) -> None:
-        """Copy one extent, with zeros for what cannot be read. Raises OSError when it cannot be written."""
+        """Copy one extent, with zeros for what cannot be read. Raises OSError if it cannot be written."""
         self._position = extent.offset
         end = extent.offset + extent.size
         while self._position < end:
@@ -101,14 +101,14 @@ class ExtentCopy:
             except BlockedSource:
                 raise
             except BlockedCall:
-                # That read may yet write to its buffer.
+                # The abandoned read may still write to its buffer.
                 self._buffer = _buffer(self._writes.block_size)
                 read = self._read_pages
             if self._position < end:
                 self._doubtful_block(extent, read)
 
     def _whole_blocks(self, extent: Extent, preadv: Preadv) -> None:
-        """Copy from the position on, up to the end or a block that cannot be read at once."""
+        """Copy from the position on, up to the end or to a block that one read does not return completely."""
         buffer, shift = self._buffer, extent.source_offset - extent.offset
         while size := min(self._writes.block_size, extent.offset + extent.size - self._position):
             try:
@@ -126,7 +126,7 @@ class ExtentCopy:
         read(extent.fd, 0, size, self._position + extent.source_offset - extent.offset)
         self._write_block(size)
         if self.report.missing_bytes - missing == size:
-            # A flipped bit can make p_filesz larger than anybody wants to wait for.
+            # A flipped bit can make p_filesz so large that to fill it with zeros would never end.
             rest = extent.offset + extent.size - self._position
             self.report.missing_bytes += rest
             self._progress.advance(rest)
@@ -139,14 +139,14 @@ class ExtentCopy:
         self._progress.advance(size)
 
     def _read(self, fd: int, start: int, end: int, offset: int) -> None:
-        """Fill the buffer from *start* to *end* with what is at *offset*, with zeros where nothing can be read."""
+        """Fill the buffer from *start* to *end* from *offset* of the file, with zeros for what cannot be read."""
         while start < end:
             try:
                 size = self._reads.preadv(fd, memoryview(self._buffer)[start:end], offset)
             except BlockedSource:
                 raise
             except BlockedCall:
-                # That read may yet write to its buffer.
+                # The abandoned read may still write to its buffer.
                 self._buffer = _buffer(len(self._buffer), self._buffer[:start])
                 self._read_pages(fd, start, end, offset)
                 return
@@ -164,7 +164,7 @@ class ExtentCopy:
     def _bisect(self, fd: int, start: int, end: int, offset: int) -> None:
         first = self._to_next_page(offset)
         if end - start <= first:
-            self._give_up(fd, start, end, offset)
+            self._zero_page(fd, start, end, offset)
             return
         middle = (offset + (end - start) // 2) // self._page_size * self._page_size
         half = max(middle - offset, first)
@@ -172,9 +172,9 @@ class ExtentCopy:
         self._read(fd, start + half, end, offset + half)
 
     def _read_pages(self, fd: int, start: int, end: int, offset: int) -> None:
-        # Not by halves: each read that does not return costs time and a thread.
+        # Not by bisection: each read that does not return costs its timeout and a thread.
         if end - start <= self._to_next_page(offset):
-            self._give_up(fd, start, end, offset)
+            self._zero_page(fd, start, end, offset)
             return
         while start < end:
             size = min(self._to_next_page(offset), end - start)
@@ -185,8 +185,8 @@ class ExtentCopy:
         # Pages of the source, which need not be those of the buffer.
         return self._page_size - offset % self._page_size
 
-    def _give_up(self, fd: int, start: int, end: int, offset: int) -> None:
-        """Leave zeros in the place of a page, or of a part of one."""
+    def _zero_page(self, fd: int, start: int, end: int, offset: int) -> None:
+        """Put zeros in the place of a page, or of a part of one."""
         self._clear(start, end)
         # A page that lies across two blocks is one page.
         page = (fd, offset // self._page_size)
@@ -206,7 +206,7 @@ class ExtentCopy:
 
 
 def _buffer(size: int, content: Block = b"") -> "mmap.mmap | bytearray":
-    """Return memory, which begins at a page, as a direct write wants it, if it can be had like that."""
+    """Return memory that begins at a page, as a direct write needs it; any memory, if there is none like that."""
     buffer: mmap.mmap | bytearray
     try:
         buffer = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)

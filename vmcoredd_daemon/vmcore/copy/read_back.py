@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Read back the notes that were written, before anything depends on them."""
+"""Read back the notes that were written, before the vmcore gets its name."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -15,8 +15,8 @@ def verify_notes(
 ) -> tuple[str, ...]:
     """Check that *notes*, read back from *image*, fill it from *start* to *end*, with *dumps* at these offsets.
 
-    Return the names of the device dumps whose data is not what it was when they were taken. Raises WriteFailed
-    when a note is not there, and InvalidVmcore at a broken one.
+    Return the names of the device dumps whose SHA-256 is not what it was when they were taken. Raises WriteFailed
+    if a note is missing, and InvalidVmcore at a broken one.
     """
     sizes: dict[tuple[bytes | None, int], Note] = {}
     for note in notes:
@@ -25,7 +25,7 @@ def verify_notes(
         start = note.end
     # The last note need not be padded.
     if not end <= start < end + 4:
-        raise WriteFailed(f"the notes read back up to {start:#x} only")
+        raise WriteFailed(f"the notes read back only up to {start:#x}, not {end:#x}")
     altered = []
     for offset, dump in dumps.items():
         read_back = sizes.get((dump.dump_name.encode("ascii"), offset))

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Find the pages of a block that are all zeros, without looking at each by itself.
 
-Slices of bytes compare at memcmp speed, memoryviews element by element. Most pages of memory that are in use begin
-with another byte than zero, or belong to a run of zeros.
+A page whose first byte is not zero needs no comparison, and most pages in use begin with one; most others belong
+to a run of zero pages, which are compared together. Slices of bytes are compared by memcmp(3), memoryviews element
+by element.
 """
 
 import mmap

@@ -5,8 +5,6 @@ Mirrors ``is_netdump()``, ``resize_elf_header()`` and ``dump_Elf64_Nhdr()`` of c
 ``check_elf_format()``, ``get_elf_info()`` and ``get_pt_note_info()`` of makedumpfile's elf_info.c.
 """
 
-import platform
-import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -25,21 +23,20 @@ from ..elf import (
     machine_name,
 )
 from ..image import Image
-from .compat import RawNote, Verdict, count_for_crash, is_vmcoreinfo, raw_notes
+from .compat import NHDR_SIZE, RawNote, Verdict, count_for_crash, is_vmcoreinfo, raw_notes, remark_machine
 
 _MIN_SIZE = 176
 """``MIN_NETDUMP_ELF_HEADER_SIZE`` of crash."""
 _READ_FIRST = 432
 """``SAFE_NETDUMP_ELF_HEADER_SIZE``: where crash looks for the first two program headers."""
 _MAX_NAME = 1500
-"""``BUFSIZE``: room that crash has for a note's name."""
+"""``BUFSIZE``: bytes of crash's buffer for a note's name."""
 _MIN_PAGE = 4096
 _DISK_DUMP_HEADER = 464
 """Bytes that makedumpfile reads of any file, to see whether it is kdump-compressed."""
 _NO_ELF = "is neither ELF nor kdump-compressed"
-_NO_ROOM = "the file ends inside the ELF header"
-_NHDR_SIZE = 12
-_NAME_ROOM = 15
+_TRUNCATED = "the file ends inside the ELF header"
+_NAME_BYTES = 15
 """``VMCOREINFO_XEN_NOTE_NAME_BYTES``: bytes that makedumpfile reads of a name."""
 
 
@@ -59,8 +56,8 @@ class _Header:
         return tuple(self.structs.segments(data[: len(data) // size * size]))
 
 
-def crash(image: Image) -> Verdict:
-    """Foretell what crash does with the ELF file *image*. Raises InvalidVmcore and OSError of reading it."""
+def predict_crash(image: Image) -> Verdict:
+    """Predict what crash does with the ELF file *image*. Raises InvalidVmcore, and OSError of a read."""
     verdict = Verdict()
     header = _header(image)
     if isinstance(header, str):
@@ -73,17 +70,17 @@ def crash(image: Image) -> Verdict:
     notes, first, *_ = segments
     if first.p_offset % _MIN_PAGE == 0 and first.p_align:
         return verdict.refuse(
-            f"takes it for a netdump: the second segment lies at a page, {first.p_offset:#x}, and has p_align"
+            f"takes it for a netdump: the second segment, at {first.p_offset:#x}, is page-aligned and has p_align"
         )
     if not first.p_offset:
-        return verdict.refuse("falls over it: the second segment has p_offset 0")
+        return verdict.refuse("fails: p_offset of the second segment is 0")
     memory = min(load.p_offset for load in segments[1:] if load.p_offset)
     if memory > image.size or memory >= MAX_NOTES_END:
-        limit = f"of {min(image.size, MAX_NOTES_END):#x} bytes"
-        return verdict.refuse(f"reads all before the first PT_LOAD at {memory:#x} at once, {limit}")
+        limit = min(image.size, MAX_NOTES_END)
+        return verdict.refuse(f"cannot read all before the first PT_LOAD, {memory:#x} bytes: it gets {limit:#x}")
     found = [*_notes_before(image, notes, memory, header.structs.byteorder)]
     if any(note.n_namesz > _MAX_NAME for note in found):
-        return verdict.refuse(f"falls over a note with a name of more than {_MAX_NAME} bytes")
+        return verdict.refuse(f"fails on a note whose name has more than {_MAX_NAME} bytes")
     count_for_crash(verdict, found)
     _remark(verdict, header, segments, image, found)
     return verdict
@@ -101,8 +98,8 @@ def _why_crash_refuses(header: _Header, size: int) -> str:
         return f"e_type is {ehdr.e_type}, e_version {ehdr.e_version}: a vmcore has {ET_CORE} and 1"
     if header.e_phnum < 2:
         return f"e_phnum is {header.e_phnum}, at least 2 are needed"
-    if ehdr.e_phoff > _READ_FIRST - 2 * header.structs.phdr.size:
-        return f"e_phoff is {ehdr.e_phoff}, which is too far into the file"
+    if ehdr.e_phoff > (limit := _READ_FIRST - 2 * header.structs.phdr.size):
+        return f"e_phoff is {ehdr.e_phoff}, at most {limit} is possible"
     return ""
 
 
@@ -117,36 +114,30 @@ def _remark(
             break
     notes = segments[0]
     if notes.p_type == PT_NOTE and found and found[-1].end < notes.p_offset + notes.p_filesz - 3:
-        verdict.problems.append(f"reads no notes behind {found[-1].end:#x}")
+        verdict.problems.append(f"reads no notes after {found[-1].end:#x}")
     end = max(load.p_offset + load.p_filesz for load in segments[1:])
     if end > image.size:
         verdict.problems.append(f"memory is missing: it ends at {end:#x}, the file at {image.size:#x}")
     remark_machine(verdict, machine_name(header.ehdr.e_machine, header.structs.elfclass, header.structs.byteorder))
 
 
-def remark_machine(verdict: Verdict, machine: str) -> None:
-    """Remark that it takes a crash of its own for a *machine* that is not this one."""
-    if machine != platform.machine():
-        verdict.remarks.append(f"takes a crash that is built for {machine}")
-
-
 def _notes_before(image: Image, notes: Segment, memory: int, byteorder: ByteOrder) -> Iterator[RawNote]:
     """Yield the notes that crash walks: those that end before the memory starts."""
     for note in raw_notes(image, notes.p_offset, notes.p_filesz, byteorder):
-        start, size = note.offset + _NHDR_SIZE, note.n_namesz + note.n_descsz
+        start, size = note.offset + NHDR_SIZE, note.n_namesz + note.n_descsz
         if start >= memory or size > memory - start or (note.n_namesz == 0 and note.n_descsz):
             return
         yield note
 
 
-def makedumpfile(image: Image) -> Verdict:
-    """Foretell what makedumpfile does with the ELF file *image*. Raises InvalidVmcore, OSError of reading it."""
+def predict_makedumpfile(image: Image) -> Verdict:
+    """Predict what makedumpfile does with the ELF file *image*. Raises as :func:`predict_crash`."""
     verdict = Verdict()
     header = _header(image)
     if isinstance(header, str):
         return verdict.refuse(header)
     if image.size < _DISK_DUMP_HEADER:
-        return verdict.refuse(f"is too small: it has {image.size} bytes, {_DISK_DUMP_HEADER} are read of any file")
+        return verdict.refuse(f"is too small: it has {image.size} bytes, at least {_DISK_DUMP_HEADER} are needed")
     # It does not look at e_phoff.
     segments = header.segments(image, header.structs.ehdr.size)
     loads = [load for load in segments if load.p_type == PT_LOAD]
@@ -159,42 +150,40 @@ def makedumpfile(image: Image) -> Verdict:
         return verdict.refuse("has no PT_NOTE")
     end = notes.p_offset
     for note in raw_notes(image, notes.p_offset, notes.p_filesz, header.structs.byteorder):
-        if 0 < note.n_namesz <= _NAME_ROOM:
-            if note.offset + _NHDR_SIZE + _NAME_ROOM > image.size:
+        if 0 < note.n_namesz <= _NAME_BYTES:
+            if note.offset + NHDR_SIZE + _NAME_BYTES > image.size:
                 break
             verdict.vmcoreinfo |= is_vmcoreinfo(note) and note.n_type == 0
         verdict.device_dumps += note.n_type == NT_VMCOREDD
         end = note.end
-    if end < notes.p_offset + notes.p_filesz - 3 and end + _NHDR_SIZE > image.size:
+    if end < notes.p_offset + notes.p_filesz - 3 and end + NHDR_SIZE > image.size:
         return verdict.refuse(f"the file ends inside the notes, at {image.size:#x}")
     if not verdict.vmcoreinfo:
-        verdict.problems.append("finds no VMCOREINFO in the last PT_NOTE, and then filters nothing but zeros")
+        verdict.problems.append("finds no VMCOREINFO in the last PT_NOTE, and so filters only zero pages")
     memory_end = max(load.p_offset + load.p_filesz for load in loads)
     if memory_end > image.size:
         return verdict.refuse(f"memory is missing: it ends at {memory_end:#x}, the file at {image.size:#x}")
     if any(0 < load.p_filesz < load.p_memsz and load.p_offset % _MIN_PAGE == 0 for load in loads):
-        verdict.remarks.append("give it --non-mmap: it is filtered, and its loads lie at pages")
+        verdict.remarks.append("needs --non-mmap: the file is filtered, and its loads are page-aligned")
     return verdict
 
 
 def _header(image: Image) -> _Header | str:
-    """Return the ELF header, or why there is none of either class."""
+    """Return the ELF header, or why the programs find none."""
     ident = image.pread(16, 0)
     elfclass = {1: 32, 2: 64}.get(ident[4]) if len(ident) == 16 else None
     if elfclass is None:
         if not ident.startswith(MAGIC):
             return _NO_ELF
-        return f"EI_CLASS is {ident[4]}: an ELF file has 1 or 2" if len(ident) == 16 else _NO_ROOM
-    # Anything but 2 is for both programs what this machine is, which is little endian where it is not that.
+        return f"EI_CLASS is {ident[4]}: an ELF file has 1 or 2" if len(ident) == 16 else _TRUNCATED
+    # Both programs take any value but 2 for the byte order of the machine that they run on; assume little endian.
     structs = Structs(elfclass, ByteOrder.BIG if ident[5] == 2 else ByteOrder.LITTLE)
     data = image.pread(structs.ehdr.size, 0)
     if len(data) < structs.ehdr.size:
-        return _NO_ROOM
+        return _TRUNCATED
     ehdr = structs.unpack_ehdr(data)
-    e_phnum = ehdr.e_phnum if ehdr.e_phnum != PN_XNUM else _extended_count(image, ehdr.e_shoff, structs.shdr)
+    e_phnum = ehdr.e_phnum
+    if e_phnum == PN_XNUM:
+        section = image.pread(structs.shdr.size, min(ehdr.e_shoff, image.size))
+        e_phnum = structs.shdr.unpack(section)[SH_INFO] if len(section) == structs.shdr.size else 0
     return _Header(structs, ehdr, e_phnum)
-
-
-def _extended_count(image: Image, e_shoff: int, shdr: struct.Struct) -> int:
-    section = image.pread(shdr.size, min(e_shoff, image.size))
-    return int(shdr.unpack(section)[SH_INFO]) if len(section) == shdr.size else 0

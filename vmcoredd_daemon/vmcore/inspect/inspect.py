@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What device dumps a vmcore holds, and whether they are what their manifest says.
+"""Which device dumps a vmcore holds, and whether they are what their manifest says.
 
-Offsets, sizes and indices are those of crash's ``dev -V``; true sizes and checksums are the manifest's, where the
-file has one. A file may have several, when the source of one vmcore was another: each describes what stands before
-it.
+Offsets, sizes and indices are those of crash's ``dev -V``; true sizes and checksums are those of the manifest, if
+the file has one. A file has several if it was made from another vmcore: each describes device dumps before it.
 """
 
 import hashlib
@@ -20,39 +19,39 @@ BLOCK_SIZE = 1 << 20
 """Bytes of a device dump that are in memory at a time."""
 
 MAX_FOUND = 4096
-"""Device dumps that a file may have; crash knows 64. A forged file must not take all memory."""
+"""Device dumps that a file may have; crash lists 64. A forged file must not take all memory."""
 
 COMPLETE = "complete"
-"""State of a device dump that holds all that there was."""
+"""State of a device dump that holds all data of its source."""
 
 MAX_FAILURES = 4096
 """Failures that all manifests of a file may name."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FoundDump:
     """One NT_VMCOREDD note."""
 
     index: int
     name: str
-    """As it stands in the file: it may hold control characters; bytes other than ASCII are escaped."""
+    """As in the file: it may hold control characters; bytes other than ASCII are escaped."""
     offset: int
-    """Of the data, in the file."""
+    """File offset of the data."""
     size: int
     """Bytes of the data, padding included."""
     true_size: int | None = None
-    """Bytes without the padding, where a manifest says it."""
+    """Bytes without the padding; None if no manifest says it."""
     sha256: str | None = None
-    """What the manifest says."""
+    """In hexadecimal, from the manifest."""
     verified: bool | None = None
-    """Whether the data has that checksum; None where there is none, or nobody has looked."""
+    """Whether the data has that checksum; None if there is none, or it was not checked."""
     entry: ManifestDump | None = None
-    """All that a manifest says of it."""
+    """Its manifest entry."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Inspection:
-    """What is known of a file."""
+    """The device dumps of a file, and what else its manifests say."""
 
     format: str
     elfclass: int
@@ -61,28 +60,28 @@ class Inspection:
     machine: str
     """As uname(2) calls it."""
     image: Image
-    """Where the offsets of the device dumps lead."""
+    """The bytes that the offsets of the device dumps refer to."""
     device_dumps: tuple[FoundDump, ...]
     failures: tuple[Failure, ...]
     """Collectors that failed, from the manifests."""
     problems: tuple[str, ...]
-    """What is wrong with it, each in one line."""
+    """What is wrong with the file, each in one line."""
     manifest: Manifest | None = None
-    """The last one, without what it says of device dumps and failures, which is above."""
+    """The last one, without its device dumps and failures, which are above."""
 
 
 def inspect(fd: int, path: str) -> Inspection:
-    """Find the device dumps of the vmcore open at *fd*, and read all that have a checksum, to check it.
+    """Find the device dumps of the vmcore open at *fd*, and verify all checksums.
 
-    *path* is for messages. Raises InvalidVmcore when the file is not a vmcore, or not a whole one.
+    *path* is for messages. Raises InvalidVmcore if the file is not a vmcore, or truncated.
     """
     return check(find(fd, path))
 
 
 def check(found: Inspection, progress: Callable[[int], None] = lambda size: None) -> Inspection:
-    """Read all device dumps that have a checksum, to check it; *progress* is called with the bytes just read.
+    """Verify the checksums of all device dumps that have one.
 
-    Raises InvalidVmcore when one cannot be read.
+    *progress* is called with the number of bytes just read. Raises InvalidVmcore if one cannot be read.
     """
     dumps = tuple(replace(dump, verified=_verify(found.image, dump, progress)) for dump in found.device_dumps)
     altered = tuple(
@@ -94,23 +93,23 @@ def check(found: Inspection, progress: Callable[[int], None] = lambda size: None
 
 
 def find(fd: int, path: str) -> Inspection:
-    """Do as :func:`inspect`, but leave the data unread."""
+    """Do as :func:`inspect`, but do not read the data."""
     return find_in(recognise(file_image(fd, path)))
 
 
 def find_in(vmcore: Vmcore) -> Inspection:
-    """Find the device dumps of *vmcore*, and leave their data unread. Raises InvalidVmcore."""
+    """Find the device dumps of *vmcore*, without reading their data. Raises InvalidVmcore."""
     found = search(vmcore.image, vmcore.notes())
     return Inspection(
-        vmcore.format,
-        vmcore.elfclass,
-        vmcore.byteorder.value,
-        vmcore.machine,
-        vmcore.image,
-        tuple(found.dumps),
-        tuple(found.failures),
-        (*vmcore.problems, *found.problems),
-        found.manifest,
+        format=vmcore.format,
+        elfclass=vmcore.elfclass,
+        byteorder=vmcore.byteorder.value,
+        machine=vmcore.machine,
+        image=vmcore.image,
+        device_dumps=tuple(found.dumps),
+        failures=tuple(found.failures),
+        problems=(*vmcore.problems, *found.problems),
+        manifest=found.manifest,
     )
 
 
@@ -127,10 +126,10 @@ def search(image: Image, notes: Iterable[Note]) -> "Search":
 
 
 def copy_data(image: Image, dump: FoundDump, write: Callable[[bytes], object]) -> bool | None:
-    """Pass the data of *dump* to *write*, in blocks: the true bytes, or all where nobody knows how many are true.
+    """Pass the data of *dump* to *write* in blocks: without the padding, if its true size is known.
 
-    Return whether they have the manifest's SHA-256, None where there is none to compare. Raises InvalidVmcore when
-    they cannot be read, and whatever *write* raises.
+    Return whether they have the manifest's SHA-256, None if there is none. Raises InvalidVmcore if they cannot be
+    read, and what *write* raises.
     """
     digest = hashlib.sha256()
     for block in _blocks(image, dump):
@@ -161,7 +160,7 @@ def _blocks(image: Image, dump: FoundDump) -> Iterator[bytes]:
 
 
 class Search:
-    """What has been found so far."""
+    """The device dumps found so far."""
 
     def __init__(self, image: Image) -> None:
         self.dumps: list[FoundDump] = []
@@ -172,9 +171,9 @@ class Search:
         self._undescribed: dict[str, list[int]] = {}
 
     def add(self, note: Note) -> None:
-        """Take the next device dump."""
+        """Add the next device dump."""
         name = (note.dump_name or b"").decode("ascii", "backslashreplace")
-        dump = FoundDump(len(self.dumps), name, note.data_offset, note.data_size)
+        dump = FoundDump(index=len(self.dumps), name=name, offset=note.data_offset, size=note.data_size)
         if name == MANIFEST_NAME:
             dump = self._take_manifest(dump)
         else:
@@ -189,9 +188,7 @@ class Search:
             self.problems.append(str(error))
             return dump
         if len(self.failures) + len(manifest.failures) > MAX_FAILURES:
-            self.problems.append(
-                f"{MANIFEST_NAME}: names more than {MAX_FAILURES} failures, further ones are left out"
-            )
+            self.problems.append(f"{MANIFEST_NAME}: names more than {MAX_FAILURES} failures, the rest is left out")
         self.manifest = replace(manifest, device_dumps=(), failures=())
         self.failures = [*self.failures, *manifest.failures][:MAX_FAILURES]
         # From last to first: a device dump of the kernel can have the name of one of ours, and precedes it.
@@ -209,7 +206,7 @@ class Search:
 
 
 def read_manifest(image: Image, dump: FoundDump) -> bytes:
-    """Return the JSON text of the manifest *dump*. Raises InvalidVmcore when it cannot be read or is too long."""
+    """Return the JSON text of the manifest *dump*. Raises InvalidVmcore if it cannot be read or is too long."""
     if dump.size > MAX_SIZE:
         raise InvalidVmcore(f"{MANIFEST_NAME}: has {dump.size} bytes, at most {MAX_SIZE} are read")
     try:
@@ -219,6 +216,6 @@ def read_manifest(image: Image, dump: FoundDump) -> bytes:
 
 
 def _described(dump: FoundDump, entry: ManifestDump) -> FoundDump:
-    # A size that the note cannot hold is no true size; the checksum will tell that something is wrong.
+    # A size that the note cannot hold is no true size; the checksum then shows that something is wrong.
     true_size = entry.size if 0 <= entry.size <= dump.size else None
     return replace(dump, true_size=true_size, sha256=entry.sha256.lower(), entry=entry)

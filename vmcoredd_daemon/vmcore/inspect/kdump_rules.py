@@ -11,66 +11,73 @@ from collections.abc import Callable
 from ...errors import InvalidVmcore
 from ...note import MAX_NOTES_END, NT_VMCOREDD
 from ..image import Image
-from ..kdump import MAX_VERSION, NOTES_VERSION, PAGE_DESC, PAGE_DESC_SIZE, KdumpHeader, read_header
-from .compat import Verdict, count_for_crash, raw_notes
-from .elf_rules import remark_machine
+from ..kdump import MAX_VERSION, PAGE_DESC, PAGE_DESC_SIZE, KdumpHeader, read_header
+from .compat import Verdict, count_for_crash, raw_notes, remark_machine
 from .summary import page_count
 
 _BLOCK = PAGE_DESC_SIZE << 13
 
 
-def crash(image: Image) -> Verdict:
-    """Foretell what crash does with the file *image*. Raises InvalidVmcore and OSError of reading it."""
+def predict_crash(image: Image) -> Verdict:
+    """Predict what crash does with the file *image*. Raises InvalidVmcore, and OSError of a read."""
     verdict = Verdict()
     header = _header(image)
     if isinstance(header, str):
         return verdict.refuse(header)
     if 2 * header.block_size > image.size:
         return verdict.refuse("ends inside the sub header")
-    if header.data_offset > image.size:
-        return verdict.refuse(f"falls over it: the bitmaps end at {header.data_offset:#x}, beyond the file")
-    if (max_mapnr := _max_mapnr(header)) > header.bitmap_blocks * header.block_size * 4:
-        return verdict.refuse(f"misreads it: the bitmaps are too small for max_mapnr {max_mapnr:#x}")
-    if header.header_version >= NOTES_VERSION and header.offset_note and header.size_note:
-        if header.offset_note + header.size_note > image.size or header.size_note >= MAX_NOTES_END:
-            return verdict.refuse(f"cannot read size_note {header.size_note} at {header.offset_note:#x}")
-        count_for_crash(verdict, raw_notes(image, header.offset_note, header.size_note, header.byteorder))
+    if reason := _why_both_refuse(image, header):
+        return verdict.refuse(reason)
+    offset, size = _note_range(header)
+    if size >= MAX_NOTES_END:
+        return verdict.refuse(f"cannot read the notes: size_note is {size}")
+    count_for_crash(verdict, raw_notes(image, offset, size, header.byteorder))
     verdict.vmcoreinfo = _has_vmcoreinfo(image, header)
     if not verdict.vmcoreinfo:
-        verdict.problems.append("finds no VMCOREINFO where offset_vmcoreinfo leads")
+        verdict.problems.append("finds no VMCOREINFO at offset_vmcoreinfo")
     if header.split:
-        verdict.remarks.append("is one part of several: it wants all of them")
+        verdict.remarks.append("needs all parts: the file is one of several")
     remark_machine(verdict, header.machine)
     return verdict
 
 
-def makedumpfile(image: Image) -> Verdict:
-    """Foretell what makedumpfile does with the file *image*. Raises InvalidVmcore and OSError of reading it."""
+def predict_makedumpfile(image: Image) -> Verdict:
+    """Predict what makedumpfile does with the file *image*. Raises as :func:`predict_crash`."""
     verdict = Verdict()
     header = _header(image)
     if isinstance(header, str):
         return verdict.refuse(header)
     if header.header_version < 1:
         return verdict.refuse("header_version is 0, which has no dump_level")
-    if header.data_offset > image.size:
-        return verdict.refuse(f"the bitmaps end at {header.data_offset:#x}, beyond the file")
-    if (max_mapnr := _max_mapnr(header)) > header.bitmap_blocks * header.block_size * 4:
-        return verdict.refuse(f"misreads it: the bitmaps are too small for max_mapnr {max_mapnr:#x}")
-    if header.header_version >= NOTES_VERSION and header.offset_note and header.size_note:
-        if header.offset_note + header.size_note > image.size:
-            return verdict.refuse(f"cannot read size_note {header.size_note} at {header.offset_note:#x}")
-        notes = raw_notes(image, header.offset_note, header.size_note, header.byteorder)
-        verdict.device_dumps = sum(note.n_type == NT_VMCOREDD for note in notes)
+    if reason := _why_both_refuse(image, header):
+        return verdict.refuse(reason)
+    notes = raw_notes(image, *_note_range(header), header.byteorder)
+    verdict.device_dumps = sum(note.n_type == NT_VMCOREDD for note in notes)
     verdict.vmcoreinfo = _has_vmcoreinfo(image, header)
     if not verdict.vmcoreinfo:
-        verdict.problems.append("finds no VMCOREINFO where offset_vmcoreinfo leads, and then filters only zeros")
+        verdict.problems.append("finds no VMCOREINFO at offset_vmcoreinfo, and so filters only zero pages")
     if header.split:
-        verdict.remarks.append("is one part of several: makedumpfile --reassemble makes one file of them")
+        verdict.remarks.append("the file is one part of several, which makedumpfile --reassemble joins")
     return verdict
 
 
+def _why_both_refuse(image: Image, header: KdumpHeader) -> str:
+    if header.data_offset > image.size:
+        return f"the bitmaps end at {header.data_offset:#x}, beyond the file"
+    if (max_mapnr := _max_mapnr(header)) > header.bitmap_blocks * header.block_size * 4:
+        return f"misreads it: the bitmaps are too small for max_mapnr {max_mapnr:#x}"
+    offset, size = _note_range(header)
+    if offset + size > image.size:
+        return f"cannot read the notes: size_note is {size}, offset_note {offset:#x}"
+    return ""
+
+
+def _note_range(header: KdumpHeader) -> tuple[int, int]:
+    return (header.offset_note, header.size_note) if header.offset_note and header.size_note else (0, 0)
+
+
 def check_pages(image: Image, progress: Callable[[int], None] = lambda size: None) -> list[str]:
-    """Return what is wrong with the page descriptors, each in one line; *progress* is called with bytes read.
+    """Return what is wrong with the page descriptors, each in one line; *progress* is called with the bytes read.
 
     Raises OSError.
     """
@@ -95,7 +102,7 @@ def check_pages(image: Image, progress: Callable[[int], None] = lambda size: Non
 
 
 def _header(image: Image) -> KdumpHeader | str:
-    """Return the headers, as far as these programs need them right, or why they cannot be read."""
+    """Return the headers, checked only as far as these programs do, or why they cannot be read."""
     try:
         header = read_header(image, strict=False)
     except InvalidVmcore as error:
@@ -106,7 +113,7 @@ def _header(image: Image) -> KdumpHeader | str:
 
 
 def _max_mapnr(header: KdumpHeader) -> int:
-    """Return how many bits each bitmap has; 0 where an old version has it elsewhere, in 32 bits."""
+    """Return how many bits each bitmap has; 0 if an old version has that elsewhere, in 32 bits."""
     if header.header_version < MAX_VERSION:
         return 0
     return int.from_bytes(header.sub_header[-8:], header.byteorder.value)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Where in a vmcore its parts lie: headers, notes, device dumps, memory, and what nothing refers to."""
+"""Where the parts of a vmcore are: headers, notes, device dumps, memory, and bytes that nothing refers to."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -13,11 +13,11 @@ from ..formats import Vmcore
 from .summary import page_count
 
 MAX_NOTES = 1 << 16
-"""Notes that have a region of their own. A forged file must not take all memory."""
+"""Notes that get a region of their own. A forged file must not take all memory."""
 
 
 class Kind(StrEnum):
-    """What lies somewhere."""
+    """What a region holds."""
 
     HEADER = "header"
     DEVICE_DUMP = "device dump"
@@ -29,7 +29,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """Bytes of a file that are one thing; offset and size in bytes."""
+    """Consecutive bytes of a file with one meaning; offset and size in bytes."""
 
     kind: Kind
     offset: int
@@ -38,14 +38,14 @@ class Region:
 
     @property
     def end(self) -> int:
-        """Offset behind it."""
+        """Offset behind the region."""
         return self.offset + self.size
 
 
 def regions(vmcore: Vmcore) -> list[Region]:
-    """Return the regions of *vmcore* in the order of their offsets, gaps among them. Raises InvalidVmcore.
+    """Return the regions of *vmcore*, and the gaps between them, by offset. Raises InvalidVmcore.
 
-    They may overlap where the file is broken, and reach beyond its end where it is truncated.
+    They may overlap if the file is broken, and reach beyond its end if it is truncated.
     """
     if vmcore.image.pread(len(kdump.SIGNATURE), 0) == kdump.SIGNATURE:
         found = [*_kdump(vmcore, kdump.read_header(vmcore.image))]
@@ -77,7 +77,7 @@ def _kdump(vmcore: Vmcore, header: kdump.KdumpHeader) -> Iterator[Region]:
     table = pages * kdump.PAGE_DESC_SIZE
     yield Region(Kind.HEADER, header.data_offset, table, f"descriptors of {pages} pages")
     data = header.data_offset + table
-    # An attach appends notes behind the pages.
+    # attach appends notes behind the pages.
     end = header.offset_note if header.offset_note >= data else vmcore.image.size
     if end > data:
         yield Region(Kind.LOAD, data, end - data, f"{pages} pages")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What a vmcore says of itself: its kernel, its crash, its memory, and what of that is in the file."""
+"""What a vmcore says of itself: its kernel, its crash, its memory, and how much of that is in the file."""
 
 import re
 from collections.abc import Iterator
@@ -12,23 +12,23 @@ from ..image import Image
 from ..vmcoreinfo import lines
 
 _MAX_BITMAPS = 1 << 32
-"""Bytes of bitmaps that are counted: those of 64 TiB of memory."""
+"""Bytes of bitmaps in which pages are counted: those of 64 TiB of memory."""
 _COMPRESSIONS = {0x1: "zlib", 0x2: "lzo", 0x4: "snappy", 0x20: "zstd"}
 """``DUMP_DH_COMPRESSED_*`` of makedumpfile's diskdump_mod.h."""
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What is known; sizes are in bytes, None is what the file does not say."""
+    """Sizes are in bytes; None is what the file does not say."""
 
     kernel_release: str | None
-    """As uname(2) calls it. It stands in the file: control characters and all."""
+    """As uname(2) calls it, and as in the file: it may hold control characters."""
     crash_time: int | None
     """Seconds since the epoch."""
     memory: int | None
-    """Of the machine that crashed, as far as the file knows of it."""
+    """Of the machine that crashed, as far as the file describes it."""
     memory_in_file: int | None
-    """How much of that is in the file, uncompressed."""
+    """How much of it is in the file, uncompressed."""
     dump_level: int | None
     """Which pages makedumpfile left out."""
     compression: str | None
@@ -59,7 +59,7 @@ def summarize(vmcore: Vmcore) -> Summary:
 
 
 def page_count(image: Image, header: kdump.KdumpHeader) -> int | None:
-    """Return how many pages are in a kdump-compressed file; None where its bitmaps are too large to be counted."""
+    """Return how many pages are in a kdump-compressed file; None if its bitmaps are too large to count."""
     return _count(image, *header.bitmaps[1])
 
 
@@ -70,7 +70,7 @@ def _of_elf(image: Image, release: str | None, crash_time: int | None) -> Summar
     there = ((load, min(load.p_filesz, max(0, image.size - load.p_offset))) for load in loads)
     stored = _union((load.p_paddr, load.p_paddr + size) for load, size in there)
     end = max((load.p_offset + load.p_filesz for load in loads), default=0)
-    # A file of device dumps alone has no memory, whatever the machine had.
+    # A file with device dumps only has no memory, whatever the machine had.
     return Summary(release, crash_time, memory or None, stored if memory else None, None, None, end > image.size)
 
 
