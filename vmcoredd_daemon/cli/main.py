@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The program ``vmcoredd``."""
 
-import argparse
 import signal
 import sys
 from collections.abc import Sequence
@@ -51,16 +50,14 @@ def _run(words: list[str]) -> int:
         from .core_collector import program
 
         return program.run(words[1:])
+    # Imported late: core-collector must not load argparse.
     from . import arguments
 
     # Raise an exception, so that temporary files are removed.
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _stop)
-    return _command(arguments.parse(words))
-
-
-def _command(options: argparse.Namespace) -> int:
+    options = arguments.parse(words)
     # Imported late: each needs other modules, and those for files need no bus.
     match options.command:
         case "inspect":
