@@ -479,7 +479,7 @@ async def test_spool_that_cannot_be_written_is_read(tmp_path: Path) -> None:
             await spool.remove([1])
         spool.refuse(WriteFailed("it is read-only"))
         for _ in range(2):
-            with pytest.raises(NoSpace):
+            with pytest.raises(WriteFailed, match="^device dump nic2: it is read-only$"):
                 await spool.create("nic2", 100)
         spool.close()
         assert open_fds() == before
