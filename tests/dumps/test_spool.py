@@ -19,9 +19,9 @@ from tests.lib.resources import open_fds, remount_read_only, tmpfs
 from tests.lib.waiting import eventually
 from vmcoredd_daemon.dumps.buffer import Buffer
 from vmcoredd_daemon.dumps.commit import Commit
-from vmcoredd_daemon.dumps.recovery import left_by_other_boots
-from vmcoredd_daemon.dumps.spool import BOOT_ID, Spool, SpooledDump
-from vmcoredd_daemon.dumps.spool_directory import CRASH_DIRECTORY
+from vmcoredd_daemon.dumps.recovery import SpooledDump, left_by_other_boots
+from vmcoredd_daemon.dumps.spool import Spool
+from vmcoredd_daemon.dumps.spool_directory import CRASH_DIRECTORY, boot_id
 from vmcoredd_daemon.errors import Busy, NoSpace, TooLarge, VmcoreddError, WriteFailed
 from vmcoredd_daemon.manifest import ManifestDump
 from vmcoredd_daemon.note import ByteOrder, DeviceDumpNote, note_size, pack_vmcoredd_header
@@ -36,7 +36,7 @@ def open_spool(path: Path, keep_free: int = 0) -> Spool:
 
 
 def directory(path: Path) -> Path:
-    return path / BOOT_ID.read_text().strip()
+    return path / boot_id()
 
 
 def record_of(name: str, data: bytes, limit: int, **others: Any) -> ManifestDump:

@@ -27,10 +27,8 @@ from ..threads.loop import wait_for
 from .buffer import Buffer
 from .commit import Commit, commit_to_disk, commit_to_memory
 from .recovery import Report, SpooledDump, recover
-from .spool_directory import BOOT_ID, boot_id, last_number, note_name, open_private, sync_parents
+from .spool_directory import boot_id, last_number, note_name, open_private, sync_parents
 from .transfer import Transfers
-
-__all__ = ["BOOT_ID", "Spool", "SpooledDump"]
 
 log = logging.getLogger(__name__)
 
