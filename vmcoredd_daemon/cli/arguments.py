@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from typing import TypeAlias
 
-from ..config import parse as values
+from ..config import values
 from ..terminal.exit import UsageError
 from ..terminal.parser import Parser, Version, parse_command, path, path_as_given
 from .core_collector.makedumpfile import CORE_COLLECTOR
