@@ -21,9 +21,6 @@ BLOCK_SIZE = 1 << 20
 MAX_FOUND = 4096
 """Device dumps that a file may have; crash lists 64. A forged file must not take all memory."""
 
-COMPLETE = "complete"
-"""State of a device dump that holds all data of its source."""
-
 MAX_FAILURES = 4096
 """Failures that all manifests of a file may name."""
 

@@ -5,12 +5,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from ...errors import InvalidVmcore
+from ...manifest import State
 from .. import flattened, kdump
 from ..formats import Vmcore, recognise
 from ..image import Image
 from . import elf_rules, kdump_rules
 from .compat import Verdict
-from .inspect import BLOCK_SIZE, COMPLETE, Inspection, check, find_in
+from .inspect import BLOCK_SIZE, Inspection, check, find_in
 from .summary import summarize
 
 
@@ -83,7 +84,7 @@ def _predict(image: Image, problems: list[str], progress: Callable[[int], None])
 def _incomplete(inspection: Inspection) -> Iterator[str]:
     """Yield which device dumps are incomplete, as their manifest says."""
     for dump in inspection.device_dumps:
-        if dump.entry is not None and dump.entry.state != COMPLETE:
+        if dump.entry is not None and dump.entry.state != State.COMPLETE:
             why = f": {dump.entry.error}" if dump.entry.error else ""
             yield f"device dump {dump.name} is {dump.entry.state}{why}"
 
