@@ -56,8 +56,9 @@ from tests.torture import disk
 from tests.torture.disk import Lost, data_of
 from tests.torture.load import WAYS
 from tests.torture.rig import KINDS, Control, FaultyService, Mode, build, pattern_of
-from vmcoredd_daemon.bus import Connection, close_fds, take_fds
+from vmcoredd_daemon.bus import Connection, take_fds
 from vmcoredd_daemon.errors import CallFailed
+from vmcoredd_daemon.threads.fd_closer import close_fds
 
 SOURCE_SIZE = 1 << 20
 ERRORS: dict[str, tuple[int, ...]] = {

@@ -44,7 +44,6 @@ _import_without_glib()
 from dbus_next import PropertyAccess, Variant  # noqa: E402
 from dbus_next.service import dbus_property, method, signal  # noqa: E402
 
-from ..threads.fd_closer import close_fds  # noqa: E402
 from .connection import Connection, take_fds  # noqa: E402
 from .objects import ServiceInterface  # noqa: E402
 from .reply import SENDER, bus_text  # noqa: E402
@@ -56,7 +55,6 @@ __all__ = [
     "ServiceInterface",
     "Variant",
     "bus_text",
-    "close_fds",
     "dbus_property",
     "method",
     "signal",

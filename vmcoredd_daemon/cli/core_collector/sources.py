@@ -12,7 +12,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from ...bus import Connection
-from ...bus.dbus_names import BUS_NAME
+from ...bus.dbus_names import BUS_NAME, DBUS
 from ...collectors.runner import CollectorRunner
 from ...collectors.settings import directories
 from ...config.config import Configuration, load
@@ -71,10 +71,9 @@ async def _from_service(request: Request, deadline: float, present: set[str], se
 
 async def _check_running(connection: Connection, timeout: float) -> None:
     """Raise BusUnavailable unless the service runs. A call to it would start it, which takes memory and time."""
-    bus = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus")
     try:
         async with asyncio.timeout(timeout):
-            reply = await connection.method_call(*bus, "NameHasOwner", "s", (BUS_NAME,))
+            reply = await connection.method_call(*DBUS, "NameHasOwner", "s", (BUS_NAME,))
     except (TimeoutError, CallFailed) as error:
         raise BusUnavailable(f"the bus does not say whether it is running: {error or 'no answer'}") from error
     if reply.body != [True]:
