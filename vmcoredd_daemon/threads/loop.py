@@ -18,6 +18,7 @@ from contextlib import suppress
 from typing import Any, ParamSpec, TypeVar
 
 from ..errors import Busy, VmcoreddError
+from ..files import close
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -119,8 +120,7 @@ def run_with_duplicate(
             return function(duplicate)
         finally:
             # Data that was read is good, even if the file system answers close(2) with an error.
-            with suppress(OSError):
-                os.close(duplicate)
+            close(duplicate)
 
     try:
         return run(work)
