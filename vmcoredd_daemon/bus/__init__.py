@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""dbus-next's asyncio connection, made safe for a service that must not die.
+"""dbus-next's asyncio connection, made safe for a service that must not end.
 
 dbus-next 0.2.3 (2021) is the last release, so its internals, which this package overrides, do not change. Fixed
 here:

@@ -27,7 +27,7 @@ def parse(words: list[str]) -> argparse.Namespace:
 
 
 def parser() -> Parser:
-    """Return the parser of the whole program."""
+    """Return the parser of the complete program."""
     return _parsers()[0]
 
 

@@ -17,7 +17,7 @@ from .core_collector.makedumpfile import CORE_COLLECTOR
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program; return its exit status: 0, 1 on failure, 2 on a usage error, with one line on stderr.
 
-    On a signal it cleans up and then dies from that signal.
+    On a signal it cleans up, and then that signal ends it.
     """
     return leave(_status(list(sys.argv[1:] if arguments is None else arguments)))
 

@@ -61,7 +61,7 @@ class Configuration:
 
 
 def load(path: Path | None) -> Configuration:
-    """Read the configuration from *path*, or from the default file if it is there, and from its drop-ins.
+    """Read the configuration from *path*, or from the default file unless that is missing, and from its drop-ins.
 
     Raises InvalidConfiguration, which names file, line and key.
     """

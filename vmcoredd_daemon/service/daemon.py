@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The service from start to stop: start, serve, drain, write, stop.
 
-A signal only sets an event. :meth:`Daemon.run` is the whole life; its steps follow in their order.
+A signal only sets an event. :meth:`Daemon.run` is its life from start to end; the steps follow in their order.
 """
 
 import asyncio
@@ -89,7 +89,7 @@ class Daemon:
             late = await self._stop(serving, collecting, reporting)
         if complete and late:
             log.error("A device dump became durable too late for the vmcore; it is kept in the spool")
-        return RunResult(complete and not late and recovered.whole, self._writer.directory)
+        return RunResult(complete and not late and recovered.complete, self._writer.directory)
 
     # Start.
 

@@ -97,7 +97,7 @@ class ExtentCopy:
         while self._position < end:
             read = self._read
             try:
-                self._reads.run(extent.fd, lambda preadv: self._whole_blocks(extent, preadv))
+                self._reads.run(extent.fd, lambda preadv: self._complete_blocks(extent, preadv))
             except BlockedSource:
                 raise
             except BlockedCall:
@@ -107,7 +107,7 @@ class ExtentCopy:
             if self._position < end:
                 self._doubtful_block(extent, read)
 
-    def _whole_blocks(self, extent: Extent, preadv: Preadv) -> None:
+    def _complete_blocks(self, extent: Extent, preadv: Preadv) -> None:
         """Copy from the position on, up to the end or to a block that one read does not return completely."""
         buffer, shift = self._buffer, extent.source_offset - extent.offset
         while size := min(self._writes.block_size, extent.offset + extent.size - self._position):
