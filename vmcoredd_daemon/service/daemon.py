@@ -107,8 +107,14 @@ class Daemon:
         self._spool = await sd_notify.extended(opening, recovered.progress)
         self._dumps = DumpList(self._spool, configuration.limits, enabled=configuration.enabled)
         self._restore(recovered)
-        files = (configuration.source, configuration.target, configuration.output, self._spool.directory)
-        self._writer = VmcoreWriter(self._dumps, *files, configuration.console_path)
+        self._writer = VmcoreWriter(
+            self._dumps,
+            configuration.source,
+            configuration.target,
+            configuration.output,
+            spool=self._spool.directory,
+            console=configuration.console_path,
+        )
         self._dumps.listeners.append(record_dump)
         self._writer.listeners.append(record_vmcore)
         self._runner = CollectorRunner(self._dumps, self._collectors, configuration.collector_timeout)
