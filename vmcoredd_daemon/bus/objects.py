@@ -10,6 +10,7 @@ from dbus_next.aio import MessageBus
 from dbus_next.introspection import Node
 
 _BUSES = "_ServiceInterface__buses"
+"""The one attribute of dbus-next's interface that no two objects may share."""
 
 
 class ServiceInterface(service.ServiceInterface):
