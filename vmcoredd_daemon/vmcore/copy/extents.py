@@ -28,8 +28,6 @@ class CopyReport:
     """What went wrong in a copy."""
 
     unreadable_pages: int = 0
-    first_unreadable: int | None = None
-    """Offset in the source of the first page that could not be read."""
     missing_bytes: int = 0
     """Bytes that the headers promise, but that are beyond the end of a truncated source."""
     left_out: int = 0
@@ -192,8 +190,6 @@ class ExtentCopy:
         page = (fd, offset // self._page_size)
         self.report.unreadable_pages += page != self._last_unreadable
         self._last_unreadable = page
-        if self.report.first_unreadable is None:
-            self.report.first_unreadable = offset
 
     def _clear(self, start: int, end: int) -> None:
         self._buffer[start:end] = bytes(end - start)
