@@ -49,6 +49,7 @@ def _run(words: list[str]) -> int:
         from .core_collector import program
 
         return program.run(words[1:])
+    # Imported late: the parser takes memory, and core-collector does not need it.
     from . import arguments
 
     # Raise an exception, so that temporary files are removed.

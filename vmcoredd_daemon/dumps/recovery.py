@@ -31,7 +31,6 @@ from .spool_directory import CRASH_DIRECTORY, DAMAGED, NOTE, SUPERSEDED, boot_id
 Report = Callable[[str, VmcoreddError], None]
 """Called with the name of a file, and why it is not recovered."""
 
-
 _NO_FILE = {errno.ELOOP, errno.EISDIR, errno.ESPIPE, errno.ENXIO}
 """Errors of files that the spool has not made."""
 

@@ -6,6 +6,7 @@ A signal only sets an event. :meth:`Daemon.run` is its life from start to end; t
 
 import asyncio
 import gc
+import importlib
 import logging
 import resource
 import time
@@ -179,7 +180,7 @@ class Daemon:
 
     async def _serve_connection(self) -> None:
         # Imported late: without these modules a vmcore is written anyway. In a thread: it may take seconds.
-        await asyncio.to_thread(_import_interface)
+        await asyncio.to_thread(importlib.import_module, ".interface", __package__)
         from ..bus import Connection
         from ..bus.dbus_names import BUS_NAME, MANAGER_PATH
         from .interface import ManagerInterface
@@ -279,10 +280,6 @@ async def write_and_clear(dumps: DumpList, writer: VmcoreWriter) -> bool:
         if not writer.outdated:
             return True
     return False
-
-
-def _import_interface() -> None:
-    from . import interface  # noqa: F401
 
 
 def _import_the_rest() -> None:

@@ -35,7 +35,7 @@ def gather_for(call: Call, directory: Path | None) -> GatheredDumps:
 
 
 def _find(request: Request, send: Send) -> None:
-    # Only the child imports this: see there.
+    # Imported late, in the child only: sources.py says why.
     from . import sources
 
     sources.run(request, send)
