@@ -79,7 +79,7 @@ def compiled(number: int, directory: Path) -> Path:
 def test_examples_in_c(daemon: Service, tmp_path: Path) -> None:
     environment = {"DBUS_SYSTEM_BUS_ADDRESS": str(daemon.address)}
     device = tmp_path / "resource0"
-    # Neither a multiple of what is read at once, nor without zeros.
+    # Neither a multiple of what is read in one go, nor without zeros.
     device.write_bytes(bytes(i * 7 & 0xFF for i in range(300_001)))
     by_descriptor, called_back = (compiled(number, tmp_path) for number in range(2))
 

@@ -131,7 +131,7 @@ async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
     rig.open()
     yield rig
     rig.close()
-    # A buffer that nobody waits for any more is closed when it is there.
+    # A buffer that no caller waits for any more is closed when it is there.
     assert await settled(open_fds, before) == before
 
 
@@ -500,7 +500,7 @@ async def test_remove(rig: Rig) -> None:
 
 
 async def test_removed_device_dump_keeps_no_room(rig: Rig) -> None:
-    """Whoever has it open reads its end; under a second name, which somebody else gave to it, it stays."""
+    """A reader that has it open is at its end; under a second name, which another program gave to it, it stays."""
     place = rig.path / boot_id()
     for name in ("nic0", "nic1"):
         await rig.add(name, Fills(b"data" * 10_000), size=40_000)
