@@ -88,9 +88,6 @@ class FdCloser:
 
 
 def _close_all(waiting: deque[int]) -> None:
-    while True:
-        try:
-            fd = waiting.popleft()
-        except IndexError:
-            return
-        close(fd)
+    with suppress(IndexError):
+        while True:
+            close(waiting.popleft())
