@@ -4,6 +4,7 @@
 They block the stop signals before anything large is imported; :meth:`.service.daemon.Daemon.run` unblocks them.
 """
 
+import gc
 import sys
 
 from .service.signals import block_stop_signals
@@ -12,10 +13,12 @@ from .service.signals import block_stop_signals
 def main() -> int:
     """Run the daemon; return its exit status."""
     block_stop_signals()
+    # Until the service is up: importing makes little garbage, but many objects that would be scanned each time.
+    gc.disable()
     # Imported late: the signals are blocked now.
-    from .service.program import main as run
+    from .service import program
 
-    return run()
+    return program.main()
 
 
 if __name__ == "__main__":

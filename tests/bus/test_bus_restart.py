@@ -104,7 +104,7 @@ async def test_bus_that_hangs(bus_address: str, tmp_path: Path) -> None:
 
 
 async def test_write_that_outlives_the_bus(tmp_path: Path) -> None:
-    """Whoever asked for it gets no answer, and the vmcore is there all the same."""
+    """The caller who asked for it gets no answer, and the vmcore is there anyway."""
     with ExitStack() as stack:
         with private_bus(tmp_path) as address:
             service = stack.enter_context(Service(address, small_source(tmp_path), tmp_path).start())

@@ -69,7 +69,7 @@ async def test_process_that_is_left_alone_is_counted_until_it_ends() -> None:
     abandoned = AbandonedThreads(1)
     process = await Starter(abandoned).start(["sleep", "1000"], {})
     process.close()
-    # Nobody has had time to see it end: it could be in D state.
+    # There was no time to see it end: it could be in D state.
     assert is_busy(abandoned.check)
     await process.exited
     await asyncio.sleep(0)

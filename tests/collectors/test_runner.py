@@ -140,7 +140,7 @@ async def test_torture_without_a_bus(directory: Path, source_vmcore: Path, tmp_p
     check(by_name(iter([*kept, *failed])), directory)
     exact = {name: hashlib.sha256(data).hexdigest() for name, data in good_data().items()}
     assert exact.items() <= {dump.name: dump.sha256 for dump in content.device_dumps}.items()
-    # Those that hang do so all at once: a deadline each, and a margin to be ended in.
+    # Those that hang do so at the same time: a deadline each, and a margin to be ended in.
     started = min(dump.started_usec for dump in content.device_dumps)
     finished = [dump.finished_usec for dump in content.device_dumps] + [one.time_usec for one in content.failures]
     assert max(finished) - started < (2 + CUT_OFF_MARGIN) * 1e6

@@ -19,9 +19,9 @@ from tests.lib.resources import open_fds, remount_read_only, tmpfs
 from tests.lib.waiting import eventually
 from vmcoredd_daemon.dumps.buffer import Buffer
 from vmcoredd_daemon.dumps.commit import Commit
-from vmcoredd_daemon.dumps.recovery import left_by_other_boots
-from vmcoredd_daemon.dumps.spool import BOOT_ID, Spool, SpooledDump
-from vmcoredd_daemon.dumps.spool_directory import CRASH_DIRECTORY
+from vmcoredd_daemon.dumps.recovery import SpooledDump, left_by_other_boots
+from vmcoredd_daemon.dumps.spool import Spool
+from vmcoredd_daemon.dumps.spool_directory import CRASH_DIRECTORY, boot_id
 from vmcoredd_daemon.errors import Busy, NoSpace, TooLarge, VmcoreddError, WriteFailed
 from vmcoredd_daemon.manifest import ManifestDump
 from vmcoredd_daemon.note import ByteOrder, DeviceDumpNote, note_size, pack_vmcoredd_header
@@ -36,7 +36,7 @@ def open_spool(path: Path, keep_free: int = 0) -> Spool:
 
 
 def directory(path: Path) -> Path:
-    return path / BOOT_ID.read_text().strip()
+    return path / boot_id()
 
 
 def record_of(name: str, data: bytes, limit: int, **others: Any) -> ManifestDump:
@@ -235,7 +235,7 @@ async def test_what_is_damaged_is_set_aside(tmp_path: Path, damage: str) -> None
     assert reported.isprintable()
     assert not file.exists()
     assert file.with_name(f"{NAME}.damaged").lstat()
-    # Its number is not given again, and it is not forgotten by whoever comes next.
+    # Its number is not given again, and the next daemon does not forget it.
     assert recover(spool)[1] == [f"{NAME}.damaged: was damaged, and set aside by an earlier daemon"]
     assert spool.next_number() == 3
     os.close((await add(spool, 3, "nic0", b"data")).fd)
@@ -364,7 +364,7 @@ async def test_remove_and_clear(tmp_path: Path) -> None:
         os.close((await add(spool, number, f"nic{number}", b"data")).fd)
     await spool.remove([2])
     assert [dump.record.name for dump in recover(spool)[0]] == ["nic1", "nic3"]
-    # Somebody else may have done it.
+    # Another program may have done it.
     await spool.remove([2, 3])
     assert [dump.record.name for dump in recover(spool)[0]] == ["nic1"]
     await spool.remove(dump.number for dump in recover(spool)[0])

@@ -19,13 +19,13 @@ class Rig:
         self.fd = os.memfd_create("buffer")
         self.reached: list[int] = []
         self.windows = 0
-        self.given_up = threading.Event()
+        self.abandoned = threading.Event()
         self.large_pieces = threading.Semaphore(1)
         self.size = size
 
     def run(self, source: int, position: int = 0, fd: int | None = None) -> bool:
         fd = self.fd if fd is None else fd
-        transfer = Transfer(fd, self.size, position, self.reached.append, self.window, self.given_up)
+        transfer = Transfer(fd, self.size, position, self.reached.append, self.window, self.abandoned)
         return transfer.run(self.large_pieces, source)
 
     def window(self) -> None:
@@ -120,8 +120,8 @@ def test_pipe_in_which_nothing_is_now(rig: Rig) -> None:
     os.close(reading)
 
 
-def test_given_up(rig: Rig) -> None:
-    rig.given_up.set()
+def test_abandoned(rig: Rig) -> None:
+    rig.abandoned.set()
     reading, writing = os.pipe()
     os.write(writing, b"for another")
     assert not rig.run(reading)

@@ -444,7 +444,7 @@ async def test_device_dump_has_an_object_when_somebody_is_told_of_it(daemon: Ser
     bus.add_message_handler(follow)
     rule = f"type='signal',sender='{NAME}'"
     await bus.method_call(*["org.freedesktop.DBus", "/", "org.freedesktop.DBus", "AddMatch", "s"], [rule])
-    # One that is complete at once is announced as that; one whose path is known is announced before.
+    # One that is complete immediately is announced as that; one whose path is known is announced before.
     await add_bytes(bus, "quick", b"data")
     assert seen == [("quick", "complete"), ("answer", "")]
     seen.clear()

@@ -80,7 +80,7 @@ async def test_full_target_that_has_room_again(
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="files of others need root")
 async def test_spool_that_cannot_be_opened_any_more(start_daemon: Callable[..., Service], bus: Connection) -> None:
-    """Nobody knows what is in there, so that the vmcore is not whole."""
+    """It is not known what is in there, so that the vmcore is not complete."""
     daemon = await killed(start_daemon, bus)
     (place,) = (daemon.target / ".vmcoredd-spool").iterdir()
     os.chown(place, 65534, 65534)

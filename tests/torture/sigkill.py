@@ -205,7 +205,7 @@ class Round:
         self._figures.read_back += 1
 
     def _check_disk(self, *, stopped: bool) -> None:
-        """Judge what lies there, now that nobody writes any more."""
+        """Judge what lies there, now that no process writes any more."""
         spooled = disk.check_spool(self._service.target)
         self._written = disk.check_vmcores(self._service.target, self._source)
         if missing := self._ledger.held - (self._written if stopped else self._written | spooled):

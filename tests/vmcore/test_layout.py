@@ -59,7 +59,7 @@ def test_vmcore_is_the_kernels_byte_for_byte(rig: Rig, source: Path) -> None:
     with rig.vmcore.open("rb") as file:
         written = file.read(len(GOLDEN))
     assert len(written) == 0x1B000
-    # Not in one comparison: what pytest would print of it helps nobody.
+    # Not in one comparison: what pytest would print of it helps no reader.
     assert [offset for offset in range(0, 0x1B000, 64) if written[offset:][:64] != GOLDEN[offset:][:64]] == []
     assert (report.unreadable_pages, report.missing_bytes, report.altered) == (0, 0, ())
     assert rig.vmcore.stat().st_size == 0xDBEA000 + 0xFDD000

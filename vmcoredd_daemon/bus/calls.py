@@ -28,7 +28,7 @@ class CallsInFlight:
         self._by_caller[caller] += 1
 
     def end(self, caller: str) -> None:
-        """A call of *caller* was answered."""
+        """Count a call of *caller* no longer: it was answered."""
         self._by_caller[caller] -= 1
         if not self._by_caller[caller]:
             del self._by_caller[caller]

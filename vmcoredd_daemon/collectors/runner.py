@@ -128,7 +128,7 @@ async def registered(
 async def plan(collector: "Registered", timeout: float | None, default_timeout: float) -> "list[Planned]":
     """Return the device dumps that *collector* would make now.
 
-    Raises as :meth:`Registered.plan`, TimedOut or CollectorFailed.
+    Raises as :meth:`.registry.Registered.plan`, TimedOut or CollectorFailed.
     """
     try:
         planning = run_in_own_thread(collector.plan, timeout, default_timeout)

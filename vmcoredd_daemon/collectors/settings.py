@@ -13,8 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-from ..config import ini
-from ..config import parse as values
+from ..config import ini, values
 from ..config.config import DEFAULT_FILE
 from ..errors import InvalidArgs, InvalidConfiguration, VmcoreddError
 from ..note import check_dump_name

@@ -11,8 +11,7 @@ from typing import Any
 
 from ..errors import InvalidConfiguration
 from ..note import MAX_NOTES_END
-from . import ini
-from . import parse as values
+from . import ini, values
 from .limits import CallLimits, Limits
 from .vmcore_format import Compression, Format, Output
 
@@ -62,7 +61,7 @@ class Configuration:
 
 
 def load(path: Path | None) -> Configuration:
-    """Read the configuration from *path*, or from the default file if it is there, and from its drop-ins.
+    """Read the configuration from *path*, or from the default file unless that is missing, and from its drop-ins.
 
     Raises InvalidConfiguration, which names file, line and key.
     """
@@ -70,7 +69,7 @@ def load(path: Path | None) -> Configuration:
     configuration = Configuration()
     for file in [main, *_drop_ins(main)]:
         try:
-            for name, value in ini.read(file, SECTION, _KEYS):
+            for name, value in ini.read(file, SECTION, KEYS):
                 configuration = _assign(configuration, name, value)
         except FileNotFoundError:
             if path is not None:
@@ -110,7 +109,7 @@ def _dump_level(value: str) -> int:
     return int(value)
 
 
-_KEYS: ini.Keys = {
+KEYS: ini.Keys = {
     "Enabled": ("enabled", values.boolean),
     "Source": ("source", values.path),
     "Target": ("target", values.path),

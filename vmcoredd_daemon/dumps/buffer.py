@@ -33,7 +33,7 @@ FS_IOC_UNRESVSP64 = _IOC_WRITE | _SPACE_RESV.size << 16 | ord("X") << 8 | 43
 class Buffer:
     """Space for one device dump: the header's 64 bytes, then *size* bytes for the collector.
 
-    Owns its file descriptor until :meth:`.Spool.commit` hands it over in a DeviceDumpNote.
+    Owns its file descriptor until :meth:`.spool.Spool.commit` hands it over in a DeviceDumpNote.
     """
 
     def __init__(self, fd: int, dump_name: str, size: int, note_size: int, transfers: Transfers) -> None:
@@ -67,7 +67,7 @@ class Buffer:
         try:
             return await wait_for(self._track(self._transfers.begin(transfer, fd)))
         except asyncio.CancelledError:
-            transfer.given_up.set()
+            transfer.abandoned.set()
             raise
 
     def _hash_behind(self, transfer: Transfer) -> None:
@@ -126,7 +126,7 @@ class Buffer:
         return bool(self._threads)
 
     def close(self) -> "asyncio.Future[Any] | None":
-        """Give up the buffer, unless it was committed, and free its space, even if others have it open or mapped.
+        """Abandon the buffer, unless it was committed, and free its space, even if others have it open or mapped.
 
         Threads that still use it finish first. Returns what is done when they have, or when the space is free.
         """

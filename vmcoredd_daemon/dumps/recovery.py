@@ -26,11 +26,10 @@ from ..note import (
     pack_vmcoredd_header,
     walk_notes,
 )
-from .spool_directory import _DAMAGED, _NOTE, _SUPERSEDED, CRASH_DIRECTORY, _number, boot_id, note_name
+from .spool_directory import CRASH_DIRECTORY, DAMAGED, NOTE, SUPERSEDED, boot_id, note_name, note_number
 
 Report = Callable[[str, VmcoreddError], None]
 """Called with the name of a file, and why it is not recovered."""
-
 
 _NO_FILE = {errno.ELOOP, errno.EISDIR, errno.ESPIPE, errno.ENXIO}
 """Errors of files that the spool has not made."""
@@ -64,18 +63,18 @@ def recover(
         listed = os.listdir(directory)
     except OSError as error:
         raise WriteFailed(f"cannot list the spool: {error.strerror}") from error
-    for name in sorted(name for name in listed if name.endswith(_DAMAGED)):
+    for name in sorted(name for name in listed if name.endswith(DAMAGED)):
         report(name, InvalidVmcore("was damaged, and set aside by an earlier daemon"))
     found: dict[str, SpooledDump] = {}
-    for name in sorted((name for name in listed if name.endswith(_NOTE)), key=_number, reverse=True):
+    for name in sorted((name for name in listed if name.endswith(NOTE)), key=note_number, reverse=True):
         try:
             spooled = _open_note(directory, name, found, page_size, byteorder)
         except WriteFailed as error:
             report(name, error)
         except NameInUse as error:
-            report(name, _set_aside(directory, name, _SUPERSEDED, error))
+            report(name, _set_aside(directory, name, SUPERSEDED, error))
         except VmcoreddError as error:
-            report(name, _set_aside(directory, name, _DAMAGED, error))
+            report(name, _set_aside(directory, name, DAMAGED, error))
         else:
             found[spooled.record.name] = spooled
         advance()
@@ -95,7 +94,7 @@ def may_hold_notes(path: Path) -> bool:
 def _open_note(
     directory: int, name: str, found: Container[str], page_size: int, byteorder: ByteOrder
 ) -> SpooledDump:
-    number = _number(name)
+    number = note_number(name)
     if number < 0 or name != note_name(number):
         raise InvalidVmcore("is not a name that the spool gives")
     fd = -1
@@ -161,7 +160,7 @@ def left_by_other_boots(path: Path) -> list[Path]:
 def _set_aside(directory: int, name: str, suffix: str, error: VmcoreddError) -> VmcoreddError:
     """Rename a file that is not recovered; return *error*, or one that says that this failed, too."""
     try:
-        os.rename(name, name.removesuffix(_NOTE) + suffix, src_dir_fd=directory, dst_dir_fd=directory)
+        os.rename(name, name.removesuffix(NOTE) + suffix, src_dir_fd=directory, dst_dir_fd=directory)
     except OSError as failure:
         return WriteFailed(f"{error}; cannot be set aside: {failure.strerror}")
     return error

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The service from start to stop: start, serve, drain, write, stop.
 
-A signal only sets an event. :meth:`Daemon.run` is the whole life; its steps follow in their order.
+A signal only sets an event. :meth:`Daemon.run` is its life from start to end; the steps follow in their order.
 """
 
 import asyncio
 import gc
+import importlib
 import logging
 import resource
 import time
@@ -89,7 +90,7 @@ class Daemon:
             late = await self._stop(serving, collecting, reporting)
         if complete and late:
             log.error("A device dump became durable too late for the vmcore; it is kept in the spool")
-        return RunResult(complete and not late and recovered.whole, self._writer.directory)
+        return RunResult(complete and not late and recovered.complete, self._writer.directory)
 
     # Start.
 
@@ -107,8 +108,14 @@ class Daemon:
         self._spool = await sd_notify.extended(opening, recovered.progress)
         self._dumps = DumpList(self._spool, configuration.limits, enabled=configuration.enabled)
         self._restore(recovered)
-        files = (configuration.source, configuration.target, configuration.output, self._spool.directory)
-        self._writer = VmcoreWriter(self._dumps, *files, configuration.console_path)
+        self._writer = VmcoreWriter(
+            self._dumps,
+            configuration.source,
+            configuration.target,
+            configuration.output,
+            spool=self._spool.directory,
+            console=configuration.console_path,
+        )
         self._dumps.listeners.append(record_dump)
         self._writer.listeners.append(record_vmcore)
         self._runner = CollectorRunner(self._dumps, self._collectors, configuration.collector_timeout)
@@ -173,7 +180,7 @@ class Daemon:
 
     async def _serve_connection(self) -> None:
         # Imported late: without these modules a vmcore is written anyway. In a thread: it may take seconds.
-        await asyncio.to_thread(_import_interface)
+        await asyncio.to_thread(importlib.import_module, ".interface", __package__)
         from ..bus import Connection
         from ..bus.dbus_names import BUS_NAME, MANAGER_PATH
         from .interface import ManagerInterface
@@ -273,10 +280,6 @@ async def write_and_clear(dumps: DumpList, writer: VmcoreWriter) -> bool:
         if not writer.outdated:
             return True
     return False
-
-
-def _import_interface() -> None:
-    from . import interface  # noqa: F401
 
 
 def _import_the_rest() -> None:

@@ -5,16 +5,13 @@ Importing takes seconds if the capture kernel is emulated or its disk is slow. S
 program without a vmcore, and the service manager would take that for a clean exit.
 """
 
-import gc
 import signal
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 def block_stop_signals() -> None:
-    """Block the stop signals, and disable garbage collection, until the service is up."""
-    # Importing makes little garbage, but many objects that would be scanned again and again.
-    gc.disable()
+    """Block the stop signals until the service handles them."""
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
 
 

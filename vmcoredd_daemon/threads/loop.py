@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Threads for calls that may never return.
+"""The event loop, and threads that it uses for calls that may never return.
 
 A read from another program's file, a pipe that another process drains, a device in D state: such a call cannot be
 stopped. Python has no way to end a thread, a signal that kills one kills the process, and in D state not even that
@@ -18,6 +18,7 @@ from contextlib import suppress
 from typing import Any, ParamSpec, TypeVar
 
 from ..errors import Busy, VmcoreddError
+from ..files import close
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -26,7 +27,7 @@ EXECUTOR_THREADS = 8
 """For the calls of the spool, which end. The writer has a thread of its own."""
 
 READ_POLL = 0.2
-"""Seconds that a thread waits for data. One that was given up ends within that time."""
+"""Seconds that a thread waits for data. One that was abandoned ends within that time."""
 
 
 class Loop(asyncio.SelectorEventLoop):
@@ -119,8 +120,7 @@ def run_with_duplicate(
             return function(duplicate)
         finally:
             # Data that was read is good, even if the file system answers close(2) with an error.
-            with suppress(OSError):
-                os.close(duplicate)
+            close(duplicate)
 
     try:
         return run(work)

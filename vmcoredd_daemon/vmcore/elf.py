@@ -183,6 +183,7 @@ def read_headers(image: Image) -> Headers:
 
     Raises InvalidVmcore if it is not an ELF core file, is truncated before the end of its notes, or has none.
     """
+    # Imported late: a program that reads no ELF file saves the memory.
     from elftools.common.exceptions import ELFError
     from elftools.elf.elffile import ELFFile
 
@@ -203,11 +204,6 @@ def walk(image: Image, headers: Headers) -> Iterator[Note]:
     """Yield every note of every PT_NOTE segment. Raises InvalidVmcore at a broken one."""
     for segment in headers.notes:
         yield from image.notes(segment.p_offset, segment.p_filesz, headers.byteorder)
-
-
-def machine(headers: Headers) -> str:
-    """Return the machine that crashed, as uname(2) calls it."""
-    return machine_name(headers.e_machine, headers.elfclass, headers.byteorder)
 
 
 def machine_name(e_machine: int, elfclass: int, byteorder: ByteOrder) -> str:

@@ -152,6 +152,11 @@ class KdumpHeader:
         return self.block_size + fields.vmcoreinfo, bytes(data[fields.vmcoreinfo : end])
 
 
+def is_kdump(image: Image) -> bool:
+    """Tell whether *image* begins as a kdump-compressed file does."""
+    return image.pread(len(SIGNATURE), 0) == SIGNATURE
+
+
 def read_header(image: Image, *, strict: bool = True) -> KdumpHeader:
     """Read the headers of a kdump-compressed file, of version 0 to 6.
 
@@ -238,7 +243,7 @@ class NotePlaces:
 
 
 @dataclass(frozen=True, slots=True)
-class _Layout:
+class _DiskDumpHeader:
     """disk_dump_header, read with one of the possible word sizes and byte orders."""
 
     width: int
@@ -266,9 +271,9 @@ class _Layout:
         return _STATUS_OFFSETS[self.width] + 4
 
 
-def _choose(image: Image, data: bytes, machine: str) -> _Layout:
+def _choose(image: Image, data: bytes, machine: str) -> _DiskDumpHeader:
     widths = (32, 64) if _NARROW.match(machine) else (64, 32)
-    layouts = [_layout(data, width, order) for width in widths for order in ByteOrder]
+    layouts = [_disk_dump_header(data, width, order) for width in widths for order in ByteOrder]
     possible = [layout for layout in layouts if layout.possible]
     if not possible:
         first = layouts[0]
@@ -280,9 +285,9 @@ def _choose(image: Image, data: bytes, machine: str) -> _Layout:
     return next((layout for layout in possible if layout.leads_into(image.size)), possible[0])
 
 
-def _layout(data: bytes, width: int, byteorder: ByteOrder) -> _Layout:
+def _disk_dump_header(data: bytes, width: int, byteorder: ByteOrder) -> _DiskDumpHeader:
     (version,) = struct.unpack_from(f"{byteorder.prefix}i", data, 8)
-    return _Layout(
+    return _DiskDumpHeader(
         width, byteorder, version, *struct.unpack_from(f"{byteorder.prefix}IiiI", data, _STATUS_OFFSETS[width])
     )
 
@@ -293,7 +298,7 @@ def _sub_header(elfclass: int, machine: str) -> _SubHeader:
     return _SUB_HEADER_PACKED if _PACKED.match(machine) else _SUB_HEADER_32
 
 
-def _header(layout: _Layout, elfclass: int, machine: str, fields: _SubHeader, data: bytes) -> KdumpHeader:
+def _header(layout: _DiskDumpHeader, elfclass: int, machine: str, fields: _SubHeader, data: bytes) -> KdumpHeader:
     prefix, version = layout.byteorder.prefix, layout.version
 
     def values(since: int, form: str, offset: int) -> Sequence[int]:
@@ -325,7 +330,7 @@ def _header(layout: _Layout, elfclass: int, machine: str, fields: _SubHeader, da
     )
 
 
-def _check(image: Image, header: KdumpHeader, layout: _Layout, fields: _SubHeader) -> None:
+def _check(image: Image, header: KdumpHeader, layout: _DiskDumpHeader, fields: _SubHeader) -> None:
     path, block_size = image.path, header.block_size
     if not 0 <= header.header_version <= MAX_VERSION:
         known = f"versions 0 to {MAX_VERSION} are known"

@@ -166,7 +166,7 @@ def _kill(process: int) -> None:
     with suppress(ProcessLookupError):
         os.kill(process, signal.SIGKILL)
     deadline = time.monotonic() + 1
-    # In D state it does not even die of SIGKILL: then it is left behind.
+    # In D state not even SIGKILL ends it: then it is left behind.
     while os.waitpid(process, os.WNOHANG) == (0, 0) and time.monotonic() < deadline:
         time.sleep(0.01)
 

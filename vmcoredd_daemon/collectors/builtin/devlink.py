@@ -120,15 +120,15 @@ class Devlink:
             for kind, name, where, found in self._parts(DEVLINK_CMD_HEALTH_REPORTER_GET):
                 reporter = dict(attributes(found.get(DEVLINK_ATTR_HEALTH_REPORTER, b"")))
                 reporter_name = reporter.get(DEVLINK_ATTR_HEALTH_REPORTER_NAME, b"")
-                whole = where + attribute(DEVLINK_ATTR_HEALTH_REPORTER_NAME, reporter_name)
-                devices.setdefault(name, Device()).reporters.append((kind + _text(reporter_name), whole))
+                key = where + attribute(DEVLINK_ATTR_HEALTH_REPORTER_NAME, reporter_name)
+                devices.setdefault(name, Device()).reporters.append((kind + _text(reporter_name), key))
             for kind, name, where, found in self._parts(DEVLINK_CMD_REGION_GET):
                 region_name = found.get(DEVLINK_ATTR_REGION_NAME, b"")
-                whole = where + attribute(DEVLINK_ATTR_REGION_NAME, region_name)
+                key = where + attribute(DEVLINK_ATTR_REGION_NAME, region_name)
                 size = number(found.get(DEVLINK_ATTR_REGION_SIZE, b""))
                 snapshots = tuple(_snapshots(found.get(DEVLINK_ATTR_REGION_SNAPSHOTS, b"")))
                 devices.setdefault(name, Device()).regions.append(
-                    Region(whole, kind + _text(region_name), size, snapshots)
+                    Region(key, kind + _text(region_name), size, snapshots)
                 )
         except OSError as error:
             # A kernel without devlink.
@@ -137,7 +137,7 @@ class Devlink:
         return devices
 
     def _parts(self, command: int) -> Iterator[tuple[str, str, bytes, dict[int, bytes]]]:
-        """Yield of each part its port as a directory, the dump name, its key as attributes, and all of them."""
+        """Yield of each part its port as a directory, the dump name, its device as attributes, and all of them."""
         for answer in islice(self._netlink.ask(command, dump=True), MAX_PARTS):
             found = dict(attributes(answer))
             where = b"".join(

@@ -77,7 +77,7 @@ def _verify(out: int, path: str, dumps: Sequence[DeviceDumpNote], kept: int) -> 
 
 @dataclass(frozen=True, slots=True)
 class _ReadyNotes:
-    """Device dumps that already are notes; see :class:`.stream_plan.Additions` and NewNotes, which it is both."""
+    """Device dumps that are notes already: both :class:`.stream_plan.Additions` and its NewNotes."""
 
     dumps: Sequence[DeviceDumpNote]
     replaced: Collection[int]

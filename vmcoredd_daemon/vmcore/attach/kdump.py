@@ -98,7 +98,7 @@ class KdumpAttachment:
         copy = ExtentCopy(self._fd, self._page_size, self._progress)
         for extent in extents:
             copy.extent(extent)
-        # The last note of the old area need not be padded, where it ends the file.
+        # The last note of the old area need not be padded if it ends the file.
         if copy.report.unreadable_pages or copy.report.missing_bytes > 3:
             raise WriteFailed("a note or a device dump cannot be read")
         write_headers(self._fd, own, self._vmcore.byteorder)

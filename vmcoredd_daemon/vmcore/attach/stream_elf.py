@@ -159,7 +159,7 @@ class ElfPlan:
 
     def finish(self, emit: Emit, end: int) -> list[str]:
         """Write the program headers, as far as they were received."""
-        if not self._headers.any:
+        if not self._headers.received:
             return ["the program headers are missing"]
         problems: list[str] = []
         structs = self._header.structs

@@ -180,11 +180,11 @@ class Patch:
 
     start: int
     data: bytearray
-    any: bool = field(default=False)
+    received: bool = field(default=False)
     """Whether some have come."""
 
     def put(self, offset: int, data: bytes) -> None:
         """Keep *data*, which lies inside."""
         place = offset - self.start
         self.data[place : place + len(data)] = data
-        self.any = True
+        self.received = True

@@ -15,14 +15,11 @@ from ...note import NT_VMCOREDD, Note
 from ..formats import Vmcore, recognise
 from ..image import Image, file_image
 
-BLOCK_SIZE = 1 << 20
+READ_SIZE = 1 << 20
 """Bytes of a device dump that are in memory at a time."""
 
 MAX_FOUND = 4096
 """Device dumps that a file may have; crash lists 64. A forged file must not take all memory."""
-
-COMPLETE = "complete"
-"""State of a device dump that holds all data of its source."""
 
 MAX_FAILURES = 4096
 """Failures that all manifests of a file may name."""
@@ -147,7 +144,7 @@ def _blocks(image: Image, dump: FoundDump) -> Iterator[bytes]:
     end = offset + (dump.size if dump.true_size is None else dump.true_size)
     while offset < end:
         try:
-            block = image.pread(min(BLOCK_SIZE, end - offset), offset)
+            block = image.pread(min(READ_SIZE, end - offset), offset)
         except OSError as error:
             reason = f"cannot be read at offset {offset:#x}: {error.strerror}"
             raise InvalidVmcore(f"{image.path}: device dump {dump.name} {reason}") from error
