@@ -25,7 +25,7 @@ class Rig:
 
     def run(self, source: int, position: int = 0, fd: int | None = None) -> bool:
         fd = self.fd if fd is None else fd
-        transfer = Transfer(fd, self.size, position, self.reached.append, self.window, self.abandoned)
+        transfer = Transfer("nic0", fd, self.size, position, self.reached.append, self.window, self.abandoned)
         return transfer.run(self.large_pieces, source)
 
     def window(self) -> None:
@@ -133,7 +133,7 @@ def test_abandoned(rig: Rig) -> None:
 
 def test_buffer_that_cannot_be_written(rig: Rig) -> None:
     zero, full = os.open("/dev/zero", os.O_RDONLY), os.open("/dev/full", os.O_RDONLY)
-    with pytest.raises(WriteFailed, match="device dump: cannot be kept in the spool: Bad file descriptor"):
+    with pytest.raises(WriteFailed, match="^device dump nic0: cannot be kept in the spool: Bad file descriptor"):
         rig.run(zero, fd=full)
     for fd in (zero, full):
         os.close(fd)

@@ -61,9 +61,7 @@ class Buffer:
             with suppress(RuntimeError):
                 loop.call_soon_threadsafe(self._hash_behind, transfer)
 
-        transfer = Transfer(
-            fd=self.fd, size=self.size, position=position, reached=reached, window_written=window_written
-        )
+        transfer = Transfer(self._dump_name, self.fd, self.size, position, reached, window_written)
         try:
             return await wait_for(self._track(self._transfers.begin(transfer, fd)))
         except asyncio.CancelledError:

@@ -127,6 +127,7 @@ def is_memory(fd: int) -> bool:
 class Transfer:
     """Copies bytes into a buffer: *size* bytes behind the header in the file *fd*."""
 
+    dump_name: str
     fd: int
     size: int
     position: int
@@ -168,7 +169,7 @@ class Transfer:
         try:
             pwrite(self.fd, data, VMCOREDD_HEADER_SIZE + self.position)
         except OSError as error:
-            raise of_storage(error, "device dump: cannot be kept in the spool") from error
+            raise of_storage(error, f"device dump {self.dump_name}: cannot be kept in the spool") from error
         if data:
             self.position += len(data)
             self.reached(self.position)
