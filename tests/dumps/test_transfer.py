@@ -133,7 +133,7 @@ def test_abandoned(rig: Rig) -> None:
 
 def test_buffer_that_cannot_be_written(rig: Rig) -> None:
     zero, full = os.open("/dev/zero", os.O_RDONLY), os.open("/dev/full", os.O_RDONLY)
-    with pytest.raises(WriteFailed, match="^device dump nic0: cannot be kept in the spool: Bad file descriptor"):
+    with pytest.raises(WriteFailed, match=r"^device dump nic0: cannot be kept in the spool: Bad file descriptor"):
         rig.run(zero, fd=full)
     for fd in (zero, full):
         os.close(fd)
