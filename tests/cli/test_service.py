@@ -163,7 +163,7 @@ def test_bad_timeouts(timeout: str) -> None:
             ["--size", "5G"],
             "device dump nic: 5368709120 bytes do not fit the 32-bit size of a note",
         ),
-        ("nic", ["--size", "1G"], "device dump nic: 1073745920 bytes, at most 268435456 are allowed"),
+        ("nic", ["--size", "1G"], "device dump nic: 1073745920 bytes exceed MaxDumpSize=268435456"),
         ("vmcoredd_manifest", [], "device dump vmcoredd_manifest: the name is reserved for the manifest"),
     ],
 )
