@@ -113,7 +113,7 @@ def logging_started() -> Iterator[None]:
     try:
         listener.start()
     except RuntimeError as error:
-        raise VmcoreddError(f"no thread can be started: {error}") from error
+        raise VmcoreddError(f"cannot start a thread: {error}") from error
     root.addHandler(handler)
     root.setLevel(logging.INFO)
     try:

@@ -81,7 +81,7 @@ def check_dump_name(dump_name: str) -> None:
     if len(dump_name) >= VMCOREDD_MAX_NAME_BYTES:
         raise InvalidArgs(
             f"dump name {dump_name[:64]!r} has {len(dump_name)} bytes, at most "
-            f"{VMCOREDD_MAX_NAME_BYTES - 1} are possible"
+            f"{VMCOREDD_MAX_NAME_BYTES - 1} are allowed"
         )
 
 

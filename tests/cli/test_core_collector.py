@@ -214,7 +214,7 @@ def test_bad_options_of_ours_cost_no_vmcore(
 ) -> None:
     result = collect(option, *OPTIONS, source_vmcore, tmp_path / "vmcore")
     assert result.returncode == 0
-    assert "vmcoredd: " + ("'--vmcoredd-new=1' is ignored" if "new" in option else "--vmcoredd-timeout: ") in (
+    assert "vmcoredd: " + ("'--vmcoredd-new=1' is ignored" if "new" in option else "--vmcoredd-timeout=") in (
         result.stderr
     )
     assert "1 device dump attached" in result.stderr

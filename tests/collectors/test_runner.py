@@ -52,7 +52,7 @@ BAD = {
 BAD_PYTHON = {
     "raises": ("failed", "RuntimeError: the device is gone (vendor_collectors.py:"),
     "hangs_in_python": ("truncated", "did not finish within 2 s"),
-    "HangsAtOnce": ("failed", "did not say within 2 s"),
+    "HangsAtOnce": ("failed", "did not name its device dumps within 2 s"),
     "floods_in_python": ("truncated", "wrote more than 100 bytes"),
     "Exits": ("failed", "SystemExit: 3"),
     "disappears": ("truncated", "ProcessLookupError: [Errno 3] No such process (vendor_collectors.py:"),
@@ -260,7 +260,7 @@ async def test_threads_that_hang_are_limited(tmp_path: Path, monkeypatch: pytest
 
 async def test_plan_that_hangs_is_counted_until_it_ends() -> None:
     abandoned = AbandonedThreads(1)
-    with pytest.raises(TimedOut, match=r"did not say within 0\.2 s"):
+    with pytest.raises(TimedOut, match=r"did not name its device dumps within 0\.2 s"):
         await plan(Registered("waits", load=lambda: WaitsAtOnce, abandoned=abandoned), None, 0.2)
     with pytest.raises(Busy):
         abandoned.check()

@@ -463,7 +463,7 @@ async def test_bus_that_goes_and_comes_back(daemon: Service, bus: Connection, tm
         ["pgrep", "-f", f"dbus-daemon --config-file={tmp_path}"], check=True, capture_output=True
     )
     subprocess.run(["kill", *pids.stdout.decode().split()], check=True)
-    await eventually(lambda: "The connection to the message bus is lost" in daemon.log())
+    await eventually(lambda: "The connection to the message bus was lost" in daemon.log())
     assert daemon.stop() == 0
     assert judges.crash(daemon.vmcore())[0].name == "one"
 

@@ -57,7 +57,7 @@ async def test_spool_that_cannot_be_written_any_more(
     assert in_vmcore(daemon) == [*NAMES, "new", MANIFEST_NAME]
     # The vmcore has them, and yet they cannot be removed from what is read-only.
     assert status == (1 if fault == "read-only" else 0)
-    assert ("Cannot remove from the spool: Read-only" in daemon.log()) is (fault == "read-only")
+    assert ("Cannot remove device dumps from the spool: Read-only" in daemon.log()) is (fault == "read-only")
 
 
 async def test_full_target_that_has_room_again(

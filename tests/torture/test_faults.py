@@ -47,7 +47,7 @@ WRITE: list[Chosen] = [
 ]
 REMOVE: list[Chosen] = [(r"fsync SPOOL/\S+$", Mode.FAIL, EIO, "done")]
 OPEN: list[Chosen] = [("fcntl ?$", Mode.FAIL, EMFILE, "refused: org.freedesktop.DBus.Error.IOError: Too many")]
-CALLBACK: list[Chosen] = [("fcntl ?$", Mode.FAIL, EMFILE, "cannot be given the buffer: Too many open files")]
+CALLBACK: list[Chosen] = [("fcntl ?$", Mode.FAIL, EMFILE, "cannot send it the buffer: Too many open files")]
 STOP: list[Chosen] = [("rename .*/vmcore$", Mode.FAIL, EIO, "exit status 1, log: ")]
 START: list[Chosen] = [
     (r"read SPOOL/\S+/000001.note", Mode.FAIL, EIO, "starts"),

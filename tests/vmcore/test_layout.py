@@ -309,8 +309,8 @@ def test_kernels_own_device_dumps_count_too(rig: Rig, source: Path) -> None:
 @pytest.mark.parametrize(
     ("elfclass", "size", "problem"),
     [
-        (32, 0x7FFFFFFF, "the vmcore would end at 0x100003000, an ELF32 file ends by 0xffffffff"),
-        (64, 2**62, "the vmcore would end at 0x8000000000003000, an ELF64 file ends by 0x7fffffffffffffff"),
+        (32, 0x7FFFFFFF, "the vmcore would end at 0x100003000, but ELF32 ends by 0xffffffff"),
+        (64, 2**62, "the vmcore would end at 0x8000000000003000, but ELF64 ends by 0x7fffffffffffffff"),
     ],
 )
 def test_loads_beyond_what_program_headers_can_say(

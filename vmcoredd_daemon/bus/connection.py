@@ -25,7 +25,7 @@ from .reply import Reply, answer, arguments, check_fds
 
 log = logging.getLogger(__name__)
 
-CONNECTION_LOST = "the connection to the message bus is lost"
+CONNECTION_LOST = "the connection to the message bus was lost"
 MAX_MESSAGES = 64
 """Messages that are handled before other tasks run, unless READ_TIME is over."""
 READ_TIME = 0.01

@@ -112,4 +112,4 @@ def check_fds(message: Message) -> None:
     """Raise InvalidArgs if a call brings descriptors that its arguments do not use."""
     taken = message.signature.count("h")
     if len(message.unix_fds) > taken:
-        raise InvalidArgs(f"{len(message.unix_fds)} file descriptors, but the signature has {taken}")
+        raise InvalidArgs(f"the message has {len(message.unix_fds)} file descriptors, its signature {taken}")

@@ -78,7 +78,7 @@ def _own_size(fd: int, file: str) -> int:
     except OSError as error:
         raise InvalidArgs(f"{name}: {error.strerror}") from error
     if size < 1:
-        raise InvalidArgs(f"{name}: is empty, or does not give its size, as files of /proc: use --size")
+        raise InvalidArgs(f"{name}: is empty, or like files of /proc does not give its size: use --size")
     return size
 
 
@@ -197,7 +197,7 @@ async def _write(options: argparse.Namespace) -> int:
         path = await show_while("writing the vmcore", client.write(), state)
     show(f"{path}\n")
     if PurePath(path).name != VMCORE:
-        complain("memory is missing in it; the service's log says why")
+        complain(f"{path}: memory is missing, see the service's log")
         return FAILURE
     return SUCCESS
 

@@ -174,7 +174,7 @@ class _Data(io.RawIOBase, BinaryIO):
         view = memoryview(data).cast("B")  # type: ignore[arg-type]
         with self._lock:
             if not self._open:
-                raise TimedOut(f"{self._what}: it is too late")
+                raise TimedOut(f"{self._what}: the time of the collector is over")
             fits = view[: self._limit - self._position]
             try:
                 pwrite(self._buffer, fits, self._offset + self._position)

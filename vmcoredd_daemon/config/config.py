@@ -73,7 +73,7 @@ def load(path: Path | None) -> Configuration:
                 configuration = _assign(configuration, name, value)
         except FileNotFoundError:
             if path is not None:
-                raise InvalidConfiguration(f"{ini.shown(file)}: there is no such file") from None
+                raise InvalidConfiguration(f"{ini.shown(file)}: does not exist") from None
     return configuration
 
 
@@ -99,13 +99,13 @@ def _assign(configuration: Configuration, name: str, value: Any) -> Configuratio
 def _total_size(value: str) -> int:
     size = values.size(value)
     if size >= MAX_NOTES_END:
-        raise ValueError(f"below {MAX_NOTES_END} bytes, all that crash reads of notes")
+        raise ValueError(f"below {MAX_NOTES_END} bytes, the limit of crash for all notes")
     return size
 
 
 def _dump_level(value: str) -> int:
     if value not in {str(level) for level in range(32)}:
-        raise ValueError("0 to 31")
+        raise ValueError("a number from 0 to 31")
     return int(value)
 
 

@@ -82,7 +82,7 @@ class Buffer:
         """
         if not 0 <= size <= self.size:
             raise CollectorFailed(
-                f"{self._what}: the collector says that it wrote {size} bytes, it was given {self.size}",
+                f"{self._what}: the collector reports {size} bytes, but was given {self.size}",
                 errno.EOVERFLOW,
             )
         if self._hashing is not None:
@@ -99,7 +99,7 @@ class Buffer:
         found = os.fstat(self.fd).st_size
         if found != self.note_size:
             raise CollectorFailed(
-                f"{self._what}: the collector left a buffer of {found} bytes, it was given {self.note_size}",
+                f"{self._what}: the collector resized its buffer from {self.note_size} to {found} bytes",
                 errno.EOVERFLOW,
             )
         return DeviceDumpNote(self._dump_name, self.fd, self.note_size, size, self._digest.finish(size))

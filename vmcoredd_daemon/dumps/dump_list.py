@@ -240,7 +240,7 @@ class DumpList:
         except TimeoutError:
             failure = TimedOut(f"device dump {dump.name}: the collector did not finish within {timeout:g} s")
         except MemoryError:
-            failure = NoSpace(f"device dump {dump.name}: no memory is left for it")
+            failure = NoSpace(f"device dump {dump.name}: not enough memory")
         except asyncio.CancelledError:
             failure = TimedOut(f"device dump {dump.name}: the collector did not finish before the shutdown")
         except Exception:

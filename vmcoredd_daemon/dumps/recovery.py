@@ -96,7 +96,7 @@ def _open_note(
 ) -> SpooledDump:
     number = note_number(name)
     if number < 0 or name != note_name(number):
-        raise InvalidVmcore("is not a name that the spool gives")
+        raise InvalidVmcore("the spool gives no file this name")
     fd = -1
     try:
         # O_NONBLOCK: a FIFO that was put here has no writer, and open(2) would wait for one.
@@ -105,7 +105,7 @@ def _open_note(
         spooled = SpooledDump(number, *load_note(fd, page_size, byteorder))
         if spooled.record.name in found:
             # Its caller got an error after it had its name, and added it again.
-            raise NameInUse(f"there is a later device dump {spooled.record.name}")
+            raise NameInUse(f"a later device dump {spooled.record.name} replaces it")
         return spooled
     except BaseException as error:
         if fd >= 0:
@@ -114,7 +114,7 @@ def _open_note(
             kind = InvalidVmcore if error.errno in _NO_FILE else WriteFailed
             raise kind(f"cannot be {'opened' if fd < 0 else 'read'}: {error.strerror}") from error
         if isinstance(error, MemoryError):
-            raise WriteFailed("cannot be read: no memory is left") from error
+            raise WriteFailed("cannot be read: not enough memory") from error
         raise
 
 
@@ -126,12 +126,12 @@ def load_note(fd: int, page_size: int, byteorder: ByteOrder) -> tuple[ManifestDu
     record = load_dump(pread(fd, MAX_SIZE, header.end))
     check_dump_name(record.name)
     if record.state not in {State.COMPLETE, State.TRUNCATED} or not 0 <= record.size <= record.limit:
-        raise InvalidVmcore(f"device dump {record.name} has a description that is not one of the spool")
+        raise InvalidVmcore(f"device dump {record.name} has a description that the spool does not write")
     size = note_size(record.limit, page_size)
     if pread(fd, VMCOREDD_HEADER_SIZE, 0) != pack_vmcoredd_header(record.name.encode("ascii"), size, byteorder):
-        raise InvalidVmcore(f"device dump {record.name} has a header that does not fit its description")
+        raise InvalidVmcore(f"device dump {record.name} has a header that does not match its description")
     if sha256(partial(pread, fd), header.data_offset, record.size) != record.sha256:
-        raise InvalidVmcore(f"device dump {record.name} does not have its SHA-256 any more")
+        raise InvalidVmcore(f"device dump {record.name} no longer matches its SHA-256")
     return record, DeviceDumpNote(record.name, fd, size, record.size, record.sha256)
 
 

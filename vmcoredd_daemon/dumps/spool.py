@@ -207,8 +207,8 @@ class Spool:
             try:
                 await asyncio.to_thread(self._remove, self._directory, names)
             except OSError as error:
-                log.error("Cannot remove from the spool: %s", error.strerror)
-                raise WriteFailed(f"cannot remove from the spool: {error.strerror}") from error
+                log.error("Cannot remove device dumps from the spool: %s", error.strerror)
+                raise WriteFailed(f"cannot remove device dumps from the spool: {error.strerror}") from error
 
     @staticmethod
     def _remove(directory: int, names: list[str]) -> None:

@@ -89,8 +89,8 @@ class Daemon:
         finally:
             late = await self._stop(serving, collecting, reporting)
         if complete and late:
-            log.error("A device dump became durable too late for the vmcore; it is kept in the spool")
-        return RunResult(complete and not late and recovered.complete, self._writer.directory)
+            log.error("A device dump was on disk too late for the vmcore; the spool keeps it")
+        return RunResult(complete and not late and recovered.whole, self._writer.directory)
 
     # Start.
 
@@ -130,7 +130,7 @@ class Daemon:
         for name, error in recovered.problems:
             self._dumps.add_failed(name, "spool", error)
             what = "kept" if isinstance(error, WriteFailed) else "set aside"
-            message = f"Not recovered, but {what} in the spool: {name}: {error}"
+            message = f"{name}: not recovered from the spool, but {what}: {error}"
             record(Event.DUMP_DAMAGED, logging.ERROR, message, dump_name=name)
 
     async def _become_ready(self) -> None:
@@ -150,8 +150,8 @@ class Daemon:
         for wait in waits:
             wait.cancel()
         if not done:
-            message, bus = "Continuing without a message bus", self._bus_address or "system"
-            record(Event.BUS_UNAVAILABLE, logging.ERROR, message, bus=bus)
+            message = f"No message bus in {self._configuration.bus_timeout:g} s: helpers cannot add device dumps"
+            record(Event.BUS_UNAVAILABLE, logging.ERROR, message, bus=self._bus_address or "system")
 
     # Serve, and run the registered collectors at the same time.
 
@@ -163,7 +163,7 @@ class Daemon:
         while True:
             try:
                 await self._serve_connection()
-                problem = "The connection to the message bus is lost"
+                problem = "The connection to the message bus was lost: reconnecting"
             except BusUnavailable as error:
                 problem = str(error)
             except ImportError as error:
@@ -239,7 +239,7 @@ class Daemon:
         writer = self._writer
         if not writer.wanted:
             # The program that writes the vmcore may still ask for them.
-            log.info("No vmcore is written: %d device dumps are kept in the spool", len(self._dumps.complete))
+            log.info("No vmcore with Format=none: the spool keeps %d device dumps", len(self._dumps.complete))
             return True
 
         try:

@@ -46,7 +46,7 @@ class FdCloser:
     def check(self) -> None:
         """Raise Busy when no descriptor can be closed, because all threads hang."""
         if len(self._threads) >= MAX_THREADS:
-            raise Busy(f"{len(self._threads)} descriptors are being closed, and that hangs")
+            raise Busy(f"closing {len(self._threads)} descriptors hangs: no more are taken")
 
     def close(self, fds: list[int]) -> None:
         """Take over *fds*, and empty the list; neither waits nor fails, while the loop runs."""

@@ -63,7 +63,7 @@ def started_executor(threads: int = EXECUTOR_THREADS) -> ThreadPoolExecutor:
     except RuntimeError as error:
         running.abort()
         executor.shutdown(wait=False)
-        raise VmcoreddError(f"no thread can be started: {error}") from error
+        raise VmcoreddError(f"cannot start a thread: {error}") from error
     return executor
 
 
@@ -98,7 +98,7 @@ def run_in_own_thread(function: Callable[_P, _T], *args: _P.args, **kwargs: _P.k
         # ever if the thread has no memory to begin with.
         _thread.start_new_thread(work, ())
     except RuntimeError as error:
-        raise OSError(errno.EAGAIN, "no thread can be started") from error
+        raise OSError(errno.EAGAIN, "cannot start a thread") from error
     return future
 
 
@@ -144,7 +144,7 @@ class AbandonedThreads:
     def check(self) -> None:
         """Raise Busy when there are too many: each has a stack, and descriptors."""
         if len(self._running) >= self._limit:
-            raise Busy(f"{len(self._running)} threads hang")
+            raise Busy(f"{len(self._running)} threads hang: no more are started")
 
 
 def ignore_result(future: "asyncio.Future[Any]") -> None:

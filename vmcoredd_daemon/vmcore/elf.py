@@ -234,11 +234,11 @@ def _native_machine() -> int:
 def _headers(elf: Any, image: Image) -> Headers:
     header = elf.header
     if header["e_type"] != "ET_CORE":
-        raise InvalidVmcore(f"{image.path}: e_type is {header['e_type']}, a vmcore has ET_CORE")
+        raise InvalidVmcore(f"{image.path}: e_type is {header['e_type']}, not ET_CORE")
     byteorder = ByteOrder.LITTLE if elf.little_endian else ByteOrder.BIG
     structs = Structs(elf.elfclass, byteorder)
     if header["e_phentsize"] != structs.phdr.size:
-        expected = f"an ELF{elf.elfclass} file has {structs.phdr.size}"
+        expected = f"not {structs.phdr.size} as in ELF{elf.elfclass}"
         raise InvalidVmcore(f"{image.path}: e_phentsize is {header['e_phentsize']}, {expected}")
     count = header["e_phnum"]
     if count == PN_XNUM:
@@ -256,7 +256,7 @@ def _extended_count(e_shoff: int, shdr: struct.Struct, image: Image) -> int:
     if not PN_XNUM <= count <= MAX_SEGMENTS:
         raise InvalidVmcore(
             f"{image.path}: e_phnum is PN_XNUM and sh_info of the section at offset {e_shoff:#x} is {count}, "
-            f"{PN_XNUM} to {MAX_SEGMENTS} are possible"
+            f"not {PN_XNUM} to {MAX_SEGMENTS}"
         )
     return count
 

@@ -66,7 +66,7 @@ def check_piece(path: str, position: int, offset: int, size: int) -> None:
     if offset < 0:
         raise InvalidVmcore(f"{where} has offset {offset}")
     if not 0 < size <= MAX_PIECE_SIZE:
-        raise InvalidVmcore(f"{where} has size {size}, at least 1 and at most {MAX_PIECE_SIZE} are possible")
+        raise InvalidVmcore(f"{where} has size {size}, not 1 to {MAX_PIECE_SIZE}")
     if offset + size > MAX_FILE_SIZE:
         raise InvalidVmcore(f"{where} has offset {offset:#x}, beyond what a file can hold")
 

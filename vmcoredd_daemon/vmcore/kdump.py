@@ -126,7 +126,7 @@ class KdumpHeader:
     def check_extensible(self, path: str) -> None:
         """Raise InvalidVmcore unless notes can be added to the file, which *path* names in the message."""
         if self.header_version < NOTES_VERSION:
-            raise InvalidVmcore(f"{path}: header_version is {self.header_version}, notes need {NOTES_VERSION}")
+            raise InvalidVmcore(f"{path}: header_version is {self.header_version}, but notes need {NOTES_VERSION}")
         if self.split:
             # makedumpfile --reassemble copies the notes to the offsets that they have in the first part.
             raise InvalidVmcore(
@@ -165,9 +165,9 @@ def read_header(image: Image, *, strict: bool = True) -> KdumpHeader:
     """
     data = image.read(HEADER_SIZE, 0, "the header")
     if data.startswith(DISKDUMP_SIGNATURE):
-        raise InvalidVmcore(f"{image.path}: has signature DISKDUMP: files of diskdump are not supported")
+        raise InvalidVmcore(f"{image.path}: has signature DISKDUMP: diskdump files are not supported")
     if not data.startswith(SIGNATURE):
-        raise InvalidVmcore(f"{image.path}: has signature {data[:8]!r}, a kdump-compressed file has {SIGNATURE!r}")
+        raise InvalidVmcore(f"{image.path}: has signature {data[:8]!r}, not {SIGNATURE!r}")
     machine = data[_MACHINE_OFFSET : _MACHINE_OFFSET + 65].split(b"\0", 1)[0].decode("ascii", "backslashreplace")
     layout = _choose(image, data, machine)
     elfclass = 32 if layout.width == 32 or _NARROW.match(machine) else 64
@@ -238,7 +238,7 @@ class NotePlaces:
             if place is not None:
                 vmcoreinfo = start + place
             elif vmcoreinfo < header.offset_note + header.size_note and end > header.offset_note:
-                raise InvalidVmcore(f"offset_vmcoreinfo is {vmcoreinfo:#x}, which is not inside one of the notes")
+                raise InvalidVmcore(f"offset_vmcoreinfo is {vmcoreinfo:#x}, outside of all notes")
         return header.note_fields(start, size, vmcoreinfo)
 
 
@@ -337,7 +337,7 @@ def _check(image: Image, header: KdumpHeader, layout: _DiskDumpHeader, fields: _
         raise InvalidVmcore(f"{path}: header_version at offset 8 is {header.header_version}, {known}")
     where = layout.block_size_offset + 4
     if header.sub_hdr_size < 1:
-        raise InvalidVmcore(f"{path}: sub_hdr_size at offset {where} is {header.sub_hdr_size} blocks, at least 1")
+        raise InvalidVmcore(f"{path}: sub_hdr_size at offset {where} is {header.sub_hdr_size} blocks, not above 0")
     end = header.data_offset
     if (end > image.size and not header.incomplete) or end > MAX_FILE_SIZE:
         raise InvalidVmcore(

@@ -115,7 +115,7 @@ def _check_ends(headers: Headers, notes_end: int, end: int) -> None:
         raise QuotaExceeded(f"the notes end at {notes_end:#x}, but crash reads them only below {MAX_NOTES_END:#x}")
     limit = headers.structs.max_offset
     if end > limit:
-        raise InvalidVmcore(f"the vmcore would end at {end:#x}, an ELF{headers.elfclass} file ends by {limit:#x}")
+        raise InvalidVmcore(f"the vmcore would end at {end:#x}, but ELF{headers.elfclass} ends by {limit:#x}")
 
 
 def _place_notes(
@@ -191,7 +191,7 @@ def order_notes(notes: Iterable[Note], new_size: int) -> NoteOrder:
 
 def _extend(runs: list[Run], note: Note) -> None:
     if len(runs) > MAX_RUNS:
-        raise InvalidVmcore(f"more than {MAX_RUNS} runs of notes, device dumps and others in turn")
+        raise InvalidVmcore(f"more than {MAX_RUNS} alternating runs of device dumps and other notes")
     # Neighbours become one run, so that a file of a million notes does not become a million extents.
     size = note.end - note.offset
     if runs and runs[-1].offset + runs[-1].size == note.offset:

@@ -88,7 +88,7 @@ def _complete(job: Job) -> WriteResult:
         try:
             return _compress(replace(job, output=output), reason)
         except VmcoreddError as error:
-            message = f"Back to ELF format: {error}"
+            message = f"The vmcore is written in ELF format after all: {error}"
             record(Event.FORMAT_CHANGED, logging.WARNING, message, source=job.source, format=Format.ELF)
     return write_elf(job)
 

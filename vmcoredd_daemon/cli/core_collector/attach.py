@@ -90,5 +90,5 @@ def _timeout(call: Call) -> float:
     if re.fullmatch(r"[0-9]{1,4}(\.[0-9]{1,3})?", text) and 0 < float(text) <= _MAX_TIMEOUT:
         return float(text)
     if text:
-        complain(f"{OWN_PREFIX}timeout: {text[:80]!a} is not a time of at most {_MAX_TIMEOUT} seconds")
+        complain(f"{OWN_PREFIX}timeout={text[:80]!a} is not up to {_MAX_TIMEOUT} s: using {GATHER_TIMEOUT:g}")
     return GATHER_TIMEOUT

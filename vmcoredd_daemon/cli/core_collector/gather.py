@@ -79,7 +79,7 @@ class GatheredDumps:
         most = MAX_DEVICE_DUMPS
         for record, note in zip(self.records[most:], self.notes[most:], strict=True):
             os.close(note.fd)
-            error = QuotaExceeded(f"device dump {record.name}: there are {most} already, crash reads no more")
+            error = QuotaExceeded(f"device dump {record.name}: crash reads no more than {most}")
             self.failures.append(failure(record.name, record.collector, error))
         del self.records[most:], self.notes[most:]
 
@@ -144,7 +144,7 @@ def _child(
     except (Exception, KeyboardInterrupt) as error:
         # The parent takes no message: standard error is all that is left.
         with suppress(OSError):
-            os.write(2, f"vmcoredd: device dumps: {type(error).__name__}\n".encode("ascii", "replace"))
+            os.write(2, f"vmcoredd: no device dumps: {type(error).__name__}\n".encode("ascii", "replace"))
     finally:
         os._exit(status)
 

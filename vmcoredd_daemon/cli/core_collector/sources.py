@@ -75,7 +75,7 @@ async def _check_running(connection: Connection, timeout: float) -> None:
         async with asyncio.timeout(timeout):
             reply = await connection.method_call(*DBUS, "NameHasOwner", "s", (BUS_NAME,))
     except (TimeoutError, CallFailed) as error:
-        raise BusUnavailable(f"the bus does not say whether it is running: {error or 'no answer'}") from error
+        raise BusUnavailable(f"the bus does not say whether it runs: {error or 'no answer'}") from error
     if reply.body != [True]:
         raise BusUnavailable("it is not running")
 

@@ -162,7 +162,7 @@ class Devlink:
                 self._add_snapshot(archive, region, snapshot)
             return
         if region.size > REGION_LIMIT:
-            raise OSError(errno.EFBIG, f"the driver would take {region.size} bytes of memory for a snapshot")
+            raise OSError(errno.EFBIG, f"a snapshot would take {region.size} bytes of the driver's memory")
         try:
             answer = b"".join(islice(self._netlink.ask(DEVLINK_CMD_REGION_NEW, region.where), 1))
         except OSError as error:
@@ -190,7 +190,7 @@ class Devlink:
                 found = dict(attributes(chunk))
                 address = number(found.get(DEVLINK_ATTR_REGION_CHUNK_ADDR, b""))
                 if address != done:
-                    raise OSError(errno.EBADMSG, f"netlink: a chunk at {address}, expected at {done}")
+                    raise OSError(errno.EBADMSG, f"netlink: the chunk is at {address}, not at {done}")
                 done += len(found.get(DEVLINK_ATTR_REGION_CHUNK_DATA, b""))
                 yield found.get(DEVLINK_ATTR_REGION_CHUNK_DATA, b"")
 

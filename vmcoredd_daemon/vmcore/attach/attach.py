@@ -115,7 +115,7 @@ def attach_notes(
         )
         return Attached(in_place, altered, (truncated,) if truncated else ())
     except OSError as error:
-        raise of_storage(error, f"{target.path}: cannot attach, the file is as it was") from error
+        raise of_storage(error, f"{target.path}: cannot attach; the file is unchanged") from error
     except VmcoreddError as error:
         if str(error).startswith(target.path):
             raise
@@ -271,7 +271,7 @@ def _lock(fd: int, path: str) -> None:
     except OSError:
         same = False
     if not same:
-        raise Busy(f"{path}: was replaced in the meantime")
+        raise Busy(f"{path}: another process has replaced it")
 
 
 def _target(fd: int, path: str) -> Target:

@@ -57,12 +57,12 @@ def check_files(files: Sequence[NamedFile]) -> None:
     for index, name in enumerate(names):
         check_dump_name(name)
         if name == MANIFEST_NAME:
-            raise InvalidArgs(f"dump name {name} is that of the manifest")
+            raise InvalidArgs(f"dump name {name} is reserved for the manifest")
         if name in names[:index]:
-            raise NameInUse(f"two device dumps are to be called {name}")
+            raise NameInUse(f"dump name {name} is given twice")
     if len(files) > MAX_DEVICE_DUMPS:
         raise QuotaExceeded(
-            f"no space for device dump {names[MAX_DEVICE_DUMPS]}: crash reads {MAX_DEVICE_DUMPS} device dumps"
+            f"device dump {names[MAX_DEVICE_DUMPS]} is one too many: crash reads {MAX_DEVICE_DUMPS}"
         )
 
 

@@ -182,7 +182,7 @@ class _Stream:
 
     def _plan(self, image: Image, index: Index) -> Plan:
         if index.known(0) < 16:
-            raise NotYet(f"{self._path}: what is at offset 0 comes too late")
+            raise NotYet(f"{self._path}: its bytes at offset 0 come too late")
         start = index.pread(16, 0)
         try:
             if start.startswith(kdump.SIGNATURE):
@@ -193,7 +193,7 @@ class _Stream:
             if str(error).startswith(self._path):
                 raise
             raise type(error)(f"{self._path}: {error}") from error
-        raise InvalidVmcore(f"{self._path}: holds neither an ELF nor a kdump-compressed vmcore: {start[:8]!r}")
+        raise InvalidVmcore(f"{self._path}: is neither an ELF nor a kdump-compressed vmcore: {start[:8]!r}")
 
     def _extend(self, plan: Plan, *, streamed: bool) -> list[str]:
         self._sink.write(self._prefix.image(self._path).read(HEADER_SIZE, 0, "the header"))

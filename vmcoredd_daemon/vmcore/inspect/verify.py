@@ -97,6 +97,6 @@ def _behind_notes(vmcore: Vmcore) -> Iterator[str]:
             last = note.end
         while last < end and (data := vmcore.image.pread(min(READ_SIZE, end - last), last)):
             if data.count(0) != len(data):
-                yield f"the bytes behind the last note, at {last:#x}, are no note"
+                yield f"the bytes behind the last note, at {last:#x}, are not a note"
                 return
             last += len(data)
