@@ -90,7 +90,7 @@ class Daemon:
             late = await self._stop(serving, collecting, reporting)
         if complete and late:
             log.error("A device dump was on disk too late for the vmcore; the spool keeps it")
-        return RunResult(complete and not late and recovered.whole, self._writer.directory)
+        return RunResult(complete and not late and recovered.complete, self._writer.directory)
 
     # Start.
 
