@@ -17,7 +17,7 @@ NETDEVSIM := $(VENV)/netdevsim
 # .ci/debian-packages installs what this Python lacks.
 export PYTHON
 
-# Two apt-get at once would fight for the lock.
+# Two apt-get at the same time would fight for the lock.
 .NOTPARALLEL:
 .PHONY: help demo test test-all torture bench lint kdump-test man deb deb-test dist clean check-python netdevsim \
     packages-build packages-demo packages-test packages-bench packages-kdump packages-deb

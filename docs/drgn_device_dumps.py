@@ -50,7 +50,7 @@ class DeviceDump:
 
     @property
     def intact(self) -> bool | None:
-        """Whether it has the SHA-256 that it had; None where nobody knows."""
+        """Whether it has the SHA-256 that it had; None if that is not known."""
         return None if self.sha256 is None else hashlib.sha256(self.read()).hexdigest() == self.sha256
 
 

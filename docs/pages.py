@@ -54,7 +54,7 @@ def page(source: Path) -> str:
             "report_level": 1,
             "halt_level": 2,
             "output_encoding": "utf-8",
-            # A page has no colours, and Pygments is not there where Debian builds packages.
+            # A page has no colours, and Pygments is missing when Debian builds packages.
             "syntax_highlight": "none",
         },
     )

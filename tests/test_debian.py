@@ -102,7 +102,7 @@ def test_install_upgrade_and_purge_leave_nothing(package: Path, root: Path, tmp_
     assert "0.0.1-1" in debian.chroot(root, "dpkg-query --show vmcoredd")
     changed = root / "etc/vmcoredd/vmcoredd.conf"
     changed.write_text(changed.read_text() + "Format=kdump\n")
-    # Somebody enables it, which the package does not.
+    # The administrator enables it, which the package does not.
     debian.chroot(root, "systemctl enable vmcoredd.service")
     install(root, package.parent, package)
     assert f"{__version__}-1" in debian.chroot(root, "dpkg-query --show vmcoredd")
@@ -130,7 +130,7 @@ def test_suite_passes_with_debians_own_libraries(package: Path, root: Path) -> N
     debian.chroot(root, f"apt-get --quiet --yes install --no-install-recommends {needed}")
     tree = root / "root/tree"
     shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns(".venv", "build", "dist", ".*_cache", ".git"))
-    # Were it here, nobody would know which one is tested.
+    # If it were here, it would not be known which one is tested.
     shutil.rmtree(tree / "vmcoredd_daemon")
     said = debian.chroot(root, "cd /root/tree && debian/tests/suite -q")
     print(said[-2000:])
@@ -160,6 +160,6 @@ def older(package: Path, workdir: Path) -> Path:
 
 
 def listing(root: Path) -> set[str]:
-    """Return the paths of all files, but for those that are nobody's."""
+    """Return the paths of all files, but for those of no package."""
     found = subprocess.run(["find", ".", "-xdev"], cwd=root, check=True, capture_output=True, text=True).stdout
     return {path for path in found.splitlines() if not VOLATILE.match(path)}

@@ -35,7 +35,7 @@ def test_source_distribution_has_what_git_has(built: Path) -> None:
         modes = {member.name.partition("/")[2]: member.mode for member in archive if member.isfile()}
     expected = {name for name in listed.stdout.splitlines() if not name.startswith("debian/")}
     assert expected - set(modes) == set()
-    # It may have files that nobody has told git of yet, but none that was made.
+    # It may have files that git does not know yet, but none that was made.
     assert not any(name.startswith((".venv", ".git/", "build/", "dist/", "debian/")) for name in modes)
     assert modes["systemd/install"] & 0o111
 

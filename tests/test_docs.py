@@ -16,9 +16,9 @@ from tests.lib.paths import ROOT
 from tests.lib.service import Service, mask_built_in
 from tests.lib.tools import require
 from tests.lib.vmcoredd import run
+from vmcoredd_daemon.collectors import settings
 from vmcoredd_daemon.collectors.builtin import BUILT_IN
-from vmcoredd_daemon.collectors.settings import KEYS
-from vmcoredd_daemon.config.config import _KEYS
+from vmcoredd_daemon.config.config import KEYS
 
 # Where Debian tests its package, the code is not beside the tests.
 PACKAGE = Path(vmcoredd_daemon.__file__).parent
@@ -38,7 +38,7 @@ def test_built_in_collectors_are_all_described() -> None:
 
 def test_every_key_is_shown() -> None:
     _, example = blocks("ini")
-    assert sorted(re.findall(r"^(\w+)=", example, re.MULTILINE)) == sorted(KEYS)
+    assert sorted(re.findall(r"^(\w+)=", example, re.MULTILINE)) == sorted(settings.KEYS)
 
 
 def test_examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,7 +79,7 @@ def compiled(number: int, directory: Path) -> Path:
 def test_examples_in_c(daemon: Service, tmp_path: Path) -> None:
     environment = {"DBUS_SYSTEM_BUS_ADDRESS": str(daemon.address)}
     device = tmp_path / "resource0"
-    # Neither a multiple of what is read at once, nor without zeros.
+    # Neither a multiple of what is read in one go, nor without zeros.
     device.write_bytes(bytes(i * 7 & 0xFF for i in range(300_001)))
     by_descriptor, called_back = (compiled(number, tmp_path) for number in range(2))
 
@@ -162,7 +162,7 @@ def test_keys_and_units_that_are_named_exist() -> None:
     text = (ROOT / "docs/troubleshooting.md").read_text()
     of_systemd = {"TimeoutStartSec", "OOMScoreAdjust", "WantedBy", "After", "Type"}
     named = set(re.findall(r"\b([A-Z]\w+)=", text)) - of_systemd
-    assert named <= {*KEYS, *_KEYS}
+    assert named <= {*settings.KEYS, *KEYS}
     units = re.findall(r"\b(vmcoredd-[\w-]+\.(?:service|target))", text)
     assert units
     for unit in units:

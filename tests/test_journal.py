@@ -230,7 +230,7 @@ save_journal(Path({str(saved.parent)!r}))
 
 
 def test_time_to_save_the_journal() -> None:
-    # Nobody asks for more time any more.
+    # The service asks for no more time.
     assert journal.FLUSH_TIMEOUT + journal.SAVE_TIMEOUT < service_manager.EXTEND_TIMEOUT
 
 

@@ -99,7 +99,7 @@ def test_dump_name_is_taken(name: str) -> None:
     ("name", "problem"),
     [
         ("", "is empty"),
-        ("a" * 44, "has 44 bytes, at most 43 are possible"),
+        ("a" * 44, "has 44 bytes, at most 43 are allowed"),
         ("a" * 10_000, "has 10000 bytes"),
         ("gerät", r"'ger\\xe4t' has characters other than printable ASCII"),
         ("two\nlines", r"'two\\nlines' has characters"),

@@ -17,7 +17,7 @@ from tests.lib.vmcore_dumps import GOLDEN
 from tests.lib.vmcoredd import run
 from vmcoredd_daemon.cli import inspect
 from vmcoredd_daemon.cli import map as map_of
-from vmcoredd_daemon.config.config import _KEYS
+from vmcoredd_daemon.config.config import KEYS
 from vmcoredd_daemon.journal import Event
 
 SOURCES = sorted((ROOT / "docs/man").glob("*.rst"))
@@ -131,7 +131,7 @@ def test_every_option_of_the_daemon_is_described(pages: Path) -> None:
 def test_every_key_is_described(pages: Path) -> None:
     text = rendered(pages / "vmcoredd.conf.5").partition("\nKEYS\n")[2].partition("\nEXAMPLE\n")[0]
     lines = re.findall(r"^       (\S.*)$", text, re.MULTILINE)
-    assert [key for line in lines for key in re.findall(r"\b([A-Z]\w+)=(?:,|\s|$)", line)] == list(_KEYS)
+    assert [key for line in lines for key in re.findall(r"\b([A-Z]\w+)=(?:,|\s|$)", line)] == list(KEYS)
 
 
 def test_every_event_is_listed(pages: Path) -> None:

@@ -22,7 +22,7 @@ from tests.lib.service import Service
 from tests.lib.tools import installed_program, require
 from tests.lib.vmcoredd import run as cli
 from vmcoredd_daemon.collectors.builtin import BUILT_IN
-from vmcoredd_daemon.config.config import _KEYS, Configuration, load
+from vmcoredd_daemon.config.config import KEYS, Configuration, load
 from vmcoredd_daemon.journal import Event
 
 SYSTEMD = ROOT / "systemd"
@@ -145,7 +145,7 @@ def test_configuration_file_shows_every_key_with_its_default(tmp_path: Path) -> 
     conf.write_text(re.sub(r"^#(?=\w+=)", "", text, flags=re.MULTILINE))
     # A path that depends on another is shown empty.
     assert replace(load(conf), spool=None) == Configuration()
-    assert re.findall(r"^#(\w+)=", text, re.MULTILINE) == list(_KEYS)
+    assert re.findall(r"^#(\w+)=", text, re.MULTILINE) == list(KEYS)
 
 
 def test_catalog_explains_every_event(installed: Path) -> None:

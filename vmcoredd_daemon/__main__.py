@@ -4,6 +4,7 @@
 They block the stop signals before anything large is imported; :meth:`.service.daemon.Daemon.run` unblocks them.
 """
 
+import gc
 import sys
 
 from .files import open_standard_descriptors
@@ -14,10 +15,12 @@ def main() -> int:
     """Run the daemon; return its exit status."""
     block_stop_signals()
     open_standard_descriptors()
+    # Until the service is up: importing makes little garbage, but many objects that would be scanned each time.
+    gc.disable()
     # Imported late: the signals are blocked now.
-    from .service.program import main as run
+    from .service import program
 
-    return run()
+    return program.main()
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The one family of errors: each has the errno that the kernel's facility returns, and a D-Bus name.
 
-The errno column follows ``vmcore_add_device_dump()`` in Linux ``fs/proc/vmcore.c``. A message is one line that
+The errnos follow ``vmcore_add_device_dump()`` in Linux ``fs/proc/vmcore.c``. A message is one line that
 names the file, field and value at fault, and may be shown to any caller.
 """
 
@@ -18,7 +18,7 @@ class VmcoreddError(Exception):
 
 
 class InvalidArgs(VmcoreddError):
-    """An argument that the kernel's facility would refuse too: an empty name, size 0, no collector."""
+    """An argument is wrong; the kernel's facility refuses an empty name, size 0 and no collector, too."""
 
     errno = errno.EINVAL
     dbus_name = "org.freedesktop.DBus.Error.InvalidArgs"
@@ -53,7 +53,7 @@ class LimitsExceeded(VmcoreddError):
 
 
 class NoSpace(VmcoreddError):
-    """The file system of the spool or of the target has no space left."""
+    """The file system of the spool or of the target has no space left, or the machine has no memory."""
 
     errno = errno.ENOMEM
     dbus_name = "org.vmcoredd1.Error.NoSpace"
@@ -77,7 +77,7 @@ class TimedOut(VmcoreddError):
 
 
 class Busy(VmcoreddError):
-    """The dump list is sealed: a vmcore is being written, or the service is stopping."""
+    """Not now: the dump list is sealed, another process has the lock, or too many threads hang."""
 
     errno = errno.EBUSY
     dbus_name = "org.vmcoredd1.Error.Busy"
@@ -91,7 +91,7 @@ class Disabled(VmcoreddError):
 
 
 class UnknownDump(VmcoreddError):
-    """There is no device dump of that name, index or object path."""
+    """There is no device dump of that name, index, number or object path."""
 
     errno = errno.ENOENT
     dbus_name = "org.freedesktop.DBus.Error.UnknownObject"
@@ -125,7 +125,7 @@ class BusUnavailable(VmcoreddError):
 
 
 class CallFailed(Exception):
-    """A method call of ours was answered with an error; :func:`from_dbus` translates it."""
+    """A method call of ours was answered with an error; :func:`from_dbus` makes one of the family of it."""
 
     def __init__(self, name: str, text: str) -> None:
         super().__init__(f"{name}: {text}")

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from .errors import VmcoreddError, WriteFailed
-from .files import open_directory, open_new
+from .files import open_directory, open_new, sync
 
 log = logging.getLogger("vmcoredd")
 
@@ -113,7 +113,7 @@ def logging_started() -> Iterator[None]:
     try:
         listener.start()
     except RuntimeError as error:
-        raise VmcoreddError(f"no thread can be started: {error}") from error
+        raise VmcoreddError(f"cannot start a thread: {error}") from error
     root.addHandler(handler)
     root.setLevel(logging.INFO)
     try:
@@ -184,7 +184,7 @@ def save_journal(directory: Path) -> None:
                 subprocess.run(["journalctl", *select], stdout=file, check=True, timeout=until - time.monotonic())
             finally:
                 complete = _truncate_to_lines(file.fileno())
-            os.fsync(file.fileno())
+            sync(file.fileno())
         if not complete:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     except (OSError, subprocess.SubprocessError) as error:

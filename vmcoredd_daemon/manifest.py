@@ -20,9 +20,11 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any, TypeVar, get_type_hints
 
+from . import __version__
 from .errors import InvalidVmcore
 
 MANIFEST_NAME = "vmcoredd_manifest"
+PRODUCER = f"vmcoredd {__version__}"
 MAX_SIZE = 1 << 20
 """Bytes that a reader accepts."""
 
@@ -32,6 +34,16 @@ _T = TypeVar("_T")
 def now_usec() -> int:
     """Return the time as device dumps have it: microseconds since 1970, by the clock of this kernel."""
     return time.time_ns() // 1000
+
+
+class State(StrEnum):
+    """State of one device dump."""
+
+    COLLECTING = "collecting"
+    COMPLETE = "complete"
+    TRUNCATED = "truncated"
+    """Durable, but its source had more than it may hold, or its collector was cut off."""
+    FAILED = "failed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,13 +153,3 @@ def _value(content: Mapping[str, Any], key: str, kind: type[_T]) -> _T:
     if not isinstance(value, kind) or isinstance(value, bool):
         raise InvalidVmcore(f"{MANIFEST_NAME}: {key} is not of type {kind.__name__}")
     return value
-
-
-class State(StrEnum):
-    """State of one device dump."""
-
-    COLLECTING = "collecting"
-    COMPLETE = "complete"
-    TRUNCATED = "truncated"
-    """Durable, but its source had more than it may hold, or its collector was cut off."""
-    FAILED = "failed"

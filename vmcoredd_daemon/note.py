@@ -22,8 +22,15 @@ VMCOREDD_MAX_NAME_BYTES = 44
 """Size of ``dump_name``; 43 bytes of it can be used, because crash needs a NUL inside."""
 
 VMCOREDD_HEADER_SIZE = 64
+NHDR_SIZE = 12
+
+MAX_DEVICE_DUMPS = 64
+"""crash's NR_DEVICE_DUMPS; it silently drops further ones."""
+
+MAX_NOTES_END = 0x7FFFF000
+"""crash reads everything before the first PT_LOAD with one read(), which returns at most this many bytes."""
+
 _UINT_MAX = 0xFFFFFFFF
-_NHDR_SIZE = 12
 
 
 class ByteOrder(StrEnum):
@@ -74,7 +81,7 @@ def check_dump_name(dump_name: str) -> None:
     if len(dump_name) >= VMCOREDD_MAX_NAME_BYTES:
         raise InvalidArgs(
             f"dump name {dump_name[:64]!r} has {len(dump_name)} bytes, at most "
-            f"{VMCOREDD_MAX_NAME_BYTES - 1} are possible"
+            f"{VMCOREDD_MAX_NAME_BYTES - 1} are allowed"
         )
 
 
@@ -109,7 +116,7 @@ class Note:
     @property
     def desc_offset(self) -> int:
         """File offset of the descriptor."""
-        return self.offset + _NHDR_SIZE + round_up(self.n_namesz, 4)
+        return self.offset + NHDR_SIZE + round_up(self.n_namesz, 4)
 
     @property
     def end(self) -> int:
@@ -134,16 +141,16 @@ def walk_notes(pread: Pread, offset: int, size: int, byteorder: ByteOrder) -> It
     InvalidVmcore at a note that reaches beyond the segment.
     """
     end = offset + size
-    while end - offset >= _NHDR_SIZE:
-        namesz, descsz, n_type = struct.unpack(f"{byteorder.prefix}III", _read(pread, _NHDR_SIZE, offset))
+    while end - offset >= NHDR_SIZE:
+        namesz, descsz, n_type = struct.unpack(f"{byteorder.prefix}III", _read(pread, NHDR_SIZE, offset))
         if namesz == 0:
             return
-        note_end = offset + _NHDR_SIZE + round_up(namesz, 4) + descsz
+        note_end = offset + NHDR_SIZE + round_up(namesz, 4) + descsz
         if note_end > end:
             raise InvalidVmcore(
                 f"the note at offset {offset:#x} ends at {note_end:#x}, beyond its segment, which ends at {end:#x}"
             )
-        name = _read(pread, min(namesz, 64), offset + _NHDR_SIZE)
+        name = _read(pread, min(namesz, 64), offset + NHDR_SIZE)
         note = Note(offset, namesz, descsz, n_type, name.rstrip(b"\0"), None)
         if n_type == NT_VMCOREDD and descsz >= VMCOREDD_MAX_NAME_BYTES:
             field = _read(pread, VMCOREDD_MAX_NAME_BYTES, note.desc_offset)
@@ -171,11 +178,3 @@ class DeviceDumpNote:
     """True size of the data in bytes; zeros follow."""
     sha256: str
     """Of those bytes, in hexadecimal."""
-
-
-MAX_DEVICE_DUMPS = 64
-"""crash's NR_DEVICE_DUMPS; it silently drops further ones."""
-
-
-MAX_NOTES_END = 0x7FFFF000
-"""crash reads everything before the first PT_LOAD with one read(), which returns at most this many bytes."""

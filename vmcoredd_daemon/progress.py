@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""How much of something long is done: counted by the thread that does it, shown by what polls it or is told."""
+"""How much of a long job is done: one thread does it and counts, others show it."""
 
 import time
 from dataclasses import dataclass

@@ -129,7 +129,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    # Nothing stays mounted when somebody stops it; in the background of a shell, Control-C is ignored.
+    # Nothing stays mounted when the user stops it; in the background of a shell, Control-C is ignored.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, frame: sys.exit(128 + number))
     sys.exit(main())

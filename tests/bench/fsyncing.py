@@ -31,7 +31,7 @@ class Fsyncing(ServiceInterface):
 
 
 async def main(address: str, directory: str) -> None:
-    """Serve until somebody kills it."""
+    """Serve until it is killed."""
     bus = await MessageBus(bus_address=address, negotiate_unix_fd=True).connect()
     bus.export("/org/vmcoredd1", Fsyncing(directory))
     await bus.request_name("org.vmcoredd1")

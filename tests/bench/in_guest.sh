@@ -11,7 +11,7 @@ readonly SEGFAULT=139 ATTEMPTS=10
 say() { echo "vmcoredd rig: $*" > /dev/kmsg; }
 off() { systemctl --force --force poweroff; }
 trap 'say "FAILED: $BASH_COMMAND: status $?"' ERR
-# However it ends: the machine would run until somebody stops it.
+# However it ends: the machine would run until the host stops it.
 trap off EXIT
 
 # kib FILE NAME: sets REPLY
@@ -23,7 +23,7 @@ kib() {
     return 1
 }
 
-# Prints the least memory there was, when somebody writes a line to it; no process is started for a sample.
+# Prints the least memory there was, when a line is written to it; no process is started for a sample.
 sample() {
     local lowest=
     while true; do

@@ -17,7 +17,7 @@ class Smallest(ServiceInterface):
 
 
 async def main(address: str) -> None:
-    """Serve until somebody kills it."""
+    """Serve until it is killed."""
     bus = await MessageBus(bus_address=address).connect()
     bus.export("/org/vmcoredd1", Smallest("org.vmcoredd1.Smallest"))
     await bus.request_name("org.vmcoredd1")

@@ -101,7 +101,7 @@ def file_system(path: Path) -> str:
 
 
 def settle(directory: Path) -> None:
-    """Write back what others have left, so that nobody pays for it."""
+    """Write back what others have left, so that no row pays for it."""
     fd = os.open(directory, os.O_RDONLY)
     try:
         subprocess.run(["sync", "--file-system", str(directory)], check=True)

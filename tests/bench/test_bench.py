@@ -39,7 +39,7 @@ def test_row_works(row: str, tmp_path: Path, capsys: pytest.CaptureFixture[str])
     for result in json.loads(results.read_text())["results"]:
         assert result["row"] == row
         if "reason" in result:
-            # Where nobody may mount, that is said.
+            # If the user may not mount, that is said.
             assert row == "elf"
             assert result["reason"].split(" ")[0].rstrip(":") in MAY_LACK
             continue

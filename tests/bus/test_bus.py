@@ -138,7 +138,7 @@ async def test_introspection_lists_children(
 ) -> None:
     for exported in ("/", "/a/dump/1", "/a/dump/10", "/a/dump/11", "/a/dump/1/memory"):
         peer.export(exported, Peer())
-    # The policy lets root introspect nobody else.
+    # The policy lets root introspect no other service.
     await peer.own(BUS_NAME, 5)
     answer = await bus.method_call(BUS_NAME, path, "org.freedesktop.DBus.Introspectable", "Introspect")
     root = ElementTree.fromstring(answer.body[0])
@@ -318,7 +318,7 @@ async def test_bus_that_refuses_us(tmp_path: Path) -> None:
 
 
 async def test_flood_leaves_time_for_others(bus: Connection, peer: Connection) -> None:
-    # All that a socket holds is there at once; still a timer has its turn in between.
+    # All that a socket holds is there immediately; still a timer has its turn in between.
     turns = 0
 
     def turn() -> None:

@@ -62,7 +62,7 @@ async def test_bus_that_is_started_again(tmp_path: Path) -> None:
                 body = ["called back", 100, "/hangs", options(timeout=60, wait=False)]
                 await call(bus, "AddDeviceDump", "suoa{sv}", body)
                 fds = service.fd_count()
-        await eventually(lambda: "The connection to the message bus is lost" in service.log())
+        await eventually(lambda: "The connection to the message bus was lost" in service.log())
         # What needs no bus goes on without one.
         os.write(writing, b"data")
         os.close(writing)
@@ -79,7 +79,7 @@ async def test_bus_that_is_started_again(tmp_path: Path) -> None:
                 # Three more device dumps, and two descriptors that are not needed any more: pipe and buffer.
                 assert service.fd_count() <= fds + 3
         # Each time, and also what comes between.
-        await eventually(lambda: service.log().count("The connection to the message bus is lost") == 5)
+        await eventually(lambda: service.log().count("The connection to the message bus was lost") == 5)
         assert service.log().count("INFO: Connected to the message bus again") == 4
         assert service.stop() == 0
         assert written(service) == ["before", "through", "after-0", "after-1", "after-2", "vmcoredd_manifest"]
@@ -104,7 +104,7 @@ async def test_bus_that_hangs(bus_address: str, tmp_path: Path) -> None:
 
 
 async def test_write_that_outlives_the_bus(tmp_path: Path) -> None:
-    """Whoever asked for it gets no answer, and the vmcore is there all the same."""
+    """The caller who asked for it gets no answer, and the vmcore is there anyway."""
     with ExitStack() as stack:
         with private_bus(tmp_path) as address:
             service = stack.enter_context(Service(address, small_source(tmp_path), tmp_path).start())

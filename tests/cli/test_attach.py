@@ -93,7 +93,10 @@ def test_files_of_the_spool(vmcore: Path, spool: Path, stream: bool) -> None:
     [
         (lambda file: os.truncate(file, 100), "the note at offset 0x0 ends at 0x11000, beyond its segment"),
         (lambda file: os.truncate(file, 0), "does not begin with an NT_VMCOREDD note"),
-        (lambda file: file.write_bytes(file.read_bytes().replace(b"regis", b"REGIS")), "its SHA-256 any more"),
+        (
+            lambda file: file.write_bytes(file.read_bytes().replace(b"regis", b"REGIS")),
+            "no longer matches its SHA-256",
+        ),
         (lambda file: file.write_bytes(b"text"), "does not begin with an NT_VMCOREDD note"),
         (lambda file: file.unlink(), "No such file or directory"),
         (lambda file: (file.unlink(), file.mkdir()), "Is a directory"),
@@ -132,8 +135,8 @@ def test_name_and_file_with_equals_signs(vmcore: Path, tmp_path: Path) -> None:
         (["nic=/"], 1, "/: is a directory"),
         (["nic=/dev/null"], 1, "device dump nic: /dev/null has no bytes"),
         (["nic=vmcore"], 1, "vmcore: is the vmcore itself"),
-        (["nic=FILE", "nic=FILE"], 1, "two device dumps are to be called nic"),
-        (["vmcoredd_manifest=FILE"], 1, "dump name vmcoredd_manifest is that of the manifest"),
+        (["nic=FILE", "nic=FILE"], 1, "dump name nic is given twice"),
+        (["vmcoredd_manifest=FILE"], 1, "dump name vmcoredd_manifest is reserved for the manifest"),
         (["\x1b=FILE"], 1, r"dump name '\x1b' has characters other than printable ASCII"),
     ],
 )

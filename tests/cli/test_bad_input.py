@@ -372,7 +372,7 @@ def test_interrupted(name: str) -> None:
 
 
 def taken(writer: int, data: bytes) -> None:
-    """Write to a pipe, and wait until somebody has read it."""
+    """Write to a pipe, and wait until a reader has read it."""
     os.write(writer, data)
     wait_until(lambda: fcntl.ioctl(writer, termios.FIONREAD, bytes(4)) == bytes(4), timeout=60)
 

@@ -214,7 +214,7 @@ def test_bad_options_of_ours_cost_no_vmcore(
 ) -> None:
     result = collect(option, *OPTIONS, source_vmcore, tmp_path / "vmcore")
     assert result.returncode == 0
-    assert "vmcoredd: " + ("'--vmcoredd-new=1' is ignored" if "new" in option else "--vmcoredd-timeout: ") in (
+    assert "vmcoredd: " + ("'--vmcoredd-new=1' is ignored" if "new" in option else "--vmcoredd-timeout=") in (
         result.stderr
     )
     assert "1 device dump attached" in result.stderr
@@ -257,7 +257,7 @@ def test_signal_that_ends_makedumpfile_ends_us(
 ) -> None:
     killed = collect(program(f"touch b; kill -{int(number)} $$"), *options, cwd=tmp_path)
     assert killed.returncode == -number
-    # With what it may have left of a file nobody goes on.
+    # No program goes on with what it may have left of a file.
     assert options[0] == "-F" or killed.stderr == ""
     assert collect(program("exit 3"), *options).returncode == 3
 

@@ -246,7 +246,7 @@ def test_log_beside_that_nobody_can_read(vmcore: Path) -> None:
 def test_inspect_warns_of_altered_data(altered: Path) -> None:
     result = run("inspect", "--json", altered)
     assert result.returncode == 0
-    warning = f"vmcoredd: {altered}: device dump nic does not have the SHA-256 that its manifest says\n"
+    warning = f"vmcoredd: {altered}: device dump nic does not match the SHA-256 in its manifest\n"
     assert result.stderr == warning
     assert json.loads(result.stdout)["device_dumps"][1]["verified"] is False
 

@@ -111,7 +111,7 @@ def test_add_from_a_pipe_needs_a_size(vmcoredd: Vmcoredd, file: list[str]) -> No
 def test_add_of_nothing_is_a_failure(vmcoredd: Vmcoredd, file: str | None) -> None:
     """So a pipe looks behind a program that has failed."""
     result = vmcoredd("add", "nic0", *([file] if file else []), "--size", "1M", input="")
-    assert failed(result) == "device dump nic0: its data has no bytes"
+    assert failed(result) == "device dump nic0: no data were received"
     # The next try has the name, and what failed is still to be seen.
     ok(vmcoredd("add", "nic0", "--size", "1M", input="second"))
     assert [(dump["name"], dump["size"]) for dump in listed(vmcoredd)] == [("nic0", 0), ("nic0", 6)]
@@ -156,14 +156,14 @@ def test_bad_timeouts(timeout: str) -> None:
     ("name", "options", "reason"),
     [
         ("", [], "the dump name is empty"),
-        ("x" * 44, [], f"dump name '{'x' * 44}' has 44 bytes, at most 43 are possible"),
+        ("x" * 44, [], f"dump name '{'x' * 44}' has 44 bytes, at most 43 are allowed"),
         ("a\x1bb", [], r"dump name 'a\x1bb' has characters other than printable ASCII"),
         (
             "nic",
             ["--size", "5G"],
             "device dump nic: 5368709120 bytes do not fit the 32-bit size of a note",
         ),
-        ("nic", ["--size", "1G"], "device dump nic: 1073745920 bytes, at most 268435456 are allowed"),
+        ("nic", ["--size", "1G"], "device dump nic: 1073745920 bytes exceed MaxDumpSize=268435456"),
         ("vmcoredd_manifest", [], "device dump vmcoredd_manifest: the name is reserved for the manifest"),
     ],
 )
@@ -184,7 +184,7 @@ def test_name_in_use(vmcoredd: Vmcoredd, data: Path) -> None:
         ("/proc", "/proc: is a directory"),
         (
             "/proc/version",
-            "/proc/version: is empty, or does not give its size, as files of /proc: use --size",
+            "/proc/version: is empty, or like files of /proc does not give its size: use --size",
         ),
     ],
 )
@@ -259,7 +259,7 @@ def test_write_without_the_memory_is_a_failure(
     result = run("write", "--bus-address", daemon.address)
     assert result.returncode == 1
     assert result.stdout == f"{daemon.vmcore('vmcore-device-dumps')}\n"
-    reason = "memory is missing in it; the service's log says why"
+    reason = f"{daemon.vmcore('vmcore-device-dumps')}: memory is missing, see the service's log"
     assert result.stderr == f"vmcoredd: {reason}\n"
 
 

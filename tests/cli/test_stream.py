@@ -66,8 +66,8 @@ def test_file_that_is_missing_costs_only_itself(flat: bytes, tmp_path: Path) -> 
         (["nic"], 2, "'nic' is not NAME=FILE"),
         (["nic="], 2, "'nic=' is not NAME=FILE"),
         (["=/proc/version"], 1, "the dump name is empty"),
-        ([f"{MANIFEST_NAME}=/proc/version"], 1, f"dump name {MANIFEST_NAME} is that of the manifest"),
-        (["a=/proc/version", "a=/proc/mounts"], 1, "two device dumps are to be called a"),
+        ([f"{MANIFEST_NAME}=/proc/version"], 1, f"dump name {MANIFEST_NAME} is reserved for the manifest"),
+        (["a=/proc/version", "a=/proc/mounts"], 1, "dump name a is given twice"),
     ],
 )
 def test_memory_passes_whatever_is_asked_for(flat: bytes, arguments: list[str], status: int, message: str) -> None:

@@ -65,7 +65,7 @@ def test_altered_data(real: Path) -> None:
     ELF["data altered"](real)
     result = run("verify", real)
     assert result.returncode == 1
-    problem = "device dump nic does not have the SHA-256 that its manifest says"
+    problem = "device dump nic does not match the SHA-256 in its manifest"
     assert result.stderr == f"vmcoredd: {real}: {problem}\n"
     assert f"   Structure: {problem}\n       crash: lists 2 device dumps\n" in result.stdout
 

@@ -171,7 +171,7 @@ async def test_grandchild_that_keeps_the_pipe(buffer: Buffer, tmp_path: Path, se
     collected = await collect(buffer, f"{session} sleep 1000 & echo $! >{pids}; echo data")
     assert collected == Collected(5)
     if session:
-        # It has left the session: nobody but a control group can find it.
+        # It has left the session: only a control group can find it.
         os.kill(int(pids.read_text()), 9)
     await gone(pids)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""As many collectors at once as crash reads device dumps: what they cost the daemon."""
+"""As many collectors at the same time as crash reads device dumps: what they cost the daemon."""
 
 import asyncio
 import fcntl

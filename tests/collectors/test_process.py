@@ -50,7 +50,7 @@ async def test_program_in_a_file_system_that_hangs(tmp_path: Path) -> None:
 
 async def test_no_thread_no_process() -> None:
     before = open_fds(), children(os.getpid())
-    with few_threads(0), pytest.raises(OSError, match="no thread can be started"):
+    with few_threads(0), pytest.raises(OSError, match="cannot start a thread"):
         await Starter().start(["sleep", "1000"], {})
     assert (open_fds(), children(os.getpid())) == before
 
@@ -69,7 +69,7 @@ async def test_process_that_is_left_alone_is_counted_until_it_ends() -> None:
     abandoned = AbandonedThreads(1)
     process = await Starter(abandoned).start(["sleep", "1000"], {})
     process.close()
-    # Nobody has had time to see it end: it could be in D state.
+    # There was no time to see it end: it could be in D state.
     assert is_busy(abandoned.check)
     await process.exited
     await asyncio.sleep(0)

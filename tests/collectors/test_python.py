@@ -235,14 +235,14 @@ async def test_one_that_hangs_is_cut_off(buffer: Buffer, cancel: bool, data_befo
     assert str(problem) == f"device dump nic0: the collector did not finish {when}"
     go_on.set()
     await asyncio.to_thread(ended.wait)
-    assert [str(error) for error in errors] == ["device dump nic0: it is too late"]
+    assert [str(error) for error in errors] == ["device dump nic0: the time of the collector is over"]
     assert written(buffer, 20) == data_before.ljust(20, b"\0")
 
 
 async def test_no_thread_to_collect_in(executor: None, buffer: Buffer) -> None:
     with few_threads(0), pytest.raises(CollectorFailed) as raised:
         await collect(buffer, lambda data: data.write(b"data"))
-    assert str(raised.value) == "device dump nic0: cannot run the collector: no thread can be started"
+    assert str(raised.value) == "device dump nic0: cannot run the collector: cannot start a thread"
 
 
 async def test_no_thread_to_end_it_in(executor: None, buffer: Buffer) -> None:

@@ -52,7 +52,7 @@ BAD = {
 BAD_PYTHON = {
     "raises": ("failed", "RuntimeError: the device is gone (vendor_collectors.py:"),
     "hangs_in_python": ("truncated", "did not finish within 2 s"),
-    "HangsAtOnce": ("failed", "did not say within 2 s"),
+    "HangsAtOnce": ("failed", "did not name its device dumps within 2 s"),
     "floods_in_python": ("truncated", "wrote more than 100 bytes"),
     "Exits": ("failed", "SystemExit: 3"),
     "disappears": ("truncated", "ProcessLookupError: [Errno 3] No such process (vendor_collectors.py:"),
@@ -140,7 +140,7 @@ async def test_torture_without_a_bus(directory: Path, source_vmcore: Path, tmp_p
     check(by_name(iter([*kept, *failed])), directory)
     exact = {name: hashlib.sha256(data).hexdigest() for name, data in good_data().items()}
     assert exact.items() <= {dump.name: dump.sha256 for dump in content.device_dumps}.items()
-    # Those that hang do so all at once: a deadline each, and a margin to be ended in.
+    # Those that hang do so at the same time: a deadline each, and a margin to be ended in.
     started = min(dump.started_usec for dump in content.device_dumps)
     finished = [dump.finished_usec for dump in content.device_dumps] + [one.time_usec for one in content.failures]
     assert max(finished) - started < (2 + CUT_OFF_MARGIN) * 1e6
@@ -260,7 +260,7 @@ async def test_threads_that_hang_are_limited(tmp_path: Path, monkeypatch: pytest
 
 async def test_plan_that_hangs_is_counted_until_it_ends() -> None:
     abandoned = AbandonedThreads(1)
-    with pytest.raises(TimedOut, match=r"did not say within 0\.2 s"):
+    with pytest.raises(TimedOut, match=r"did not name its device dumps within 0\.2 s"):
         await plan(Registered("waits", load=lambda: WaitsAtOnce, abandoned=abandoned), None, 0.2)
     with pytest.raises(Busy):
         abandoned.check()

@@ -96,7 +96,7 @@ def test_no_default_file() -> None:
 
 
 def test_named_file_must_exist(conf: Path) -> None:
-    with pytest.raises(InvalidConfiguration, match=rf"^{re.escape(str(conf))}: there is no such file$"):
+    with pytest.raises(InvalidConfiguration, match=rf"^{re.escape(str(conf))}: does not exist$"):
         load(conf)
 
 
@@ -200,7 +200,7 @@ def test_endless_numbers(conf: Path, key: str, value: str) -> None:
 
 def test_key_before_any_section(conf: Path) -> None:
     conf.write_text("MaxDumps=1\n")
-    with pytest.raises(InvalidConfiguration, match=r"vmcoredd.conf:1: 'MaxDumps' stands before any section"):
+    with pytest.raises(InvalidConfiguration, match=r"vmcoredd.conf:1: 'MaxDumps' is not in a section"):
         load(conf)
 
 
@@ -283,10 +283,10 @@ def test_line_that_goes_on(conf: Path) -> None:
 @pytest.mark.timeout(20)
 def test_what_is_no_file(conf: Path) -> None:
     os.mkfifo(conf)
-    assert problem(conf) == f"{conf}: cannot be read: is not a regular file"
+    assert problem(conf) == f"{conf}: cannot be read: not a regular file"
     conf.unlink()
     conf.symlink_to("/dev/zero")
-    assert problem(conf) == f"{conf}: cannot be read: is not a regular file"
+    assert problem(conf) == f"{conf}: cannot be read: not a regular file"
     conf.unlink()
     conf.symlink_to("/dev/null")
     assert load(conf) == Configuration()

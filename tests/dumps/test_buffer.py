@@ -126,20 +126,22 @@ async def test_source_that_cannot_be_read(buffer: Buffer, tmp_path: Path) -> Non
 @pytest.mark.parametrize("size", [0, 8191, 8193, 1 << 30])
 async def test_size_that_a_collector_changed(buffer: Buffer, size: int) -> None:
     os.ftruncate(buffer.fd, size)
-    with pytest.raises(CollectorFailed, match=f"nic0: the collector left a buffer of {size} bytes") as raised:
+    with pytest.raises(
+        CollectorFailed, match=f"nic0: the collector resized its buffer from 8192 to {size} bytes"
+    ) as raised:
         await commit(buffer, 0)
     assert raised.value.errno == errno.EOVERFLOW
 
 
 @pytest.mark.parametrize("written", [-1, 5001, 1 << 40])
 async def test_collector_that_says_too_much(buffer: Buffer, written: int) -> None:
-    with pytest.raises(CollectorFailed, match=f"nic0: the collector says that it wrote {written} bytes"):
+    with pytest.raises(CollectorFailed, match=f"nic0: the collector reports {written} bytes"):
         await commit(buffer, written)
 
 
 async def test_write_past_the_end(buffer: Buffer) -> None:
     os.pwrite(buffer.fd, b"x", buffer.note_size)
-    with pytest.raises(CollectorFailed, match="it was given 8192"):
+    with pytest.raises(CollectorFailed, match="resized its buffer from 8192 to 8193"):
         await commit(buffer, 0)
 
 
@@ -174,7 +176,7 @@ async def test_committed_buffer_is_not_closed(buffer: Buffer) -> None:
 
 @pytest.mark.parametrize("durable", [False, True])
 async def test_closed_buffer_keeps_no_room(tmp_path: Path, durable: bool) -> None:
-    """A collector that has it open or mapped, and is late, writes to what nobody reads, and lives on."""
+    """A collector that has it open or mapped, and is late, writes to what no reader gets, and lives on."""
     spool = Spool.in_memory(PAGE, ByteOrder.LITTLE)
     if durable:
         spool = Spool.open(tmp_path / "spool", PAGE, ByteOrder.LITTLE, 0)
@@ -223,7 +225,7 @@ async def test_thread_that_still_writes_finishes_first() -> None:
     os.eventfd_write(kept_event, int.from_bytes(b"late", "little"))
     assert os.fstat(kept).st_blocks > 0
     await eventually(lambda: os.fstat(kept).st_blocks == 0 and open_fds() == before + 2)
-    # What came too late is there for whoever reads next.
+    # What came too late is there for the next reader.
     assert select.select([kept_event], [], [], 0) == ([kept_event], [], [])
     os.close(kept_event)
     os.close(kept)
@@ -242,7 +244,7 @@ async def test_late_thread_does_not_read_from_another(buffer: Buffer) -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    # The caller has given up, and the number is somebody else's now.
+    # The caller has given up, and the number is another file's now.
     os.close(event)
     others = os.eventfd(5)
     assert others == event

@@ -95,7 +95,7 @@ def test_no_room_for_one(tmp_path: Path) -> None:
 
 
 def test_directory_that_cannot_be_synced(rig: Rig) -> None:
-    """Nobody is told of what has its name then, so nothing has it in the end."""
+    """No caller is told of what has its name then, so nothing has it in the end."""
     os.mkdir(rig.path / "kept")
     commits = [rig.commit(1), rig.commit(2, CollectorFailed("refused")), rig.commit(3)]
     # A descriptor by which files can be linked, and that fsync(2) refuses.

@@ -21,7 +21,8 @@ from vmcoredd_daemon.dumps.buffer import Buffer
 from vmcoredd_daemon.dumps.collector import Collected
 from vmcoredd_daemon.dumps.device_dump import Change, DeviceDump
 from vmcoredd_daemon.dumps.dump_list import DumpList
-from vmcoredd_daemon.dumps.spool import BOOT_ID, Spool
+from vmcoredd_daemon.dumps.spool import Spool
+from vmcoredd_daemon.dumps.spool_directory import boot_id
 from vmcoredd_daemon.errors import (
     Busy,
     CollectorFailed,
@@ -110,7 +111,7 @@ class Rig:
         return await self.dumps.add_device_dump(name, size, collector or Fills(), **({"timeout": 5} | options))
 
     def files(self) -> list[str]:
-        return sorted(os.listdir(self.path / BOOT_ID.read_text().strip()))
+        return sorted(os.listdir(self.path / boot_id()))
 
     def states(self) -> dict[str, State]:
         return {dump.name: dump.state for dump in self.dumps}
@@ -130,7 +131,7 @@ async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
     rig.open()
     yield rig
     rig.close()
-    # A buffer that nobody waits for any more is closed when it is there.
+    # A buffer that no caller waits for any more is closed when it is there.
     assert await settled(open_fds, before) == before
 
 
@@ -238,7 +239,7 @@ async def test_number_of_device_dumps_is_limited(rig: Rig) -> None:
     await reopen(rig, Limits(max_dumps=2))
     await rig.add("a")
     await rig.add("b", Hangs(), wait=False)
-    with pytest.raises(QuotaExceeded, match="device dump c: there are 2 already, which is the limit"):
+    with pytest.raises(QuotaExceeded, match="device dump c: MaxDumps=2 is reached"):
         await rig.add("c")
     await rig.dumps.drain(0.01)
     await rig.add("c")
@@ -246,10 +247,10 @@ async def test_number_of_device_dumps_is_limited(rig: Rig) -> None:
 
 async def test_bytes_are_limited(rig: Rig) -> None:
     await reopen(rig, Limits(max_dump_size=2 * PAGE, max_total_size=3 * PAGE))
-    with pytest.raises(TooLarge, match="device dump a: 12288 bytes, at most 8192 are allowed"):
+    with pytest.raises(TooLarge, match="device dump a: 12288 bytes exceed MaxDumpSize=8192"):
         await rig.add("a", size=2 * PAGE)
     await rig.add("a", size=2 * PAGE - 64)
-    with pytest.raises(QuotaExceeded, match="device dump b: 16384 bytes in all, at most 12288 are allowed"):
+    with pytest.raises(QuotaExceeded, match="device dump b: 16384 bytes in all exceed MaxTotalSize=12288"):
         await rig.add("b", size=PAGE)
     await rig.add("b", size=PAGE - 64)
     await rig.dumps.remove(1)
@@ -499,8 +500,8 @@ async def test_remove(rig: Rig) -> None:
 
 
 async def test_removed_device_dump_keeps_no_room(rig: Rig) -> None:
-    """Whoever has it open reads its end; under a second name, which somebody else gave to it, it stays."""
-    place = rig.path / BOOT_ID.read_text().strip()
+    """A reader that has it open is at its end; under a second name, which another program gave to it, it stays."""
+    place = rig.path / boot_id()
     for name in ("nic0", "nic1"):
         await rig.add(name, Fills(b"data" * 10_000), size=40_000)
     os.link(place / "000002.note", rig.path / "saved")
@@ -533,7 +534,7 @@ async def test_remove_twice_at_once(rig: Rig) -> None:
 
 async def test_remove_that_fails_leaves_it(rig: Rig) -> None:
     dump = await rig.add("nic0")
-    note = rig.path / BOOT_ID.read_text().strip() / "000001.note"
+    note = rig.path / boot_id() / "000001.note"
     note.unlink()
     note.mkdir()
     with pytest.raises(WriteFailed):

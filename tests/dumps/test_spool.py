@@ -19,9 +19,9 @@ from tests.lib.resources import open_fds, remount_read_only, tmpfs
 from tests.lib.waiting import eventually
 from vmcoredd_daemon.dumps.buffer import Buffer
 from vmcoredd_daemon.dumps.commit import Commit
-from vmcoredd_daemon.dumps.recovery import left_by_other_boots
-from vmcoredd_daemon.dumps.spool import BOOT_ID, Spool, SpooledDump
-from vmcoredd_daemon.dumps.spool_directory import CRASH_DIRECTORY
+from vmcoredd_daemon.dumps.recovery import SpooledDump, left_by_other_boots
+from vmcoredd_daemon.dumps.spool import Spool
+from vmcoredd_daemon.dumps.spool_directory import CRASH_DIRECTORY, boot_id
 from vmcoredd_daemon.errors import Busy, NoSpace, TooLarge, VmcoreddError, WriteFailed
 from vmcoredd_daemon.manifest import ManifestDump
 from vmcoredd_daemon.note import ByteOrder, DeviceDumpNote, note_size, pack_vmcoredd_header
@@ -36,7 +36,7 @@ def open_spool(path: Path, keep_free: int = 0) -> Spool:
 
 
 def directory(path: Path) -> Path:
-    return path / BOOT_ID.read_text().strip()
+    return path / boot_id()
 
 
 def record_of(name: str, data: bytes, limit: int, **others: Any) -> ManifestDump:
@@ -174,17 +174,17 @@ def become_fifo(path: Path) -> None:
     os.mkfifo(path)
 
 
-NOT_IN_THE_SPOOL = "has a description that is not one of the spool"
+NOT_IN_THE_SPOOL = "has a description that the spool does not write"
 DAMAGES = {
-    "data": (flip(64 + 100), "device dump nic0 does not have its SHA-256 any more"),
-    "last byte": (flip(64 + 4999), "does not have its SHA-256"),
+    "data": (flip(64 + 100), "device dump nic0 no longer matches its SHA-256"),
+    "last byte": (flip(64 + 4999), "no longer matches its SHA-256"),
     "n_namesz": (flip(0), "not JSON"),
     "n_descsz": (flip(4), "not JSON"),
     "n_descsz, large": (flip(7, 128), "beyond its segment"),
     "n_type": (flip(8), "does not begin with an NT_VMCOREDD note"),
-    "note name": (flip(12), "device dump nic0 has a header that does not fit its description"),
-    "dump_name": (flip(20), "header that does not fit"),
-    "behind dump_name": (flip(63), "header that does not fit"),
+    "note name": (flip(12), "device dump nic0 has a header that does not match its description"),
+    "dump_name": (flip(20), "header that does not match"),
+    "behind dump_name": (flip(63), "header that does not match"),
     "description": (flip(8192), "not JSON"),
     "empty": (lambda path: os.truncate(path, 0), "does not begin with an NT_VMCOREDD note"),
     "in the header": (lambda path: os.truncate(path, 40), "beyond its segment"),
@@ -198,16 +198,16 @@ DAMAGES = {
     ),
     "endless JSON": (lambda path: path.write_bytes(path.read_bytes()[:8192] + b"[" * (2 << 20)), "not JSON"),
     "no sha256": (describe(sha256=None), "sha256 is not of type str"),
-    "name": (describe(name="nic1"), "header that does not fit"),
+    "name": (describe(name="nic1"), "header that does not match"),
     "name that is none": (describe(name="nic\n0"), "has characters other than printable ASCII"),
     "name beyond ASCII": (describe(name="nicü"), "has characters other than printable ASCII"),
     "state": (describe(state="collecting"), NOT_IN_THE_SPOOL),
     "unknown state": (describe(state="odd"), NOT_IN_THE_SPOOL),
-    "size": (describe(size=4999), "does not have its SHA-256"),
+    "size": (describe(size=4999), "no longer matches its SHA-256"),
     "large size": (describe(size=5001), NOT_IN_THE_SPOOL),
     "size below 0": (describe(size=-1), NOT_IN_THE_SPOOL),
     "limit": (describe(limit=2**40), "does not fit n_descsz"),
-    "another limit": (describe(limit=9000), "header that does not fit"),
+    "another limit": (describe(limit=9000), "header that does not match"),
     "directory": (become_directory, "cannot be read: Is a directory"),
     "FIFO that nobody writes": (become_fifo, "does not begin with an NT_VMCOREDD note"),
     "link": (become_link, "cannot be opened: Too many levels of symbolic links"),
@@ -235,7 +235,7 @@ async def test_what_is_damaged_is_set_aside(tmp_path: Path, damage: str) -> None
     assert reported.isprintable()
     assert not file.exists()
     assert file.with_name(f"{NAME}.damaged").lstat()
-    # Its number is not given again, and it is not forgotten by whoever comes next.
+    # Its number is not given again, and the next daemon does not forget it.
     assert recover(spool)[1] == [f"{NAME}.damaged: was damaged, and set aside by an earlier daemon"]
     assert spool.next_number() == 3
     os.close((await add(spool, 3, "nic0", b"data")).fd)
@@ -262,7 +262,7 @@ async def test_name_that_the_spool_does_not_give(tmp_path: Path, name: str) -> N
     (place / NAME).rename(place / name)
     dumps, problems = recover(spool)
     assert dumps == []
-    assert problems == [f"{name}: is not a name that the spool gives"]
+    assert problems == [f"{name}: the spool gives no file this name"]
     assert os.listdir(place) == [f"{name}.damaged"]
     assert spool.next_number() in (1, 2)
     spool.close()
@@ -275,7 +275,7 @@ async def test_of_two_with_one_name_the_later_is_taken(tmp_path: Path) -> None:
     os.close((await add(spool, 2, "nic0", b"acknowledged")).fd)
     dumps, problems = recover(spool)
     assert [(dump.number, dump.record.size) for dump in dumps] == [(2, 12)]
-    assert problems == [f"{NAME}: there is a later device dump nic0"]
+    assert problems == [f"{NAME}: a later device dump nic0 replaces it"]
     assert sorted(os.listdir(directory(tmp_path / "spool"))) == [f"{NAME}.superseded", "000002.note"]
     # It is no loss.
     assert recover(spool)[1] == []
@@ -364,7 +364,7 @@ async def test_remove_and_clear(tmp_path: Path) -> None:
         os.close((await add(spool, number, f"nic{number}", b"data")).fd)
     await spool.remove([2])
     assert [dump.record.name for dump in recover(spool)[0]] == ["nic1", "nic3"]
-    # Somebody else may have done it.
+    # Another program may have done it.
     await spool.remove([2, 3])
     assert [dump.record.name for dump in recover(spool)[0]] == ["nic1"]
     await spool.remove(dump.number for dump in recover(spool)[0])
@@ -449,7 +449,7 @@ async def test_order_beyond_six_digits(tmp_path: Path) -> None:
     os.close((await add(spool, 1_000_001, "nic999999", b"again")).fd)
     dumps, problems = recover(spool)
     assert [dump.number for dump in dumps] == [2, 1_000_000, 1_000_001]
-    assert problems == ["999999.note: there is a later device dump nic999999"]
+    assert problems == ["999999.note: a later device dump nic999999 replaces it"]
     spool.close()
     spool = open_spool(tmp_path / "spool")
     assert spool.next_number() == 1_000_002

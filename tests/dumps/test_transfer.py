@@ -19,13 +19,13 @@ class Rig:
         self.fd = os.memfd_create("buffer")
         self.reached: list[int] = []
         self.windows = 0
-        self.given_up = threading.Event()
+        self.abandoned = threading.Event()
         self.large_pieces = threading.Semaphore(1)
         self.size = size
 
     def run(self, source: int, position: int = 0, fd: int | None = None) -> bool:
         fd = self.fd if fd is None else fd
-        transfer = Transfer(fd, self.size, position, self.reached.append, self.window, self.given_up)
+        transfer = Transfer("nic0", fd, self.size, position, self.reached.append, self.window, self.abandoned)
         return transfer.run(self.large_pieces, source)
 
     def window(self) -> None:
@@ -120,8 +120,8 @@ def test_pipe_in_which_nothing_is_now(rig: Rig) -> None:
     os.close(reading)
 
 
-def test_given_up(rig: Rig) -> None:
-    rig.given_up.set()
+def test_abandoned(rig: Rig) -> None:
+    rig.abandoned.set()
     reading, writing = os.pipe()
     os.write(writing, b"for another")
     assert not rig.run(reading)
@@ -133,7 +133,7 @@ def test_given_up(rig: Rig) -> None:
 
 def test_buffer_that_cannot_be_written(rig: Rig) -> None:
     zero, full = os.open("/dev/zero", os.O_RDONLY), os.open("/dev/full", os.O_RDONLY)
-    with pytest.raises(WriteFailed, match="device dump: cannot be kept in the spool: Bad file descriptor"):
+    with pytest.raises(WriteFailed, match=r"^device dump nic0: cannot be kept in the spool: Bad file descriptor"):
         rig.run(zero, fd=full)
     for fd in (zero, full):
         os.close(fd)

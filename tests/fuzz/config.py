@@ -24,7 +24,7 @@ from types import FrameType
 
 from vmcoredd_daemon.collectors import settings
 from vmcoredd_daemon.config import ini
-from vmcoredd_daemon.config.config import _KEYS, Configuration, load
+from vmcoredd_daemon.config.config import KEYS, Configuration, load
 from vmcoredd_daemon.errors import InvalidConfiguration
 from vmcoredd_daemon.note import MAX_NOTES_END, check_dump_name
 
@@ -228,7 +228,7 @@ class Fuzzer:
 
     def __init__(self) -> None:
         self._originals = {section: originals(section) for section in ("Vmcoredd", "Collector")}
-        self._keys = {"Vmcoredd": list(_KEYS), "Collector": list(settings.KEYS)}
+        self._keys = {"Vmcoredd": list(KEYS), "Collector": list(settings.KEYS)}
 
     def corpus(self) -> Iterator[Input]:
         """Yield each file of the corpus as it is."""

@@ -41,7 +41,7 @@ NEXT = pack(CALL_FIELDS, "s", packed_body("s", ["next"]))
 
 @dataclass(slots=True)
 class Figures:
-    """How many messages were read, refused with an error, and left out because nobody can tell who calls."""
+    """How many messages were read, refused with an error, and left out because the caller is not known."""
 
     read: int = 0
     refused: int = 0

@@ -15,7 +15,7 @@ from tests.lib.elf_writer import NT_PRSTATUS, PAGE, Core, Load, device_dump, not
 from tests.lib.image import image_of
 from vmcoredd_daemon.errors import InvalidVmcore, QuotaExceeded
 from vmcoredd_daemon.manifest import MANIFEST_NAME, Manifest, ManifestDump
-from vmcoredd_daemon.vmcore.elf import machine, read_headers, walk
+from vmcoredd_daemon.vmcore.elf import machine_name, read_headers, walk
 from vmcoredd_daemon.vmcore.inspect.inspect import copy_data, inspect
 from vmcoredd_daemon.vmcore.layout import Source, plan
 
@@ -66,7 +66,7 @@ def _read(data: bytes) -> None:
 def _plan(data: bytes) -> None:
     image = image_of(data)
     headers = read_headers(image)
-    assert machine(headers)
+    assert machine_name(headers.e_machine, headers.elfclass, headers.byteorder)
     assert len(headers.pack()) == headers.size
     notes = list(itertools.islice(walk(image, headers), MAX_NOTES))
     assert len(notes) < MAX_NOTES

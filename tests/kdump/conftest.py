@@ -18,7 +18,7 @@ VMLINUX_PLACES = (Path("/usr/lib/debug/boot"), Path(sys.prefix, "debug"))
 
 @pytest.fixture(scope="session")
 def panic_result(tmp_path_factory: pytest.TempPathFactory) -> rig.PanicResult:
-    """The vmcore is everybody's: tests that change it copy it first."""
+    """All tests share the vmcore: those that change it copy it first."""
     skip_or_fail(rig.missing_tools())
     # Less than the time a test is given, so that a machine that hangs is reported with its console.
     return rig.panic(tmp_path_factory.mktemp("panic"), timeout=100)

@@ -186,7 +186,7 @@ def _configure(root: Path) -> None:
     (root / "etc/fstab").write_text("/dev/vda / ext4 errors=remount-ro 0 1\n")
     (root / "etc/hostname").write_text(f"{HOST}\n")
     (root / "etc/hosts").write_text(f"127.0.0.1 localhost {HOST}\n")
-    # In a chroot nobody can tell which drivers this root's device needs.
+    # In a chroot it is not known which drivers this root's device needs.
     (root / "etc/initramfs-tools/conf.d/modules").write_text("MODULES=list\n")
     (root / "etc/initramfs-tools/modules").write_text("virtio_pci\nvirtio_blk\next4\n")
     chroot(root, "update-initramfs -u")

@@ -67,7 +67,7 @@ def scenario(*files: units.Files, **machine: object) -> capture.Scenario:
 
 
 def make_disk(path: Path, mib: int, free: int | None = None) -> Path:
-    """Make an ext4 image of which a file leaves *free* bytes to whoever asks statvfs(3)."""
+    """Make an ext4 image of which a file leaves *free* bytes, by statvfs(3)."""
     rig.sparse_file(path, mib)
     subprocess.run(["mkfs.ext4", "-q", "-F", "-m", "0", "-b", str(BLOCK), path], check=True)
     if free is not None:
@@ -100,7 +100,7 @@ def mounted_again(image: Path, destination: Path) -> Path:
     destination.mkdir()
     copy = destination.with_suffix(".image")
     subprocess.run(["cp", "--sparse=always", image, copy], check=True)
-    # 1: errors were corrected. More is what nobody at a boot would be asked.
+    # 1: errors were corrected. More is what no user is asked at a boot.
     checked = subprocess.run(["e2fsck", "-p", copy], capture_output=True, text=True, check=False)
     assert checked.returncode in {0, 1}, checked.stdout
     capture.fetch(copy, destination)

@@ -139,12 +139,12 @@ def test_full_disk(capture_initramfs: capture.Initramfs, tmp_path: Path, free: i
     answers = faulty.answers(captured.console)
     assert answers.acknowledged.keys() | answers.refused.keys() == set(NAMES)
     assert set(answers.refused.values()) <= {"org.vmcoredd1.Error.NoSpace"}
-    # A plain copy of the memory, which nobody could finish either, has no device dumps.
+    # A plain copy of the memory, which could not be finished either, has no device dumps.
     vmcores = [path for path in captured.target.glob("localhost-*/vmcore*") if path.suffix != ".txt"]
     found = {path.name: faulty.dumps_of(path) for path in vmcores if path.suffix != ".json"}
     spooled = judge.check_spool(captured.target)
     print(f"{free} bytes free: {len(answers.acknowledged)} acknowledged, {len(spooled)} in the spool, {found}")
-    # No more either: nobody finds what was refused.
+    # No more either: no daemon finds what was refused.
     assert spooled.union(*found.values()) == answers.acknowledged.keys()
     assert_said(captured, answers.refused, found)
 

@@ -73,7 +73,7 @@ async def add(bus: MessageBus, name: str, *, piped: bool) -> None:
 
 
 def feed(fd: int, data: bytes) -> None:
-    """Write to a pipe; whoever refuses the device dump does not read it."""
+    """Write to a pipe; a service that refuses the device dump does not read it."""
     with os.fdopen(fd, "wb", buffering=0) as pipe:
         try:
             while data:

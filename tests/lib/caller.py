@@ -86,7 +86,7 @@ async def add_bytes(bus: Connection, name: str, data: bytes, size: int | None = 
     reader, writer = os.pipe()
     body = [name, len(data) if size is None else size, 0, options(**given)]
     answer = asyncio.create_task(call(bus, "AddDeviceDumpFd", "suha{sv}", body, [reader]))
-    # Where the call is refused, nobody else would end the writing.
+    # If the call is refused, nothing else would end the writing.
     answer.add_done_callback(lambda _: os.close(reader))
     with suppress(BrokenPipeError):
         await asyncio.to_thread(_write_and_close, writer, data)

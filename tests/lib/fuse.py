@@ -80,7 +80,7 @@ class Source:
 
 def answer(device: int, unique: int, error: int, data: bytes) -> None:
     """Answer the kernel."""
-    # ENOENT: whoever asked has gone.
+    # ENOENT: the client is gone.
     with suppress(OSError):
         os.write(device, struct.pack("=IiQ", 16 + len(data), -error, unique) + data)
 

@@ -12,7 +12,7 @@ def runner_of_its_own() -> asyncio.Runner:
     """Return a runner that leaves the loop of the process alone.
 
     ``asyncio.run()`` ends with ``set_event_loop(None)``: the loop that pytest-asyncio 0.20 has set behind its last
-    test is nobody's then, and whichever test is running when it is collected fails for its sockets. So does a
+    test has no owner then, and the test that is running when it is collected fails for its sockets. So does a
     Runner that makes its own loop.
     """
     return asyncio.Runner(loop_factory=asyncio.new_event_loop)

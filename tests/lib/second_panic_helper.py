@@ -19,7 +19,7 @@ def say(text: str) -> None:
 
 
 def panic() -> None:
-    """Crash the kernel, at once."""
+    """Crash the kernel, immediately."""
     with open("/proc/sysrq-trigger", "w", encoding="ascii") as trigger:
         trigger.write("c")
 

@@ -32,7 +32,7 @@ def unit_environment() -> dict[str, str]:
 
 
 class Service:
-    """One daemon; a context manager that kills it if nobody has stopped it."""
+    """One daemon; a context manager that kills it if the test has not stopped it."""
 
     def __init__(
         self,

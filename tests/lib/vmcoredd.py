@@ -40,7 +40,7 @@ def run_in_terminal(columns: int, *arguments: object, rows: int = 200, **environ
                 while block := reader.read1():
                     shown += block
             except OSError:
-                # Nobody holds the other end any more.
+                # No process holds the other end any more.
                 pass
     assert process.returncode == 0
     return shown.decode().splitlines()

@@ -463,13 +463,13 @@ async def test_bus_that_goes_and_comes_back(daemon: Service, bus: Connection, tm
         ["pgrep", "-f", f"dbus-daemon --config-file={tmp_path}"], check=True, capture_output=True
     )
     subprocess.run(["kill", *pids.stdout.decode().split()], check=True)
-    await eventually(lambda: "The connection to the message bus is lost" in daemon.log())
+    await eventually(lambda: "The connection to the message bus was lost" in daemon.log())
     assert daemon.stop() == 0
     assert judges.crash(daemon.vmcore())[0].name == "one"
 
 
 async def test_sigterm_during_write_vmcore(daemon: Service, bus: Connection) -> None:
-    """A device dump that became durable during the write is in the vmcore all the same."""
+    """A device dump that became durable during the write is in the vmcore anyway."""
     slow = asyncio.Event()
 
     async def waits(name: str, buffer: int, offset: int, size: int) -> int:
@@ -591,7 +591,7 @@ async def test_no_vmcore_where_somebody_else_writes_it(
     with pytest.raises(CallFailed, match=r"org.vmcoredd1.Error.Disabled: .*Format=none"):
         await call(bus, "WriteVmcore", "a{sv}", [{}])
     assert daemon.stop() == 0
-    # What was acknowledged is there for whoever asks for it later.
+    # What was acknowledged is there for a program that asks for it later.
     assert [path.suffix for path in daemon.target.rglob("*") if path.is_file()] == [".note"]
 
 

@@ -251,7 +251,7 @@ async def test_descriptors_of_every_kind(daemon: Service, bus: Connection, tmp_p
         await call(bus, "AddDeviceDumpFd", "suha{sv}", [name, 100, 0, {}], [fd])
         os.close(fd)
     await add_bytes(bus, "pipe", b"pipe contents")
-    with pytest.raises(CallFailed, match="device dump empty: its data has no bytes") as caught:
+    with pytest.raises(CallFailed, match="device dump empty: no data were received") as caught:
         await add_bytes(bus, "empty", b"", 10)
     assert caught.value.name == f"{ERROR}.CollectorFailed"
     await add_bytes(bus, "truncated", b"x" * 100_000, 70_000)
@@ -444,7 +444,7 @@ async def test_device_dump_has_an_object_when_somebody_is_told_of_it(daemon: Ser
     bus.add_message_handler(follow)
     rule = f"type='signal',sender='{NAME}'"
     await bus.method_call(*["org.freedesktop.DBus", "/", "org.freedesktop.DBus", "AddMatch", "s"], [rule])
-    # One that is complete at once is announced as that; one whose path is known is announced before.
+    # One that is complete immediately is announced as that; one whose path is known is announced before.
     await add_bytes(bus, "quick", b"data")
     assert seen == [("quick", "complete"), ("answer", "")]
     seen.clear()

@@ -57,7 +57,7 @@ async def test_spool_that_cannot_be_written_any_more(
     assert in_vmcore(daemon) == [*NAMES, "new", MANIFEST_NAME]
     # The vmcore has them, and yet they cannot be removed from what is read-only.
     assert status == (1 if fault == "read-only" else 0)
-    assert ("Cannot remove from the spool: Read-only" in daemon.log()) is (fault == "read-only")
+    assert ("Cannot remove device dumps from the spool: Read-only" in daemon.log()) is (fault == "read-only")
 
 
 async def test_full_target_that_has_room_again(
@@ -80,7 +80,7 @@ async def test_full_target_that_has_room_again(
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="files of others need root")
 async def test_spool_that_cannot_be_opened_any_more(start_daemon: Callable[..., Service], bus: Connection) -> None:
-    """Nobody knows what is in there, so that the vmcore is not whole."""
+    """It is not known what is in there, so that the vmcore is not complete."""
     daemon = await killed(start_daemon, bus)
     (place,) = (daemon.target / ".vmcoredd-spool").iterdir()
     os.chown(place, 65534, 65534)

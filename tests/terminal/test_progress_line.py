@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""How far something long is: bars, lines, and nothing where nobody looks."""
+"""How far something long is: bars, lines, and nothing without a terminal."""
 
 import contextlib
 import os
@@ -253,7 +253,7 @@ def test_attach_says_what_it_does(source_vmcore: Path, tmp_path: Path, kind: str
 
 @pytest.fixture
 def slow_collector(tmp_path: Path) -> Path:
-    """A collector that waits until somebody writes into the FIFO that is returned; nothing else is registered."""
+    """A collector that waits until the test writes into the FIFO that is returned; nothing else is registered."""
     mask_built_in(tmp_path / "collectors.d")
     fifo = tmp_path / "device"
     os.mkfifo(fifo)

@@ -84,7 +84,7 @@ async def test_only_so_many_threads_hang(source: Source, monkeypatch: pytest.Mon
     closer = FdCloser()
     closer.close([os.open(source.path, os.O_RDONLY) for _ in range(3)])
     await eventually(lambda: len(source.late) == 3)
-    with pytest.raises(Busy, match="3 descriptors are being closed, and that hangs"):
+    with pytest.raises(Busy, match="closing 3 descriptors hangs: no more are taken"):
         closer.check()
     closer.close([null() for _ in range(4)])
     assert not closer.full

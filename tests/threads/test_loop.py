@@ -16,7 +16,7 @@ async def test_threads_that_hang_are_counted_until_they_end() -> None:
     abandoned.add(reads[0])
     abandoned.check()
     abandoned.add(reads[1])
-    with pytest.raises(Busy, match="2 threads hang"):
+    with pytest.raises(Busy, match="2 threads hang: no more are started"):
         abandoned.check()
     os.eventfd_write(event, 1)
     await asyncio.wait(reads, return_when=asyncio.FIRST_COMPLETED)

@@ -182,7 +182,7 @@ PREADV(preadv2, FLAGS_PARAMETER, FLAGS_ARGUMENT) PREADV(preadv64v2, FLAGS_PARAME
 #define LSEEK(name) off_t name(int fd, off_t offset, int whence) \
 { STEP(SEEK, fd, NULL, 0, -1) return CALL(off_t, name, fd, offset, whence); }
 LSEEK(lseek) LSEEK(lseek64)
-/* It is closed all the same. */
+/* It is closed anyway. */
 int close(int fd)
 {
 	int action = next_step(CLOSE, fd, NULL, 0);

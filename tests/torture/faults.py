@@ -56,8 +56,9 @@ from tests.torture import disk
 from tests.torture.disk import Lost, data_of
 from tests.torture.load import WAYS
 from tests.torture.rig import KINDS, Control, FaultyService, Mode, build, pattern_of
-from vmcoredd_daemon.bus import Connection, close_fds, take_fds
+from vmcoredd_daemon.bus import Connection, take_fds
 from vmcoredd_daemon.errors import CallFailed
+from vmcoredd_daemon.threads.fd_closer import close_fds
 
 SOURCE_SIZE = 1 << 20
 ERRORS: dict[str, tuple[int, ...]] = {
@@ -91,7 +92,7 @@ LASTING = (ENOSPC, EDQUOT, EIO, EROFS, EMFILE, ENOMEM)
 SHORTENED = ("write", "read", "copy")
 APART = {"memory": ("malloc", "mmap"), "close": ("close",)}
 """Calls that do not come in the same order in two runs, and would shift what is counted: imports take memory, too,
-and descriptors are closed by threads that nobody waits for."""
+and descriptors are closed by threads that no other waits for."""
 HELD = ("before-1-c5000", "before-2-t100")
 KILLS = (Mode.KILL, Mode.KILL_AFTER)
 NO_REPLY = "org.freedesktop.DBus.Error.NoReply"
@@ -217,7 +218,7 @@ class Bench:
         (directory / "disk").mkdir(parents=True)
         source = directory / "disk" / "source"
         if case.scenario.endswith("kdump"):
-            # The only one that makedumpfile takes; nobody writes to it.
+            # The only one that makedumpfile takes; no program writes to it.
             os.link(self._sample if self._sample.exists() else unpack(self._sample), source)
         else:
             disk.write_source(source, SOURCE_SIZE)

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """A campaign of hostile callers: ``python -m tests.torture.hostile [MESSAGES [SEED]]``.
 
-Callers of every kind of hostile_caller.py at once, each a process, and one that behaves: it adds a device dump,
+Callers of every kind of hostile_caller.py together, each a process, and one that behaves: it adds a device dump,
 finds it in the list, reads it back, and removes it, again and again. Its worst latency is reported, and what the
-daemon took of its machine before and after. Device dumps that hostile callers leave are removed, as whoever looks
-after the machine would: while the list is full, nobody is served.
+daemon took of its machine before and after. Device dumps that hostile callers leave are removed, as an operator
+would do: while the list is full, no caller is served.
 """
 
 import asyncio

@@ -236,7 +236,7 @@ def large(address: str, count: int, chance: random.Random) -> int:
                     connection.send(
                         Message(SERVICE, path, MANAGER, "ListDeviceDumps", flags=MessageFlag.NO_REPLY_EXPECTED)
                     )
-            # A bus keeps 127 MiB for one receiver, and refuses everybody's messages to it beyond that.
+            # A bus keeps 127 MiB for one receiver, and refuses all messages to it beyond that.
             if number % 4 == 3:
                 synchronise(connection)
         synchronise(connection)

@@ -82,7 +82,7 @@ class Fuzzer:
 
     def __init__(self, seed: int, members: Sequence[Member]) -> None:
         self.chance = random.Random(seed)
-        # A vmcore takes a while to write, and refuses everybody meanwhile.
+        # A vmcore takes a while to write, and other calls are refused meanwhile.
         self._members = [member for member in members if member.name != "WriteVmcore"]
 
     def message(self, fds: int = 0) -> Message:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""File descriptors of every kind that nobody should pass as the data of a device dump."""
+"""File descriptors of every kind that no caller should pass as the data of a device dump."""
 
 import ctypes
 import errno
@@ -59,7 +59,7 @@ def _trickle(pause: float, count: int) -> list[int]:
 
 def _lingering(_: Path) -> list[int]:
     ours, peer = lingering_socket(60)
-    # Until then whoever has it last waits in close(2).
+    # Until then the last to have it open waits in close(2).
     threading.Timer(LINGER, peer.close).start()
     return [ours.detach()]
 

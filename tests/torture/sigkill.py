@@ -65,7 +65,7 @@ class Figures:
             f"{seconds / total:.2f} s a kill, longest {self.longest_cycle:.2f} s",
             f"{self.acknowledged} device dumps acknowledged, {self.removed} of them removed again, "
             f"{self.in_vmcore} found in vmcores, {self.read_back} times one read back after a restart",
-            f"{self.unanswered} times a device dump was there, whole, whose caller got no answer",
+            f"{self.unanswered} times a complete device dump was found whose caller got no answer",
             "0 lost, 0 altered, 0 partial files under final names",
             "answers: " + ", ".join(f"{count} {answer}" for answer, count in sorted(self.answers.items())),
         ]
@@ -205,7 +205,7 @@ class Round:
         self._figures.read_back += 1
 
     def _check_disk(self, *, stopped: bool) -> None:
-        """Judge what lies there, now that nobody writes any more."""
+        """Judge what lies there, now that no process writes any more."""
         spooled = disk.check_spool(self._service.target)
         self._written = disk.check_vmcores(self._service.target, self._source)
         if missing := self._ledger.held - (self._written if stopped else self._written | spooled):

@@ -47,7 +47,7 @@ WRITE: list[Chosen] = [
 ]
 REMOVE: list[Chosen] = [(r"fsync SPOOL/\S+$", Mode.FAIL, EIO, "done")]
 OPEN: list[Chosen] = [("fcntl ?$", Mode.FAIL, EMFILE, "refused: org.freedesktop.DBus.Error.IOError: Too many")]
-CALLBACK: list[Chosen] = [("fcntl ?$", Mode.FAIL, EMFILE, "cannot be given the buffer: Too many open files")]
+CALLBACK: list[Chosen] = [("fcntl ?$", Mode.FAIL, EMFILE, "cannot send it the buffer: Too many open files")]
 STOP: list[Chosen] = [("rename .*/vmcore$", Mode.FAIL, EIO, "exit status 1, log: ")]
 START: list[Chosen] = [
     (r"read SPOOL/\S+/000001.note", Mode.FAIL, EIO, "starts"),
@@ -83,7 +83,7 @@ async def test_steps_that_make_it_durable() -> None:
     in_order(add, rf"write {spool}/#", rf"fsync {spool}/#", rf"link {spool}/\d+\.note", rf"fsync {spool}$")
     parts = [rf"write {crash}/vmcore-incomplete", rf"fsync {crash}/vmcore-incomplete", rf"rename {crash}/vmcore$"]
     in_order(stop, *parts, rf"fsync {crash}$", rf"unlink {spool}/\d+\.note")
-    # It may not start, or never begin: nobody waits for the one that has the disk work (page_cache.py).
+    # It may not start, or never begin: no other waits for the one that has the disk work (page_cache.py).
     assert stop.count("pthread_create") == 1
 
 

@@ -157,18 +157,18 @@ def test_empty_headers_read_back(tmp_path: Path) -> None:
         (GOLDEN_HEADERS[: PHDR + 56 * 5 - 1], r"the file ends at offset 0x157, inside the program headers"),
         (GOLDEN_HEADERS, r"PT_NOTE ends at 0x1ae04, but the file ends at 0x1000"),
         (GOLDEN.read_bytes()[:0x1AE03], r"PT_NOTE ends at 0x1ae04, but the file ends at 0x1ae03"),
-        (golden_with(16, "H", ET_EXEC), r"e_type is ET_EXEC, a vmcore has ET_CORE"),
-        (golden_with(16, "H", 0x1234), r"e_type is 4660, a vmcore has ET_CORE"),
-        (golden_with(54, "H", 57), r"e_phentsize is 57, an ELF64 file has 56"),
-        (golden_with(54, "H", 0), r"e_phentsize is 0, an ELF64 file has 56"),
+        (golden_with(16, "H", ET_EXEC), r"e_type is ET_EXEC, not ET_CORE"),
+        (golden_with(16, "H", 0x1234), r"e_type is 4660, not ET_CORE"),
+        (golden_with(54, "H", 57), r"e_phentsize is 57, not 56 as in ELF64"),
+        (golden_with(54, "H", 0), r"e_phentsize is 0, not 56 as in ELF64"),
         (golden_with(56, "H", 0xFFFE)[:4000], r"the file ends at offset 0xfa0, inside the program headers"),
         (
             golden_with(56, "H", 0xFFFF),
-            r"e_phnum is PN_XNUM and sh_info of the section at offset 0x0 is 0, 65535 to",
+            r"e_phnum is PN_XNUM and sh_info of the section at offset 0x0 is 0, not 65535 to",
         ),
         (extended(0xFFFF, 2**63), r"section 0 at offset 0x80{15} would be beyond the end of the file"),
-        (extended(0xFFFE), r"sh_info of the section at offset 0x800 is 65534, 65535 to 131072 are possible"),
-        (extended(2**32 - 1), r"sh_info of the section at offset 0x800 is 4294967295, 65535 to"),
+        (extended(0xFFFE), r"sh_info of the section at offset 0x800 is 65534, not 65535 to 131072"),
+        (extended(2**32 - 1), r"sh_info of the section at offset 0x800 is 4294967295, not 65535 to"),
         (extended(0xFFFF), r"the file ends at offset 0x1b000, inside the program headers"),
         (golden_with(56, "H", 0), r"has no PT_NOTE segment"),
         (golden_with(PHDR, "I", 6), r"has no PT_NOTE segment"),
@@ -193,7 +193,7 @@ def test_what_is_refused(data: bytes, problem: str) -> None:
 @pytest.mark.parametrize("elfclass", [32, 64])
 def test_wrong_e_phentsize_of_either_class(tmp_path: Path, elfclass: int) -> None:
     path = Core(note(1, b""), elfclass=elfclass, e_phentsize=40).write(tmp_path / "core")
-    with pytest.raises(InvalidVmcore, match=f"e_phentsize is 40, an ELF{elfclass} file has "):
+    with pytest.raises(InvalidVmcore, match=f"e_phentsize is 40, not .* as in ELF{elfclass}"):
         read(path)
 
 

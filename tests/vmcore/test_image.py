@@ -20,7 +20,7 @@ def test_file(tmp_path: Path) -> None:
         image = file_image(file.fileno(), "FILE")
         assert image.size == 10
         assert image.read(3, 4, "digits") == b"456"
-        # Somebody else's position does not matter, and is left alone.
+        # The position of another user does not matter, and is left alone.
         assert file.tell() == 0
 
 

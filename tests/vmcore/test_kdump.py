@@ -133,12 +133,12 @@ SIZE = len(WHOLE.pack())
     [
         (WHOLE.pack()[:300], "the file ends at offset 0x12c, inside the header"),
         (WHOLE.pack()[:5000][:4150], "the file ends at offset 0x1036, inside the sub header"),
-        (Kdump(signature=b"DISKDUMP").pack(), "has signature DISKDUMP: files of diskdump are not supported"),
+        (Kdump(signature=b"DISKDUMP").pack(), "has signature DISKDUMP: diskdump files are not supported"),
         (Kdump(notes(), header_version=7).pack(), "header_version at offset 8 is 7, versions 0 to 6 are known"),
         (Kdump(notes(), header_version=-1).pack(), "header_version at offset 8 is -1, "),
         (Kdump(notes(), block_size=2048).pack(), "block_size at offset 428 is 2048, not a power of two from 4096"),
-        (WHOLE.but(sub_hdr_size=0).pack(), "sub_hdr_size at offset 432 is 0 blocks, at least 1"),
-        (WHOLE.but(sub_hdr_size=-1).pack(), "sub_hdr_size at offset 432 is -1 blocks, at least 1"),
+        (WHOLE.but(sub_hdr_size=0).pack(), "sub_hdr_size at offset 432 is 0 blocks, not above 0"),
+        (WHOLE.but(sub_hdr_size=-1).pack(), "sub_hdr_size at offset 432 is -1 blocks, not above 0"),
         (
             WHOLE.but(bitmap_blocks=0xFFFFFFFF).pack(),
             "bitmap_blocks at offset 436 is 4294967295: the bitmaps end at 0x1000000",

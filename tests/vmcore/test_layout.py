@@ -59,7 +59,7 @@ def test_vmcore_is_the_kernels_byte_for_byte(rig: Rig, source: Path) -> None:
     with rig.vmcore.open("rb") as file:
         written = file.read(len(GOLDEN))
     assert len(written) == 0x1B000
-    # Not in one comparison: what pytest would print of it helps nobody.
+    # Not in one comparison: what pytest would print of it helps no reader.
     assert [offset for offset in range(0, 0x1B000, 64) if written[offset:][:64] != GOLDEN[offset:][:64]] == []
     assert (report.unreadable_pages, report.missing_bytes, report.altered) == (0, 0, ())
     assert rig.vmcore.stat().st_size == 0xDBEA000 + 0xFDD000
@@ -309,8 +309,8 @@ def test_kernels_own_device_dumps_count_too(rig: Rig, source: Path) -> None:
 @pytest.mark.parametrize(
     ("elfclass", "size", "problem"),
     [
-        (32, 0x7FFFFFFF, "the vmcore would end at 0x100003000, an ELF32 file ends by 0xffffffff"),
-        (64, 2**62, "the vmcore would end at 0x8000000000003000, an ELF64 file ends by 0x7fffffffffffffff"),
+        (32, 0x7FFFFFFF, "the vmcore would end at 0x100003000, but ELF32 ends by 0xffffffff"),
+        (64, 2**62, "the vmcore would end at 0x8000000000003000, but ELF64 ends by 0x7fffffffffffffff"),
     ],
 )
 def test_loads_beyond_what_program_headers_can_say(

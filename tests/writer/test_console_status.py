@@ -23,7 +23,7 @@ def short_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def terminal() -> Iterator[tuple[int, Path]]:
-    """The end that somebody watches, and the path of the other."""
+    """The end that the test watches, and the path of the other."""
     watched, other = os.openpty()
     yield watched, Path(os.ttyname(other))
     os.close(watched)

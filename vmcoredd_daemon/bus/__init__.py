@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""dbus-next's asyncio connection, made safe for a service that must not die.
+"""dbus-next's asyncio connection, made safe for a service that must not end.
 
 dbus-next 0.2.3 (2021) is the last release, so its internals, which this package overrides, do not change. Fixed
 here:
@@ -44,7 +44,6 @@ _import_without_glib()
 from dbus_next import PropertyAccess, Variant  # noqa: E402
 from dbus_next.service import dbus_property, method, signal  # noqa: E402
 
-from ..threads.fd_closer import close_fds  # noqa: E402
 from .connection import Connection, take_fds  # noqa: E402
 from .objects import ServiceInterface  # noqa: E402
 from .reply import SENDER, bus_text  # noqa: E402
@@ -56,7 +55,6 @@ __all__ = [
     "ServiceInterface",
     "Variant",
     "bus_text",
-    "close_fds",
     "dbus_property",
     "method",
     "signal",

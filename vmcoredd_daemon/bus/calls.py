@@ -20,15 +20,14 @@ class CallsInFlight:
     def begin(self, caller: str) -> None:
         """Count a call of *caller* until :meth:`end`. Raises LimitsExceeded; then it is not counted."""
         if self._by_caller.total() >= self._limits.max_calls:
-            raise LimitsExceeded(f"{self._limits.max_calls} calls are unanswered, which is the limit")
+            raise LimitsExceeded(f"MaxCalls={self._limits.max_calls} is reached: wait for answers")
         if self._by_caller[caller] >= self._limits.max_calls_per_caller:
-            raise LimitsExceeded(
-                f"{self._limits.max_calls_per_caller} calls of {caller} are unanswered, which is the limit"
-            )
+            limit = self._limits.max_calls_per_caller
+            raise LimitsExceeded(f"{caller} has reached MaxCallsPerCaller={limit}: wait for answers")
         self._by_caller[caller] += 1
 
     def end(self, caller: str) -> None:
-        """A call of *caller* was answered."""
+        """Count a call of *caller* no longer: it was answered."""
         self._by_caller[caller] -= 1
         if not self._by_caller[caller]:
             del self._by_caller[caller]

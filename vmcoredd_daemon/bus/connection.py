@@ -17,6 +17,7 @@ from ..errors import BusUnavailable, CallFailed
 from ..threads.fd_closer import FdCloser
 from .calls import CallsInFlight
 from .connect import connect_socket, read_auth_line, unavailable
+from .dbus_names import DBUS
 from .incoming import Incoming
 from .objects import ExportingBus
 from .outgoing import Writer
@@ -24,7 +25,7 @@ from .reply import Reply, answer, arguments, check_fds
 
 log = logging.getLogger(__name__)
 
-CONNECTION_LOST = "the connection to the message bus is lost"
+CONNECTION_LOST = "the connection to the message bus was lost"
 MAX_MESSAGES = 64
 """Messages that are handled before other tasks run, unless READ_TIME is over."""
 READ_TIME = 0.01
@@ -98,10 +99,9 @@ class Connection(ExportingBus):
 
     async def own(self, name: str, timeout: float) -> None:
         """Own a well-known name. Raises BusUnavailable if it is refused or another process owns it."""
-        bus = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus")
         try:
             async with asyncio.timeout(timeout):
-                reply = await self.method_call(*bus, "RequestName", "su", (name, NameFlag.DO_NOT_QUEUE.value))
+                reply = await self.method_call(*DBUS, "RequestName", "su", (name, NameFlag.DO_NOT_QUEUE.value))
         except CallFailed as error:
             raise BusUnavailable(f"cannot own {name}: {error.text}") from error
         except TimeoutError as error:

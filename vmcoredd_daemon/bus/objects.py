@@ -9,8 +9,6 @@ from dbus_next import Message, service
 from dbus_next.aio import MessageBus
 from dbus_next.introspection import Node
 
-_BUSES = "_ServiceInterface__buses"
-
 
 class ServiceInterface(service.ServiceInterface):
     """An interface of one object."""
@@ -18,8 +16,8 @@ class ServiceInterface(service.ServiceInterface):
     def __init__(self, name: str) -> None:
         # dbus-next inspects the class for each object: that costs as much as a signal.
         kind: type = type(self)
-        vars(self).update(_members(kind, name))
-        setattr(self, _BUSES, set())
+        # The buses, a private attribute of dbus-next, are each object's own.
+        vars(self).update(_members(kind, name), _ServiceInterface__buses=set())
 
 
 @cache

@@ -16,7 +16,7 @@ from dbus_next import Message
 from ..threads.fd_closer import close_fds
 from .marshalling import marshalled
 
-MAX_MESSAGES = 64
+MAX_SENT_TOGETHER = 64
 """Messages that are sent in one system call."""
 
 
@@ -72,7 +72,7 @@ class Writer:
         self.idle.set()
 
     def _send_some(self) -> None:
-        first, *others = islice(self._queue, MAX_MESSAGES)
+        first, *others = islice(self._queue, MAX_SENT_TOGETHER)
         pieces, ancillary = [first.data], []
         if first.fds:
             ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", first.fds))]

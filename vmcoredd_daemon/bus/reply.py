@@ -75,7 +75,7 @@ async def answer(
     fds: list[int],
     reply: Reply,
     in_flight: CallsInFlight | None,
-    closing: FdCloser,
+    fd_closer: FdCloser,
 ) -> None:
     """Run one method, answer it, and close the received *fds*: a method that keeps one must duplicate it."""
     out: list[int] = []
@@ -93,7 +93,7 @@ async def answer(
         if in_flight is not None:
             in_flight.end(message.sender or "")
         close_fds(out)
-        closing.close(fds)
+        fd_closer.close(fds)
 
 
 def arguments(message: Message) -> list[Any]:
@@ -112,4 +112,4 @@ def check_fds(message: Message) -> None:
     """Raise InvalidArgs if a call brings descriptors that its arguments do not use."""
     taken = message.signature.count("h")
     if len(message.unix_fds) > taken:
-        raise InvalidArgs(f"{len(message.unix_fds)} file descriptors, but the signature has {taken}")
+        raise InvalidArgs(f"the message has {len(message.unix_fds)} file descriptors, its signature {taken}")

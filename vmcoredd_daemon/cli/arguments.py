@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from typing import TypeAlias
 
-from ..config import parse as values
+from ..config import values
 from ..terminal.exit import UsageError
 from ..terminal.parser import Parser, Version, parse_command, path, path_as_given
 from .core_collector.makedumpfile import CORE_COLLECTOR
@@ -27,7 +27,7 @@ def parse(words: list[str]) -> argparse.Namespace:
 
 
 def parser() -> Parser:
-    """Return the parser of the whole program."""
+    """Return the parser of the complete program."""
     return _parsers()[0]
 
 

@@ -17,10 +17,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import BinaryIO, cast
 
-from .. import __version__
 from ..errors import InvalidArgs, VmcoreddError, WriteFailed
 from ..files import BLOCK_SIZE
-from ..manifest import Failure, now_usec
+from ..manifest import PRODUCER, Failure, now_usec
 from ..note import VMCOREDD_HEADER_SIZE, note_size, system_page_size
 from ..progress import Progress
 from ..terminal.exit import FAILURE, SUCCESS, UsageError
@@ -56,7 +55,7 @@ def run(options: argparse.Namespace) -> int:
     if from_stdin:
         standard_input()
     with progress() as shown:
-        attached = attach_files(vmcore, files, f"vmcoredd {__version__}", _ignore_interrupts, shown)
+        attached = attach_files(vmcore, files, PRODUCER, _ignore_interrupts, shown)
     for warning in attached.warnings:
         complain(f"{vmcore}: {warning}")
     for name in attached.altered:
@@ -126,7 +125,7 @@ def open_files(files: Iterable[NamedFile], stack: ExitStack) -> tuple[FileAdditi
             message = f"{file.path}: {reason}"
             failures.append(Failure(file.dump_name, COLLECTOR, kind, message, now_usec()))
             problems.append(f"device dump {file.dump_name} is not attached: {message}")
-    return FileAdditions(tuple(opened), tuple(failures), f"vmcoredd {__version__}"), problems
+    return FileAdditions(tuple(opened), tuple(failures), PRODUCER), problems
 
 
 def _open(file: NamedFile, stack: ExitStack) -> OpenFile:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from ..bus import Connection, Variant, close_fds, take_fds
+from ..bus import Connection, Variant, take_fds
 from ..bus.dbus_names import BUS_NAME, DEVICE_DUMP, MANAGER, MANAGER_PATH
 from ..errors import (
     BusUnavailable,
@@ -20,6 +20,7 @@ from ..errors import (
 )
 from ..manifest import State
 from ..note import check_dump_name
+from ..threads.fd_closer import close_fds
 
 ANSWER_TIMEOUT = 25.0
 """Seconds for an answer, as in sd-bus: enough for a service that is started by the call."""

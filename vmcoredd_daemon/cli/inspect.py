@@ -5,14 +5,14 @@ import argparse
 from dataclasses import asdict
 from typing import Any
 
-from ..manifest import Manifest
+from ..manifest import Manifest, State
 from ..terminal.exit import SUCCESS
 from ..terminal.progress_line import progress
 from ..terminal.stdio import complain
 from ..terminal.view import Cell, Mark, Size, View, utc
 from ..vmcore.formats import Vmcore, recognise
 from ..vmcore.image import file_image
-from ..vmcore.inspect.inspect import COMPLETE, FoundDump, Inspection, check, find_in
+from ..vmcore.inspect.inspect import FoundDump, Inspection, check, find_in
 from ..vmcore.inspect.summary import Summary, summarize
 from .map import show_map
 from .operands import open_vmcore
@@ -138,7 +138,7 @@ def _tables(view: View, found: Inspection) -> str:
     text = ""
     if found.device_dumps:
         # If all are complete, the column is not worth its space.
-        complete = all(dump.entry is None or dump.entry.state == COMPLETE for dump in found.device_dumps)
+        complete = all(dump.entry is None or dump.entry.state == State.COMPLETE for dump in found.device_dumps)
         columns = [name for name in COLUMNS if not complete or name != "STATE"]
         cells = [[row[name] for name in columns] for row in map(_row, found.device_dumps)]
         text += "\n" + view.table(columns, cells, _SHRINK, _DROP)
@@ -157,7 +157,7 @@ def _row(dump: FoundDump) -> dict[str, Cell]:
         "INDEX": dump.index,
         "NAME": dump.name,
         "SIZE": Size(dump.size if dump.true_size is None else dump.true_size),
-        "STATE": None if entry is None else Mark(entry.state, entry.state == COMPLETE),
+        "STATE": None if entry is None else Mark(entry.state, entry.state == State.COMPLETE),
         "CHECKSUM": _CHECKSUM[dump.verified],
         "COLLECTOR": None if entry is None else entry.collector,
         "TIME": None if entry is None else utc(entry.finished_usec),

@@ -16,7 +16,7 @@ from .core_collector.makedumpfile import CORE_COLLECTOR
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program; return its exit status: 0, 1 on failure, 2 on a usage error, with one line on stderr.
 
-    On a signal it cleans up and then dies from that signal.
+    On a signal it cleans up, and then that signal ends it.
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -50,7 +50,7 @@ def _run(words: list[str]) -> int:
         from .core_collector import program
 
         return program.run(words[1:])
-    # Imported late: core-collector must not load argparse.
+    # Imported late: the parser takes memory, and core-collector does not need it.
     from . import arguments
 
     # Raise an exception, so that temporary files are removed.

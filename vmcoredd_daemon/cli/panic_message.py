@@ -34,22 +34,21 @@ _PANIC = tuple(
 
 def panic_line(vmcore: str, *, flattened: bool) -> str | None:
     """Return the line, None if there is no log, or no panic in it. Never fails."""
-    for log in (*_beside(Path(vmcore)), *([] if flattened else [_IN_VMCORE])):
-        text = _dumped(vmcore) if log is _IN_VMCORE else _tail(log)
+    for text in _logs(vmcore, flattened=flattened):
         for pattern in _PANIC:
             if found := pattern.search(text):
                 return found[0].decode("utf-8", "backslashreplace").strip()
     return None
 
 
-_IN_VMCORE = Path()
-
-
-def _beside(vmcore: Path) -> Iterator[Path]:
-    """Yield the logs that kdump-utils and we save, and that kdump-tools saves beside its dump.TIME."""
-    yield vmcore.with_name(KERNEL_LOG)
-    if vmcore.name.startswith("dump."):
-        yield vmcore.with_name(f"dmesg.{vmcore.name.removeprefix('dump.')}")
+def _logs(vmcore: str, *, flattened: bool) -> Iterator[bytes]:
+    """Yield what kdump-utils and we save, what kdump-tools saves beside its dump.TIME, and what the vmcore has."""
+    path = Path(vmcore)
+    yield _tail(path.with_name(KERNEL_LOG))
+    if path.name.startswith("dump."):
+        yield _tail(path.with_name(f"dmesg.{path.name.removeprefix('dump.')}"))
+    if not flattened:
+        yield _dumped(vmcore)
 
 
 def _tail(log: Path) -> bytes:

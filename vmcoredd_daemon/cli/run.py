@@ -29,7 +29,7 @@ from ..terminal.stdio import complain
 from ..terminal.view import Cell, Size, View
 from .client import Client, DumpInfo
 from .operands import file_name
-from .service import dump_table, shown
+from .service import dump_table, show_while
 
 Entry = dict[str, Any]
 """One object of the JSON that is printed."""
@@ -91,7 +91,7 @@ async def _in_service(options: argparse.Namespace) -> int:
         async def state() -> tuple[int, int]:
             return _progress(dump for dump in await client.list_dumps() if dump.path not in earlier)
 
-        paths = await shown(RUNNING, client.run_collectors(options.collectors, options.timeout), state)
+        paths = await show_while(RUNNING, client.run_collectors(options.collectors, options.timeout), state)
         dumps = [asdict(dump) for dump in await client.list_dumps() if dump.path in paths]
     finally:
         await client.close()
@@ -113,7 +113,7 @@ async def _to_directory(options: argparse.Namespace) -> int:
             return _progress(dumps)
 
         try:
-            numbers = await shown(RUNNING, runner.run(options.collectors, timeout=options.timeout), state)
+            numbers = await show_while(RUNNING, runner.run(options.collectors, timeout=options.timeout), state)
             made = [dump for dump in dumps if dump.number in numbers]
             entries = [await asyncio.to_thread(_write_file, dump, options.output) for dump in made]
         finally:

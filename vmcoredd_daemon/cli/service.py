@@ -78,7 +78,7 @@ def _own_size(fd: int, file: str) -> int:
     except OSError as error:
         raise InvalidArgs(f"{name}: {error.strerror}") from error
     if size < 1:
-        raise InvalidArgs(f"{name}: is empty, or does not give its size, as files of /proc: use --size")
+        raise InvalidArgs(f"{name}: is empty, or like files of /proc does not give its size: use --size")
     return size
 
 
@@ -95,7 +95,7 @@ async def _add(options: argparse.Namespace, fd: int, size: int) -> int:
             return _position(fd) - start, size
 
         added = client.add_fd(options.name, size, fd, options.timeout)
-        path = await shown(f"adding {options.name}", added, state)
+        path = await show_while(f"adding {options.name}", added, state)
         # The device dump is durable: a service that is stopped now does not make this a failure.
         with suppress(VmcoreddError):
             await _warn_if_truncated(client, path, _name(options.file))
@@ -110,7 +110,9 @@ def _position(fd: int) -> int:
         return 0
 
 
-async def shown(what: str, work: Coroutine[Any, Any, _T], state: Callable[[], Awaitable[tuple[int, int]]]) -> _T:
+async def show_while(
+    what: str, work: Coroutine[Any, Any, _T], state: Callable[[], Awaitable[tuple[int, int]]]
+) -> _T:
     """Await *work*, and show its progress on a terminal; *state* returns bytes done and bytes in total."""
     if sys.stderr is None or not sys.stderr.isatty():
         return await work
@@ -192,10 +194,10 @@ async def _write(options: argparse.Namespace) -> int:
             status = await client.status()
             return status.bytes_done, status.bytes_total
 
-        path = await shown("writing the vmcore", client.write(), state)
+        path = await show_while("writing the vmcore", client.write(), state)
     show(f"{path}\n")
     if PurePath(path).name != VMCORE:
-        complain("memory is missing in it; the service's log says why")
+        complain(f"{path}: memory is missing, see the service's log")
         return FAILURE
     return SUCCESS
 

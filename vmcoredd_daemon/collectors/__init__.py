@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Who fills the buffer of a device dump: callers on the bus, descriptors, programs, Python functions."""
+"""What fills the buffer of a device dump: callers on the bus, descriptors, programs, Python functions."""

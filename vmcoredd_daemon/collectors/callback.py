@@ -59,7 +59,7 @@ class CallbackCollector:
             ) from error
         except OSError as error:
             what = f"device dump {dump_name}: collector {self.description}"
-            reason = f"{what} cannot be given the buffer: {error.strerror}"
+            reason = f"{what}: cannot send it the buffer: {error.strerror}"
             raise CollectorFailed(reason, error.errno or errno.EIO) from error
         self._bus.fd_closer.close(take_fds(reply))
         if reply.signature != "u" or not reply.body:

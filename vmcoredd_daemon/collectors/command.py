@@ -34,7 +34,7 @@ OUTPUT_IDLE = 1.0
 PIPE_DRAIN_TIMEOUT = 5.0
 """Seconds to read what is left in the pipe of a command that has ended."""
 
-Reading = asyncio.Task[Collected]
+_ReadTask = asyncio.Task[Collected]
 
 log = logging.getLogger(__name__)
 
@@ -113,7 +113,7 @@ class CommandCollector:
             raise CollectorFailed(problem, error.errno or CollectorFailed.errno) from error
 
     async def _watch(
-        self, process: Process, reading: Reading, output: DescriptorCollector, deadline: float
+        self, process: Process, reading: _ReadTask, output: DescriptorCollector, deadline: float
     ) -> VmcoreddError | None:
         """Wait until the command has ended by itself, or must be ended; return why it must."""
         stopping = asyncio.create_task(self._stopping.wait())
@@ -186,7 +186,7 @@ async def _first(*waits: "asyncio.Future[Any]") -> None:
     await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
 
 
-async def _rest(reading: Reading, output: DescriptorCollector, stopping: asyncio.Event | None = None) -> None:
+async def _rest(reading: _ReadTask, output: DescriptorCollector, stopping: asyncio.Event | None = None) -> None:
     """Wait until all output is read, or none has come for a while."""
     seen = -1
     while not reading.done() and output.position != seen and not (stopping and stopping.is_set()):
@@ -200,7 +200,7 @@ async def _cancel(task: "asyncio.Task[Any]") -> None:
     await asyncio.wait([task])
 
 
-def _truncated(reading: Reading) -> bool:
+def _truncated(reading: _ReadTask) -> bool:
     """Return whether the command wrote more than the buffer holds, or reading failed."""
     if not reading.done() or reading.cancelled():
         return False

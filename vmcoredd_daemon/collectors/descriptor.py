@@ -61,7 +61,7 @@ class DescriptorCollector:
             size = self.position
             if size == 0 and not self._may_be_empty:
                 # So looks a program that failed before it wrote anything: the vmcore then names the failure.
-                raise CollectorFailed(f"device dump {dump_name}: its data has no bytes", errno.ENODATA)
+                raise CollectorFailed(f"device dump {dump_name}: no data were received", errno.ENODATA)
             return Collected(size, truncated=not ended and await self._has_more())
         except InvalidArgs as error:
             raise InvalidArgs(f"device dump {dump_name}: {error}") from error
@@ -127,8 +127,8 @@ def check_source(dump_name: str, fd: int) -> None:
     if kind != socket.SOCK_STREAM:
         names = {known.value: known.name for known in socket.SocketKind}
         raise InvalidArgs(
-            f"device dump {dump_name}: its data is a socket of type {names.get(kind, kind)}, "
-            f"only SOCK_STREAM keeps all that is sent"
+            f"device dump {dump_name}: its data come from a socket of type {names.get(kind, kind)}, "
+            f"but only SOCK_STREAM loses nothing"
         )
 
 

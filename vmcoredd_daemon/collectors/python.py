@@ -49,6 +49,7 @@ def registered() -> dict[str, Load]:
     """Return how to load each entry point, by name. Blocks."""
     if not _some_registered():
         return {}
+    # Imported late: it needs some forty modules.
     from importlib.metadata import entry_points
 
     return {entry_point.name: entry_point.load for entry_point in entry_points(group=GROUP)}
@@ -76,8 +77,8 @@ def plan(name: str, load: Load) -> tuple[DeviceCollector, list[tuple[str, int]]]
 def _some_registered() -> bool:
     """Tell whether a package may have entry points of the group.
 
-    importlib.metadata needs some forty modules, and on most machines it would find nothing. It reads the same
-    files: those of packages that are installed as wheels, as eggs, or in archives.
+    On most machines importlib.metadata would find nothing. It reads the same files: those of packages that are
+    installed as wheels, as eggs, or in archives.
     """
     for entry in map(Path, sys.path):
         if entry.is_file():
@@ -173,7 +174,7 @@ class _Data(io.RawIOBase, BinaryIO):
         view = memoryview(data).cast("B")  # type: ignore[arg-type]
         with self._lock:
             if not self._open:
-                raise TimedOut(f"{self._what}: it is too late")
+                raise TimedOut(f"{self._what}: the time of the collector is over")
             fits = view[: self._limit - self._position]
             try:
                 pwrite(self._buffer, fits, self._offset + self._position)

@@ -128,16 +128,16 @@ async def registered(
 async def plan(collector: "Registered", timeout: float | None, default_timeout: float) -> "list[Planned]":
     """Return the device dumps that *collector* would make now.
 
-    Raises as :meth:`Registered.plan`, TimedOut or CollectorFailed.
+    Raises as :meth:`.registry.Registered.plan`, TimedOut or CollectorFailed.
     """
     try:
         planning = run_in_own_thread(collector.plan, timeout, default_timeout)
         return await wait_for(planning, default_timeout, collector.abandoned)
     except TimeoutError:
-        problem = f"did not say within {default_timeout:g} s which device dumps it would make"
+        problem = f"did not name its device dumps within {default_timeout:g} s"
         raise TimedOut(f"collector {one_line(collector.name)}: {problem}") from None
     except OSError as error:
-        reason = f"collector {one_line(collector.name)}: cannot say what it would make: {error.strerror}"
+        reason = f"collector {one_line(collector.name)}: cannot be asked for its device dumps: {error.strerror}"
         raise CollectorFailed(reason) from error
 
 

@@ -13,8 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-from ..config import ini
-from ..config import parse as values
+from ..config import ini, values
 from ..config.config import DEFAULT_FILE
 from ..errors import InvalidArgs, InvalidConfiguration, VmcoreddError
 from ..note import check_dump_name
@@ -107,7 +106,7 @@ def _read(name: str, main: Path, drop_ins: Sequence[Path]) -> Settings | None:
             for field, value in ini.read(file, SECTION, KEYS):
                 settings = _assign(settings, field, value)
         except FileNotFoundError:
-            raise InvalidConfiguration(f"{ini.shown(file)}: is gone") from None
+            raise InvalidConfiguration(f"{ini.shown(file)}: no longer exists") from None
     _check(settings, name, main)
     return settings
 
@@ -131,9 +130,9 @@ def _check(settings: Settings, name: str, file: Path) -> None:
     """Raise InvalidConfiguration when the keys contradict each other."""
     words = [settings.dump_name, *settings.command]
     if not settings.instances and any("%i" in word.replace("%%", "") for word in words):
-        raise InvalidConfiguration(f"{ini.shown(file)}: %i is used, but there is no Instances=")
+        raise InvalidConfiguration(f"{ini.shown(file)}: %i needs Instances=, which is missing")
     if settings.instances and settings.dump_name and "%i" not in settings.dump_name.replace("%%", ""):
-        raise InvalidConfiguration(f"{ini.shown(file)}: Name= has no %i, but there is Instances=")
+        raise InvalidConfiguration(f"{ini.shown(file)}: Instances= needs %i in Name=")
     try:
         check_dump_name(_expand(settings.dump_name or "%n", name, "i"))
     except InvalidArgs as error:
@@ -153,7 +152,7 @@ def _expand(template: str, name: str, instance: str) -> str:
 def _template(value: str) -> str:
     literal = value.replace("%%", "").replace("%i", "").replace("%n", "")
     if "%" in literal or "\0" in literal:
-        raise ValueError("a text whose % are %i, %n or %%")
+        raise ValueError("a text in which each % begins %i, %n or %%")
     return value
 
 
@@ -164,7 +163,7 @@ def _command(value: str) -> tuple[str, ...]:
     except ValueError as error:
         raise ValueError(f"a command line: {error}") from None
     if not words or not words[0]:
-        raise ValueError("a command line: there is no program")
+        raise ValueError("a command line: the program is missing")
     return words
 
 

@@ -11,8 +11,7 @@ from typing import Any
 
 from ..errors import InvalidConfiguration
 from ..note import MAX_NOTES_END
-from . import ini
-from . import parse as values
+from . import ini, values
 from .limits import CallLimits, Limits
 from .vmcore_format import Compression, Format, Output
 
@@ -62,7 +61,7 @@ class Configuration:
 
 
 def load(path: Path | None) -> Configuration:
-    """Read the configuration from *path*, or from the default file if it is there, and from its drop-ins.
+    """Read the configuration from *path*, or from the default file unless that is missing, and from its drop-ins.
 
     Raises InvalidConfiguration, which names file, line and key.
     """
@@ -70,11 +69,11 @@ def load(path: Path | None) -> Configuration:
     configuration = Configuration()
     for file in [main, *_drop_ins(main)]:
         try:
-            for name, value in ini.read(file, SECTION, _KEYS):
+            for name, value in ini.read(file, SECTION, KEYS):
                 configuration = _assign(configuration, name, value)
         except FileNotFoundError:
             if path is not None:
-                raise InvalidConfiguration(f"{ini.shown(file)}: there is no such file") from None
+                raise InvalidConfiguration(f"{ini.shown(file)}: does not exist") from None
     return configuration
 
 
@@ -100,17 +99,17 @@ def _assign(configuration: Configuration, name: str, value: Any) -> Configuratio
 def _total_size(value: str) -> int:
     size = values.size(value)
     if size >= MAX_NOTES_END:
-        raise ValueError(f"below {MAX_NOTES_END} bytes, all that crash reads of notes")
+        raise ValueError(f"below {MAX_NOTES_END} bytes, the limit of crash for all notes")
     return size
 
 
 def _dump_level(value: str) -> int:
     if value not in {str(level) for level in range(32)}:
-        raise ValueError("0 to 31")
+        raise ValueError("a number from 0 to 31")
     return int(value)
 
 
-_KEYS: ini.Keys = {
+KEYS: ini.Keys = {
     "Enabled": ("enabled", values.boolean),
     "Source": ("source", values.path),
     "Target": ("target", values.path),

@@ -58,7 +58,7 @@ def _read(file: Path) -> bytes:
     with open(file, "rb", opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK)) as opened:
         state = os.fstat(opened.fileno())
         if not stat.S_ISREG(state.st_mode) and not os.path.samestat(state, os.stat(os.devnull)):
-            raise InvalidConfiguration(f"{shown(file)}: cannot be read: is not a regular file")
+            raise InvalidConfiguration(f"{shown(file)}: cannot be read: not a regular file")
         data = opened.read(MAX_SIZE + 1)
     if len(data) > MAX_SIZE:
         raise InvalidConfiguration(f"{shown(file)}: has more than {MAX_SIZE} bytes")
@@ -77,7 +77,7 @@ def _assignments(where: str, known: str, text: str) -> Iterator[tuple[int, str, 
         if not equals:
             raise InvalidConfiguration(f"{where}:{number}: {line[:80]!a} is not an assignment")
         if not section:
-            raise InvalidConfiguration(f"{where}:{number}: {key.strip()[:80]!a} stands before any section")
+            raise InvalidConfiguration(f"{where}:{number}: {key.strip()[:80]!a} is not in a section")
         yield number, key.strip(), value.strip()
 
 

@@ -38,15 +38,16 @@ class Limits:
             why = "reserved for the manifest" if name == MANIFEST_NAME else "in use"
             raise NameInUse(f"device dump {name}: the name is {why}")
         if note_size > self.max_dump_size:
-            raise TooLarge(f"device dump {name}: {note_size} bytes, at most {self.max_dump_size} are allowed")
+            raise TooLarge(f"device dump {name}: {note_size} bytes exceed MaxDumpSize={self.max_dump_size}")
         if count >= self.max_dumps:
-            raise QuotaExceeded(f"device dump {name}: there are {count} already, which is the limit")
+            raise QuotaExceeded(f"device dump {name}: MaxDumps={self.max_dumps} is reached")
         if begun >= self.max_collecting_per_caller:
-            raise QuotaExceeded(f"device dump {name}: its caller has {begun} unfinished ones, which is the limit")
+            limit = self.max_collecting_per_caller
+            raise QuotaExceeded(f"device dump {name}: its caller has reached MaxCollectingPerCaller={limit}")
         total = total_size + note_size
         if total > self.max_total_size:
             raise QuotaExceeded(
-                f"device dump {name}: {total} bytes in all, at most {self.max_total_size} are allowed"
+                f"device dump {name}: {total} bytes in all exceed MaxTotalSize={self.max_total_size}"
             )
 
 

@@ -33,7 +33,7 @@ FS_IOC_UNRESVSP64 = _IOC_WRITE | _SPACE_RESV.size << 16 | ord("X") << 8 | 43
 class Buffer:
     """Space for one device dump: the header's 64 bytes, then *size* bytes for the collector.
 
-    Owns its file descriptor until :meth:`.Spool.commit` hands it over in a DeviceDumpNote.
+    Owns its file descriptor until :meth:`.spool.Spool.commit` hands it over in a DeviceDumpNote.
     """
 
     def __init__(self, fd: int, dump_name: str, size: int, note_size: int, transfers: Transfers) -> None:
@@ -61,13 +61,11 @@ class Buffer:
             with suppress(RuntimeError):
                 loop.call_soon_threadsafe(self._hash_behind, transfer)
 
-        transfer = Transfer(
-            fd=self.fd, size=self.size, position=position, reached=reached, window_written=window_written
-        )
+        transfer = Transfer(self._dump_name, self.fd, self.size, position, reached, window_written)
         try:
             return await wait_for(self._track(self._transfers.begin(transfer, fd)))
         except asyncio.CancelledError:
-            transfer.given_up.set()
+            transfer.abandoned.set()
             raise
 
     def _hash_behind(self, transfer: Transfer) -> None:
@@ -84,7 +82,7 @@ class Buffer:
         """
         if not 0 <= size <= self.size:
             raise CollectorFailed(
-                f"{self._what}: the collector says that it wrote {size} bytes, it was given {self.size}",
+                f"{self._what}: the collector reports {size} bytes, but was given {self.size}",
                 errno.EOVERFLOW,
             )
         if self._hashing is not None:
@@ -101,7 +99,7 @@ class Buffer:
         found = os.fstat(self.fd).st_size
         if found != self.note_size:
             raise CollectorFailed(
-                f"{self._what}: the collector left a buffer of {found} bytes, it was given {self.note_size}",
+                f"{self._what}: the collector resized its buffer from {self.note_size} to {found} bytes",
                 errno.EOVERFLOW,
             )
         return DeviceDumpNote(self._dump_name, self.fd, self.note_size, size, self._digest.finish(size))
@@ -126,7 +124,7 @@ class Buffer:
         return bool(self._threads)
 
     def close(self) -> "asyncio.Future[Any] | None":
-        """Give up the buffer, unless it was committed, and free its space, even if others have it open or mapped.
+        """Abandon the buffer, unless it was committed, and free its space, even if others have it open or mapped.
 
         Threads that still use it finish first. Returns what is done when they have, or when the space is free.
         """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""One device dump, its states, and the limits that the kernel's facility lacks."""
+"""One device dump, what happens to it, who is told, and what all of them together use."""
 
 import logging
 from collections import Counter

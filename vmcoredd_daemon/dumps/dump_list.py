@@ -94,13 +94,14 @@ class DumpList:
         # A failure is in the list; maybe no caller waits for the task's copy of it.
         ignore_result(task)
         self._tasks[dump.number] = task
-        task.add_done_callback(lambda _: self._finished(dump.number, collector))
+        task.add_done_callback(lambda _: self._task_ended(dump.number, collector))
         # The caller may leave; what it began is worth having anyway.
         return await asyncio.shield(task) if wait else dump
 
     def restore(self, spooled: SpooledDump) -> None:
         """Add a device dump that an earlier daemon acknowledged."""
-        self._append(dump := DeviceDump.restored(spooled.number, spooled.record, spooled.note))
+        dump = DeviceDump.restored(spooled.number, spooled.record, spooled.note)
+        self._append(dump)
         self._usage.add(dump)
 
     async def snapshot(self) -> Snapshot:
@@ -239,7 +240,7 @@ class DumpList:
         except TimeoutError:
             failure = TimedOut(f"device dump {dump.name}: the collector did not finish within {timeout:g} s")
         except MemoryError:
-            failure = NoSpace(f"device dump {dump.name}: no memory is left for it")
+            failure = NoSpace(f"device dump {dump.name}: not enough memory")
         except asyncio.CancelledError:
             failure = TimedOut(f"device dump {dump.name}: the collector did not finish before the shutdown")
         except Exception:
@@ -297,6 +298,6 @@ class DumpList:
             self._notify(Change.REMOVED, self._dumps.pop(number))
         return failed
 
-    def _finished(self, number: int, collector: Collector) -> None:
+    def _task_ended(self, number: int, collector: Collector) -> None:
         del self._tasks[number]
         collector.close()

@@ -26,11 +26,10 @@ from ..note import (
     pack_vmcoredd_header,
     walk_notes,
 )
-from .spool_directory import _DAMAGED, _NOTE, _SUPERSEDED, CRASH_DIRECTORY, _number, boot_id, note_name
+from .spool_directory import CRASH_DIRECTORY, DAMAGED, NOTE, SUPERSEDED, boot_id, note_name, note_number
 
 Report = Callable[[str, VmcoreddError], None]
 """Called with the name of a file, and why it is not recovered."""
-
 
 _NO_FILE = {errno.ELOOP, errno.EISDIR, errno.ESPIPE, errno.ENXIO}
 """Errors of files that the spool has not made."""
@@ -64,18 +63,18 @@ def recover(
         listed = os.listdir(directory)
     except OSError as error:
         raise WriteFailed(f"cannot list the spool: {error.strerror}") from error
-    for name in sorted(name for name in listed if name.endswith(_DAMAGED)):
+    for name in sorted(name for name in listed if name.endswith(DAMAGED)):
         report(name, InvalidVmcore("was damaged, and set aside by an earlier daemon"))
     found: dict[str, SpooledDump] = {}
-    for name in sorted((name for name in listed if name.endswith(_NOTE)), key=_number, reverse=True):
+    for name in sorted((name for name in listed if name.endswith(NOTE)), key=note_number, reverse=True):
         try:
             spooled = _open_note(directory, name, found, page_size, byteorder)
         except WriteFailed as error:
             report(name, error)
         except NameInUse as error:
-            report(name, _set_aside(directory, name, _SUPERSEDED, error))
+            report(name, _set_aside(directory, name, SUPERSEDED, error))
         except VmcoreddError as error:
-            report(name, _set_aside(directory, name, _DAMAGED, error))
+            report(name, _set_aside(directory, name, DAMAGED, error))
         else:
             found[spooled.record.name] = spooled
         advance()
@@ -95,9 +94,9 @@ def may_hold_notes(path: Path) -> bool:
 def _open_note(
     directory: int, name: str, found: Container[str], page_size: int, byteorder: ByteOrder
 ) -> SpooledDump:
-    number = _number(name)
+    number = note_number(name)
     if number < 0 or name != note_name(number):
-        raise InvalidVmcore("is not a name that the spool gives")
+        raise InvalidVmcore("the spool gives no file this name")
     fd = -1
     try:
         # O_NONBLOCK: a FIFO that was put here has no writer, and open(2) would wait for one.
@@ -106,7 +105,7 @@ def _open_note(
         spooled = SpooledDump(number, *load_note(fd, page_size, byteorder))
         if spooled.record.name in found:
             # Its caller got an error after it had its name, and added it again.
-            raise NameInUse(f"there is a later device dump {spooled.record.name}")
+            raise NameInUse(f"a later device dump {spooled.record.name} replaces it")
         return spooled
     except BaseException as error:
         if fd >= 0:
@@ -115,7 +114,7 @@ def _open_note(
             kind = InvalidVmcore if error.errno in _NO_FILE else WriteFailed
             raise kind(f"cannot be {'opened' if fd < 0 else 'read'}: {error.strerror}") from error
         if isinstance(error, MemoryError):
-            raise WriteFailed("cannot be read: no memory is left") from error
+            raise WriteFailed("cannot be read: not enough memory") from error
         raise
 
 
@@ -127,12 +126,12 @@ def load_note(fd: int, page_size: int, byteorder: ByteOrder) -> tuple[ManifestDu
     record = load_dump(pread(fd, MAX_SIZE, header.end))
     check_dump_name(record.name)
     if record.state not in {State.COMPLETE, State.TRUNCATED} or not 0 <= record.size <= record.limit:
-        raise InvalidVmcore(f"device dump {record.name} has a description that is not one of the spool")
+        raise InvalidVmcore(f"device dump {record.name} has a description that the spool does not write")
     size = note_size(record.limit, page_size)
     if pread(fd, VMCOREDD_HEADER_SIZE, 0) != pack_vmcoredd_header(record.name.encode("ascii"), size, byteorder):
-        raise InvalidVmcore(f"device dump {record.name} has a header that does not fit its description")
+        raise InvalidVmcore(f"device dump {record.name} has a header that does not match its description")
     if sha256(partial(pread, fd), header.data_offset, record.size) != record.sha256:
-        raise InvalidVmcore(f"device dump {record.name} does not have its SHA-256 any more")
+        raise InvalidVmcore(f"device dump {record.name} no longer matches its SHA-256")
     return record, DeviceDumpNote(record.name, fd, size, record.size, record.sha256)
 
 
@@ -161,7 +160,7 @@ def left_by_other_boots(path: Path) -> list[Path]:
 def _set_aside(directory: int, name: str, suffix: str, error: VmcoreddError) -> VmcoreddError:
     """Rename a file that is not recovered; return *error*, or one that says that this failed, too."""
     try:
-        os.rename(name, name.removesuffix(_NOTE) + suffix, src_dir_fd=directory, dst_dir_fd=directory)
+        os.rename(name, name.removesuffix(NOTE) + suffix, src_dir_fd=directory, dst_dir_fd=directory)
     except OSError as failure:
         return WriteFailed(f"{error}; cannot be set aside: {failure.strerror}")
     return error

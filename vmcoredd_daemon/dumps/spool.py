@@ -27,10 +27,8 @@ from ..threads.loop import wait_for
 from .buffer import Buffer
 from .commit import Commit, commit_to_disk, commit_to_memory
 from .recovery import Report, SpooledDump, recover
-from .spool_directory import BOOT_ID, boot_id, last_number, note_name, open_private, sync_parents
+from .spool_directory import boot_id, last_number, note_name, open_private, sync_parents
 from .transfer import Transfers
-
-__all__ = ["BOOT_ID", "Spool", "SpooledDump"]
 
 log = logging.getLogger(__name__)
 
@@ -136,8 +134,8 @@ class Spool:
 
     async def create(self, dump_name: str, size: int) -> Buffer:
         """Return an empty buffer for *size* bytes, its disk space allocated. Raises NoSpace or WriteFailed."""
-        bytes_needed = self.note_size(size)
-        creating = self._creating.add((dump_name, bytes_needed))
+        note_size = self.note_size(size)
+        creating = self._creating.add((dump_name, note_size))
         try:
             fd = await wait_for(creating)
         except asyncio.CancelledError:
@@ -145,7 +143,7 @@ class Spool:
             raise
         except OSError as error:
             raise of_storage(error, f"device dump {dump_name}: cannot be kept in the spool") from error
-        return Buffer(fd, dump_name, size, bytes_needed, self._transfers)
+        return Buffer(fd, dump_name, size, note_size, self._transfers)
 
     def _create(self, wanted: tuple[str, int]) -> int:
         dump_name, size = wanted
@@ -213,8 +211,8 @@ class Spool:
             try:
                 await asyncio.to_thread(self._remove, self._directory, names)
             except OSError as error:
-                log.error("Cannot remove from the spool: %s", error.strerror)
-                raise WriteFailed(f"cannot remove from the spool: {error.strerror}") from error
+                log.error("Cannot remove device dumps from the spool: %s", error.strerror)
+                raise WriteFailed(f"cannot remove device dumps from the spool: {error.strerror}") from error
 
     @staticmethod
     def _remove(directory: int, names: list[str]) -> None:

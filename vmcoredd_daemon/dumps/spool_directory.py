@@ -9,7 +9,15 @@ from ..errors import WriteFailed
 from ..files import close, sync
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+CRASH_DIRECTORY = "crash-directory"
+"""Name of the symbolic link to where the vmcore of this boot is written, see writer/crash_directory.py."""
+
+NOTE = ".note"
+DAMAGED = ".note.damaged"
+SUPERSEDED = ".note.superseded"
+"""How the names of files end: of a device dump, and of those that are set aside."""
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def open_private(path: Path) -> int:
@@ -35,10 +43,10 @@ def open_private(path: Path) -> int:
 def _open_or_make(name: Path | str, within: int | None = None) -> int:
     # Opened before it is made: on a disk that is full or read-only, what is there can still be read.
     with suppress(FileNotFoundError):
-        return os.open(name, DIRECTORY, dir_fd=within)
+        return os.open(name, _DIRECTORY, dir_fd=within)
     with suppress(FileExistsError):
         os.mkdir(name, 0o700, dir_fd=within)
-    return os.open(name, DIRECTORY, dir_fd=within)
+    return os.open(name, _DIRECTORY, dir_fd=within)
 
 
 def _make_private(directory: int, path: Path) -> None:
@@ -52,27 +60,19 @@ def _make_private(directory: int, path: Path) -> None:
 def sync_parents(directory: int) -> None:
     """Make the names of a directory and of the one above durable. Blocks. Raises OSError."""
     for above in ("..", "../.."):
-        parent = os.open(above, DIRECTORY, dir_fd=directory)
+        parent = os.open(above, _DIRECTORY, dir_fd=directory)
         try:
             sync(parent)
         finally:
             close(parent)
 
 
-CRASH_DIRECTORY = "crash-directory"
-"""Name of the symbolic link to where the vmcore of this boot is written, see writer/crash_directory.py."""
-
-_NOTE = ".note"
-_DAMAGED = ".note.damaged"
-_SUPERSEDED = ".note.superseded"
-
-
 def note_name(number: int) -> str:
     """Return the name of the file of device dump *number*."""
-    return f"{number:06}{_NOTE}"
+    return f"{number:06}{NOTE}"
 
 
-def _number(name: str) -> int:
+def note_number(name: str) -> int:
     """Return the number of a file in the spool, -1 if its name has none."""
     number, _, _ = name.partition(".")
     return int(number) if number.isascii() and number.isdecimal() else -1
@@ -85,4 +85,4 @@ def boot_id() -> str:
 
 def last_number(directory: int) -> int:
     """Return the highest number of a file in *directory*, damaged ones included, or 0. Raises OSError."""
-    return max((0, *map(_number, os.listdir(directory))))
+    return max((0, *map(note_number, os.listdir(directory))))

@@ -42,17 +42,17 @@ thread busy."""
 
 
 class Reading:
-    """Reads as read(2) does, what is there now or soon, unless *given_up*.
+    """Reads as read(2) does, what is there now or soon, unless *abandoned*.
 
     Another reader may take what poll(2) has announced, and then a thread would wait for as long as the writer
     likes: pipes and sockets are read without waiting. O_NONBLOCK would hold for all who share the file
     description: so a pipe is opened again, and a socket is read with MSG_DONTWAIT.
     """
 
-    def __init__(self, fd: int, given_up: threading.Event | None = None) -> None:
+    def __init__(self, fd: int, abandoned: threading.Event | None = None) -> None:
         """Does not own *fd*. Raises OSError, and InvalidArgs if it is not known to be data."""
         self._fd = fd
-        self._given_up = given_up or threading.Event()
+        self._abandoned = abandoned or threading.Event()
         self._polled = select.poll()
         self._polled.register(fd, select.POLLIN)
         self._writes_only = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_WRONLY
@@ -69,7 +69,6 @@ class Reading:
             self._ours = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
 
     def __enter__(self) -> "Reading":
-        """Return itself."""
         return self
 
     def __exit__(
@@ -94,7 +93,7 @@ class Reading:
         return self._read(size)
 
     def _check(self) -> None:
-        if self._given_up.is_set():
+        if self._abandoned.is_set():
             # What comes now is for another reader.
             raise BlockingIOError
 
@@ -150,6 +149,7 @@ def is_memory(fd: int) -> bool:
 class Transfer:
     """Copies bytes into a buffer: *size* bytes behind the header in the file *fd*."""
 
+    dump_name: str
     fd: int
     size: int
     position: int
@@ -158,7 +158,7 @@ class Transfer:
     """The thread calls it with the position."""
     window_written: Callable[[], None]
     """The thread calls it when another window is written."""
-    given_up: threading.Event = field(default_factory=threading.Event)
+    abandoned: threading.Event = field(default_factory=threading.Event)
     """Set when no caller waits any more: then no more is read."""
 
     def run(self, large_pieces: threading.Semaphore, source: int) -> bool:
@@ -166,7 +166,7 @@ class Transfer:
 
         Raises OSError when it cannot be read, NoSpace or WriteFailed when the buffer cannot be written.
         """
-        with Reading(source, self.given_up) as reading:
+        with Reading(source, self.abandoned) as reading:
             large = reading.regular and self.size >= WINDOW and large_pieces.acquire(blocking=False)
             try:
                 return self._copy(reading, LARGE_PIECE if large else PIECE)
@@ -191,7 +191,7 @@ class Transfer:
         try:
             pwrite(self.fd, data, VMCOREDD_HEADER_SIZE + self.position)
         except OSError as error:
-            raise of_storage(error, "device dump: cannot be kept in the spool") from error
+            raise of_storage(error, f"device dump {self.dump_name}: cannot be kept in the spool") from error
         if data:
             self.position += len(data)
             self.reached(self.position)

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The service from start to stop: start, serve, drain, write, stop.
 
-A signal only sets an event. :meth:`Daemon.run` is the whole life; its steps follow in their order.
+A signal only sets an event. :meth:`Daemon.run` is its life from start to end; the steps follow in their order.
 """
 
 import asyncio
 import gc
+import importlib
 import logging
 import resource
 import time
@@ -88,8 +89,8 @@ class Daemon:
         finally:
             late = await self._stop(serving, collecting, reporting)
         if complete and late:
-            log.error("A device dump became durable too late for the vmcore; it is kept in the spool")
-        return RunResult(complete and not late and recovered.whole, self._writer.directory)
+            log.error("A device dump was on disk too late for the vmcore; the spool keeps it")
+        return RunResult(complete and not late and recovered.complete, self._writer.directory)
 
     # Start.
 
@@ -107,8 +108,14 @@ class Daemon:
         self._spool = await sd_notify.extended(opening, recovered.progress)
         self._dumps = DumpList(self._spool, configuration.limits, enabled=configuration.enabled)
         self._restore(recovered)
-        files = (configuration.source, configuration.target, configuration.output, self._spool.directory)
-        self._writer = VmcoreWriter(self._dumps, *files, configuration.console_path)
+        self._writer = VmcoreWriter(
+            self._dumps,
+            configuration.source,
+            configuration.target,
+            configuration.output,
+            spool=self._spool.directory,
+            console=configuration.console_path,
+        )
         self._dumps.listeners.append(record_dump)
         self._writer.listeners.append(record_vmcore)
         self._runner = CollectorRunner(self._dumps, self._collectors, configuration.collector_timeout)
@@ -123,7 +130,7 @@ class Daemon:
         for name, error in recovered.problems:
             self._dumps.add_failed(name, "spool", error)
             what = "kept" if isinstance(error, WriteFailed) else "set aside"
-            message = f"Not recovered, but {what} in the spool: {name}: {error}"
+            message = f"{name}: not recovered from the spool, but {what}: {error}"
             record(Event.DUMP_DAMAGED, logging.ERROR, message, dump_name=name)
 
     async def _become_ready(self) -> None:
@@ -143,8 +150,8 @@ class Daemon:
         for wait in waits:
             wait.cancel()
         if not done:
-            message, bus = "Continuing without a message bus", self._bus_address or "system"
-            record(Event.BUS_UNAVAILABLE, logging.ERROR, message, bus=bus)
+            message = f"No message bus in {self._configuration.bus_timeout:g} s: helpers cannot add device dumps"
+            record(Event.BUS_UNAVAILABLE, logging.ERROR, message, bus=self._bus_address or "system")
 
     # Serve, and run the registered collectors at the same time.
 
@@ -156,7 +163,7 @@ class Daemon:
         while True:
             try:
                 await self._serve_connection()
-                problem = "The connection to the message bus is lost"
+                problem = "The connection to the message bus was lost: reconnecting"
             except BusUnavailable as error:
                 problem = str(error)
             except ImportError as error:
@@ -173,7 +180,7 @@ class Daemon:
 
     async def _serve_connection(self) -> None:
         # Imported late: without these modules a vmcore is written anyway. In a thread: it may take seconds.
-        await asyncio.to_thread(_import_interface)
+        await asyncio.to_thread(importlib.import_module, ".interface", __package__)
         from ..bus import Connection
         from ..bus.dbus_names import BUS_NAME, MANAGER_PATH
         from .interface import ManagerInterface
@@ -232,7 +239,7 @@ class Daemon:
         writer = self._writer
         if not writer.wanted:
             # The program that writes the vmcore may still ask for them.
-            log.info("No vmcore is written: %d device dumps are kept in the spool", len(self._dumps.complete))
+            log.info("No vmcore with Format=none: the spool keeps %d device dumps", len(self._dumps.complete))
             return True
 
         try:
@@ -273,10 +280,6 @@ async def write_and_clear(dumps: DumpList, writer: VmcoreWriter) -> bool:
         if not writer.outdated:
             return True
     return False
-
-
-def _import_interface() -> None:
-    from . import interface  # noqa: F401
 
 
 def _import_the_rest() -> None:

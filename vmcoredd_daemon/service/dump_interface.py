@@ -40,7 +40,7 @@ class DeviceDumpInterface(ServiceInterface):
     async def Open(self) -> "h":
         """Return a read-only file descriptor of the data, header included, at offset 0 of the note."""
         if self._dump.note is None:
-            raise UnknownDump(f"device dump {self._dump.name} has no data: it is {self._dump.state}, or removed")
+            raise UnknownDump(f"device dump {self._dump.name}: no data, it is {self._dump.state} or removed")
         # Not in a thread, where the descriptor could be closed meanwhile and its number reused. It does not block:
         # the file is open already, so its inode is in memory.
         return os.open(f"/proc/self/fd/{self._dump.note.fd}", os.O_RDONLY | os.O_CLOEXEC)

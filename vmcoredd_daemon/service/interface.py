@@ -115,7 +115,7 @@ class ManagerInterface(ServiceInterface):
     async def AddDeviceDumpFd(self, dump_name: "s", size: "u", data: "h", options: "a{sv}") -> "o":
         chosen = self._options(options)
         if data is None:
-            raise InvalidArgs("data is not a file descriptor of this message")
+            raise InvalidArgs("argument data is not a file descriptor of this message")
         check_dump_name(dump_name)
         check_source(dump_name, data)
         self._dumps.abandoned.check()

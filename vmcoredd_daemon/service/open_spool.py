@@ -33,7 +33,7 @@ class RecoveredDumps:
     """Advances with each file that is read."""
 
     @property
-    def whole(self) -> bool:
+    def complete(self) -> bool:
         """Whether nothing is missing: one that a later device dump has superseded was never acknowledged."""
         return all(isinstance(error, NameInUse) for _, error in self.problems)
 

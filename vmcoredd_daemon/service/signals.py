@@ -5,7 +5,6 @@ Importing takes seconds if the capture kernel is emulated or its disk is slow. S
 program without a vmcore, and the service manager would take that for a clean exit.
 """
 
-import gc
 import signal
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGPWR)
@@ -16,9 +15,7 @@ IGNORED_SIGNALS = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM, signal.SIGXCP
 
 
 def block_stop_signals() -> None:
-    """Block the stop signals and disable garbage collection until the service is up; ignore what means nothing."""
-    # Importing makes little garbage, but many objects that would be scanned again and again.
-    gc.disable()
+    """Block the stop signals until the service handles them; ignore those that mean nothing to it."""
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     for number in IGNORED_SIGNALS:
         # Not SIG_IGN, which the programs of collectors would inherit.

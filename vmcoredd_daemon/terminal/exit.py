@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Exit statuses, and how to die from a signal after cleaning up."""
+"""Exit statuses, and how a signal ends a program that has cleaned up."""
 
 import os
 import signal
 from contextlib import suppress
 
 SUCCESS, FAILURE, USAGE = 0, 1, 2
-"""Exit statuses; a negative one is the number of the signal that the program is to die from."""
+"""Exit statuses; a negative one is the number of the signal that is to end the program."""
 
 _SIGNALLED = 128
-"""A shell adds this to the signal number for the status of a program that died from a signal."""
+"""A shell adds this to the signal number for the status of a program that a signal ended."""
 
 
 class UsageError(Exception):
@@ -17,7 +17,7 @@ class UsageError(Exception):
 
 
 def leave(status: int) -> int:
-    """Return an exit status; if it is that of a signal, die from it, so that a shell loop stops too."""
+    """Return an exit status; if it is that of a signal, that ends the program, so that a shell loop stops too."""
     if status >= 0:
         return status
     # The action of SIGKILL cannot be set.

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Three ways to run what may block: on its own, in batches, and watched."""
+"""The ways to run what may block: in a thread of its own, in batches, and watched; and closing descriptors."""

@@ -6,11 +6,11 @@ until its server has answered. So it happens in threads, never on the loop.
 """
 
 import asyncio
-import os
 from collections import deque
 from contextlib import suppress
 
 from ..errors import Busy
+from ..files import close
 from .loop import run_in_own_thread
 
 MAX_THREADS = 64
@@ -23,7 +23,7 @@ CLOSE_TIMEOUT = 0.1
 def close_fds(fds: list[int]) -> None:
     """Close all of *fds*, ignore errors of close(2), and empty the list. May block."""
     while fds:
-        _close(fds.pop())
+        close(fds.pop())
 
 
 class FdCloser:
@@ -46,7 +46,7 @@ class FdCloser:
     def check(self) -> None:
         """Raise Busy when no descriptor can be closed, because all threads hang."""
         if len(self._threads) >= MAX_THREADS:
-            raise Busy(f"{len(self._threads)} descriptors are being closed, and that hangs")
+            raise Busy(f"closing {len(self._threads)} descriptors hangs: no more are taken")
 
     def close(self, fds: list[int]) -> None:
         """Take over *fds*, and empty the list; neither waits nor fails, while the loop runs."""
@@ -88,15 +88,6 @@ class FdCloser:
 
 
 def _close_all(waiting: deque[int]) -> None:
-    while True:
-        try:
-            fd = waiting.popleft()
-        except IndexError:
-            return
-        _close(fd)
-
-
-def _close(fd: int) -> None:
-    # An error is of writes by the program that opened the file; the descriptor is gone anyway.
-    with suppress(OSError):
-        os.close(fd)
+    with suppress(IndexError):
+        while True:
+            close(waiting.popleft())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Threads for calls that may never return.
+"""The event loop, and threads that it uses for calls that may never return.
 
 A read from another program's file, a pipe that another process drains, a device in D state: such a call cannot be
 stopped. Python has no way to end a thread, a signal that kills one kills the process, and in D state not even that
@@ -18,6 +18,7 @@ from contextlib import suppress
 from typing import Any, ParamSpec, TypeVar
 
 from ..errors import Busy, VmcoreddError
+from ..files import close
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -26,7 +27,7 @@ EXECUTOR_THREADS = 8
 """For the calls of the spool, which end. The writer has a thread of its own."""
 
 READ_POLL = 0.2
-"""Seconds that a thread waits for data. One that was given up ends within that time."""
+"""Seconds that a thread waits for data. One that was abandoned ends within that time."""
 
 
 class Loop(asyncio.SelectorEventLoop):
@@ -62,7 +63,7 @@ def started_executor(threads: int = EXECUTOR_THREADS) -> ThreadPoolExecutor:
     except RuntimeError as error:
         running.abort()
         executor.shutdown(wait=False)
-        raise VmcoreddError(f"no thread can be started: {error}") from error
+        raise VmcoreddError(f"cannot start a thread: {error}") from error
     return executor
 
 
@@ -97,7 +98,7 @@ def run_in_own_thread(function: Callable[_P, _T], *args: _P.args, **kwargs: _P.k
         # ever if the thread has no memory to begin with.
         _thread.start_new_thread(work, ())
     except RuntimeError as error:
-        raise OSError(errno.EAGAIN, "no thread can be started") from error
+        raise OSError(errno.EAGAIN, "cannot start a thread") from error
     return future
 
 
@@ -119,8 +120,7 @@ def run_with_duplicate(
             return function(duplicate)
         finally:
             # Data that was read is good, even if the file system answers close(2) with an error.
-            with suppress(OSError):
-                os.close(duplicate)
+            close(duplicate)
 
     try:
         return run(work)
@@ -144,7 +144,7 @@ class AbandonedThreads:
     def check(self) -> None:
         """Raise Busy when there are too many: each has a stack, and descriptors."""
         if len(self._running) >= self._limit:
-            raise Busy(f"{len(self._running)} threads hang")
+            raise Busy(f"{len(self._running)} threads hang: no more are started")
 
 
 def ignore_result(future: "asyncio.Future[Any]") -> None:

@@ -76,7 +76,7 @@ class WatchedThread:
         self._requests: SimpleQueue[_Request] = SimpleQueue()
         self._beginning = _Results()
         self._began = False
-        # threading.Thread waits until the thread runs: forever, if that has no memory to begin with.
+        # threading.Thread waits until the thread runs: for ever, if that has no memory to begin with.
         _thread.start_new_thread(self._serve, ())
 
     def running(self) -> bool:

@@ -183,6 +183,7 @@ def read_headers(image: Image) -> Headers:
 
     Raises InvalidVmcore if it is not an ELF core file, is truncated before the end of its notes, or has none.
     """
+    # Imported late: a program that reads no ELF file saves the memory.
     from elftools.common.exceptions import ELFError
     from elftools.elf.elffile import ELFFile
 
@@ -203,11 +204,6 @@ def walk(image: Image, headers: Headers) -> Iterator[Note]:
     """Yield every note of every PT_NOTE segment. Raises InvalidVmcore at a broken one."""
     for segment in headers.notes:
         yield from image.notes(segment.p_offset, segment.p_filesz, headers.byteorder)
-
-
-def machine(headers: Headers) -> str:
-    """Return the machine that crashed, as uname(2) calls it."""
-    return machine_name(headers.e_machine, headers.elfclass, headers.byteorder)
 
 
 def machine_name(e_machine: int, elfclass: int, byteorder: ByteOrder) -> str:
@@ -238,11 +234,11 @@ def _native_machine() -> int:
 def _headers(elf: Any, image: Image) -> Headers:
     header = elf.header
     if header["e_type"] != "ET_CORE":
-        raise InvalidVmcore(f"{image.path}: e_type is {header['e_type']}, a vmcore has ET_CORE")
+        raise InvalidVmcore(f"{image.path}: e_type is {header['e_type']}, not ET_CORE")
     byteorder = ByteOrder.LITTLE if elf.little_endian else ByteOrder.BIG
     structs = Structs(elf.elfclass, byteorder)
     if header["e_phentsize"] != structs.phdr.size:
-        expected = f"an ELF{elf.elfclass} file has {structs.phdr.size}"
+        expected = f"not {structs.phdr.size} as in ELF{elf.elfclass}"
         raise InvalidVmcore(f"{image.path}: e_phentsize is {header['e_phentsize']}, {expected}")
     count = header["e_phnum"]
     if count == PN_XNUM:
@@ -260,7 +256,7 @@ def _extended_count(e_shoff: int, shdr: struct.Struct, image: Image) -> int:
     if not PN_XNUM <= count <= MAX_SEGMENTS:
         raise InvalidVmcore(
             f"{image.path}: e_phnum is PN_XNUM and sh_info of the section at offset {e_shoff:#x} is {count}, "
-            f"{PN_XNUM} to {MAX_SEGMENTS} are possible"
+            f"not {PN_XNUM} to {MAX_SEGMENTS}"
         )
     return count
 

@@ -66,7 +66,7 @@ def check_piece(path: str, position: int, offset: int, size: int) -> None:
     if offset < 0:
         raise InvalidVmcore(f"{where} has offset {offset}")
     if not 0 < size <= MAX_PIECE_SIZE:
-        raise InvalidVmcore(f"{where} has size {size}, at least 1 and at most {MAX_PIECE_SIZE} are possible")
+        raise InvalidVmcore(f"{where} has size {size}, not 1 to {MAX_PIECE_SIZE}")
     if offset + size > MAX_FILE_SIZE:
         raise InvalidVmcore(f"{where} has offset {offset:#x}, beyond what a file can hold")
 
@@ -83,13 +83,13 @@ def unflatten(image: Image) -> Image:
     return Image(index.pread, index.size, image.path)
 
 
-def pieces(image: Image, *, whole: bool = True) -> Iterator[tuple[int, int, int]]:
+def pieces(image: Image, *, complete: bool = True) -> Iterator[tuple[int, int, int]]:
     """Yield position of the header, offset and size of each piece.
 
-    Without *whole* the file may end behind any piece; else raises InvalidVmcore when the end mark is missing.
+    Without *complete* the file may end behind any piece; else raises InvalidVmcore when the end mark is missing.
     """
     position = HEADER_SIZE
-    while whole or position < image.size:
+    while complete or position < image.size:
         header = _read_header(image, position)
         if len(header) < PIECE.size:
             end = position + len(header)
@@ -118,14 +118,14 @@ def _read_header(image: Image, position: int) -> bytes:
 class Index:
     """Finds the bytes of the vmcore in a flattened file."""
 
-    def __init__(self, image: Image, *, whole: bool = True) -> None:
-        """Read it, up to the end mark if *whole*. Raises InvalidVmcore as :func:`unflatten`."""
+    def __init__(self, image: Image, *, complete: bool = True) -> None:
+        """Read it, up to the end mark if *complete*. Raises InvalidVmcore as :func:`unflatten`."""
         self._image = image
-        self._runs = _Runs(image, whole=whole)
+        self._runs = _Runs(image, complete=complete)
         starts, ends = self._runs.overlaps()
         if starts:
             # Only piece by piece is it known which of them wins.
-            self._runs = _Runs(image, whole=whole, alone=_intersects(starts, ends))
+            self._runs = _Runs(image, complete=complete, alone=_intersects(starts, ends))
         self._starts, self._owners = self._runs.arrange()
         self.size = max(self._runs.ends, default=0)
         """Bytes of the vmcore."""
@@ -197,11 +197,11 @@ class Index:
 class _Runs:
     """Start and end in the vmcore, and position in the file, of each run, in the order of the file."""
 
-    def __init__(self, image: Image, *, whole: bool, alone: _Intersects | None = None) -> None:
+    def __init__(self, image: Image, *, complete: bool, alone: _Intersects | None = None) -> None:
         """Each piece for which *alone* is true is a run of its own."""
         self.starts, self.ends, self.positions = array("Q"), array("Q"), array("Q")
         self._open: dict[int, tuple[int, int]] = {}
-        for number, (position, offset, size) in enumerate(pieces(image, whole=whole)):
+        for number, (position, offset, size) in enumerate(pieces(image, complete=complete)):
             if alone is not None and alone(offset, offset + size):
                 self._new(position, offset, size)
             else:

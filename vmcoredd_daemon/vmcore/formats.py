@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from ..errors import InvalidVmcore
 from ..note import NT_VMCOREDD, ByteOrder, Note
 from . import flattened, kdump
-from .elf import MAGIC, machine, read_headers
+from .elf import MAGIC, machine_name, read_headers
 from .image import Image
 
 Notes = Callable[[], Iterator[Note]]
@@ -73,7 +73,8 @@ def _recognise(image: Image, start: bytes, otherwise: str) -> Vmcore:
         raise InvalidVmcore(f"{image.path}: {otherwise}")
     headers = read_headers(image)
     ranges = tuple((segment.p_offset, segment.p_filesz) for segment in headers.notes)
-    return Vmcore("elf", headers.elfclass, headers.byteorder, machine(headers), image, ranges)
+    machine = machine_name(headers.e_machine, headers.elfclass, headers.byteorder)
+    return Vmcore("elf", headers.elfclass, headers.byteorder, machine, image, ranges)
 
 
 def _recognise_kdump(image: Image) -> Vmcore:

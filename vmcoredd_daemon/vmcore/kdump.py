@@ -126,7 +126,7 @@ class KdumpHeader:
     def check_extensible(self, path: str) -> None:
         """Raise InvalidVmcore unless notes can be added to the file, which *path* names in the message."""
         if self.header_version < NOTES_VERSION:
-            raise InvalidVmcore(f"{path}: header_version is {self.header_version}, notes need {NOTES_VERSION}")
+            raise InvalidVmcore(f"{path}: header_version is {self.header_version}, but notes need {NOTES_VERSION}")
         if self.split:
             # makedumpfile --reassemble copies the notes to the offsets that they have in the first part.
             raise InvalidVmcore(
@@ -152,6 +152,11 @@ class KdumpHeader:
         return self.block_size + fields.vmcoreinfo, bytes(data[fields.vmcoreinfo : end])
 
 
+def is_kdump(image: Image) -> bool:
+    """Tell whether *image* begins as a kdump-compressed file does."""
+    return image.pread(len(SIGNATURE), 0) == SIGNATURE
+
+
 def read_header(image: Image, *, strict: bool = True) -> KdumpHeader:
     """Read the headers of a kdump-compressed file, of version 0 to 6.
 
@@ -160,9 +165,9 @@ def read_header(image: Image, *, strict: bool = True) -> KdumpHeader:
     """
     data = image.read(HEADER_SIZE, 0, "the header")
     if data.startswith(DISKDUMP_SIGNATURE):
-        raise InvalidVmcore(f"{image.path}: has signature DISKDUMP: files of diskdump are not supported")
+        raise InvalidVmcore(f"{image.path}: has signature DISKDUMP: diskdump files are not supported")
     if not data.startswith(SIGNATURE):
-        raise InvalidVmcore(f"{image.path}: has signature {data[:8]!r}, a kdump-compressed file has {SIGNATURE!r}")
+        raise InvalidVmcore(f"{image.path}: has signature {data[:8]!r}, not {SIGNATURE!r}")
     machine = data[_MACHINE_OFFSET : _MACHINE_OFFSET + 65].split(b"\0", 1)[0].decode("ascii", "backslashreplace")
     layout = _choose(image, data, machine)
     elfclass = 32 if layout.width == 32 or _NARROW.match(machine) else 64
@@ -233,12 +238,12 @@ class NotePlaces:
             if place is not None:
                 vmcoreinfo = start + place
             elif vmcoreinfo < header.offset_note + header.size_note and end > header.offset_note:
-                raise InvalidVmcore(f"offset_vmcoreinfo is {vmcoreinfo:#x}, which is not inside one of the notes")
+                raise InvalidVmcore(f"offset_vmcoreinfo is {vmcoreinfo:#x}, outside of all notes")
         return header.note_fields(start, size, vmcoreinfo)
 
 
 @dataclass(frozen=True, slots=True)
-class _Layout:
+class _DiskDumpHeader:
     """disk_dump_header, read with one of the possible word sizes and byte orders."""
 
     width: int
@@ -266,9 +271,9 @@ class _Layout:
         return _STATUS_OFFSETS[self.width] + 4
 
 
-def _choose(image: Image, data: bytes, machine: str) -> _Layout:
+def _choose(image: Image, data: bytes, machine: str) -> _DiskDumpHeader:
     widths = (32, 64) if _NARROW.match(machine) else (64, 32)
-    layouts = [_layout(data, width, order) for width in widths for order in ByteOrder]
+    layouts = [_disk_dump_header(data, width, order) for width in widths for order in ByteOrder]
     possible = [layout for layout in layouts if layout.possible]
     if not possible:
         first = layouts[0]
@@ -280,9 +285,9 @@ def _choose(image: Image, data: bytes, machine: str) -> _Layout:
     return next((layout for layout in possible if layout.leads_into(image.size)), possible[0])
 
 
-def _layout(data: bytes, width: int, byteorder: ByteOrder) -> _Layout:
+def _disk_dump_header(data: bytes, width: int, byteorder: ByteOrder) -> _DiskDumpHeader:
     (version,) = struct.unpack_from(f"{byteorder.prefix}i", data, 8)
-    return _Layout(
+    return _DiskDumpHeader(
         width, byteorder, version, *struct.unpack_from(f"{byteorder.prefix}IiiI", data, _STATUS_OFFSETS[width])
     )
 
@@ -293,7 +298,7 @@ def _sub_header(elfclass: int, machine: str) -> _SubHeader:
     return _SUB_HEADER_PACKED if _PACKED.match(machine) else _SUB_HEADER_32
 
 
-def _header(layout: _Layout, elfclass: int, machine: str, fields: _SubHeader, data: bytes) -> KdumpHeader:
+def _header(layout: _DiskDumpHeader, elfclass: int, machine: str, fields: _SubHeader, data: bytes) -> KdumpHeader:
     prefix, version = layout.byteorder.prefix, layout.version
 
     def values(since: int, form: str, offset: int) -> Sequence[int]:
@@ -325,14 +330,14 @@ def _header(layout: _Layout, elfclass: int, machine: str, fields: _SubHeader, da
     )
 
 
-def _check(image: Image, header: KdumpHeader, layout: _Layout, fields: _SubHeader) -> None:
+def _check(image: Image, header: KdumpHeader, layout: _DiskDumpHeader, fields: _SubHeader) -> None:
     path, block_size = image.path, header.block_size
     if not 0 <= header.header_version <= MAX_VERSION:
         known = f"versions 0 to {MAX_VERSION} are known"
         raise InvalidVmcore(f"{path}: header_version at offset 8 is {header.header_version}, {known}")
     where = layout.block_size_offset + 4
     if header.sub_hdr_size < 1:
-        raise InvalidVmcore(f"{path}: sub_hdr_size at offset {where} is {header.sub_hdr_size} blocks, at least 1")
+        raise InvalidVmcore(f"{path}: sub_hdr_size at offset {where} is {header.sub_hdr_size} blocks, not above 0")
     end = header.data_offset
     if (end > image.size and not header.incomplete) or end > MAX_FILE_SIZE:
         raise InvalidVmcore(

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 
 from ..errors import InvalidVmcore, QuotaExceeded
 from ..note import MAX_NOTES_END, NT_VMCOREDD, DeviceDumpNote, Note, round_up
-from .elf import PT_LOAD, PT_NOTE, Headers, Segment
+from .elf import PT_NOTE, Headers, Segment
 
 MAX_RUNS = 1 << 14
 """Runs of notes that a source may have; the kernel's has two. A forged one must not exhaust the memory."""
@@ -71,19 +71,18 @@ def plan(
     *headers* and *notes* are all of the source's. Raises QuotaExceeded if the notes end beyond what crash can
     read, InvalidVmcore if the loads end beyond what program headers can express.
     """
-    own = tuple(segment for segment in headers.segments if segment.p_type == PT_LOAD)
-    note_offset = round_up(replace(headers, segments=(_note_segment(headers, 0, 0), *own)).size, page_size)
-    extents, end, ours = _place_notes(source.fd, notes, dumps, note_offset)
+    note, extents, own = _place_notes(source.fd, headers, notes, dumps, page_size)
+    end = note.p_offset + note.p_filesz
     offset = round_up(end, page_size)
-    segments, loads = [_note_segment(headers, note_offset, end - note_offset)], []
-    for segment in own:
+    segments, loads = [note], []
+    for segment in headers.loads:
         remainder = segment.p_paddr % page_size
         segments.append(replace(segment, p_offset=offset + remainder, p_align=_load_align(segment, page_size)))
         if segment.p_filesz:
             loads.append(_load_extent(source, segment, offset, page_size))
             offset = round_up(offset + remainder + segment.p_filesz, page_size)
     _check_ends(headers, round_up(end, page_size), max(offset, segments[-1].p_offset))
-    return Layout(replace(headers, segments=tuple(segments)), extents, tuple(loads), offset, ours, page_size)
+    return Layout(replace(headers, segments=tuple(segments)), extents, tuple(loads), offset, own, page_size)
 
 
 def plan_moved(
@@ -94,13 +93,12 @@ def plan_moved(
     makedumpfile puts loads anywhere, and cannot read a filtered one that begins at a page: see
     docs/kernel-parity.md.
     """
-    own = tuple(segment for segment in headers.segments if segment.p_type == PT_LOAD)
-    note_offset = round_up(replace(headers, segments=(_note_segment(headers, 0, 0), *own)).size, page_size)
-    extents, end, ours = _place_notes(source.fd, notes, dumps, note_offset)
-    first = min(load.p_offset for load in own if load.p_filesz)
+    note, extents, own = _place_notes(source.fd, headers, notes, dumps, page_size)
+    end = note.p_offset + note.p_filesz
+    first = min(load.p_offset for load in headers.loads if load.p_filesz)
     shift = round_up(end - first, page_size)
-    segments, loads = [_note_segment(headers, note_offset, end - note_offset)], []
-    for segment in own:
+    segments, loads = [note], []
+    for segment in headers.loads:
         # The p_offset of an empty load is 0, or where it would be; crash takes the lowest for the end of the
         # notes.
         moved = replace(segment, p_offset=segment.p_offset and max(segment.p_offset, first) + shift)
@@ -109,7 +107,7 @@ def plan_moved(
             loads.append(Extent(source.fd, segment.p_offset, moved.p_offset, segment.p_filesz))
     size = max(load.offset + load.size for load in loads)
     _check_ends(headers, end, size)
-    return Layout(replace(headers, segments=tuple(segments)), extents, tuple(loads), size, ours, page_size)
+    return Layout(replace(headers, segments=tuple(segments)), extents, tuple(loads), size, own, page_size)
 
 
 def _check_ends(headers: Headers, notes_end: int, end: int) -> None:
@@ -117,17 +115,19 @@ def _check_ends(headers: Headers, notes_end: int, end: int) -> None:
         raise QuotaExceeded(f"the notes end at {notes_end:#x}, but crash reads them only below {MAX_NOTES_END:#x}")
     limit = headers.structs.max_offset
     if end > limit:
-        raise InvalidVmcore(f"the vmcore would end at {end:#x}, an ELF{headers.elfclass} file ends by {limit:#x}")
+        raise InvalidVmcore(f"the vmcore would end at {end:#x}, but ELF{headers.elfclass} ends by {limit:#x}")
 
 
 def _place_notes(
-    fd: int, notes: Iterable[Note], dumps: Sequence[DeviceDumpNote], offset: int
-) -> tuple[tuple[Extent, ...], int, dict[int, DeviceDumpNote]]:
-    """Return what to copy, where it ends, and *dumps* by their offset. Raises InvalidVmcore."""
+    fd: int, headers: Headers, notes: Iterable[Note], dumps: Sequence[DeviceDumpNote], page_size: int
+) -> tuple[Segment, tuple[Extent, ...], dict[int, DeviceDumpNote]]:
+    """Return the program header of the notes, what to copy, and *dumps* by their offset. Raises InvalidVmcore."""
+    segments = (_note_segment(headers, 0, 0), *headers.loads)
+    offset = round_up(replace(headers, segments=segments).size, page_size)
     order = order_notes(notes, sum(dump.note_size for dump in dumps))
     extents = order.extents(fd, dumps, offset)
     own = {extent.offset: dump for extent, dump in zip(extents[len(order.dumps) :], dumps, strict=False)}
-    return extents, offset + order.size, own
+    return _note_segment(headers, offset, order.size), extents, own
 
 
 # The one order of notes.
@@ -191,7 +191,7 @@ def order_notes(notes: Iterable[Note], new_size: int) -> NoteOrder:
 
 def _extend(runs: list[Run], note: Note) -> None:
     if len(runs) > MAX_RUNS:
-        raise InvalidVmcore(f"more than {MAX_RUNS} runs of notes, device dumps and others in turn")
+        raise InvalidVmcore(f"more than {MAX_RUNS} alternating runs of device dumps and other notes")
     # Neighbours become one run, so that a file of a million notes does not become a million extents.
     size = note.end - note.offset
     if runs and runs[-1].offset + runs[-1].size == note.offset:

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from ..files import close
+
 INTERVAL = 1.0
 """Seconds between two lines."""
 
@@ -72,6 +74,5 @@ class ConsoleStatus:
 
     def _close(self) -> None:
         if self._fd >= 0:
-            with suppress(OSError):
-                os.close(self._fd)
+            close(self._fd)
             self._fd = -1

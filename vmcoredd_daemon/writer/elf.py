@@ -84,7 +84,7 @@ def _notes(image: Image, headers: Headers) -> Iterator[Note]:
 def _warn_if_small(job: Job, layout: Layout) -> None:
     free = job.free
     if layout.size > free:
-        message = f"{job.directory}: {free} bytes are free, the vmcore needs up to {layout.size}"
+        message = f"{job.directory}: {free} bytes are free, but the vmcore may need {layout.size}"
         record(Event.SPACE_SHORT, logging.WARNING, message, free=free, size=layout.size)
 
 
@@ -96,7 +96,7 @@ def _report(job: Job, report: CopyReport) -> str:
             # Pages that cannot be read are usual, a missing end is not.
             logging.ERROR if report.missing_bytes else logging.WARNING,
             f"{job.source}: {report.unreadable_pages} pages could not be read and "
-            f"{report.missing_bytes} bytes are missing at the end; zeros are in their place",
+            f"{report.missing_bytes} bytes are missing at the end; the vmcore has zeros instead",
             source=job.source,
             unreadable_pages=report.unreadable_pages,
             missing_bytes=report.missing_bytes,

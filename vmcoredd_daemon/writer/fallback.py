@@ -36,7 +36,7 @@ def write_crash(job: Job) -> WriteResult:
 def _write_or_fall_back(job: Job) -> WriteResult:
     event = Event.VMCORE_FAILED
     try:
-        return _filtered(job) if job.output.format is Format.KDUMP else _whole(job)
+        return _filtered(job) if job.output.format is Format.KDUMP else _complete(job)
     except QuotaExceeded as error:
         # All notes together are more than crash reads: write the memory without ours, and ours apart.
         reason = _memory_alone(job, str(error))
@@ -76,7 +76,7 @@ def _filtered(job: Job) -> WriteResult:
         return write_elf(job, str(error))
 
 
-def _whole(job: Job) -> WriteResult:
+def _complete(job: Job) -> WriteResult:
     """Write an ELF vmcore, as configured; if the target has no space for it, have makedumpfile compress it."""
     size, free = job.source_size, job.free
     if size > free and makedumpfile.available():
@@ -88,7 +88,7 @@ def _whole(job: Job) -> WriteResult:
         try:
             return _compress(replace(job, output=output), reason)
         except VmcoreddError as error:
-            message = f"Back to ELF format: {error}"
+            message = f"The vmcore is written in ELF format after all: {error}"
             record(Event.FORMAT_CHANGED, logging.WARNING, message, source=job.source, format=Format.ELF)
     return write_elf(job)
 

@@ -4,10 +4,10 @@
 The file names are those of kdump-utils, which saves ``vmcore-dmesg.txt`` before the vmcore, too.
 """
 
-import os
 from pathlib import Path
 
 from ..errors import VmcoreddError
+from ..files import sync
 from . import makedumpfile
 
 KERNEL_LOG = "vmcore-dmesg.txt"
@@ -39,5 +39,5 @@ def _dump_dmesg(source: Path, destination: Path) -> str:
     if finished.status or not destination.exists():
         return finished.reason
     with destination.open("rb") as file:
-        os.fsync(file.fileno())
+        sync(file.fileno())
     return ""

@@ -5,6 +5,7 @@ Its progress comes as ``\\rCopying data : [ 45.3 %] - eta: 12s`` (``print_progre
 messages as lines; the message level decides which go to standard output and which to standard error.
 """
 
+import errno
 import os
 import re
 import select
@@ -20,7 +21,7 @@ from ..errors import TimedOut, VmcoreddError
 STALL_TIMEOUT = 300.0
 """Seconds without progress after which makedumpfile is killed; it prints it every second, with one decimal."""
 
-_NO_SPACE = os.strerror(28)
+_NO_SPACE = os.strerror(errno.ENOSPC)
 _PROGRESS = re.compile(rb"\r([^:\r\n]{1,80}): \[ *(\d{1,3}\.\d) %\]")
 _COPYING = b"Copying data"
 _OVERWRITTEN = re.compile(rb"\r[^\r\n]*: \[ *[0-9.]+ %\][^\r\n]*(?=\r)")

@@ -7,10 +7,9 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 
-from .. import __version__
 from ..dumps.device_dump import Snapshot
 from ..files import close
-from ..manifest import MANIFEST_NAME, Manifest, ManifestSource, now_usec
+from ..manifest import MANIFEST_NAME, PRODUCER, Manifest, ManifestSource, now_usec
 from ..note import (
     VMCOREDD_HEADER_SIZE,
     DeviceDumpNote,
@@ -95,7 +94,7 @@ def _complete(snapshot: Snapshot, source: ManifestSource, space: int, report: Co
 
 def _manifest(snapshot: Snapshot, source: ManifestSource) -> Manifest:
     return Manifest(
-        f"vmcoredd {__version__}",
+        PRODUCER,
         now_usec(),
         snapshot.records,
         snapshot.failures,

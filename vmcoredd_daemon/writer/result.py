@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What came of a vmcore, for those that report it."""
+"""What came of writing a vmcore, and the names of its files."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 VMCORE = "vmcore"
 WRITING = "Writing the vmcore"
-"""What progress is of."""
+"""What the progress of a write is shown as."""
 DEVICE_DUMPS_ONLY = "vmcore-device-dumps"
 """Name of a file that has device dumps and no memory, so that it is not taken for the vmcore."""
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Turn the dump list into a vmcore, one at a time: snapshot, directory of this crash, :mod:`.fallback`."""
+"""Turns the dump list into a vmcore, one at a time: snapshot, directory of this crash, :mod:`.fallback`."""
 
 import asyncio
 import logging
@@ -147,8 +147,17 @@ class VmcoreWriter:
 
             directory = self._directory.make()
             self._reads.restart()
-            reads = (self._reads, self._spool_reads)
-            return write_crash(Job(self.source, directory, snapshot, self._output, self.progress, *reads))
+            return write_crash(
+                Job(
+                    source=self.source,
+                    directory=directory,
+                    snapshot=snapshot,
+                    output=self._output,
+                    progress=self.progress,
+                    reads=self._reads,
+                    spool_reads=self._spool_reads,
+                )
+            )
         except OSError as error:
             raise WriteFailed(f"{self._target}: {error.strerror}") from error
         except MemoryError as error:

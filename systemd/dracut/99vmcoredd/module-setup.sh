@@ -17,7 +17,7 @@
 # called by dracut
 check() {
     [[ -x $(_vmcoredd_program) ]] || return 1
-    # Not in an initramfs that nobody captures with.
+    # Not in an initramfs that is not for a capture kernel.
     return 255
 }
 

@@ -29,7 +29,7 @@ class Kernel:
             try:
                 kernel.send(datagram)
             except (BrokenPipeError, ConnectionResetError):
-                # Whoever asked has heard enough.
+                # The client has heard enough.
                 return
 
     def close(self) -> None:

@@ -180,7 +180,7 @@ def test_no_snapshot_is_made_that_would_fill_the_memory() -> None:
     found, _ = collected(*listed, *listed, [chunk(0, b"a" * 600), DONE])
     made, error = one(found)
     assert list(made) == ["region/fw/3"]
-    assert "the driver would take 1073741824 bytes of memory for a snapshot: 'region/cr-space'" in error
+    assert "a snapshot would take 1073741824 bytes of the driver's memory: 'region/cr-space'" in error
 
 
 def test_what_fails_costs_no_more_than_that() -> None:

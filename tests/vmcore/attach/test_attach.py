@@ -135,15 +135,15 @@ MANY = notes("little", *(device_dump(b"dump%d" % number, b"x") for number in ran
     ("kdump", "dumps", "error", "message"),
     [
         (Kdump(notes(), split=1), {"nic": b"x"}, InvalidVmcore, "split is set: it is one part of several"),
-        (Kdump(notes(), header_version=3), {"nic": b"x"}, InvalidVmcore, "header_version is 3, notes need 4"),
-        (Kdump(MANY), {"nic": b"x", "disk": b"y"}, QuotaExceeded, "no space for device dump"),
+        (Kdump(notes(), header_version=3), {"nic": b"x"}, InvalidVmcore, "header_version is 3, but notes need 4"),
+        (Kdump(MANY), {"nic": b"x", "disk": b"y"}, QuotaExceeded, "cannot add device dump"),
         (Kdump(notes("little", device_dump(b"nic", b"x"))), {"nic": b"x"}, NameInUse, "has a device dump nic"),
         (Kdump(notes()[:-8]), {"nic": b"x"}, InvalidVmcore, "the note at offset"),
         (
             Kdump(notes() + bytes(64)).but(offset_vmcoreinfo=4096 + 104 + len(notes()) + 8),
             {"nic": b"x"},
             InvalidVmcore,
-            "offset_vmcoreinfo is 0x[0-9a-f]+, which is not inside one of the notes",
+            "offset_vmcoreinfo is 0x[0-9a-f]+, outside of all notes",
         ),
     ],
 )
@@ -181,7 +181,7 @@ def test_notes_that_crash_cannot_read_with_one_read(rig: Rig, tmp_path: Path) ->
 
 def test_two_of_one_name(rig: Rig, tmp_path: Path) -> None:
     vmcore = Kdump(notes()).write(tmp_path / "vmcore")
-    with pytest.raises(NameInUse, match="two device dumps are to be called nic"):
+    with pytest.raises(NameInUse, match="dump name nic is given twice"):
         attach(str(vmcore), [rig.dump("nic", b"x"), rig.dump("nic", b"y")])
 
 
@@ -216,7 +216,7 @@ def test_no_space_leaves_the_file_as_it_was(rig: Rig, tmp_path: Path, elf: bool)
             Kdump(notes(), pages=b"memory" * 10_000).write(vmcore)
         before, state = vmcore.read_bytes(), os.statvfs(small)
         with pytest.raises(
-            NoSpace, match=f"^{vmcore}: cannot attach, the file is as it was: No space left on device"
+            NoSpace, match=f"^{vmcore}: cannot attach; the file is unchanged: No space left on device"
         ):
             attach(str(vmcore), [rig.dump("nic", b"x" * (300 << 10))])
         (tmp_path / "large").write_bytes(b"x" * (300 << 10))

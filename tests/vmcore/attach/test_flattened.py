@@ -128,13 +128,21 @@ MANY = notes("little", *(device_dump(b"dump%d" % number, b"x") for number in ran
     ("data", "error", "message"),
     [
         (in_pieces(Kdump(notes(), split=1).pack()), InvalidVmcore, "split is set: it is one part of several"),
-        (in_pieces(Kdump(notes(), header_version=3).pack()), InvalidVmcore, "header_version is 3, notes need 4"),
-        (in_pieces(Kdump(MANY).pack()), QuotaExceeded, "no space for device dump nic: it would have more than 64"),
+        (
+            in_pieces(Kdump(notes(), header_version=3).pack()),
+            InvalidVmcore,
+            "header_version is 3, but notes need 4",
+        ),
+        (
+            in_pieces(Kdump(MANY).pack()),
+            QuotaExceeded,
+            "cannot add device dump nic: it would have more than the 64",
+        ),
         (in_pieces(Kdump(notes("little", device_dump(b"nic", b"x"))).pack()), NameInUse, "has a device dump nic"),
         (
             in_pieces(Kdump(notes() + bytes(64)).but(offset_vmcoreinfo=4096 + 104 + len(notes()) + 8).pack()),
             InvalidVmcore,
-            "offset_vmcoreinfo is 0x[0-9a-f]+, which is not inside one of the notes",
+            "offset_vmcoreinfo is 0x[0-9a-f]+, outside of all notes",
         ),
         (in_pieces(Kdump(notes()).pack())[:-1], InvalidVmcore, "is truncated: "),
         (in_pieces(Kdump(notes()).pack()[:9000]), InvalidVmcore, ""),
@@ -166,7 +174,7 @@ def test_no_space_leaves_the_file_as_it_was(rig: Rig, tmp_path: Path) -> None:
         data = in_pieces(Kdump(notes(), pages=b"memory" * 10_000).pack())
         flat.write_bytes(data)
         with pytest.raises(
-            NoSpace, match=f"^{flat}: cannot attach, the file is as it was: No space left on device"
+            NoSpace, match=f"^{flat}: cannot attach; the file is unchanged: No space left on device"
         ):
             attach(str(flat), [rig.dump("nic", b"x" * (150 << 10))])
         assert (flat.read_bytes(), os.listdir(small)) == (data, ["flat"])

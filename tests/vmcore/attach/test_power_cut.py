@@ -208,7 +208,7 @@ def test_disk_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails_
     monkeypatch.setattr(os, "fsync", failing)
     copy = shutil.copy(vmcore, tmp_path / "copy")
     if fails_at <= 2:
-        with pytest.raises(Exception, match="cannot attach, the file is as it was: Input/output error"):
+        with pytest.raises(Exception, match="cannot attach; the file is unchanged: Input/output error"):
             attach_data(vmcore, disk=b"new")
         assert vmcore.read_bytes() == before
     else:

@@ -129,11 +129,11 @@ def test_what_cannot_be_extended_passes_unchanged(source_vmcore: Path, tmp_path:
         (HEADER[:99], InvalidVmcore, "is truncated: it ends at offset 0x63, inside its header"),
         (HEADER, InvalidVmcore, "is truncated: it ends at offset 0x1000"),
         (flatten([]), InvalidVmcore, "ends at offset 0x1010, before its notes are complete"),
-        (flatten([(0, b"neither" * 99)]) + b"rest", InvalidVmcore, "holds neither an ELF nor"),
+        (flatten([(0, b"neither" * 99)]) + b"rest", InvalidVmcore, "is neither an ELF nor"),
         (flatten([(0, whole[:64]), (0x100000, whole)]), InvalidVmcore, "ends at offset"),
         (flatten([(0, b"")]) + whole, InvalidVmcore, "the piece at offset 0x1000 has size 0"),
         (flatten([(0, taken)]), NameInUse, "has a device dump nic that no manifest describes: it is not replaced"),
-        (flatten([(0, full)]), QuotaExceeded, "no space for device dump nic: it would have more than 64"),
+        (flatten([(0, full)]), QuotaExceeded, "cannot add device dump nic: it would have more than the 64"),
         (split_kdump(source_vmcore, tmp_path), InvalidVmcore, "split is set"),
         (flatten([(0, vmcoreinfo_behind_the_notes())]), InvalidVmcore, "offset_vmcoreinfo is 0x"),
     ]

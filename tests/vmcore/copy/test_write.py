@@ -194,8 +194,8 @@ def test_pages_that_cannot_be_read(rig: Rig, tmp_path: Path, pages: int, bad: li
     with bad_memory(pages, bad) as (fd, address):
         layout = reading_from(rig.plan(source, dumps), fd, address)
         report = rig.write(layout)
-    assert report == CopyReport(len(bad), address + bad[0] * PAGE)
-    # Not in one comparison: what pytest would print of it helps nobody.
+    assert report == CopyReport(len(bad))
+    # Not in one comparison: what pytest would print of it helps no reader.
     ((_, written),) = load_bytes(rig.vmcore)
     expected = memory(pages, bad)
     assert [p for p in range(pages) if written[p * PAGE :][:PAGE] != expected[p * PAGE :][:PAGE]] == []

@@ -108,7 +108,7 @@ def test_what_the_fault_is(bases: dict[str, Path], tmp_path: Path) -> None:
     path = copy(bases["ELF"], tmp_path / "vmcore")
     ELF["data altered"](path)
     verification = verified(path)
-    assert verification.problems == ("device dump nic does not have the SHA-256 that its manifest says",)
+    assert verification.problems == ("device dump nic does not match the SHA-256 in its manifest",)
     ELF["second PT_NOTE"](path)
     assert verified(path).crash.problems == ["takes segment 3 for memory: its p_type is 4"]
     kdump = copy(bases["KDUMP"], tmp_path / "kdump")

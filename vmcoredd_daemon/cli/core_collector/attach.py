@@ -4,12 +4,11 @@
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from ...manifest import ManifestSource
-from ...note import DeviceDumpNote
 from ...progress import Progress
 from ...terminal.stdio import complain
 from ...vmcore.attach.attach import attach
@@ -35,7 +34,7 @@ def gather_for(call: Call, directory: Path | None) -> GatheredDumps:
 
 
 def _find(request: Request, send: Send) -> None:
-    # Only the child imports this: see there.
+    # Imported late, in the child only: sources.py says why.
     from . import sources
 
     sources.run(request, send)
@@ -55,9 +54,8 @@ def attach_to_file(call: Call, path: str, status: int) -> None:
         source = ManifestSource(call.operands[0], error=error)
         gathered.drop_excess()
         with ExitStack() as stack:
-            note = manifest_note(gathered.snapshot, source)
-            notes: Sequence[DeviceDumpNote] = [*gathered.notes, stack.enter_context(note)[0]]
-            attached = attach(path, notes, stack.enter_context(_progress()))
+            note, _ = stack.enter_context(manifest_note(gathered.snapshot, source))
+            attached = attach(path, [*gathered.notes, note], stack.enter_context(_progress()))
         for name in attached.altered:
             complain(f"{path}: device dump {name} was altered after it was taken")
         report(gathered, path)
@@ -92,5 +90,5 @@ def _timeout(call: Call) -> float:
     if re.fullmatch(r"[0-9]{1,4}(\.[0-9]{1,3})?", text) and 0 < float(text) <= _MAX_TIMEOUT:
         return float(text)
     if text:
-        complain(f"{OWN_PREFIX}timeout: {text[:80]!a} is not a time of at most {_MAX_TIMEOUT} seconds")
+        complain(f"{OWN_PREFIX}timeout={text[:80]!a} is not up to {_MAX_TIMEOUT} s: using {GATHER_TIMEOUT:g}")
     return GATHER_TIMEOUT

@@ -79,7 +79,7 @@ class GatheredDumps:
         most = MAX_DEVICE_DUMPS
         for record, note in zip(self.records[most:], self.notes[most:], strict=True):
             os.close(note.fd)
-            error = QuotaExceeded(f"device dump {record.name}: there are {most} already, crash reads no more")
+            error = QuotaExceeded(f"device dump {record.name}: crash reads no more than {most}")
             self.failures.append(failure(record.name, record.collector, error))
         del self.records[most:], self.notes[most:]
 
@@ -144,7 +144,7 @@ def _child(
     except (Exception, KeyboardInterrupt) as error:
         # The parent takes no message: standard error is all that is left.
         with suppress(OSError):
-            os.write(2, f"vmcoredd: device dumps: {type(error).__name__}\n".encode("ascii", "replace"))
+            os.write(2, f"vmcoredd: no device dumps: {type(error).__name__}\n".encode("ascii", "replace"))
     finally:
         os._exit(status)
 
@@ -166,7 +166,7 @@ def _kill(process: int) -> None:
     with suppress(ProcessLookupError):
         os.kill(process, signal.SIGKILL)
     deadline = time.monotonic() + 1
-    # In D state it does not even die of SIGKILL: then it is left behind.
+    # In D state not even SIGKILL ends it: then it is left behind.
     while os.waitpid(process, os.WNOHANG) == (0, 0) and time.monotonic() < deadline:
         time.sleep(0.01)
 

@@ -12,13 +12,15 @@ from dataclasses import fields
 from pathlib import Path
 
 from ...bus import Connection
-from ...bus.dbus_names import BUS_NAME
+from ...bus.dbus_names import BUS_NAME, DBUS
 from ...collectors.runner import CollectorRunner
 from ...collectors.settings import directories
 from ...config.config import Configuration, load
 from ...dumps.dump_list import DumpList
-from ...dumps.spool import BOOT_ID, Spool
+from ...dumps.spool import Spool
+from ...dumps.spool_directory import boot_id
 from ...errors import BusUnavailable, CallFailed, CollectorFailed, TimedOut, VmcoreddError, WriteFailed
+from ...files import open_directory
 from ...manifest import Failure, ManifestDump, State
 from ...note import system_byteorder, system_page_size
 from ..client import Client, DumpInfo
@@ -69,12 +71,11 @@ async def _from_service(request: Request, deadline: float, present: set[str], se
 
 async def _check_running(connection: Connection, timeout: float) -> None:
     """Raise BusUnavailable unless the service runs. A call to it would start it, which takes memory and time."""
-    bus = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus")
     try:
         async with asyncio.timeout(timeout):
-            reply = await connection.method_call(*bus, "NameHasOwner", "s", (BUS_NAME,))
+            reply = await connection.method_call(*DBUS, "NameHasOwner", "s", (BUS_NAME,))
     except (TimeoutError, CallFailed) as error:
-        raise BusUnavailable(f"the bus does not say whether it is running: {error or 'no answer'}") from error
+        raise BusUnavailable(f"the bus does not say whether it runs: {error or 'no answer'}") from error
     if reply.body != [True]:
         raise BusUnavailable("it is not running")
 
@@ -137,9 +138,9 @@ async def _without_service(request: Request, deadline: float, present: set[str],
 
 def _send_spooled(configuration: Configuration, present: set[str], send: Send) -> None:
     """Send what a service of this boot has acknowledged, and its successor has not recovered."""
-    path = configuration.spool_directory / BOOT_ID.read_text(encoding="ascii").strip()
+    path = configuration.spool_directory / boot_id()
     try:
-        directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        directory = open_directory(path)
     except OSError:
         # No service has run, or it had no disk.
         return

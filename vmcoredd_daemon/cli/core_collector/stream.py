@@ -5,9 +5,9 @@ import os
 import signal
 from typing import BinaryIO, cast
 
-from ... import __version__
 from ...errors import VmcoreddError
 from ...files import BLOCK_SIZE, write_all
+from ...manifest import PRODUCER
 from ...note import VMCOREDD_HEADER_SIZE
 from ...terminal.exit import FAILURE
 from ...terminal.stdio import complain
@@ -80,7 +80,7 @@ def _additions(gathered: GatheredDumps) -> FileAdditions:
         OpenFile(record.name, record.collector, note.fd, record.size, VMCOREDD_HEADER_SIZE, described=record)
         for record, note in zip(gathered.records, gathered.notes, strict=True)
     )
-    return FileAdditions(dumps, tuple(gathered.failures), f"vmcoredd {__version__}")
+    return FileAdditions(dumps, tuple(gathered.failures), PRODUCER)
 
 
 class _SinkError(Exception):

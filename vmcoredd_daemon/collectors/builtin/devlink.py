@@ -120,15 +120,15 @@ class Devlink:
             for kind, name, where, found in self._parts(DEVLINK_CMD_HEALTH_REPORTER_GET):
                 reporter = dict(attributes(found.get(DEVLINK_ATTR_HEALTH_REPORTER, b"")))
                 reporter_name = reporter.get(DEVLINK_ATTR_HEALTH_REPORTER_NAME, b"")
-                whole = where + attribute(DEVLINK_ATTR_HEALTH_REPORTER_NAME, reporter_name)
-                devices.setdefault(name, Device()).reporters.append((kind + _text(reporter_name), whole))
+                key = where + attribute(DEVLINK_ATTR_HEALTH_REPORTER_NAME, reporter_name)
+                devices.setdefault(name, Device()).reporters.append((kind + _text(reporter_name), key))
             for kind, name, where, found in self._parts(DEVLINK_CMD_REGION_GET):
                 region_name = found.get(DEVLINK_ATTR_REGION_NAME, b"")
-                whole = where + attribute(DEVLINK_ATTR_REGION_NAME, region_name)
+                key = where + attribute(DEVLINK_ATTR_REGION_NAME, region_name)
                 size = number(found.get(DEVLINK_ATTR_REGION_SIZE, b""))
                 snapshots = tuple(_snapshots(found.get(DEVLINK_ATTR_REGION_SNAPSHOTS, b"")))
                 devices.setdefault(name, Device()).regions.append(
-                    Region(whole, kind + _text(region_name), size, snapshots)
+                    Region(key, kind + _text(region_name), size, snapshots)
                 )
         except OSError as error:
             # A kernel without devlink.
@@ -137,7 +137,7 @@ class Devlink:
         return devices
 
     def _parts(self, command: int) -> Iterator[tuple[str, str, bytes, dict[int, bytes]]]:
-        """Yield of each part its port as a directory, the dump name, its key as attributes, and all of them."""
+        """Yield of each part its port as a directory, the dump name, its device as attributes, and all of them."""
         for answer in islice(self._netlink.ask(command, dump=True), MAX_PARTS):
             found = dict(attributes(answer))
             where = b"".join(
@@ -162,7 +162,7 @@ class Devlink:
                 self._add_snapshot(archive, region, snapshot)
             return
         if region.size > REGION_LIMIT:
-            raise OSError(errno.EFBIG, f"the driver would take {region.size} bytes of memory for a snapshot")
+            raise OSError(errno.EFBIG, f"a snapshot would take {region.size} bytes of the driver's memory")
         try:
             answer = b"".join(islice(self._netlink.ask(DEVLINK_CMD_REGION_NEW, region.where), 1))
         except OSError as error:
@@ -190,7 +190,7 @@ class Devlink:
                 found = dict(attributes(chunk))
                 address = number(found.get(DEVLINK_ATTR_REGION_CHUNK_ADDR, b""))
                 if address != done:
-                    raise OSError(errno.EBADMSG, f"netlink: a chunk at {address}, expected at {done}")
+                    raise OSError(errno.EBADMSG, f"netlink: the chunk is at {address}, not at {done}")
                 done += len(found.get(DEVLINK_ATTR_REGION_CHUNK_DATA, b""))
                 yield found.get(DEVLINK_ATTR_REGION_CHUNK_DATA, b"")
 

@@ -76,7 +76,7 @@ class Ethtool:
     """One device dump, a tar archive, for each network device with one of these: ``igb_0000:02:00.0``.
 
     ``driver`` is the text of ``ethtool -i``, and the version of the registers; ``registers`` is what
-    ``ethtool -d ETH raw on`` writes, and ``ethtool -d ETH file registers`` decodes where an interface has the same
+    ``ethtool -d ETH raw on`` writes, and ``ethtool -d ETH file registers`` decodes if an interface has the same
     driver. ``eeprom`` is the first 64 kB of what ``ethtool -e ETH raw on`` writes: the MAC address, if the driver
     gives it. ``dump`` is what ``ethtool -w ETH data FILE`` writes. Some kB, with a dump up to 16 MB.
     By the ioctl SIOCETHTOOL (Linux ``include/uapi/linux/ethtool.h``).

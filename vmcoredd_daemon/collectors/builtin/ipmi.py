@@ -164,7 +164,7 @@ class Interface:
 def entries_in(sel_info: bytes) -> int:
     """Return the number of entries in the log. Raises OSError for an answer that is too short."""
     if len(sel_info) < 3:
-        raise OSError(errno.EIO, f"{SEL_INFO.name}: an answer of {len(sel_info)} bytes")
+        raise OSError(errno.EIO, f"{SEL_INFO.name}: the answer has {len(sel_info)} bytes, not 3 or more")
     return int.from_bytes(sel_info[1:3], "little")
 
 
@@ -190,7 +190,7 @@ def sel_entries(send: Send, number: int) -> Iterator[bytes]:
         command = get_sel_entry(entry_id)
         answer = send(command)
         if len(answer) != 2 + ENTRY:
-            raise OSError(errno.EIO, f"{command.name}: an answer of {len(answer)} bytes")
+            raise OSError(errno.EIO, f"{command.name}: the answer has {len(answer)} bytes, not {2 + ENTRY}")
         yield answer[2:]
         next_id = int.from_bytes(answer[:2], "little")
         # A faulty BMC may return the same entry for ever.

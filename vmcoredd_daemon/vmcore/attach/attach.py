@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 
 from ...errors import Busy, InvalidArgs, InvalidVmcore, TooLarge, VmcoreddError, WriteFailed, of_storage
 from ...files import BLOCK_SIZE, pwrite
-from ...manifest import MANIFEST_NAME, Manifest, ManifestDump, now_usec
+from ...manifest import MANIFEST_NAME, Manifest, ManifestDump, State, now_usec
 from ...note import (
     MAX_NOTES_END,
     VMCOREDD_HEADER_SIZE,
@@ -115,7 +115,7 @@ def attach_notes(
         )
         return Attached(in_place, altered, (truncated,) if truncated else ())
     except OSError as error:
-        raise of_storage(error, f"{target.path}: cannot attach, the file is as it was") from error
+        raise of_storage(error, f"{target.path}: cannot attach; the file is unchanged") from error
     except VmcoreddError as error:
         if str(error).startswith(target.path):
             raise
@@ -208,7 +208,7 @@ def _read(
     os.ftruncate(fd, padded)
     pwrite(fd, pack_vmcoredd_header(name.encode("ascii"), padded, target.vmcore.byteorder), 0)
     sha256, finished = digest.hexdigest(), now_usec()
-    entry = described or ManifestDump(name, size, size, sha256, COLLECTOR, "complete", started, finished)
+    entry = described or ManifestDump(name, size, size, sha256, COLLECTOR, State.COMPLETE, started, finished)
     # A device dump that was described before keeps its SHA-256, so that a change since then is found.
     return DeviceDumpNote(name, fd, padded, size, entry.sha256), entry
 
@@ -271,7 +271,7 @@ def _lock(fd: int, path: str) -> None:
     except OSError:
         same = False
     if not same:
-        raise Busy(f"{path}: was replaced in the meantime")
+        raise Busy(f"{path}: another process has replaced it")
 
 
 def _target(fd: int, path: str) -> Target:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from ...errors import InvalidArgs, NameInUse, QuotaExceeded
-from ...manifest import MANIFEST_NAME, Failure, ManifestDump, now_usec
+from ...manifest import MANIFEST_NAME, Failure, ManifestDump, State, now_usec
 from ...note import (
     MAX_DEVICE_DUMPS,
     VMCOREDD_HEADER_SIZE,
@@ -57,12 +57,12 @@ def check_files(files: Sequence[NamedFile]) -> None:
     for index, name in enumerate(names):
         check_dump_name(name)
         if name == MANIFEST_NAME:
-            raise InvalidArgs(f"dump name {name} is that of the manifest")
+            raise InvalidArgs(f"dump name {name} is reserved for the manifest")
         if name in names[:index]:
-            raise NameInUse(f"two device dumps are to be called {name}")
+            raise NameInUse(f"dump name {name} is given twice")
     if len(files) > MAX_DEVICE_DUMPS:
         raise QuotaExceeded(
-            f"no space for device dump {names[MAX_DEVICE_DUMPS]}: crash reads {MAX_DEVICE_DUMPS} device dumps"
+            f"device dump {names[MAX_DEVICE_DUMPS]} is one too many: crash reads {MAX_DEVICE_DUMPS}"
         )
 
 
@@ -122,7 +122,7 @@ class _NewFiles:
                 # The manifest keeps its SHA-256, so that readers of the vmcore see the change, too.
                 problems.append(f"device dump {file.dump_name} was altered after it was taken")
             return file.described
-        state = "complete" if true_size == file.size else "truncated"
+        state = State.COMPLETE if true_size == file.size else State.TRUNCATED
         sha256, finished = digest.hexdigest(), now_usec()
         return ManifestDump(file.dump_name, true_size, file.size, sha256, COLLECTOR, state, started, finished)
 
@@ -138,7 +138,7 @@ class _NewFiles:
         return self._manifest(
             [
                 file.described
-                or ManifestDump(file.dump_name, file.size, file.size, sha256, COLLECTOR, "truncated", now, now)
+                or ManifestDump(file.dump_name, file.size, file.size, sha256, COLLECTOR, State.TRUNCATED, now, now)
                 for file in self.additions.files
             ]
         )

@@ -70,14 +70,14 @@ def _verify(out: int, path: str, dumps: Sequence[DeviceDumpNote], kept: int) -> 
     new = recognise(file_image(out, path))
     own = [note.offset for note in new.device_dumps()][kept:]
     if len(own) != len(dumps):
-        raise WriteFailed(f"{len(own)} of {len(dumps)} device dumps read back")
+        raise WriteFailed(f"only {len(own)} of {len(dumps)} device dumps read back")
     start, size = new.note_ranges[0]
     return verify_notes(new.image, new.notes(), start, start + size, dict(zip(own, dumps, strict=True)))
 
 
 @dataclass(frozen=True, slots=True)
 class _ReadyNotes:
-    """Device dumps that already are notes; see :class:`.stream_plan.Additions` and NewNotes, which it is both."""
+    """Device dumps that are notes already: both :class:`.stream_plan.Additions` and its NewNotes."""
 
     dumps: Sequence[DeviceDumpNote]
     replaced: Collection[int]

@@ -73,7 +73,7 @@ class KdumpAttachment:
         order = order_notes(notes(), sum(dump.note_size for dump in dumps))
         size = order.size
         if size >= MAX_NOTES_END:
-            raise QuotaExceeded(f"the notes would have {size} bytes, crash reads fewer than {MAX_NOTES_END:#x}")
+            raise QuotaExceeded(f"the notes would have {size} bytes, but crash reads below {MAX_NOTES_END:#x}")
         places = NotePlaces(self._header, order, self._page_size, self._end_of_descriptors())
         old_place = places.old_place(self._size)
         start = places.appended(self._size if old_place is None else max(self._size, old_place + size))
@@ -98,7 +98,7 @@ class KdumpAttachment:
         copy = ExtentCopy(self._fd, self._page_size, self._progress)
         for extent in extents:
             copy.extent(extent)
-        # The last note of the old area need not be padded, where it ends the file.
+        # The last note of the old area need not be padded if it ends the file.
         if copy.report.unreadable_pages or copy.report.missing_bytes > 3:
             raise WriteFailed("a note or a device dump cannot be read")
         write_headers(self._fd, own, self._vmcore.byteorder)
@@ -126,7 +126,7 @@ class KdumpAttachment:
                 os.fsync(self._fd)
             except OSError as error:
                 reason = f"the header cannot be written: {error.strerror}"
-                raise WriteFailed(f"{reason}; the new device dumps may be attached, or may not") from error
+                raise WriteFailed(f"{reason}; the new device dumps may or may not be attached") from error
             os.ftruncate(self._fd, self._size)
             raise
 

@@ -79,7 +79,7 @@ def check_names(path: str, notes: Iterable[Note], replaced: Collection[int], nam
     """
     for index, name in enumerate(names):
         if name in names[:index]:
-            raise NameInUse(f"{path}: two device dumps are to be called {name}")
+            raise NameInUse(f"{path}: dump name {name} is given twice")
     # The manifest comes last, and crash does not need it.
     new = [name for name in names if name != MANIFEST_NAME]
     count = len(new)
@@ -88,12 +88,12 @@ def check_names(path: str, notes: Iterable[Note], replaced: Collection[int], nam
             count += 1
         if count > MAX_DEVICE_DUMPS:
             raise QuotaExceeded(
-                f"{path}: no space for device dump {new[-1] if new else MANIFEST_NAME}: it would have more than "
-                f"{MAX_DEVICE_DUMPS}, and crash reads no more"
+                f"{path}: cannot add device dump {new[-1] if new else MANIFEST_NAME}: it would have more than the "
+                f"{MAX_DEVICE_DUMPS} that crash reads"
             )
 
 
 def check_manifest_size(path: str, text: bytes) -> None:
     """Raise QuotaExceeded if the manifest *text* is longer than readers accept."""
     if len(text) > MAX_SIZE:
-        raise QuotaExceeded(f"{path}: the manifest would have {len(text)} bytes, at most {MAX_SIZE} are read")
+        raise QuotaExceeded(f"{path}: the manifest would have {len(text)} bytes, but readers accept {MAX_SIZE}")

@@ -112,11 +112,11 @@ class _Stream:
             check_header(self._keep(HEADER_SIZE), self._path)
             plan = self._collect() if known is None else self._plan_known(known)
         except VmcoreddError:
-            self._give_up()
+            self._pass_unchanged()
             raise
         return self._extend(plan, streamed=known is None)
 
-    def _give_up(self) -> None:
+    def _pass_unchanged(self) -> None:
         """Pass on the complete input unchanged."""
         image, offset = self._prefix.image(self._path), 0
         while offset < image.size:
@@ -173,7 +173,7 @@ class _Stream:
         return data
 
     def _known_so_far(self) -> tuple[Image, Index]:
-        index = Index(self._prefix.image(self._path), whole=False)
+        index = Index(self._prefix.image(self._path), complete=False)
 
         def pread(size: int, offset: int) -> bytes:
             return index.pread(min(size, index.known(offset) - offset), offset)
@@ -182,7 +182,7 @@ class _Stream:
 
     def _plan(self, image: Image, index: Index) -> Plan:
         if index.known(0) < 16:
-            raise NotYet(f"{self._path}: what is at offset 0 comes too late")
+            raise NotYet(f"{self._path}: its bytes at offset 0 come too late")
         start = index.pread(16, 0)
         try:
             if start.startswith(kdump.SIGNATURE):
@@ -193,13 +193,13 @@ class _Stream:
             if str(error).startswith(self._path):
                 raise
             raise type(error)(f"{self._path}: {error}") from error
-        raise InvalidVmcore(f"{self._path}: holds neither an ELF nor a kdump-compressed vmcore: {start[:8]!r}")
+        raise InvalidVmcore(f"{self._path}: is neither an ELF nor a kdump-compressed vmcore: {start[:8]!r}")
 
     def _extend(self, plan: Plan, *, streamed: bool) -> list[str]:
         self._sink.write(self._prefix.image(self._path).read(HEADER_SIZE, 0, "the header"))
         plan.begin(self._emit)
         start = self._prefix.image(self._path)
-        for position, offset, size in pieces(start, whole=False):
+        for position, offset, size in pieces(start, complete=False):
             self._route(plan, offset, size, _Replay(start, position + PIECE.size))
         # From here on, a dropped byte is one that the plan does not know, and is lost.
         self._late = streamed

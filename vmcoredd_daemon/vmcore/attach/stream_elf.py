@@ -84,7 +84,7 @@ def _read_header(image: Image) -> _Header:
             f"{found[3]}, makedumpfile writes {', '.join(map(str, expected[:3]))} and {expected[3]}"
         )
     if not 0 < ehdr.e_phnum < PN_XNUM:
-        raise InvalidVmcore(f"{image.path}: e_phnum is {ehdr.e_phnum}, possible are 1 to {PN_XNUM - 1}")
+        raise InvalidVmcore(f"{image.path}: e_phnum is {ehdr.e_phnum}, not 1 to {PN_XNUM - 1}")
     return _Header(data, structs, ehdr.e_phnum)
 
 
@@ -92,7 +92,7 @@ def _find_notes(image: Image, index: Index, header: _Header) -> tuple[int, int]:
     """Return the offset of the notes, and that before which they end. Raises NotYet, InvalidVmcore."""
     known = _known_notes(image, index, header)
     if len(known) > 1:
-        raise InvalidVmcore(f"{image.path}: has {len(known)} PT_NOTEs, crash reads one")
+        raise InvalidVmcore(f"{image.path}: has {len(known)} PT_NOTEs, but crash reads only one")
     if known:
         start, size = known[0]
         if not header.end <= start <= header.end + _MAX_GAP:
@@ -101,12 +101,12 @@ def _find_notes(image: Image, index: Index, header: _Header) -> tuple[int, int]:
         return start, min(index.known(start), start + size)
     if header.structs.elfclass != 64:
         # ELF32 offsets may overflow when segments move, so they must be known before anything is written.
-        raise NotYet(f"{image.path}: the program headers, of 32 bits, come too late")
+        raise NotYet(f"{image.path}: the 32-bit program headers come too late")
     start = header.end
     if index.known(start) == start:
         start = index.next_known(start)
     if start > header.end + _MAX_GAP:
-        raise NotYet(f"{image.path}: nothing is at offset {header.end:#x}, behind the program headers")
+        raise NotYet(f"{image.path}: there is nothing at offset {header.end:#x}, behind the program headers")
     return start, index.known(start)
 
 
@@ -133,7 +133,7 @@ class ElfPlan:
         self._shift = round_up(self._growth, area.page_size)
         if end + self._shift >= MAX_NOTES_END:
             raise QuotaExceeded(
-                f"{path}: the notes would end at {end + self._shift:#x}, crash reads them below {MAX_NOTES_END:#x}"
+                f"{path}: the notes would end at {end + self._shift:#x}, crash reads only below {MAX_NOTES_END:#x}"
             )
         ehsize = len(header.data)
         self._headers = Patch(ehsize, bytearray(header.end - ehsize))
@@ -159,7 +159,7 @@ class ElfPlan:
 
     def finish(self, emit: Emit, end: int) -> list[str]:
         """Write the program headers, as far as they were received."""
-        if not self._headers.any:
+        if not self._headers.received:
             return ["the program headers are missing"]
         problems: list[str] = []
         structs = self._header.structs

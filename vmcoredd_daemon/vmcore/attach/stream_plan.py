@@ -121,7 +121,7 @@ def plan_notes(
     new = additions.new_notes(image, notes, byteorder, pages)
     order = order_notes((note for note in notes() if note.offset not in new.replaced), new.size)
     if order.size >= MAX_NOTES_END:
-        raise QuotaExceeded(f"{image.path}: the notes would have {order.size} bytes, crash reads {MAX_NOTES_END}")
+        raise QuotaExceeded(f"{image.path}: the notes would have {order.size} bytes, the limit is {MAX_NOTES_END}")
     return NoteArea(image, end, pages, order, new)
 
 
@@ -180,11 +180,11 @@ class Patch:
 
     start: int
     data: bytearray
-    any: bool = field(default=False)
+    received: bool = field(default=False)
     """Whether some have come."""
 
     def put(self, offset: int, data: bytes) -> None:
         """Keep *data*, which lies inside."""
         place = offset - self.start
         self.data[place : place + len(data)] = data
-        self.any = True
+        self.received = True

@@ -28,8 +28,6 @@ class CopyReport:
     """What went wrong in a copy."""
 
     unreadable_pages: int = 0
-    first_unreadable: int | None = None
-    """Offset in the source of the first page that could not be read."""
     missing_bytes: int = 0
     """Bytes that the headers promise, but that are beyond the end of a truncated source."""
     left_out: int = 0
@@ -97,7 +95,7 @@ class ExtentCopy:
         while self._position < end:
             read = self._read
             try:
-                self._reads.run(extent.fd, lambda preadv: self._whole_blocks(extent, preadv))
+                self._reads.run(extent.fd, lambda preadv: self._complete_blocks(extent, preadv))
             except BlockedSource:
                 raise
             except BlockedCall:
@@ -107,7 +105,7 @@ class ExtentCopy:
             if self._position < end:
                 self._doubtful_block(extent, read)
 
-    def _whole_blocks(self, extent: Extent, preadv: Preadv) -> None:
+    def _complete_blocks(self, extent: Extent, preadv: Preadv) -> None:
         """Copy from the position on, up to the end or to a block that one read does not return completely."""
         buffer, shift = self._buffer, extent.source_offset - extent.offset
         while size := min(self._writes.block_size, extent.offset + extent.size - self._position):
@@ -192,8 +190,6 @@ class ExtentCopy:
         page = (fd, offset // self._page_size)
         self.report.unreadable_pages += page != self._last_unreadable
         self._last_unreadable = page
-        if self.report.first_unreadable is None:
-            self.report.first_unreadable = offset
 
     def _clear(self, start: int, end: int) -> None:
         self._buffer[start:end] = bytes(end - start)

@@ -2,7 +2,7 @@
 """Reads ``/proc/vmcore`` through a mapped window, which takes a third of the time of read(2).
 
 read(2) maps and unmaps each page by itself (``copy_oldmem_page()`` in Linux ``arch/x86/kernel/crash_dump_64.c``),
-``mmap_vmcore()`` in ``fs/proc/vmcore.c`` maps the whole window. A file that can be truncated must not be mapped:
+``mmap_vmcore()`` in ``fs/proc/vmcore.c`` maps all of the window. A file that can be truncated must not be mapped:
 touching a page that is gone is SIGBUS, which ends the process. Files in /proc cannot be truncated. A file that may
 block must not be mapped either, because Python holds the GIL while it maps and copies.
 """
@@ -17,7 +17,7 @@ WINDOW = 4 << 20
 
 
 def cannot_shrink(fd: int) -> bool:
-    """Tell whether the file *fd* is in the kernel's own /proc, and is mapped as a whole or not at all."""
+    """Tell whether the file *fd* is in the kernel's own /proc, and is mapped completely or not at all."""
     # On s390, mmap_vmcore_fault() maps each page when it is touched, and raises SIGBUS if it cannot read it.
     if os.uname().machine.startswith("s390"):
         return False

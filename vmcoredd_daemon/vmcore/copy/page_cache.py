@@ -16,7 +16,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 
-from ...files import BLOCK_SIZE, begin_write_back, pwrite
+from ...files import BLOCK_SIZE, begin_write_back, close, pwrite
 
 WRITE_BACK_INTERVAL = 0.02
 """Seconds between two looks at a file that grows."""
@@ -75,9 +75,8 @@ class DirectWrites(Writes):
         """Write through the page cache from here on."""
         fd, self._direct = self._direct, -1
         if fd >= 0:
-            # An error says nothing new: fsync(2) of the other descriptor covers what was written here.
-            with suppress(OSError):
-                os.close(fd)
+            # fsync(2) of the other descriptor covers what was written here.
+            close(fd)
 
 
 @contextmanager

@@ -18,17 +18,17 @@ def verify_notes(
     Return the names of the device dumps whose SHA-256 is not what it was when they were taken. Raises WriteFailed
     if a note is missing, and InvalidVmcore at a broken one.
     """
-    sizes: dict[tuple[bytes | None, int], Note] = {}
+    found: dict[tuple[bytes | None, int], Note] = {}
     for note in notes:
         if note.offset in dumps:
-            sizes[note.dump_name, note.offset] = note
+            found[note.dump_name, note.offset] = note
         start = note.end
     # The last note need not be padded.
     if not end <= start < end + 4:
         raise WriteFailed(f"the notes read back only up to {start:#x}, not {end:#x}")
     altered = []
     for offset, dump in dumps.items():
-        read_back = sizes.get((dump.dump_name.encode("ascii"), offset))
+        read_back = found.get((dump.dump_name.encode("ascii"), offset))
         if read_back is None or read_back.end - read_back.offset != dump.note_size:
             raise WriteFailed(f"device dump {dump.dump_name} does not read back as written")
         if dump.sha256 and sha256(image.pread, read_back.data_offset, dump.size) != dump.sha256:

@@ -177,10 +177,6 @@ class TimedNotes(Reads):
             self._abandoned.add(fd)
             raise
 
-    def run(self, fd: int, copy: Callable[[Preadv], None]) -> None:
-        """Call *copy* with :meth:`preadv`."""
-        copy(self.preadv)
-
 
 class TimedFile(Reads):
     """Reads of the source, open at *fd*; *others* reads all other files."""

@@ -25,7 +25,7 @@ from .read_back import verify_notes
 from .source import Reads
 
 VMCORE_INCOMPLETE = "vmcore-incomplete"
-"""Name of a vmcore that is being written, as in kdump-utils; a file of another name has its own."""
+"""Name of the file ``vmcore`` while it is being written, and if memory is missing in it; as in kdump-utils."""
 
 Complete = Callable[[CopyReport], bytes]
 """Returns the data of our last device dump, when it is known how the copy went."""

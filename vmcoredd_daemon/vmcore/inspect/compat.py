@@ -10,10 +10,17 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from ...manifest import MANIFEST_NAME
-from ...note import MAX_DEVICE_DUMPS, NT_VMCOREDD, VMCOREDD_MAX_NAME_BYTES, VMCOREDD_NOTE_NAME, ByteOrder, round_up
+from ...note import (
+    MAX_DEVICE_DUMPS,
+    NHDR_SIZE,
+    NT_VMCOREDD,
+    VMCOREDD_MAX_NAME_BYTES,
+    VMCOREDD_NOTE_NAME,
+    ByteOrder,
+    round_up,
+)
 from ..image import Image
 
-NHDR_SIZE = 12
 _MAX_NOTES = 1 << 17
 """Notes that are looked at; a forged file may have any number."""
 _MAX_NAME = 256

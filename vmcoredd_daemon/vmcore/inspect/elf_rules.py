@@ -8,7 +8,7 @@ Mirrors ``is_netdump()``, ``resize_elf_header()`` and ``dump_Elf64_Nhdr()`` of c
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ...note import MAX_NOTES_END, NT_VMCOREDD, ByteOrder
+from ...note import MAX_NOTES_END, NHDR_SIZE, NT_VMCOREDD, ByteOrder
 from ..elf import (
     ET_CORE,
     MAGIC,
@@ -23,7 +23,7 @@ from ..elf import (
     machine_name,
 )
 from ..image import Image
-from .compat import NHDR_SIZE, RawNote, Verdict, count_for_crash, is_vmcoreinfo, raw_notes, remark_machine
+from .compat import RawNote, Verdict, count_for_crash, is_vmcoreinfo, raw_notes, remark_machine
 
 _MIN_SIZE = 176
 """``MIN_NETDUMP_ELF_HEADER_SIZE`` of crash."""

@@ -15,14 +15,11 @@ from ...note import NT_VMCOREDD, Note
 from ..formats import Vmcore, recognise
 from ..image import Image, file_image
 
-BLOCK_SIZE = 1 << 20
+READ_SIZE = 1 << 20
 """Bytes of a device dump that are in memory at a time."""
 
 MAX_FOUND = 4096
 """Device dumps that a file may have; crash lists 64. A forged file must not take all memory."""
-
-COMPLETE = "complete"
-"""State of a device dump that holds all data of its source."""
 
 MAX_FAILURES = 4096
 """Failures that all manifests of a file may name."""
@@ -85,7 +82,7 @@ def check(found: Inspection, progress: Callable[[int], None] = lambda size: None
     """
     dumps = tuple(replace(dump, verified=_verify(found.image, dump, progress)) for dump in found.device_dumps)
     altered = tuple(
-        f"device dump {dump.name} does not have the SHA-256 that its manifest says"
+        f"device dump {dump.name} does not match the SHA-256 in its manifest"
         for dump in dumps
         if dump.verified is False
     )
@@ -147,7 +144,7 @@ def _blocks(image: Image, dump: FoundDump) -> Iterator[bytes]:
     end = offset + (dump.size if dump.true_size is None else dump.true_size)
     while offset < end:
         try:
-            block = image.pread(min(BLOCK_SIZE, end - offset), offset)
+            block = image.pread(min(READ_SIZE, end - offset), offset)
         except OSError as error:
             reason = f"cannot be read at offset {offset:#x}: {error.strerror}"
             raise InvalidVmcore(f"{image.path}: device dump {dump.name} {reason}") from error
@@ -188,7 +185,7 @@ class Search:
             self.problems.append(str(error))
             return dump
         if len(self.failures) + len(manifest.failures) > MAX_FAILURES:
-            self.problems.append(f"{MANIFEST_NAME}: names more than {MAX_FAILURES} failures, the rest is left out")
+            self.problems.append(f"{MANIFEST_NAME}: names more than {MAX_FAILURES} failures, others are left out")
         self.manifest = replace(manifest, device_dumps=(), failures=())
         self.failures = [*self.failures, *manifest.failures][:MAX_FAILURES]
         # From last to first: a device dump of the kernel can have the name of one of ours, and precedes it.
@@ -208,7 +205,7 @@ class Search:
 def read_manifest(image: Image, dump: FoundDump) -> bytes:
     """Return the JSON text of the manifest *dump*. Raises InvalidVmcore if it cannot be read or is too long."""
     if dump.size > MAX_SIZE:
-        raise InvalidVmcore(f"{MANIFEST_NAME}: has {dump.size} bytes, at most {MAX_SIZE} are read")
+        raise InvalidVmcore(f"{MANIFEST_NAME}: has {dump.size} bytes, but readers accept {MAX_SIZE}")
     try:
         return image.pread(dump.size, dump.offset).rstrip(b"\0")
     except OSError as error:

@@ -91,13 +91,15 @@ def check_pages(image: Image, progress: Callable[[int], None] = lambda size: Non
     form = header.byteorder.prefix + PAGE_DESC
     while offset < end:
         data = image.pread(min(_BLOCK, end - offset), offset)
-        whole = data[: len(data) // PAGE_DESC_SIZE * PAGE_DESC_SIZE]
-        if not whole:
+        complete = data[: len(data) // PAGE_DESC_SIZE * PAGE_DESC_SIZE]
+        if not complete:
             missing += (end - offset) // PAGE_DESC_SIZE
             break
-        missing += sum(not 0 < start <= image.size - size for start, size, _, _ in struct.iter_unpack(form, whole))
-        progress(len(whole))
-        offset += len(whole)
+        missing += sum(
+            not 0 < start <= image.size - size for start, size, _, _ in struct.iter_unpack(form, complete)
+        )
+        progress(len(complete))
+        offset += len(complete)
     return [f"{missing} of {pages} pages are beyond the end of the file, {image.size:#x}"] if missing else []
 
 

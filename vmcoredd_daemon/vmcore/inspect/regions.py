@@ -47,11 +47,8 @@ def regions(vmcore: Vmcore) -> list[Region]:
 
     They may overlap if the file is broken, and reach beyond its end if it is truncated.
     """
-    if vmcore.image.pread(len(kdump.SIGNATURE), 0) == kdump.SIGNATURE:
-        found = [*_kdump(vmcore, kdump.read_header(vmcore.image))]
-    else:
-        found = [*_elf(vmcore)]
-    found.extend(_notes(islice(vmcore.notes(), MAX_NOTES)))
+    parts = _kdump(vmcore) if kdump.is_kdump(vmcore.image) else _elf(vmcore)
+    found = [*parts, *_notes(islice(vmcore.notes(), MAX_NOTES))]
     found.sort(key=lambda region: (region.offset, region.end))
     return [*_with_gaps(found, vmcore.image.size)]
 
@@ -66,7 +63,8 @@ def _elf(vmcore: Vmcore) -> Iterator[Region]:
             yield Region(Kind.LOAD, load.p_offset, load.p_filesz, name)
 
 
-def _kdump(vmcore: Vmcore, header: kdump.KdumpHeader) -> Iterator[Region]:
+def _kdump(vmcore: Vmcore) -> Iterator[Region]:
+    header = kdump.read_header(vmcore.image)
     block = header.block_size
     yield Region(Kind.HEADER, 0, block, "disk_dump_header")
     yield Region(Kind.HEADER, block, len(header.sub_header), "kdump_sub_header")

@@ -41,7 +41,7 @@ def summarize(vmcore: Vmcore) -> Summary:
     """Return what *vmcore* says. Reads headers, VMCOREINFO and bitmaps. Raises InvalidVmcore."""
     info = lines(vmcore.image, vmcore.notes())
     release, crash_time = info.get("OSRELEASE"), _number(info.get("CRASHTIME"))
-    if vmcore.image.pread(len(kdump.SIGNATURE), 0) != kdump.SIGNATURE:
+    if not kdump.is_kdump(vmcore.image):
         return _of_elf(vmcore.image, release, crash_time)
     header = kdump.read_header(vmcore.image)
     pages = [_count(vmcore.image, *bitmap) for bitmap in header.bitmaps]

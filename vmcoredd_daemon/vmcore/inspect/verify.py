@@ -5,12 +5,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from ...errors import InvalidVmcore
+from ...manifest import State
 from .. import flattened, kdump
 from ..formats import Vmcore, recognise
 from ..image import Image
 from . import elf_rules, kdump_rules
 from .compat import Verdict
-from .inspect import BLOCK_SIZE, COMPLETE, Inspection, check, find_in
+from .inspect import READ_SIZE, Inspection, check, find_in
 from .summary import summarize
 
 
@@ -66,7 +67,7 @@ def _predict(image: Image, problems: list[str], progress: Callable[[int], None])
     except InvalidVmcore as error:
         reason = str(error).removeprefix(f"{image.path}: ")
         return Verdict().refuse(reason), Verdict().refuse(reason)
-    rules = kdump_rules if inner.pread(len(kdump.SIGNATURE), 0) == kdump.SIGNATURE else elf_rules
+    rules = kdump_rules if kdump.is_kdump(inner) else elf_rules
     crash, makedumpfile = rules.predict_crash(inner), rules.predict_makedumpfile(inner)
     if rules is kdump_rules:
         missing = kdump_rules.check_pages(inner, progress)
@@ -83,7 +84,7 @@ def _predict(image: Image, problems: list[str], progress: Callable[[int], None])
 def _incomplete(inspection: Inspection) -> Iterator[str]:
     """Yield which device dumps are incomplete, as their manifest says."""
     for dump in inspection.device_dumps:
-        if dump.entry is not None and dump.entry.state != COMPLETE:
+        if dump.entry is not None and dump.entry.state != State.COMPLETE:
             why = f": {dump.entry.error}" if dump.entry.error else ""
             yield f"device dump {dump.name} is {dump.entry.state}{why}"
 
@@ -94,8 +95,8 @@ def _behind_notes(vmcore: Vmcore) -> Iterator[str]:
         end = last = offset + size
         for note in vmcore.image.notes(offset, size, vmcore.byteorder):
             last = note.end
-        while last < end and (data := vmcore.image.pread(min(BLOCK_SIZE, end - last), last)):
+        while last < end and (data := vmcore.image.pread(min(READ_SIZE, end - last), last)):
             if data.count(0) != len(data):
-                yield f"the bytes behind the last note, at {last:#x}, are no note"
+                yield f"the bytes behind the last note, at {last:#x}, are not a note"
                 return
             last += len(data)
