@@ -127,7 +127,7 @@ def test_empty_file_and_no_drop_in_directory(tmp_path: Path) -> None:
 def test_spool_is_beside_the_target_by_default(conf: Path) -> None:
     conf.write_text("[Vmcoredd]\nTarget=/srv/crash\n")
     assert load(conf).spool_directory == Path("/srv/crash/.vmcoredd-spool")
-    assert EVERYTHING.spool_directory == Path("/srv/spool")
+    assert EVERYTHING.spool_directory == Path("/srv/spool/.vmcoredd-spool")
 
 
 @pytest.mark.parametrize("value", ["yes", "TRUE", "on", "1"])

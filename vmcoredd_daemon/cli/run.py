@@ -139,7 +139,7 @@ def temporary_spool(directory: Path) -> Iterator[Spool]:
         raise WriteFailed(f"{directory}: {error.strerror}") from error
     try:
         try:
-            spool = Spool.open(temporary, system_page_size(), system_byteorder(), 0)
+            spool = Spool.open(temporary / "spool", system_page_size(), system_byteorder(), 0)
         except (NoSpace, WriteFailed):
             # The file system is full, or has no O_TMPFILE.
             spool = Spool.in_memory(system_page_size(), system_byteorder())

@@ -17,7 +17,8 @@ from ...collectors.runner import CollectorRunner
 from ...collectors.settings import directories
 from ...config.config import Configuration, load
 from ...dumps.dump_list import DumpList
-from ...dumps.spool import BOOT_ID, Spool
+from ...dumps.spool import Spool
+from ...dumps.spool_directory import open_private
 from ...errors import BusUnavailable, CallFailed, CollectorFailed, TimedOut, VmcoreddError, WriteFailed
 from ...manifest import Failure, ManifestDump, State
 from ...note import system_byteorder, system_page_size
@@ -137,11 +138,14 @@ async def _without_service(request: Request, deadline: float, present: set[str],
 
 def _send_spooled(configuration: Configuration, present: set[str], send: Send) -> None:
     """Send what a service of this boot has acknowledged, and its successor has not recovered."""
-    path = configuration.spool_directory / BOOT_ID.read_text(encoding="ascii").strip()
+    path = configuration.spool_directory
     try:
-        directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        directory = open_private(path, make=False)
     except OSError:
         # No service has run, or it had no disk.
+        return
+    except WriteFailed as error:
+        send("problem", f"{error}; it is not read")
         return
 
     def report(name: str, error: VmcoreddError) -> None:
