@@ -48,6 +48,16 @@ def file_name(dump_name: str) -> str:
     return f"\\x2e{name[1:]}" if name.startswith(".") else name
 
 
+def unused_file_name(dump_name: str, index: int, taken: set[str]) -> str:
+    """Return *dump_name* as a file name, with ``.INDEX`` if *taken* has it, and add it to *taken*."""
+    # A kernel may use a name twice, and another name may be equal to what we make of this one.
+    name = file_name(dump_name)
+    while name in taken:
+        name = f"{name}.{index}"
+    taken.add(name)
+    return name
+
+
 @contextmanager
 def open_vmcore(path: str) -> Iterator[int]:
     """Open the file or block device at *path*. Raises InvalidVmcore, also for any other kind of file."""

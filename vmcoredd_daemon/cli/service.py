@@ -56,12 +56,16 @@ def _data(file: str) -> Iterator[int]:
         yield standard_input()
         return
     try:
-        fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+        # O_NONBLOCK: the service waits for the writer of a FIFO, and no longer than --timeout.
+        fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
         raise InvalidArgs(f"{file}: {error.strerror}") from error
     try:
-        if stat.S_ISDIR(os.fstat(fd).st_mode):
+        mode = os.fstat(fd).st_mode
+        if stat.S_ISDIR(mode):
             raise InvalidArgs(f"{file}: is a directory")
+        if not stat.S_ISFIFO(mode):
+            os.set_blocking(fd, True)
         yield fd
     finally:
         os.close(fd)
