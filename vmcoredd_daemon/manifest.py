@@ -21,6 +21,7 @@ from enum import StrEnum
 from typing import Any, TypeVar, get_type_hints
 
 from .errors import InvalidVmcore
+from .text import valid_json
 
 MANIFEST_NAME = "vmcoredd_manifest"
 MAX_SIZE = 1 << 20
@@ -53,7 +54,7 @@ class ManifestDump:
 
     def dump(self) -> bytes:
         """Return the JSON text."""
-        return json.dumps(asdict(self), separators=(",", ":")).encode("ascii")
+        return json.dumps(valid_json(asdict(self)), separators=(",", ":")).encode("ascii")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +95,7 @@ class Manifest:
 
     def dump(self) -> bytes:
         """Return the JSON text."""
-        return json.dumps({"version": 1} | asdict(self), separators=(",", ":")).encode("ascii")
+        return json.dumps(valid_json({"version": 1} | asdict(self)), separators=(",", ":")).encode("ascii")
 
 
 def load(data: bytes) -> Manifest:

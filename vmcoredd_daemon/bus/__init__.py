@@ -47,7 +47,7 @@ from dbus_next.service import dbus_property, method, signal  # noqa: E402
 from ..threads.fd_closer import close_fds  # noqa: E402
 from .connection import Connection, take_fds  # noqa: E402
 from .objects import ServiceInterface  # noqa: E402
-from .reply import SENDER, bus_text  # noqa: E402
+from .reply import SENDER  # noqa: E402
 
 __all__ = [
     "SENDER",
@@ -55,7 +55,6 @@ __all__ = [
     "PropertyAccess",
     "ServiceInterface",
     "Variant",
-    "bus_text",
     "close_fds",
     "dbus_property",
     "method",

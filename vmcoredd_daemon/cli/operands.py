@@ -10,7 +10,7 @@ from ..dumps.recovery import load_note
 from ..errors import InvalidArgs, InvalidVmcore, VmcoreddError
 from ..note import system_byteorder, system_page_size
 from ..terminal.exit import UsageError
-from ..terminal.stdio import printable
+from ..text import printable
 from ..vmcore.attach.dump_files import NamedFile
 
 

@@ -18,6 +18,7 @@ from ..terminal.exit import FAILURE, SUCCESS, UsageError
 from ..terminal.progress_line import progress
 from ..terminal.stdio import complain, show, standard_input
 from ..terminal.view import Cell, Mark, Size, View
+from ..text import printable
 from ..writer.result import VMCORE
 from .client import Client, Status
 
@@ -197,7 +198,7 @@ async def _write(options: argparse.Namespace) -> int:
             return status.bytes_done, status.bytes_total
 
         path = await shown("writing the vmcore", client.write(), state)
-    show(f"{path}\n")
+    show(f"{printable(path)}\n")
     if PurePath(path).name != VMCORE:
         complain("memory is missing in it; the service's log says why")
         return FAILURE

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from ..text import printable
+
 INTERVAL = 1.0
 """Seconds between two lines."""
 
@@ -52,7 +54,7 @@ class ConsoleStatus:
         if line and line != self._last:
             self._last = line
             # What is not printable would be a command to the terminal.
-            self._write_line(line.encode("unicode_escape"))
+            self._write_line(printable(line).encode("ascii", "backslashreplace"))
 
     def _write_line(self, line: bytes) -> None:
         try:
