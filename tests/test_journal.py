@@ -79,6 +79,24 @@ def test_stderr_without_a_journal() -> None:
     assert lines[-1] == "RuntimeError: odd"
 
 
+def test_text_of_others_is_one_printable_line(capfd: pytest.CaptureFixture[str]) -> None:
+    with logging_started():
+        record(Event.VMCORE_FAILED, logging.ERROR, "/\udcff\x1b[2J\n: no", target="/\udcff")
+    assert capfd.readouterr().err.splitlines()[-1].endswith(r"ERROR: /\xff\x1b[2J\n: no")
+
+
+def test_journal_gets_a_path_that_is_not_utf8() -> None:
+    logs = "from vmcoredd_daemon.journal import *\nimport logging\nwith logging_started():\n"
+    logs += "    record(Event.VMCORE_FAILED, logging.ERROR, '/\\udcff: no', target='/\\udcff')"
+    require("unshare")
+    command = ["unshare", "--map-root-user", "--mount", "sh", "-c", JOURNALD, sys.executable, logs, "1"]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+    assert run.stderr == ""
+    entry = ast.literal_eval(run.stdout)
+    assert rb"MESSAGE=/\xff: no" in entry
+    assert rb"VMCOREDD_TARGET=/\xff" in entry
+
+
 def test_everything_is_out_at_the_end() -> None:
     program = """
 import logging

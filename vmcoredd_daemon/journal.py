@@ -21,6 +21,7 @@ from typing import TypeAlias
 
 from .errors import VmcoreddError, WriteFailed
 from .files import open_directory, open_new, sync
+from .text import printable, valid
 
 log = logging.getLogger("vmcoredd")
 
@@ -97,7 +98,7 @@ def record(event: Event, level: int, message: str, **fields: object) -> None:
 
 def journal_fields(**fields: object) -> dict[str, str]:
     """Return *fields* under their names in the journal, for ``extra=`` of a logger."""
-    return {f"VMCOREDD_{name.upper()}": str(value) for name, value in fields.items()}
+    return {f"VMCOREDD_{name.upper()}": valid(str(value)) for name, value in fields.items()}
 
 
 @contextmanager
@@ -131,6 +132,14 @@ class _Handler(QueueHandler):
         # Not queue.Queue(maxsize): a destructor that runs while its lock is held may log and deadlock.
         self._entries = entries
         self.lost = 0
+
+    def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
+        """Format the message: one line of it, and of each line of a traceback, whatever a path in it has."""
+        prepared: logging.LogRecord = super().prepare(record)
+        text = str(prepared.msg)
+        lines = [text] if record.exc_info is None else text.split("\n")
+        prepared.msg = prepared.message = "\n".join(map(printable, lines))
+        return prepared
 
     def enqueue(self, record: logging.LogRecord) -> None:
         if self._entries.qsize() >= QUEUE_SIZE:

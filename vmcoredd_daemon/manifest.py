@@ -22,6 +22,7 @@ from typing import Any, TypeVar, get_type_hints
 
 from . import __version__
 from .errors import InvalidVmcore
+from .text import valid_json
 
 MANIFEST_NAME = "vmcoredd_manifest"
 PRODUCER = f"vmcoredd {__version__}"
@@ -65,7 +66,7 @@ class ManifestDump:
 
     def dump(self) -> bytes:
         """Return the JSON text."""
-        return json.dumps(asdict(self), separators=(",", ":")).encode("ascii")
+        return json.dumps(valid_json(asdict(self)), separators=(",", ":")).encode("ascii")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +107,7 @@ class Manifest:
 
     def dump(self) -> bytes:
         """Return the JSON text."""
-        return json.dumps({"version": 1} | asdict(self), separators=(",", ":")).encode("ascii")
+        return json.dumps(valid_json({"version": 1} | asdict(self)), separators=(",", ":")).encode("ascii")
 
 
 def load(data: bytes) -> Manifest:

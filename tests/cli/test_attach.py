@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import random
+import shlex
 import signal
 import subprocess
 from collections.abc import Callable
@@ -146,6 +147,24 @@ def test_wrong_arguments(vmcore: Path, tmp_path: Path, arguments: list[str], sta
     result = run("attach", "vmcore", *arguments, cwd=tmp_path)
     assert (result.returncode, result.stdout, result.stderr) == (status, "", f"vmcoredd: {message}\n")
     assert vmcore.read_bytes() == before
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_fifo_is_refused(vmcore: Path, tmp_path: Path, stream: bool) -> None:
+    """It has no writer, and may never get one."""
+    os.mkfifo(tmp_path / "fifo")
+    where = ["--stream"] if stream else [vmcore]
+    flattened = flatten([(0, vmcore.read_bytes())]) if stream else b""
+    result = run("attach", *where, f"nic={tmp_path}/fifo", timeout=20, input=flattened, text=False)
+    assert result.returncode == 1
+    assert f"{tmp_path}/fifo: is a FIFO, give its data on standard input" in result.stderr.decode()
+
+
+def test_pipe_of_a_shell(vmcore: Path) -> None:
+    command = ["bash", "-c", f"{shlex.join(VMCOREDD)} attach {vmcore} nic=<(sleep 0.3; echo slow)"]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert run("extract", vmcore, "nic").stdout == "slow\n"
 
 
 def test_warning_of_an_incomplete_file(tmp_path: Path, data: Path) -> None:

@@ -111,11 +111,15 @@ def test_configuration_that_is_wrong(
     assert judges.osrelease(tmp_path / "vmcore") == judges.osrelease(source_vmcore)
 
 
+@pytest.mark.parametrize("older", [False, True], ids=["ours", "an older version's"])
 def test_killed_daemon_leaves_its_dumps_in_the_spool(
-    collect: Collect, daemon: Service, source_vmcore: Path, tmp_path: Path
+    collect: Collect, daemon: Service, source_vmcore: Path, tmp_path: Path, older: bool
 ) -> None:
     add(daemon, "hba", "log")
     daemon.kill()
+    if older:
+        (place,) = (daemon.target / ".vmcoredd-spool").iterdir()
+        place.rename(daemon.target / place.name)
     result = collect(*OPTIONS, source_vmcore, tmp_path / "vmcore", bus=daemon.address)
     assert result.returncode == 0
     assert "2 device dumps attached" in result.stderr

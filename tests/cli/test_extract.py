@@ -140,6 +140,57 @@ def test_extract_all_of_names_that_are_no_file_names(tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path / "out")) == sorted(expected)
 
 
+def test_extract_all_of_names_that_meet(tmp_path: Path) -> None:
+    """The name that is made for the second one may be that of another."""
+    names = [b"a", b"a.2", b"a", b"a.2.2", b"b/", rb"b\x2f"]
+    path = Core(b"".join(device_dump(name, b"%d" % index) for index, name in enumerate(names))).write(
+        tmp_path / "vmcore"
+    )
+    assert run("extract", path, "--all", tmp_path / "out").returncode == 0
+    files = {file.name: file.read_bytes()[:1] for file in (tmp_path / "out").iterdir()}
+    assert files == {
+        "a": b"0",
+        "a.2": b"1",
+        "a.2.2": b"2",
+        "a.2.2.3": b"3",
+        r"b\x2f": b"4",
+        r"b\x2f.5": b"5",
+    }
+
+
+def test_extract_all_replaces_files_only(vmcore: Path, tmp_path: Path) -> None:
+    """In /tmp, another user's link could lead elsewhere, and the writer of a FIFO waits for ever."""
+    (tmp_path / "elsewhere").write_bytes(b"old")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "kernel").symlink_to(tmp_path / "elsewhere")
+    os.mkfifo(tmp_path / "out" / "nic")
+    (tmp_path / "out" / MANIFEST_NAME).write_bytes(b"old")
+    result = run("extract", vmcore, "--all", tmp_path / "out", timeout=20)
+    reason = "is not a regular file, and is not replaced"
+    assert (result.returncode, result.stderr) == (
+        1,
+        f"vmcoredd: {tmp_path}/out/kernel: {reason}\nvmcoredd: {tmp_path}/out/nic: {reason}\n",
+    )
+    assert (tmp_path / "elsewhere").read_bytes() == b"old"
+    assert (tmp_path / "out" / "kernel").is_symlink()
+    assert (tmp_path / "out" / "nic").is_fifo()
+    assert (tmp_path / "out" / MANIFEST_NAME).read_bytes() == MANIFEST
+
+
+@pytest.mark.skipif(
+    os.geteuid() != 0 or Path("/proc/sys/fs/protected_symlinks").read_text() != "1\n",
+    reason="needs root, and fs.protected_symlinks",
+)
+def test_extract_follows_no_link_that_the_kernel_would_not(vmcore: Path, tmp_path: Path) -> None:
+    (tmp_path / "tmp").mkdir()
+    (tmp_path / "tmp").chmod(0o1777)
+    (tmp_path / "tmp" / "link").symlink_to(tmp_path / "elsewhere")
+    os.lchown(tmp_path / "tmp" / "link", 65534, 65534)
+    result = run("extract", vmcore, "nic", "-o", tmp_path / "tmp" / "link")
+    assert (result.returncode, result.stderr) == (1, f"vmcoredd: {tmp_path}/tmp/link: Permission denied\n")
+    assert not (tmp_path / "elsewhere").exists()
+
+
 def test_extract_all_goes_on_where_one_is_altered(altered: Path, tmp_path: Path) -> None:
     result = run("extract", altered, "--all", tmp_path / "out")
     assert result.returncode == 1

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -210,6 +211,30 @@ def test_collecting_takes_no_longer_than_its_timeout(vmcoredd: Vmcoredd) -> None
     table = ok(vmcoredd("list")).splitlines()
     assert table[0].split() == ["NAME", "STATE", "SIZE", "COLLECTOR", "ERROR"]
     assert table[1].endswith(reason)
+
+
+def test_fifo_without_a_writer(vmcoredd: Vmcoredd, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    result = vmcoredd("add", "nic0", tmp_path / "fifo", "--size", "9", "--timeout", "0.5", timeout=20)
+    assert failed(result) == "device dump nic0: the collector did not finish within 0.5 s"
+
+
+def test_fifo_that_gets_a_writer(vmcoredd: Vmcoredd, tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+
+    def write() -> None:
+        time.sleep(1.5)
+        with fifo.open("wb", buffering=0) as file:
+            file.write(b"da")
+            time.sleep(0.3)
+            file.write(b"ta")
+
+    writer = threading.Thread(target=write, daemon=True)
+    writer.start()
+    ok(vmcoredd("add", "nic0", fifo, "--size", "9", "--timeout", "20", timeout=40))
+    writer.join()
+    assert [(dump["state"], dump["size"]) for dump in listed(vmcoredd)] == [("complete", 4)]
 
 
 def test_remove(vmcoredd: Vmcoredd, data: Path) -> None:

@@ -127,7 +127,7 @@ def test_empty_file_and_no_drop_in_directory(tmp_path: Path) -> None:
 def test_spool_is_beside_the_target_by_default(conf: Path) -> None:
     conf.write_text("[Vmcoredd]\nTarget=/srv/crash\n")
     assert load(conf).spool_directory == Path("/srv/crash/.vmcoredd-spool")
-    assert EVERYTHING.spool_directory == Path("/srv/spool")
+    assert EVERYTHING.spool_directory == Path("/srv/spool/.vmcoredd-spool")
 
 
 @pytest.mark.parametrize("value", ["yes", "TRUE", "on", "1"])
@@ -257,7 +257,8 @@ def test_message_is_not_as_long_as_the_line(conf: Path, text: str) -> None:
 def test_file_whose_name_is_no_line_of_text(conf: Path, name: str) -> None:
     drop_in(conf, name, "[Vmcoredd]\nMaxDumps=0\n")
     conf.touch()
-    assert problem(conf).startswith(f"{conf}.d/{name!r}:2: MaxDumps='0' is not".replace("'", "", 2))
+    shown = name.encode("unicode_escape").decode().replace("udc", "x")
+    assert problem(conf).startswith(f"{conf}.d/{shown}:2: MaxDumps='0' is not")
     assert "MaxDumps" in problem(conf.with_name("vmcoredd.conf.d") / name)
 
 

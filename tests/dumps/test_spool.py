@@ -112,6 +112,55 @@ async def test_directory_is_for_root_and_for_this_boot(tmp_path: Path) -> None:
     spool.close()
 
 
+async def test_directory_above_stays_as_it_is(tmp_path: Path) -> None:
+    """It may be /var/tmp; it is made if it is missing, in a directory that is there."""
+    above = tmp_path / "tmp"
+    above.mkdir()
+    above.chmod(0o1777)
+    (above / "empty").mkdir()
+    open_spool(above / "spool").close()
+    assert left_by_other_boots(above / "spool") == []
+    assert above.stat().st_mode & 0o7777 == 0o1777
+    assert {path.name for path in above.iterdir()} == {"empty", "spool"}
+    open_spool(tmp_path / "new" / "spool").close()
+    assert (tmp_path / "new").stat().st_mode & 0o777 == 0o700
+
+
+async def test_what_an_older_version_has_left_above(tmp_path: Path) -> None:
+    """It made this boot's directory beside ours, with the same files in it."""
+    spool = open_spool(tmp_path / "tmp" / "older")
+    os.close((await add(spool, 1, "nic0", b"data")).fd)
+    spool.close()
+    (directory(tmp_path / "tmp" / "older")).rename(directory(tmp_path / "tmp"))
+    (tmp_path / "tmp").chmod(0o755)
+    spool = open_spool(tmp_path / "tmp" / "spool")
+    assert [dump.record.name for dump in recover(spool)[0]] == ["nic0"]
+    os.close((await add(spool, spool.next_number(), "nic1", b"data")).fd)
+    with pytest.raises(Busy):
+        open_spool(tmp_path / "tmp" / "spool")
+    spool.close()
+    assert sorted(os.listdir(directory(tmp_path / "tmp"))) == [NAME, "000002.note"]
+    assert (tmp_path / "tmp").stat().st_mode & 0o777 == 0o755
+    # Another boot.
+    another = tmp_path / "tmp" / "0f9a21b4-3c33-4c38-9d0e-0123456789ab"
+    directory(tmp_path / "tmp").rename(another)
+    spool = open_spool(tmp_path / "tmp" / "spool")
+    assert recover(spool) == ([], [])
+    assert left_by_other_boots(tmp_path / "tmp" / "spool") == [another]
+    spool.close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="files of others need root")
+async def test_another_user_cannot_pose_as_an_older_version(tmp_path: Path) -> None:
+    directory(tmp_path).mkdir()
+    os.chown(directory(tmp_path), 65534, 65534)
+    spool = open_spool(tmp_path / "spool")
+    os.close((await add(spool, 1, "nic0", b"data")).fd)
+    spool.close()
+    assert os.listdir(directory(tmp_path)) == []
+    assert os.listdir(directory(tmp_path / "spool")) == [NAME]
+
+
 def test_directory_of_another_boot_that_tells_only_where_it_wrote(tmp_path: Path) -> None:
     open_spool(tmp_path / "spool").close()
     for boot in ("empty", "unfinished", "left"):
@@ -302,7 +351,7 @@ async def test_spool_has_one_user(tmp_path: Path) -> None:
     assert open_fds() == before
 
 
-@pytest.mark.parametrize("path", ["missing/spool", "file/spool", "file"])
+@pytest.mark.parametrize("path", ["missing/above/spool", "file/spool", "file"])
 async def test_directory_that_cannot_be_used(tmp_path: Path, path: str) -> None:
     (tmp_path / "file").touch()
     before = open_fds()
@@ -479,7 +528,7 @@ async def test_spool_that_cannot_be_written_is_read(tmp_path: Path) -> None:
             await spool.remove([1])
         spool.refuse(WriteFailed("it is read-only"))
         for _ in range(2):
-            with pytest.raises(WriteFailed, match="^device dump nic2: it is read-only$"):
+            with pytest.raises(WriteFailed, match=r"^device dump nic2: it is read-only$"):
                 await spool.create("nic2", 100)
         spool.close()
         assert open_fds() == before

@@ -27,6 +27,7 @@ from vmcoredd_daemon.config import ini
 from vmcoredd_daemon.config.config import KEYS, Configuration, load
 from vmcoredd_daemon.errors import InvalidConfiguration
 from vmcoredd_daemon.note import MAX_NOTES_END, check_dump_name
+from vmcoredd_daemon.text import printable
 
 CORPUS = Path(__file__).with_name("corpus") / "config"
 SHIPPED = Path(__file__).parent.parent.parent / "systemd/vmcoredd.conf"
@@ -393,7 +394,7 @@ def _check_message(file: Path, message: str, made: Input) -> None:
         file.parent.parent / name for name in made.files if name.startswith(f"{file.parent.name}/{file.name}")
     ]
     names += [file, *(file.parent / name for name in made.files if name.startswith(f"{file.name}.d/"))]
-    shown = [name if name.isprintable() else repr(name)[1:-1] for name in map(str, names)]
+    shown = [printable(str(name)) for name in names]
     place = next((name for name in shown if message.startswith((f"{name}: ", f"{name}:"))), None)
     assert place is not None, f"names no file: {message}"
     line, _, rest = message.removeprefix(place).removeprefix(":").partition(":")

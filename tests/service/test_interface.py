@@ -34,6 +34,8 @@ from tests.lib.caller import (
 from tests.lib.paths import ROOT
 from tests.lib.resources import settled
 from tests.lib.service import Service
+from tests.lib.vmcore_dumps import manifest
+from tests.lib.vmcoredd import run
 from tests.lib.waiting import eventually
 from vmcoredd_daemon.bus import Connection, take_fds
 from vmcoredd_daemon.errors import CallFailed
@@ -303,23 +305,32 @@ async def test_a_pipe_that_stays_open(daemon: Service, bus: Connection) -> None:
 
 
 async def test_path_that_is_not_utf8(bus_address: str, source_vmcore: Path, tmp_path: Path) -> None:
-    directory = tmp_path / "\udcff"
+    """D-Bus takes no bytes that are not UTF-8, and a terminal takes escapes for commands."""
+    directory = tmp_path / "\udcff\x1b"
     directory.mkdir()
     with Service(bus_address, source_vmcore, directory).start() as service:
         bus = await Connection.open(bus_address, 5)
         path = (await call(bus, "WriteVmcore", "a{sv}", [{}])).body[0]
-        assert path.startswith(f"{tmp_path}/\\udcff/target/")
+        assert path.startswith(f"{tmp_path}/\\xff\x1b/target/")
         reply = await bus.method_call(NAME, PATH, "org.freedesktop.DBus.Properties", "GetAll", "s", [MANAGER])
         assert reply.body[0]["VmcorePath"].value == path
         await add_bytes(bus, "late", b"registers")
         service.target.rename(directory / "gone")
-        with pytest.raises(CallFailed, match=r"\\udcff/target: ") as caught:
+        service.target.touch()
+        with pytest.raises(CallFailed, match=r"\\xff\x1b/target: ") as caught:
             await call(bus, "WriteVmcore", "a{sv}", [{}])
         assert caught.value.name == f"{ERROR}.WriteFailed"
+        service.target.unlink()
         (directory / "gone").rename(service.target)
         await bus.close()
+        written = await asyncio.to_thread(run, "write", "--bus-address", bus_address)
+        assert written.stdout.startswith(f"{tmp_path}/\\xff\\x1b/target/")
         assert service.stop() == 0
     assert "ERROR: Unexpected" not in service.log()
+    assert "/\\xff\\x1b/target/" in service.log()
+    assert "\x1b" not in service.log()
+    text = manifest(service.vmcore()).source.path
+    assert text.encode()
 
 
 async def test_wait_false_answers_at_once(daemon: Service, bus: Connection) -> None:

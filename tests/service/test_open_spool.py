@@ -60,6 +60,25 @@ async def test_spool_that_cannot_be_written_any_more(
     assert ("Cannot remove device dumps from the spool: Read-only" in daemon.log()) is (fault == "read-only")
 
 
+@pytest.mark.parametrize("older", [False, True], ids=["ours", "an older version's"])
+async def test_spool_in_a_directory_of_others(
+    start_daemon: Callable[..., Service], bus: Connection, tmp_path: Path, older: bool
+) -> None:
+    (tmp_path / "tmp").mkdir()
+    (tmp_path / "tmp").chmod(0o1777)
+    daemon = await killed(start_daemon, bus, f"Spool={tmp_path}/tmp")
+    (place,) = (tmp_path / "tmp" / ".vmcoredd-spool").iterdir()
+    assert len(list(place.glob("*.note"))) == 3
+    if older:
+        place.rename(tmp_path / "tmp" / place.name)
+    daemon.start()
+    assert await names(bus) == COMPLETE
+    assert daemon.stop() == 0
+    assert in_vmcore(daemon) == [*NAMES, MANIFEST_NAME]
+    assert (tmp_path / "tmp").stat().st_mode & 0o7777 == 0o1777
+    assert not list((tmp_path / "tmp").rglob("*.note"))
+
+
 async def test_full_target_that_has_room_again(
     start_daemon: Callable[..., Service], bus: Connection, tmp_path: Path
 ) -> None:

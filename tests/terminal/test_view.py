@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
+import json
 from pathlib import Path
 
 import pytest
@@ -7,8 +8,8 @@ import pytest
 from tests.lib.vmcore_dumps import GOLDEN
 from tests.lib.vmcoredd import run_in_terminal
 from vmcoredd_daemon.progress import human_size
-from vmcoredd_daemon.terminal.stdio import printable
 from vmcoredd_daemon.terminal.view import Mark, Size, View, utc
+from vmcoredd_daemon.text import printable
 
 VIEW = View()
 
@@ -68,14 +69,20 @@ def test_times(usec: int, shown: str | None) -> None:
         ("a\nb\r\t\0", r"a\nb\r\t\x00"),
         ("\x9b31m", r"\x9b31m"),
         ("\u202etxt", r"\u202etxt"),
-        ("\udc80", r"\udc80"),
+        ("/\udc80", r"/\x80"),
     ],
 )
 def test_what_is_not_printable_is_escaped(text: str, shown: str) -> None:
     assert printable(text) == shown
+
     assert VIEW.table(["NAME"], [[text]]) == f"NAME\n{shown}\n"
     assert VIEW.table(["NAME"], [[Mark(text, good=True)]]) == f"NAME\n{shown}\n"
     assert VIEW.fields([("Name", text)]) == f"Name: {shown}\n"
+
+
+def test_json_of_a_path_that_is_not_utf8(capsys: pytest.CaptureFixture[str]) -> None:
+    View(json="short").show_json([{"path": "/\udcff", "name": "\U0001f600\x1b"}])
+    assert json.loads(capsys.readouterr().out) == [{"path": r"/\xff", "name": "\U0001f600\x1b"}]
 
 
 def test_pager_where_the_terminal_can_do_more_than_print(tmp_path: Path) -> None:

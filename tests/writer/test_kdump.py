@@ -119,6 +119,8 @@ async def test_makedumpfile_that_fails(
         ('truncate -s -1M "$last"; kill -KILL $$', "makedumpfile failed with status -9: "),
         ('echo no > "$last"; exit 0', "makedumpfile left no vmcore: "),
         ('rm "$last"; exit 0', "makedumpfile left no vmcore: "),
+        ('truncate -s -1M "$last"; exit 0', "makedumpfile left a file that was cut off: "),
+        ('truncate -s -1 "$last"; exit 0', "makedumpfile left a file that was cut off: 1 of "),
     ],
 )
 async def test_makedumpfile_that_leaves_no_vmcore(

@@ -46,7 +46,7 @@ from dbus_next.service import dbus_property, method, signal  # noqa: E402
 
 from .connection import Connection, take_fds  # noqa: E402
 from .objects import ServiceInterface  # noqa: E402
-from .reply import SENDER, bus_text  # noqa: E402
+from .reply import SENDER  # noqa: E402
 
 __all__ = [
     "SENDER",
@@ -54,7 +54,6 @@ __all__ = [
     "PropertyAccess",
     "ServiceInterface",
     "Variant",
-    "bus_text",
     "dbus_property",
     "method",
     "signal",

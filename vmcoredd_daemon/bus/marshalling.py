@@ -15,6 +15,8 @@ from dbus_next._private.constants import PROTOCOL_VERSION, HeaderField
 from dbus_next.signature import SignatureTree, SignatureType
 from dbus_next.validators import assert_object_path_valid
 
+from ..text import valid
+
 _Write: TypeAlias = Callable[[bytearray, Any], None]
 """Appends a value to a buffer; alignment counts from the start of the buffer."""
 
@@ -159,7 +161,8 @@ def _write_boolean(buffer: bytearray, value: bool) -> None:
 
 
 def _write_string(buffer: bytearray, value: str) -> None:
-    data = value.encode()
+    # A file name may have bytes that D-Bus does not allow; all others are kept.
+    data = valid(value).encode()
     buffer += bytes(-len(buffer) & 3) + _LENGTH.pack(len(data)) + data + b"\0"
 
 

@@ -59,12 +59,7 @@ class Reply:
         else:
             log.error("Internal error in %s.%s", self._message.interface, self._message.member, exc_info=error)
             name, text = INTERNAL_ERROR, "internal error"
-        self(Message.new_error(self._message, name, bus_text(text)))
-
-
-def bus_text(text: str) -> str:
-    """Return *text* as valid UTF-8, as D-Bus requires: a file name may have other bytes."""
-    return text.encode("utf-8", "backslashreplace").decode()
+        self(Message.new_error(self._message, name, text))
 
 
 async def answer(

@@ -26,7 +26,7 @@ from ..terminal.exit import FAILURE, SUCCESS, UsageError
 from ..terminal.progress_line import progress
 from ..terminal.stdio import complain, standard_input, standard_output
 from ..vmcore.attach.attach import STDIN, attach_files
-from ..vmcore.attach.dump_files import COLLECTOR, FileAdditions, NamedFile, OpenFile, check_files
+from ..vmcore.attach.dump_files import COLLECTOR, FileAdditions, NamedFile, OpenFile, check_files, open_file
 from ..vmcore.attach.stream import attach_stream, pass_on
 from .operands import named_files
 
@@ -129,15 +129,12 @@ def open_files(files: Iterable[NamedFile], stack: ExitStack) -> tuple[FileAdditi
 
 
 def _open(file: NamedFile, stack: ExitStack) -> OpenFile:
-    # O_NONBLOCK: a pipe without a writer must not keep the memory waiting.
-    fd = os.open(file.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    fd = open_file(file.path)
     stack.callback(os.close, fd)
     if file.described is not None:
         size = file.described.size
         return OpenFile(file.dump_name, file.path, fd, size, VMCOREDD_HEADER_SIZE, described=file.described)
     state = os.fstat(fd)
-    if stat.S_ISDIR(state.st_mode):
-        raise InvalidArgs("is a directory")
     size = state.st_size
     if not stat.S_ISREG(state.st_mode) or size <= _SMALL:
         temporary = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115

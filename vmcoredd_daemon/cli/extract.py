@@ -8,14 +8,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from ..errors import InvalidVmcore, UnknownDump, WriteFailed
+from ..errors import InvalidArgs, InvalidVmcore, UnknownDump, WriteFailed
 from ..files import new_file, write_all
 from ..terminal.exit import FAILURE, SUCCESS, UsageError
 from ..terminal.progress_line import progress
 from ..terminal.stdio import complain, standard_output
 from ..vmcore.image import Image
 from ..vmcore.inspect.inspect import FoundDump, Inspection, copy_data, find
-from .operands import file_name, open_vmcore
+from .operands import open_vmcore, unused_file_name
 
 
 def run(options: argparse.Namespace) -> int:
@@ -54,16 +54,35 @@ def _extract_all(fd: int, found: Inspection, path: str, directory: Path) -> int:
     """Write a file for each device dump, even if others cannot be read."""
     statuses, taken = [SUCCESS], set[str]()
     for dump in found.device_dumps:
-        name = file_name(dump.name)
-        # A kernel may use a name twice.
-        name = f"{name}.{dump.index}" if name in taken else name
-        taken.add(name)
+        output = str(directory / unused_file_name(dump.name, dump.index, taken))
         try:
-            statuses.append(_report(path, dump, _to_file(fd, found.image, dump, str(directory / name))))
-        except InvalidVmcore as error:
+            _check_replaceable(fd, output)
+            statuses.append(_report(path, dump, _replace(found.image, dump, output, output)))
+        except (InvalidArgs, InvalidVmcore) as error:
             complain(error)
             statuses.append(FAILURE)
     return max(statuses)
+
+
+def _check_replaceable(fd: int, output: str) -> None:
+    """Raise InvalidArgs if *output* is no regular file, UsageError if it is the vmcore *fd*.
+
+    The directory may be /tmp: another user's symbolic link in it must not lead us elsewhere. If one appears later,
+    the rename replaces the link itself.
+    """
+    try:
+        state = os.lstat(output)
+    except OSError:
+        # It is missing, or cannot be written either.
+        return
+    if not stat.S_ISREG(state.st_mode):
+        raise InvalidArgs(f"{output}: is not a regular file, and is not replaced")
+    _check_other_file(fd, state, output)
+
+
+def _check_other_file(fd: int, state: os.stat_result, output: str) -> None:
+    if os.path.samestat(state, os.fstat(fd)):
+        raise UsageError(f"{output}: is the vmcore itself")
 
 
 def _report(path: str, dump: FoundDump, intact: bool | None) -> int:
@@ -96,19 +115,20 @@ def _to_stdout(image: Image, dump: FoundDump) -> bool | None:
 
 def _to_file(fd: int, image: Image, dump: FoundDump, output: str) -> bool | None:
     """Write the file *output* under a temporary name; a device or a pipe is written directly."""
-    # The rename must replace the target of a symbolic link, not the link.
-    target = os.path.realpath(output)
     try:
-        state = os.stat(target)
+        # Of this name: the kernel may refuse another user's link, see fs.protected_symlinks in proc_sys_fs(5).
+        state = os.stat(output)
     except FileNotFoundError:
         state = None
     except OSError as error:
         raise WriteFailed(f"{output}: {error.strerror}") from error
-    if state is not None and os.path.samestat(state, os.fstat(fd)):
-        raise UsageError(f"{output}: is the vmcore itself")
+    if state is not None:
+        _check_other_file(fd, state, output)
+    # The rename must replace the target of a symbolic link, not the link.
+    target = os.path.realpath(output)
     if state is not None and not stat.S_ISREG(state.st_mode):
         with _writing(output):
-            out = os.open(target, os.O_WRONLY | os.O_CLOEXEC)
+            out = os.open(output, os.O_WRONLY | os.O_CLOEXEC)
         try:
             return _copy(image, dump, out, output)
         finally:

@@ -10,7 +10,7 @@ from ..dumps.recovery import load_note
 from ..errors import InvalidArgs, InvalidVmcore, VmcoreddError
 from ..note import system_byteorder, system_page_size
 from ..terminal.exit import UsageError
-from ..terminal.stdio import printable
+from ..text import printable
 from ..vmcore.attach.dump_files import NamedFile
 
 
@@ -46,6 +46,16 @@ def file_name(dump_name: str) -> str:
     """Return *dump_name* as a file name, escaped as by systemd-escape(1)."""
     name = printable(dump_name).replace("/", "\\x2f") or "device_dump"
     return f"\\x2e{name[1:]}" if name.startswith(".") else name
+
+
+def unused_file_name(dump_name: str, index: int, taken: set[str]) -> str:
+    """Return *dump_name* as a file name, with ``.INDEX`` if *taken* has it, and add it to *taken*."""
+    # A kernel may use a name twice, and another name may be equal to what we make of this one.
+    name = file_name(dump_name)
+    while name in taken:
+        name = f"{name}.{index}"
+    taken.add(name)
+    return name
 
 
 @contextmanager

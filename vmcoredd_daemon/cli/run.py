@@ -28,7 +28,7 @@ from ..terminal.exit import FAILURE, SUCCESS
 from ..terminal.stdio import complain
 from ..terminal.view import Cell, Size, View
 from .client import Client, DumpInfo
-from .operands import file_name
+from .operands import unused_file_name
 from .service import dump_table, show_while
 
 Entry = dict[str, Any]
@@ -115,7 +115,8 @@ async def _to_directory(options: argparse.Namespace) -> int:
         try:
             numbers = await show_while(RUNNING, runner.run(options.collectors, timeout=options.timeout), state)
             made = [dump for dump in dumps if dump.number in numbers]
-            entries = [await asyncio.to_thread(_write_file, dump, options.output) for dump in made]
+            taken = set[str]()
+            entries = [await asyncio.to_thread(_write_file, dump, options.output, taken) for dump in made]
         finally:
             await dumps.drain(0)
             dumps.close()
@@ -139,7 +140,7 @@ def temporary_spool(directory: Path) -> Iterator[Spool]:
         raise WriteFailed(f"{directory}: {error.strerror}") from error
     try:
         try:
-            spool = Spool.open(temporary, system_page_size(), system_byteorder(), 0)
+            spool = Spool.open(temporary / "spool", system_page_size(), system_byteorder(), 0)
         except (NoSpace, WriteFailed):
             # The file system is full, or has no O_TMPFILE.
             spool = Spool.in_memory(system_page_size(), system_byteorder())
@@ -155,10 +156,10 @@ def temporary_spool(directory: Path) -> Iterator[Spool]:
                 directory.rmdir()
 
 
-def _write_file(dump: DeviceDump, directory: Path) -> Entry:
+def _write_file(dump: DeviceDump, directory: Path, taken: set[str]) -> Entry:
     path = ""
     if dump.note is not None:
-        path = str(directory / file_name(dump.name))
+        path = str(directory / unused_file_name(dump.name, dump.number, taken))
         try:
             _copy(dump.note.fd, dump.size, path)
         except OSError as error:

@@ -18,6 +18,7 @@ from ..terminal.exit import FAILURE, SUCCESS, UsageError
 from ..terminal.progress_line import progress
 from ..terminal.stdio import complain, show, standard_input
 from ..terminal.view import Cell, Mark, Size, View
+from ..text import printable
 from ..writer.result import VMCORE
 from .client import Client, Status
 
@@ -56,12 +57,16 @@ def _data(file: str) -> Iterator[int]:
         yield standard_input()
         return
     try:
-        fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+        # O_NONBLOCK: the service waits for the writer of a FIFO, and no longer than --timeout.
+        fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
         raise InvalidArgs(f"{file}: {error.strerror}") from error
     try:
-        if stat.S_ISDIR(os.fstat(fd).st_mode):
+        mode = os.fstat(fd).st_mode
+        if stat.S_ISDIR(mode):
             raise InvalidArgs(f"{file}: is a directory")
+        if not stat.S_ISFIFO(mode):
+            os.set_blocking(fd, True)
         yield fd
     finally:
         os.close(fd)
@@ -195,7 +200,7 @@ async def _write(options: argparse.Namespace) -> int:
             return status.bytes_done, status.bytes_total
 
         path = await show_while("writing the vmcore", client.write(), state)
-    show(f"{path}\n")
+    show(f"{printable(path)}\n")
     if PurePath(path).name != VMCORE:
         complain(f"{path}: memory is missing, see the service's log")
         return FAILURE

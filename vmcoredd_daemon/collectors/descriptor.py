@@ -10,7 +10,7 @@ from functools import partial
 
 from ..dumps.buffer import Buffer
 from ..dumps.collector import Collected
-from ..dumps.transfer import is_anonymous, read_now
+from ..dumps.transfer import is_anonymous, is_pipe_or_socket, read_now
 from ..errors import CollectorFailed, InvalidArgs
 from ..threads.fd_closer import FdCloser, close_fds
 from ..threads.loop import AbandonedThreads, run_with_duplicate, wait_for
@@ -94,7 +94,7 @@ class DescriptorCollector:
 
     async def _wait(self) -> None:
         # The thread that reads it polls all else.
-        if _is_pipe_or_socket(self._fd):
+        if is_pipe_or_socket(self._fd):
             await readable(self._fd)
 
     def close(self) -> None:
@@ -130,17 +130,6 @@ def check_source(dump_name: str, fd: int) -> None:
             f"device dump {dump_name}: its data come from a socket of type {names.get(kind, kind)}, "
             f"but only SOCK_STREAM loses nothing"
         )
-
-
-def _is_pipe_or_socket(fd: int) -> bool:
-    """Tell whether the kernel itself answers poll(2) of *fd*: a server of FUSE or CUSE may never answer.
-
-    fstat(2) would ask its file system, too; readlink(2) does not. A path begins with a slash.
-    """
-    try:
-        return os.readlink(f"/proc/self/fd/{fd}").startswith(("pipe:[", "socket:["))
-    except OSError:
-        return False
 
 
 async def readable(fd: int) -> None:

@@ -32,7 +32,7 @@ class Configuration:
     target: Path = Path("/var/crash")
     """Directory in which the directory of this crash is made."""
     spool: Path | None = None
-    """By default ``.vmcoredd-spool`` in the target."""
+    """Directory in which the spool is made, by default the target."""
     console: Path | None = None
     """A terminal that shows the progress of the vmcore; by default, in a capture kernel, its console."""
     keep_free: int = 0
@@ -51,8 +51,8 @@ class Configuration:
 
     @property
     def spool_directory(self) -> Path:
-        """Directory that holds device dumps until the vmcore has them."""
-        return self.spool or self.target / ".vmcoredd-spool"
+        """Directory that holds device dumps until the vmcore has them, for nothing else: only we may use it."""
+        return (self.spool or self.target) / ".vmcoredd-spool"
 
     @property
     def console_path(self) -> Path | None:

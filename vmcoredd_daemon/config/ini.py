@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InvalidConfiguration
+from ..text import printable
 
 Keys = Mapping[str, tuple[str, Callable[[str], Any]]]
 """For each key its field, and the parser of its value, which raises ValueError that ends "... is not"."""
@@ -25,8 +26,7 @@ MAX_LINE = 16 << 10
 
 def shown(file: Path) -> str:
     """Return the name of a file on one line, fit for the journal and a terminal."""
-    name = str(file)
-    return name if name.isprintable() else repr(name)[1:-1]
+    return printable(str(file))
 
 
 def read(file: Path, section: str, keys: Keys) -> Iterator[tuple[str, Any]]:

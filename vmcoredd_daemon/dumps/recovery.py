@@ -7,6 +7,8 @@ the disk may have changed it.
 
 import errno
 import os
+import re
+import stat
 from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -84,11 +86,18 @@ def recover(
 def may_hold_notes(path: Path) -> bool:
     """Tell whether the spool *path*, which cannot be opened, may hold device dumps of this boot. Blocks."""
     try:
-        return bool(os.listdir(path / boot_id()))
-    except (FileNotFoundError, NotADirectoryError):
-        return False
+        boot = boot_id()
+        # The second is an older version's.
+        return any(_entries(above / boot) for above in (path, path.parent))
     except OSError:
         return True
+
+
+def _entries(directory: Path) -> list[str]:
+    try:
+        return os.listdir(directory)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
 def _open_note(
@@ -136,13 +145,15 @@ def load_note(fd: int, page_size: int, byteorder: ByteOrder) -> tuple[ManifestDu
 
 
 def left_by_other_boots(path: Path) -> list[Path]:
-    """Return the directories of other boots in the spool *path*, whose device dumps are in no vmcore. Blocks.
+    """Return the directories of other boots, whose device dumps are in no vmcore. Blocks.
 
-    Empty ones are removed. Raises WriteFailed.
+    Those in the spool *path* are removed if they are empty; those beside it, which an older version has made, are
+    left alone. Raises WriteFailed.
     """
     left = []
     try:
         boot = boot_id()
+        left += [directory for directory in sorted(path.parent.iterdir()) if _is_older(directory, boot)]
         for directory in sorted(path.iterdir()):
             if directory.name == boot or not directory.is_dir():
                 continue
@@ -155,6 +166,18 @@ def left_by_other_boots(path: Path) -> list[Path]:
     except OSError as error:
         raise WriteFailed(f"{path}: cannot look for device dumps of other boots: {error.strerror}") from error
     return left
+
+
+def _is_older(directory: Path, boot: str) -> bool:
+    """Tell whether it is the directory of another boot than *boot*, as an older version made it, with a file."""
+    if directory.name == boot or not re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", directory.name):
+        return False
+    try:
+        state = directory.lstat()
+        ours = stat.S_ISDIR(state.st_mode) and state.st_uid == os.geteuid()
+        return ours and any(note_number(name) > 0 for name in os.listdir(directory))
+    except OSError:
+        return False
 
 
 def _set_aside(directory: int, name: str, suffix: str, error: VmcoreddError) -> VmcoreddError:

@@ -27,7 +27,7 @@ from ..threads.loop import wait_for
 from .buffer import Buffer
 from .commit import Commit, commit_to_disk, commit_to_memory
 from .recovery import Report, SpooledDump, recover
-from .spool_directory import boot_id, last_number, note_name, open_private, sync_parents
+from .spool_directory import last_number, note_name, open_private, sync_parents
 from .transfer import Transfers
 
 log = logging.getLogger(__name__)
@@ -81,7 +81,6 @@ class Spool:
         reason, or is another user's or a symbolic link, Busy when another daemon has it.
         """
         try:
-            path /= boot_id()
             directory = open_private(path)
         except OSError as error:
             raise of_storage(error, f"{path}: cannot use the spool directory") from error

@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from ..errors import WriteFailed
-from ..files import close, sync
+from ..files import close, sync, sync_directory
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 CRASH_DIRECTORY = "crash-directory"
@@ -20,41 +20,64 @@ SUPERSEDED = ".note.superseded"
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-def open_private(path: Path) -> int:
-    """Open, or make, a directory and the one above it; only we may write to either. Blocks.
+def open_private(path: Path, *, make: bool = True) -> int:
+    """Open this boot's directory in the spool directory *path*; only we may write to either. Blocks.
 
-    Raises OSError, and WriteFailed when one of them belongs to another user.
+    What is missing is made, with *make* the directory above, too. That one may be any directory, as ``/var/tmp``:
+    it stays as it is. An older version made the directory of a boot directly in it; what it has left there in this
+    boot is used on.
+
+    Raises OSError, and WriteFailed when a directory belongs to another user.
     """
     # By descriptors: a user who may write to the target could replace a directory between two uses of its path.
-    outer = _open_or_make(path.parent)
+    boot, above = boot_id(), _open_above(path.parent, make=make)
     try:
-        _make_private(outer, path.parent)
-        directory = _open_or_make(path.name, outer)
+        with suppress(FileNotFoundError, NotADirectoryError, WriteFailed):
+            return _open_private(boot, above, path.parent, make=False)
+        outer = _open_private(path.name, above, path.parent, make=make)
+    finally:
+        close(above)
+    try:
+        return _open_private(boot, outer, path, make=make)
     finally:
         close(outer)
+
+
+def _open_above(path: Path, *, make: bool) -> int:
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
     try:
-        _make_private(directory, path)
+        return os.open(path, flags)
+    except FileNotFoundError:
+        if not make:
+            raise
+    with suppress(FileExistsError):
+        os.mkdir(path, 0o700)
+    sync_directory(path.parent)
+    return os.open(path, flags)
+
+
+def _open_private(name: str, within: int, path: Path, *, make: bool) -> int:
+    """Open the directory *name* in the directory *within*, whose path is *path*."""
+    directory = _open_or_make(name, within) if make else os.open(name, _DIRECTORY, dir_fd=within)
+    try:
+        state = os.fstat(directory)
+        if state.st_uid != os.geteuid():
+            raise WriteFailed(f"{path / name}: cannot use the spool directory: it belongs to user {state.st_uid}")
+        if make and state.st_mode & 0o777 != 0o700:
+            os.fchmod(directory, 0o700)
     except BaseException:
         close(directory)
         raise
     return directory
 
 
-def _open_or_make(name: Path | str, within: int | None = None) -> int:
+def _open_or_make(name: str, within: int) -> int:
     # Opened before it is made: on a disk that is full or read-only, what is there can still be read.
     with suppress(FileNotFoundError):
         return os.open(name, _DIRECTORY, dir_fd=within)
     with suppress(FileExistsError):
         os.mkdir(name, 0o700, dir_fd=within)
     return os.open(name, _DIRECTORY, dir_fd=within)
-
-
-def _make_private(directory: int, path: Path) -> None:
-    state = os.fstat(directory)
-    if state.st_uid != os.geteuid():
-        raise WriteFailed(f"{path}: cannot use the spool directory: it belongs to user {state.st_uid}")
-    if state.st_mode & 0o777 != 0o700:
-        os.fchmod(directory, 0o700)
 
 
 def sync_parents(directory: int) -> None:

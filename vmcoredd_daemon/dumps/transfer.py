@@ -61,7 +61,7 @@ class Reading:
         mode = os.fstat(fd).st_mode
         _check_data(fd, mode)
         self.regular = stat.S_ISREG(mode)
-        self._poll_seconds = PIPE_POLL if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) else READ_POLL
+        self._poll_seconds = PIPE_POLL if is_pipe_or_socket(fd) else READ_POLL
         if stat.S_ISSOCK(mode):
             self._socket = socket.socket(fileno=os.dup(fd))
         # Opened again, a descriptor that is only for writing could be read.
@@ -86,7 +86,9 @@ class Reading:
         if self._socket is not None or self._ours >= 0:
             # Mostly there is data, and poll(2) is not needed.
             with suppress(BlockingIOError):
-                return self._read(size)
+                if data := self._read(size):
+                    return data
+                # The end, if poll(2) says so, too: a FIFO opened with O_NONBLOCK may have had no writer yet.
         if not self._writes_only and not self._polled.poll(self._poll_seconds * 1000):
             raise BlockingIOError
         self._check()
@@ -128,6 +130,17 @@ def _check_data(fd: int, mode: int) -> None:
 def is_anonymous(fd: int) -> bool:
     """Tell whether *fd* has an anonymous inode (Linux fs/anon_inodes.c), without a path. Does not block."""
     return os.readlink(f"/proc/self/fd/{fd}").startswith("anon_inode:")
+
+
+def is_pipe_or_socket(fd: int) -> bool:
+    """Tell whether *fd* has no path, and the kernel itself answers poll(2): a server of FUSE or CUSE may never.
+
+    fstat(2) would ask its file system, too; readlink(2) does not. A path begins with a slash.
+    """
+    try:
+        return os.readlink(f"/proc/self/fd/{fd}").startswith(("pipe:[", "socket:["))
+    except OSError:
+        return False
 
 
 def read_now(fd: int, size: int) -> bytes:

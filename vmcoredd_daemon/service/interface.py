@@ -16,7 +16,6 @@ from ..bus import (
     PropertyAccess,
     ServiceInterface,
     Variant,
-    bus_text,
     dbus_property,
     method,
     signal,
@@ -148,7 +147,7 @@ class ManagerInterface(ServiceInterface):
     async def WriteVmcore(self, options: "a{sv}") -> "s":
         if options:
             raise InvalidArgs(f"unknown option {next(iter(options))!a}")
-        return bus_text(str((await self._writer.write()).path))
+        return str((await self._writer.write()).path)
 
     @signal()
     def DeviceDumpAdded(self, dump: DeviceDump) -> "osu":
@@ -165,7 +164,7 @@ class ManagerInterface(ServiceInterface):
 
     @signal()
     def VmcoreWritten(self, written: WriteResult) -> "stu":
-        return [bus_text(str(written.path)), written.size, written.device_dumps]
+        return [str(written.path), written.size, written.device_dumps]
 
     @dbus_property(PropertyAccess.READ)
     def Version(self) -> "s":
@@ -181,11 +180,11 @@ class ManagerInterface(ServiceInterface):
 
     @dbus_property(PropertyAccess.READ)
     def Source(self) -> "s":
-        return bus_text(str(self._writer.source))
+        return str(self._writer.source)
 
     @dbus_property(PropertyAccess.READ)
     def VmcorePath(self) -> "s":
-        return bus_text(str(self._writer.written.path)) if self._writer.written else ""
+        return str(self._writer.written.path) if self._writer.written else ""
 
     @dbus_property(PropertyAccess.READ)
     def DeviceDumps(self) -> "u":

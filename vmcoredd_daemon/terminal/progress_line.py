@@ -16,7 +16,8 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from ..progress import Progress, how_far
-from .stdio import complain, printable
+from ..text import printable
+from .stdio import complain
 from .view import is_dumb
 
 DELAY = 0.5

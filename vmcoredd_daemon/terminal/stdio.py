@@ -10,14 +10,7 @@ from contextlib import suppress
 from typing import TextIO
 
 from ..errors import InvalidArgs, WriteFailed
-
-
-def printable(text: str) -> str:
-    """Return *text* on one line: unprintable characters are escaped as in Python, a backslash is not."""
-    return "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
-        for character in text
-    )
+from ..text import printable
 
 
 def show(text: str) -> None:

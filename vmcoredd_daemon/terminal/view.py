@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from functools import partial
 
 from ..progress import human_size
-from .stdio import printable, show
+from ..text import printable, valid_json
+from .stdio import show
 
 _ENOUGH = {"ERROR": 24, "MESSAGE": 24}
 """Characters that keep an ellipsized column readable; others need 12."""
@@ -132,7 +133,7 @@ class View:
         """Print *value* as JSON. Raises as :func:`.stdio.show`."""
         pretty = self.json == "pretty" or (self.json == "auto" and is_terminal())
         dump = partial(json.dumps, indent=2) if pretty else partial(json.dumps, separators=(",", ":"))
-        self.show(dump(value) + "\n")
+        self.show(dump(valid_json(value)) + "\n")
 
     def _text(self, cell: Cell) -> str:
         match cell:

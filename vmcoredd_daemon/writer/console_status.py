@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from ..files import close
+from ..text import printable
 
 INTERVAL = 1.0
 """Seconds between two lines."""
@@ -54,7 +55,7 @@ class ConsoleStatus:
         if line and line != self._last:
             self._last = line
             # What is not printable would be a command to the terminal.
-            self._write_line(line.encode("unicode_escape"))
+            self._write_line(printable(line).encode("ascii", "backslashreplace"))
 
     def _write_line(self, line: bytes) -> None:
         try:

@@ -17,6 +17,7 @@ from ..vmcore.copy.source import TimedFile
 from ..vmcore.copy.write import VMCORE_INCOMPLETE
 from ..vmcore.formats import recognise
 from ..vmcore.image import file_image
+from ..vmcore.inspect.kdump_rules import check_pages
 from ..vmcore.kdump import read_header
 from . import makedumpfile
 from .elf import write_device_dumps
@@ -40,9 +41,9 @@ def write_kdump(job: Job, fallback: str = "") -> WriteResult:
     incomplete = job.directory / VMCORE_INCOMPLETE
     try:
         finished = _filter(job, incomplete)
-        if not _analyzable(incomplete, complete=finished.status == 0):
-            reason = finished.reason if finished.status else f"makedumpfile left no vmcore: {finished.message}"
-            raise WriteFailed(f"{job.source}: {reason}")
+        if problem := _check(incomplete, finished):
+            incomplete.unlink(missing_ok=True)
+            raise WriteFailed(f"{job.source}: {problem}")
         error = _left_out(job, finished)
         described = ManifestSource(str(job.source), error=error, fallback=fallback)
         problem, lacks = _attach(job, incomplete, described)
@@ -95,24 +96,23 @@ def _notes_size(job: Job) -> int:
         job.reads.close(fd)
 
 
-def _analyzable(path: Path, *, complete: bool) -> bool:
-    """Tell whether makedumpfile left a file that crash opens; if not, it is removed.
+def _check(path: Path, finished: makedumpfile.Exit) -> str:
+    """Return what is wrong with the file that makedumpfile left, or an empty string if crash opens it.
 
-    Unless it is *complete*, makedumpfile must have marked it as incomplete, as it does if the target is full
+    If makedumpfile failed, it must have marked the file as incomplete, as it does if the target is full
     (DUMP_DH_COMPRESSED_INCOMPLETE in diskdump_mod.h). A makedumpfile that was killed leaves no mark, and it is not
-    known what is missing.
+    known what is missing. If it did not fail, all page data must be there.
     """
+    complete = finished.status == 0
     try:
         with path.open("rb") as file:
             image = file_image(file.fileno(), str(path))
             if recognise(image).format == "kdump" and read_header(image).incomplete != complete:
-                return True
-    except FileNotFoundError:
-        return False
-    except InvalidVmcore:
+                missing = check_pages(image) if complete else []
+                return f"makedumpfile left a file that was cut off: {missing[0]}" if missing else ""
+    except (FileNotFoundError, InvalidVmcore):
         pass
-    path.unlink()
-    return False
+    return f"makedumpfile left no vmcore: {finished.message}" if complete else finished.reason
 
 
 def _publish(incomplete: Path, *, complete: bool) -> tuple[Path, str]:

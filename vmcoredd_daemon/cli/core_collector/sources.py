@@ -18,9 +18,8 @@ from ...collectors.settings import directories
 from ...config.config import Configuration, load
 from ...dumps.dump_list import DumpList
 from ...dumps.spool import Spool
-from ...dumps.spool_directory import boot_id
+from ...dumps.spool_directory import open_private
 from ...errors import BusUnavailable, CallFailed, CollectorFailed, TimedOut, VmcoreddError, WriteFailed
-from ...files import open_directory
 from ...manifest import Failure, ManifestDump, State
 from ...note import system_byteorder, system_page_size
 from ..client import Client, DumpInfo
@@ -138,11 +137,14 @@ async def _without_service(request: Request, deadline: float, present: set[str],
 
 def _send_spooled(configuration: Configuration, present: set[str], send: Send) -> None:
     """Send what a service of this boot has acknowledged, and its successor has not recovered."""
-    path = configuration.spool_directory / boot_id()
+    path = configuration.spool_directory
     try:
-        directory = open_directory(path)
+        directory = open_private(path, make=False)
     except OSError:
         # No service has run, or it had no disk.
+        return
+    except WriteFailed as error:
+        send("problem", f"{error}; it is not read")
         return
 
     def report(name: str, error: VmcoreddError) -> None:

@@ -32,7 +32,7 @@ from .. import kdump
 from ..formats import Vmcore, recognise
 from ..image import file_image
 from ..vmcoreinfo import page_size
-from .dump_files import COLLECTOR, NamedFile, check_files
+from .dump_files import COLLECTOR, NamedFile, check_files, open_file
 from .elf import attach_elf, truncation
 from .kdump import KdumpAttachment
 from .merge import check_manifest_size, check_names, plan_merge
@@ -162,11 +162,15 @@ def attach_files(
 @contextmanager
 def _open(file: NamedFile) -> Iterator[int]:
     try:
-        fd = os.dup(0) if file.path == STDIN else os.open(file.path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.dup(0) if file.path == STDIN else open_file(file.path)
+    except InvalidArgs as error:
+        raise InvalidArgs(f"{_name(file)}: {error}") from error
     except OSError as error:
         raise InvalidArgs(f"{_name(file)}: {error.strerror}") from error
     try:
-        if stat.S_ISDIR(os.fstat(fd).st_mode):
+        if file.path != STDIN:
+            os.set_blocking(fd, True)
+        elif stat.S_ISDIR(os.fstat(fd).st_mode):
             raise InvalidArgs(f"{_name(file)}: is a directory")
         yield fd
     finally:

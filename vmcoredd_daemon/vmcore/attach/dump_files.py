@@ -6,6 +6,7 @@ While a vmcore passes, each file is read once; the manifest comes last.
 
 import hashlib
 import os
+import stat
 from collections.abc import Collection, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -64,6 +65,25 @@ def check_files(files: Sequence[NamedFile]) -> None:
         raise QuotaExceeded(
             f"device dump {names[MAX_DEVICE_DUMPS]} is one too many: crash reads {MAX_DEVICE_DUMPS}"
         )
+
+
+def open_file(path: str) -> int:
+    """Open a file that is to become a device dump, for reads that do not wait.
+
+    Raises OSError, and InvalidArgs if it is a directory or a FIFO: that may never get a writer.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        mode = os.fstat(fd).st_mode
+        if stat.S_ISDIR(mode):
+            raise InvalidArgs("is a directory")
+        # A pipe, as of <(COMMAND) in a shell, has no path.
+        if stat.S_ISFIFO(mode) and os.readlink(f"/proc/self/fd/{fd}").startswith("/"):
+            raise InvalidArgs("is a FIFO, give its data on standard input")
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
 
 
 @dataclass(frozen=True, slots=True)
