@@ -4,22 +4,23 @@ import errno
 import hashlib
 import mmap
 import os
-import select
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Event
 
 import pytest
 import pytest_asyncio
 
+from tests.lib.fuse import Source, fuse_source
 from tests.lib.resources import open_fds, tmpfs
 from tests.lib.waiting import eventually
 from vmcoredd_daemon.dumps.buffer import SYNCED, Buffer
 from vmcoredd_daemon.dumps.commit import Commit
 from vmcoredd_daemon.dumps.spool import Spool
 from vmcoredd_daemon.dumps.transfer import PIECE, WINDOW, Transfers
-from vmcoredd_daemon.errors import CollectorFailed, NoSpace, WriteFailed
+from vmcoredd_daemon.errors import CollectorFailed, InvalidArgs, NoSpace, WriteFailed
 from vmcoredd_daemon.manifest import ManifestDump
 from vmcoredd_daemon.note import VMCOREDD_HEADER_SIZE, ByteOrder, DeviceDumpNote
 
@@ -115,7 +116,7 @@ async def test_nothing_there_yet(buffer: Buffer) -> None:
 async def test_source_that_cannot_be_read(buffer: Buffer, tmp_path: Path) -> None:
     before = open_fds()
     directory = os.open(tmp_path, os.O_RDONLY)
-    with pytest.raises(IsADirectoryError):
+    with pytest.raises(InvalidArgs, match="its data is a directory"):
         await buffer.read_from(directory, 0)
     os.close(directory)
     with pytest.raises(OSError, match="Bad file descriptor"):
@@ -207,50 +208,53 @@ async def test_closed_buffer_that_has_a_name_is_whole(tmp_path: Path) -> None:
     spool.close()
 
 
-async def test_thread_that_still_writes_finishes_first() -> None:
-    before = open_fds()
-    buffer = await Spool.in_memory(PAGE, ByteOrder.LITTLE).create("nic0", 5000)
-    kept = os.dup(buffer.fd)
-    event = os.eventfd(0)
-    kept_event = os.dup(event)
-    task = asyncio.create_task(buffer.read_from(event, 0))
-    await asyncio.sleep(0.05)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    running = buffer.close()
-    assert running is not None
-    assert not running.done()
-    os.close(event)
-    os.eventfd_write(kept_event, int.from_bytes(b"late", "little"))
-    assert os.fstat(kept).st_blocks > 0
-    await eventually(lambda: os.fstat(kept).st_blocks == 0 and open_fds() == before + 2)
-    # What came too late is there for the next reader.
-    assert select.select([kept_event], [], [], 0) == ([kept_event], [], [])
-    os.close(kept_event)
-    os.close(kept)
-    assert open_fds() == before
+@contextmanager
+def hanging_file(tmp_path: Path) -> Iterator[tuple[Source, int]]:
+    """Provide a file of which a read returns when the test says so, and a descriptor of it."""
+    (tmp_path / "original").write_bytes(b"late")
+    with fuse_source(tmp_path / "original", tmp_path / "mounted") as source:
+        source.read = lambda offset, size: None
+        yield source, os.open(source.path, os.O_RDONLY)
 
 
-async def test_late_thread_does_not_read_from_another(buffer: Buffer) -> None:
+async def test_thread_that_still_writes_finishes_first(tmp_path: Path) -> None:
+    with hanging_file(tmp_path) as (source, fd):
+        before = open_fds()
+        buffer = await Spool.in_memory(PAGE, ByteOrder.LITTLE).create("nic0", 5000)
+        kept = os.dup(buffer.fd)
+        task = asyncio.create_task(buffer.read_from(fd, 0))
+        await eventually(lambda: source.hanging)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        running = buffer.close()
+        assert running is not None
+        assert not running.done()
+        os.close(fd)
+        assert os.fstat(kept).st_blocks > 0
+        source.answer_late(b"x")
+        await eventually(lambda: os.fstat(kept).st_blocks == 0 and open_fds() == before)
+        os.close(kept)
+        assert open_fds() == before - 1
+
+
+async def test_late_thread_does_not_read_from_another(buffer: Buffer, tmp_path: Path) -> None:
     go = Event()
     executor = ThreadPoolExecutor(1)
     asyncio.get_running_loop().set_default_executor(executor)
     executor.submit(go.wait)
-    event = os.eventfd(0)
-    kept_event = os.dup(event)
-    task = asyncio.create_task(buffer.read_from(event, 0))
+    memory = os.memfd_create("given up")
+    task = asyncio.create_task(buffer.read_from(memory, 0))
     await asyncio.sleep(0.01)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
     # The caller has given up, and the number is another file's now.
-    os.close(event)
-    others = os.eventfd(5)
-    assert others == event
+    os.close(memory)
+    (tmp_path / "another").write_bytes(b"data")
+    others = os.open(tmp_path / "another", os.O_RDONLY)
+    assert others == memory
     go.set()
     await asyncio.to_thread(lambda: None)
-    assert os.eventfd_read(others) == 5
-    os.eventfd_write(kept_event, 1)
+    assert os.lseek(others, 0, os.SEEK_CUR) == 0
     os.close(others)
-    os.close(kept_event)

@@ -335,11 +335,12 @@ async def test_read_only_target(small_target: Path, start_daemon: Callable[..., 
 async def test_missing_target_that_appears(start_daemon: Callable[..., Service], bus: Connection) -> None:
     daemon = start_daemon("Spool=/nonexistent/spool")
     daemon.target.rmdir()
+    daemon.target.touch()
     await add(bus, "one", 100, fill)
     with pytest.raises(CallFailed) as caught:
         await call(bus, "WriteVmcore", "a{sv}", [{}])
     assert caught.value.name == "org.vmcoredd1.Error.WriteFailed"
-    daemon.target.mkdir()
+    daemon.target.unlink()
     assert daemon.stop() == 0
     assert judges.crash(daemon.vmcore())[0].name == "one"
 

@@ -4,7 +4,6 @@
 import asyncio
 import errno
 import fcntl
-import itertools
 import os
 import signal
 from collections.abc import Callable
@@ -216,37 +215,29 @@ async def test_collector_with_a_long_path(daemon: Service, bus: Connection) -> N
     assert len(reply.body[0].value) == 200
 
 
-async def hang_in_read(bus: Connection, event: int, attempt: int) -> None:
-    """Let two wait for one event: if both see it come, one of them waits in read(2) from then on."""
-    body = [[f"{attempt}-{number}", 100, 0, options(timeout=1)] for number in range(2)]
-    tasks = [asyncio.create_task(call(bus, "AddDeviceDumpFd", "suha{sv}", each, [event])) for each in body]
-    await eventually(lambda: names(bus), lambda found: [*found.values()].count("collecting") == 2)
-    os.eventfd_write(event, 1)
-    answers = await asyncio.gather(*tasks, return_exceptions=True)
-    assert all(isinstance(answer, CallFailed) for answer in answers)
-
-
-async def test_reads_that_hang(start_daemon: Callable[..., Service], bus: Connection) -> None:
+async def test_reads_that_hang(start_daemon: Callable[..., Service], bus: Connection, tmp_path: Path) -> None:
     start_daemon("MaxCollecting=2")
-    event = os.eventfd(0, os.EFD_SEMAPHORE)
-    answer: object = None
-    async with asyncio.timeout(30):
-        for attempt in itertools.count():
-            if isinstance(answer, CallFailed):
-                break
-            await hang_in_read(bus, event, attempt)
-            [answer] = await asyncio.gather(add_bytes(bus, f"more-{attempt}", b"data"), return_exceptions=True)
-    assert answer.name == f"{ERROR}.Busy"
-    await add(bus, "by callback", 100, fill)
-    os.eventfd_write(event, 10)
+    (tmp_path / "original").write_bytes(b"data")
+    with fuse_source(tmp_path / "original", tmp_path / "mounted") as source:
+        source.read = lambda offset, size: None
+        fd = os.open(source.path, os.O_RDONLY)
+        bodies = [[f"hangs-{number}", 100, 0, options(timeout=1)] for number in range(2)]
+        calls = [call(bus, "AddDeviceDumpFd", "suha{sv}", body, [fd]) for body in bodies]
+        answers = await asyncio.gather(*calls, return_exceptions=True)
+        assert all(isinstance(answer, CallFailed) for answer in answers)
+        with pytest.raises(CallFailed) as caught:
+            await add_bytes(bus, "more", b"data")
+        assert caught.value.name == f"{ERROR}.Busy"
+        await add(bus, "by callback", 100, fill)
+        source.answer_late(b"x")
+        await eventually(lambda: taken(bus))
+        os.close(fd)
 
-    async def taken() -> bool:
-        with suppress(CallFailed):
-            await add_bytes(bus, "free", b"data")
-        return (await names(bus)).get("free") == "complete"
 
-    await eventually(taken)
-    os.close(event)
+async def taken(bus: Connection) -> bool:
+    with suppress(CallFailed):
+        await add_bytes(bus, "free", b"data")
+    return (await names(bus)).get("free") == "complete"
 
 
 async def collecting(bus: Connection, fd: int) -> "asyncio.Task[Message]":

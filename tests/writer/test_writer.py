@@ -213,8 +213,9 @@ async def test_kernel_log_lies_beside(dumps: DumpList, source_vmcore: Path, tmp_
 
 
 async def test_missing_target(dumps: DumpList, source_vmcore: Path, tmp_path: Path) -> None:
-    writes = writer(dumps, source_vmcore, tmp_path / "nothing")
-    with pytest.raises(WriteFailed, match="cannot make a directory in the target: No such file or directory"):
+    (tmp_path / "file").touch()
+    writes = writer(dumps, source_vmcore, tmp_path / "file" / "nothing")
+    with pytest.raises(WriteFailed, match="cannot make a directory in the target: Not a directory"):
         await writes.write()
     assert writes.outdated
     assert dumps.accepting
