@@ -134,8 +134,15 @@ def _open(file: NamedFile, stack: ExitStack) -> OpenFile:
     fd = os.open(file.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     stack.callback(os.close, fd)
     if file.described is not None:
-        size = file.described.size
-        return OpenFile(file.dump_name, file.path, fd, size, VMCOREDD_HEADER_SIZE, described=file.described)
+        return OpenFile(
+            file.dump_name,
+            file.path,
+            fd,
+            file.described.size,
+            VMCOREDD_HEADER_SIZE,
+            described=file.described,
+            note_size=file.note_size,
+        )
     state = os.fstat(fd)
     if stat.S_ISDIR(state.st_mode):
         raise InvalidArgs("is a directory")

@@ -62,6 +62,9 @@ def sync_parents(directory: int) -> None:
 CRASH_DIRECTORY = "crash-directory"
 """Name of the symbolic link to where the vmcore of this boot is written, see writer/crash_directory.py."""
 
+SEPARATOR = b"\0"
+"""Between the buffer and the description in the file of a note: JSON has no such byte, so it is the last one."""
+
 _NOTE = ".note"
 _DAMAGED = ".note.damaged"
 _SUPERSEDED = ".note.superseded"
