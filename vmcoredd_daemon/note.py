@@ -173,7 +173,7 @@ class DeviceDumpNote:
     dump_name: str
     fd: int
     note_size: int
-    """Bytes of the note: a multiple of the page size."""
+    """Bytes of the note: a multiple of the page size. The file may have more."""
     size: int
     """True size of the data in bytes; zeros follow."""
     sha256: str

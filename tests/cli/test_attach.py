@@ -49,7 +49,7 @@ def test_attach_inspect_and_extract(vmcore: Path, data: Path) -> None:
 
 @pytest.fixture
 def spool(tmp_path: Path) -> Path:
-    """The spool of a service that was not stopped, with two device dumps."""
+    """The spool of a service that was not stopped, with two device dumps; the note of disk keeps its size."""
     return run_coroutine(spooled(tmp_path / "spool", {"nic": b"registers", "disk": bytes(5000)}))
 
 
@@ -63,7 +63,7 @@ async def spooled(path: Path, dumps: dict[str, bytes]) -> Path:
             assert sha256 == hashlib.sha256(data).hexdigest()
             return ManifestDump(name, len(data), 1 << 16, sha256, "helper", "truncated", 1, 2, "more")
 
-        os.close((await spool.commit(Commit(number, buffer, len(data), describe))).fd)
+        os.close((await spool.commit(Commit(number, buffer, len(data), describe, name == "disk"))).fd)
     spool.close()
     (directory,) = path.iterdir()
     return directory
@@ -84,6 +84,7 @@ def test_files_of_the_spool(vmcore: Path, spool: Path, stream: bool) -> None:
         ["nic", 9, True, "helper", "truncated", 1, 2],
         ["disk", 5000, True, "helper", "truncated", 1, 2],
     ]
+    assert [dump["size"] + 64 for dump in found[:2]] == [4096, (1 << 16) + 4096]
     assert run("extract", vmcore, "nic").stdout == "registers"
     assert [file.read_bytes() for file in files] == before
 
@@ -92,7 +93,7 @@ def test_files_of_the_spool(vmcore: Path, spool: Path, stream: bool) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda file: os.truncate(file, 100), "the note at offset 0x0 ends at 0x11000, beyond its segment"),
+        (lambda file: os.truncate(file, 100), "the note at offset 0x0 ends at 0x1000, beyond its segment"),
         (lambda file: os.truncate(file, 0), "does not begin with an NT_VMCOREDD note"),
         (
             lambda file: file.write_bytes(file.read_bytes().replace(b"regis", b"REGIS")),

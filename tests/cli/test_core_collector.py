@@ -13,7 +13,17 @@ from typing import Any
 import pytest
 
 from tests.lib import external_tools as judges
-from tests.lib.core_collector import NO_BUS, OPTIONS, WITHOUT, Collect, add, add_collector, makedumpfile, verified
+from tests.lib.core_collector import (
+    NO_BUS,
+    OPTIONS,
+    WITHOUT,
+    Collect,
+    add,
+    add_collector,
+    makedumpfile,
+    note_sizes,
+    verified,
+)
 from tests.lib.resources import tmpfs
 from tests.lib.service import Service
 from tests.lib.vmcoredd import VMCOREDD, run
@@ -71,6 +81,7 @@ def test_elf(collect: Collect, daemon: Service, source_vmcore: Path, tmp_path: P
     result = collect("-E", *OPTIONS[1:], source_vmcore, vmcore, bus=daemon.address)
     assert (result.returncode, result.stderr) == (0, f"vmcoredd: 1 device dump attached to {vmcore}\n")
     assert judges.crash_names(vmcore) == ["hba", MANIFEST_NAME]
+    assert note_sizes(vmcore) == {"hba": 4096, MANIFEST_NAME: 4096}
 
 
 def test_bus_without_the_service(collect: Collect, bus_address: str, source_vmcore: Path, tmp_path: Path) -> None:
@@ -116,14 +127,17 @@ def test_killed_daemon_leaves_its_dumps_in_the_spool(
     collect: Collect, daemon: Service, source_vmcore: Path, tmp_path: Path, older: bool
 ) -> None:
     add(daemon, "hba", "log")
+    add(daemon, "nic", "log", "--keep-size")
     daemon.kill()
     if older:
         (place,) = (daemon.target / ".vmcoredd-spool").iterdir()
         place.rename(daemon.target / place.name)
     result = collect(*OPTIONS, source_vmcore, tmp_path / "vmcore", bus=daemon.address)
     assert result.returncode == 0
-    assert "2 device dumps attached" in result.stderr
-    assert verified(tmp_path / "vmcore") == {"hba": True, "version": True, MANIFEST_NAME: None}
+    assert "3 device dumps attached" in result.stderr
+    assert verified(tmp_path / "vmcore") == {"hba": True, "nic": True, "version": True, MANIFEST_NAME: None}
+    kept = {"nic": (1 << 20) + 4096}
+    assert note_sizes(tmp_path / "vmcore") == dict.fromkeys(("hba", "version", MANIFEST_NAME), 4096) | kept
 
 
 def test_daemon_that_hangs(collect: Collect, daemon: Service, source_vmcore: Path, tmp_path: Path) -> None:

@@ -12,7 +12,17 @@ from pathlib import Path
 import pytest
 
 from tests.lib import external_tools as judges
-from tests.lib.core_collector import NO_BUS, NOWHERE, OPTIONS, WITHOUT, Collect, add, makedumpfile, verified
+from tests.lib.core_collector import (
+    NO_BUS,
+    NOWHERE,
+    OPTIONS,
+    WITHOUT,
+    Collect,
+    add,
+    makedumpfile,
+    note_sizes,
+    verified,
+)
 from tests.lib.service import Service
 from tests.lib.vmcoredd import VMCOREDD
 from vmcoredd_daemon.manifest import MANIFEST_NAME
@@ -40,13 +50,14 @@ def rearranged(data: bytes, directory: Path) -> Path:
 def test_dumps_of_the_service(
     collect: Collect, daemon: Service, source_vmcore: Path, tmp_path: Path, options: tuple[str, ...]
 ) -> None:
-    add(daemon, "nic", "registers" * 1000)
+    add(daemon, "nic", "registers" * 1000, "--keep-size")
     add(daemon, "hba", "log")
     result = collect(*options, "-F", source_vmcore, bus=daemon.address, text=False)
     assert (result.returncode, result.stderr.decode()) == (0, ATTACHED.format("2 device dumps"))
     vmcore = rearranged(result.stdout, tmp_path)
     assert judges.crash_names(vmcore) == ["nic", "hba", MANIFEST_NAME]
     assert verified(vmcore) == {"nic": True, "hba": True, MANIFEST_NAME: None}
+    assert note_sizes(vmcore) == {"nic": (1 << 20) + 4096, "hba": 4096, MANIFEST_NAME: 4096}
     assert verified(tmp_path / "flat") == verified(vmcore)
     assert judges.osrelease(vmcore) == judges.osrelease(source_vmcore)
 

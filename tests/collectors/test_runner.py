@@ -186,6 +186,15 @@ async def test_run_by_name(directory: Path, start_daemon: Callable[..., Service]
     assert "device dump off: the name is in use" in result.stdout
 
 
+async def test_size_that_is_kept(directory: Path, start_daemon: Callable[..., Service], bus: Connection) -> None:
+    write(directory, "kept", "echo data", "KeepSize=yes")
+    write(directory, "true", "echo data")
+    daemon = start_daemon("RunCollectors=no")
+    await call(bus, "RunCollectors", "asa{sv}", [["kept", "true"], {}])
+    listed = json.loads(run("list", "--bus-address", daemon.address, "--json").stdout)
+    assert {dump["name"]: dump["note_size"] for dump in listed} == {"kept": (64 << 10) + 4096, "true": 4096}
+
+
 class Waits:
     """A collector that waits at one of its methods."""
 

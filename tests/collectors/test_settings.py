@@ -14,6 +14,7 @@ ALL = """[Collector]
 Name=x_%i_%n
 Exec=/bin/sh -c 'echo "%i" 100%%'
 Size=3K
+KeepSize=yes
 TimeoutSec=2min
 Enabled=no
 Instances=/dev/nu*l
@@ -36,6 +37,7 @@ def test_every_key(paths: tuple[Path, Path]) -> None:
         "x_%i_%n",
         ("/bin/sh", "-c", 'echo "%i" 100%%'),
         3 << 10,
+        True,
         120.0,
         False,
         "/dev/nu*l",

@@ -46,7 +46,7 @@ async def buffer() -> AsyncIterator[Buffer]:
 
 
 async def test_room_is_the_notes(buffer: Buffer) -> None:
-    assert (buffer.offset, buffer.size, buffer.note_size) == (VMCOREDD_HEADER_SIZE, 5000, 8192)
+    assert (buffer.offset, buffer.size, buffer.reserved) == (VMCOREDD_HEADER_SIZE, 5000, 8192)
     assert os.pread(buffer.fd, 10_000, 0) == bytes(8192)
     assert not os.get_inheritable(buffer.fd)
 
@@ -141,7 +141,7 @@ async def test_collector_that_says_too_much(buffer: Buffer, written: int) -> Non
 
 
 async def test_write_past_the_end(buffer: Buffer) -> None:
-    os.pwrite(buffer.fd, b"x", buffer.note_size)
+    os.pwrite(buffer.fd, b"x", buffer.reserved)
     with pytest.raises(CollectorFailed, match="resized its buffer from 8192 to 8193"):
         await commit(buffer, 0)
 
@@ -183,11 +183,11 @@ async def test_closed_buffer_keeps_no_room(tmp_path: Path, durable: bool) -> Non
         spool = Spool.open(tmp_path / "spool", PAGE, ByteOrder.LITTLE, 0)
     buffer = await spool.create("nic0", 50_000)
     kept = os.dup(buffer.fd)
-    with mmap.mmap(kept, buffer.note_size) as mapped:
+    with mmap.mmap(kept, buffer.reserved) as mapped:
         closing = buffer.close()
         assert closing is not None
         await closing
-        assert (os.fstat(kept).st_blocks, os.fstat(kept).st_size) == (0, buffer.note_size)
+        assert (os.fstat(kept).st_blocks, os.fstat(kept).st_size) == (0, buffer.reserved)
         mapped[64:68] = b"late"
     os.close(kept)
     spool.close()

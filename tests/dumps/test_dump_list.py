@@ -144,7 +144,7 @@ async def test_device_dump_is_added(rig: Rig) -> None:
     collector = Fills(b"data" * 10)
     before = time.time_ns() // 1000
     dump = await rig.add("nic0", collector, 5000)
-    assert (dump.number, dump.name, dump.limit, dump.note_size) == (1, "nic0", 5000, 8192)
+    assert (dump.number, dump.name, dump.limit, dump.note_size) == (1, "nic0", 5000, PAGE)
     assert (dump.state, dump.size, dump.collector, dump.error) == (State.COMPLETE, 40, "fills", None)
     assert dump.sha256 == hashlib.sha256(b"data" * 10).hexdigest()
     assert before <= dump.started_usec <= dump.finished_usec <= time.time_ns() // 1000
@@ -155,6 +155,23 @@ async def test_device_dump_is_added(rig: Rig) -> None:
     assert rig.changes == [("reserved", "nic0"), ("added", "nic0")]
     assert dump.note is not None
     assert os.pread(dump.note.fd, 41, 64) == b"data" * 10 + b"\0"
+
+
+async def test_limits_count_what_is_reserved_and_then_what_is_kept(rig: Rig) -> None:
+    dumps = await reopen(rig, Limits(max_dump_size=4 * PAGE, max_total_size=6 * PAGE))
+    hanging = Hangs()
+    await rig.add("hangs", hanging, 4 * PAGE - 64, wait=False)
+    await hanging.started.wait()
+    with pytest.raises(QuotaExceeded, match="nic0: 28672 bytes in all exceed MaxTotalSize=24576"):
+        await rig.add("nic0", size=2 * PAGE)
+    await dumps.drain(0)
+    await rig.add("small", Fills(b"data"), 4 * PAGE - 64)
+    kept = await rig.add("kept", Fills(b"data"), 4 * PAGE - 64, keep_size=True)
+    assert kept.note_size == 4 * PAGE
+    with pytest.raises(QuotaExceeded, match="nic0: 28672 bytes in all"):
+        await rig.add("nic0", size=PAGE)
+    await dumps.remove(kept.number)
+    await rig.add("nic0", size=PAGE)
 
 
 async def test_device_dump_comes_back(rig: Rig) -> None:
@@ -249,7 +266,7 @@ async def test_bytes_are_limited(rig: Rig) -> None:
     await reopen(rig, Limits(max_dump_size=2 * PAGE, max_total_size=3 * PAGE))
     with pytest.raises(TooLarge, match="device dump a: 12288 bytes exceed MaxDumpSize=8192"):
         await rig.add("a", size=2 * PAGE)
-    await rig.add("a", size=2 * PAGE - 64)
+    await rig.add("a", size=2 * PAGE - 64, keep_size=True)
     with pytest.raises(QuotaExceeded, match="device dump b: 16384 bytes in all exceed MaxTotalSize=12288"):
         await rig.add("b", size=PAGE)
     await rig.add("b", size=PAGE - 64)

@@ -5,6 +5,8 @@ import hashlib
 import json
 import mmap
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -49,12 +51,14 @@ def kept(record: ManifestDump) -> tuple[int, Callable[[str], ManifestDump]]:
     return record.size, lambda sha256: replace(record, sha256=sha256)
 
 
-async def add(spool: Spool, number: int, name: str, data: bytes, limit: int = 0, **others: Any) -> DeviceDumpNote:
+async def add(
+    spool: Spool, number: int, name: str, data: bytes, limit: int = 0, *, keep_size: bool = False, **others: Any
+) -> DeviceDumpNote:
     """Add a device dump as the dump list does."""
     limit = limit or len(data)
     buffer = await spool.create(name, limit)
     os.pwrite(buffer.fd, data, buffer.offset)
-    return await spool.commit(Commit(number, buffer, *kept(record_of(name, data, limit, **others))))
+    return await spool.commit(Commit(number, buffer, *kept(record_of(name, data, limit, **others)), keep_size))
 
 
 def damaged(name: str, error: Exception) -> None:
@@ -94,6 +98,76 @@ async def test_acknowledged_device_dump_survives(tmp_path: Path) -> None:
         os.close(dump.note.fd)
     spool.close()
     assert open_fds() == before
+
+
+@pytest.mark.parametrize("durable", [False, True])
+@pytest.mark.parametrize(("keep_size", "note_bytes"), [(False, 2 * PAGE), (True, 5 * PAGE)])
+async def test_note_has_the_true_size(tmp_path: Path, durable: bool, keep_size: bool, note_bytes: int) -> None:
+    """The file keeps what was reserved, but no disk space for it."""
+    spool = open_spool(tmp_path / "spool") if durable else Spool.in_memory(PAGE, LITTLE)
+    note = await add(spool, 1, "nic0", b"x" * 5000, limit=4 * PAGE, keep_size=keep_size)
+    assert (note.note_size, note.size) == (note_bytes, 5000)
+    header = pack_vmcoredd_header(b"nic0", note_bytes, LITTLE)
+    assert os.pread(note.fd, 5 * PAGE, 0) == (header + b"x" * 5000).ljust(5 * PAGE, b"\0")
+    assert os.fstat(note.fd).st_blocks * 512 == (3 if durable else 2) * PAGE
+    if durable:
+        (found,), problems = recover(spool)
+        assert (replace(found.note, fd=note.fd), problems) == (note, [])
+        assert found.record == record_of("nic0", b"x" * 5000, 4 * PAGE)
+    os.close(note.fd)
+    spool.close()
+
+
+async def test_data_that_fill_their_note(tmp_path: Path) -> None:
+    """Only the separator says where the description begins."""
+    spool = open_spool(tmp_path / "spool")
+    data = b'"}' * ((PAGE - 64) // 2)
+    os.close((await add(spool, 1, "nic0", data)).fd)
+    assert [dump.record for dump in recover(spool)[0]] == [record_of("nic0", data, PAGE - 64)]
+    spool.close()
+
+
+async def test_note_of_an_older_version(tmp_path: Path) -> None:
+    """In the spool it is as large as its buffer, in the vmcore it has its true size."""
+    spool = open_spool(tmp_path / "spool")
+    record = record_of("nic0", b"data", 4 * PAGE)
+    header = pack_vmcoredd_header(b"nic0", 5 * PAGE, LITTLE)
+    file = directory(tmp_path / "spool") / NAME
+    file.write_bytes((header + b"data").ljust(5 * PAGE, b"\0") + record.dump())
+    (found,), problems = recover(spool)
+    assert (found.record, found.note.note_size, problems) == (record, PAGE, [])
+    spool.close()
+
+
+LATE_COLLECTOR = """
+import mmap, sys
+with mmap.mmap(int(sys.argv[1]), int(sys.argv[2])) as mapped:
+    print("mapped", flush=True)
+    for _ in range(int(sys.argv[3])):
+        mapped[-4:] = b"late"
+"""
+
+
+@pytest.mark.parametrize("durable", [False, True])
+async def test_mapping_of_a_late_collector_does_not_end(tmp_path: Path, durable: bool) -> None:
+    """It writes while its device dump is made durable, and beyond what counts: that must not kill it."""
+    spool = open_spool(tmp_path / "spool") if durable else Spool.in_memory(PAGE, LITTLE)
+    for number in range(1, 11):
+        buffer = await spool.create(f"nic{number}", 100_000)
+        arguments = [str(value) for value in (buffer.fd, buffer.reserved, 200_000)]
+        late = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", LATE_COLLECTOR, *arguments), pass_fds=[buffer.fd], stdout=subprocess.PIPE
+        )
+        assert late.stdout is not None
+        assert await late.stdout.readline() == b"mapped\n"
+        await asyncio.sleep(0.001)
+        note = await spool.commit(Commit(number, buffer, *kept(record_of(f"nic{number}", b"", 100_000))))
+        assert await late.wait() == 0
+        assert note.note_size == PAGE
+        os.close(note.fd)
+    if durable:
+        assert (len(recover(spool)[0]), recover(spool)[1]) == (10, [])
+    spool.close()
 
 
 async def test_directory_is_for_root_and_for_this_boot(tmp_path: Path) -> None:
@@ -202,8 +276,8 @@ def describe(**values: object) -> Callable[[Path], object]:
 
     def damage(path: Path) -> None:
         data = path.read_bytes()
-        content = json.loads(data[8192:]) | values
-        path.write_bytes(data[:8192] + json.dumps(content).encode())
+        content = json.loads(data[8193:]) | values
+        path.write_bytes(data[:8193] + json.dumps(content).encode())
 
     return damage
 
@@ -229,12 +303,14 @@ DAMAGES = {
     "last byte": (flip(64 + 4999), "no longer matches its SHA-256"),
     "n_namesz": (flip(0), "not JSON"),
     "n_descsz": (flip(4), "not JSON"),
+    "n_descsz, small": (flip(5, 16), "header that does not match"),
     "n_descsz, large": (flip(7, 128), "beyond its segment"),
     "n_type": (flip(8), "does not begin with an NT_VMCOREDD note"),
     "note name": (flip(12), "device dump nic0 has a header that does not match its description"),
     "dump_name": (flip(20), "header that does not match"),
     "behind dump_name": (flip(63), "header that does not match"),
-    "description": (flip(8192), "not JSON"),
+    "separator": (flip(8192), "not JSON"),
+    "description": (flip(8193), "not JSON"),
     "empty": (lambda path: os.truncate(path, 0), "does not begin with an NT_VMCOREDD note"),
     "in the header": (lambda path: os.truncate(path, 40), "beyond its segment"),
     "in the data": (lambda path: os.truncate(path, 8000), "beyond its segment"),
@@ -242,10 +318,10 @@ DAMAGES = {
     "in the description": (lambda path: os.truncate(path, 8192 + 30), "not JSON"),
     "garbage": (lambda path: path.write_bytes(b"\xde\xad\xbe\xef" * 3000), "beyond its segment"),
     "garbage JSON": (
-        lambda path: path.write_bytes(path.read_bytes()[:8192] + b"[1]"),
+        lambda path: path.write_bytes(path.read_bytes()[:8193] + b"[1]"),
         "holds list, not an object",
     ),
-    "endless JSON": (lambda path: path.write_bytes(path.read_bytes()[:8192] + b"[" * (2 << 20)), "not JSON"),
+    "endless JSON": (lambda path: path.write_bytes(path.read_bytes()[:8193] + b"[" * (2 << 20)), "not JSON"),
     "no sha256": (describe(sha256=None), "sha256 is not of type str"),
     "name": (describe(name="nic1"), "header that does not match"),
     "name that is none": (describe(name="nic\n0"), "has characters other than printable ASCII"),
@@ -545,9 +621,9 @@ async def test_too_large_for_a_note(tmp_path: Path) -> None:
 async def test_zeros_behind_the_true_size(tmp_path: Path, durable: bool) -> None:
     spool = open_spool(tmp_path / "spool") if durable else Spool.in_memory(PAGE, LITTLE)
     buffer = await spool.create("nic0", 5000)
-    os.pwrite(buffer.fd, b"\xee" * buffer.note_size, 0)
+    os.pwrite(buffer.fd, b"\xee" * buffer.reserved, 0)
     note = await spool.commit(Commit(1, buffer, *kept(record_of("nic0", b"\xee" * 10, 5000))))
-    header = pack_vmcoredd_header(b"nic0", 8192, LITTLE)
+    header = pack_vmcoredd_header(b"nic0", PAGE, LITTLE)
     assert os.pread(note.fd, 8192, 0) == (header + b"\xee" * 10).ljust(8192, b"\0")
     os.close(note.fd)
     spool.close()

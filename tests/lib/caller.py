@@ -56,15 +56,16 @@ async def call(
     body: Sequence[Any] = (),
     fds: Sequence[int] = (),
     interface: str = MANAGER,
+    path: str = PATH,
 ) -> Message:
-    """Call a method of the manager within 30 s. Raises CallFailed."""
+    """Call a method, by default of the manager, within 30 s. Raises CallFailed."""
     async with asyncio.timeout(30):
-        return await bus.method_call(NAME, PATH, interface, member, signature, body, fds)
+        return await bus.method_call(NAME, path, interface, member, signature, body, fds)
 
 
 def options(**values: Any) -> dict[str, Variant]:
     """Return the options of a call; timeout is in seconds."""
-    signatures = {"timeout": "t", "wait": "b"}
+    signatures = {"timeout": "t", "wait": "b", "keep_size": "b"}
     if "timeout" in values:
         values["timeout"] = int(values["timeout"] * 1e6)
     return {name: Variant(signatures[name], value) for name, value in values.items()}

@@ -30,9 +30,15 @@ def verified(vmcore: Path) -> dict[str, bool | None]:
     return {dump["name"]: dump["verified"] for dump in dumps}
 
 
-def add(daemon: Service, name: str, data: str) -> None:
-    """Add a device dump to the service."""
-    result = run("add", "--bus-address", daemon.address, name, "-", "--size", "1M", input=data)
+def note_sizes(vmcore: Path) -> dict[str, int]:
+    """Return the bytes of each note, its header included."""
+    dumps = json.loads(run("inspect", "--json", vmcore).stdout)["device_dumps"]
+    return {dump["name"]: dump["size"] + 64 for dump in dumps}
+
+
+def add(daemon: Service, name: str, data: str, *options: str) -> None:
+    """Add a device dump of at most 1 MiB to the service."""
+    result = run("add", "--bus-address", daemon.address, name, "-", "--size", "1M", *options, input=data)
     assert (result.returncode, result.stderr) == (0, "")
 
 

@@ -22,6 +22,7 @@ from tests.lib.caller import (
     MANAGER,
     NAME,
     PATH,
+    PROPERTIES,
     Collector,
     add,
     add_bytes,
@@ -34,10 +35,11 @@ from tests.lib.caller import (
 from tests.lib.paths import ROOT
 from tests.lib.resources import settled
 from tests.lib.service import Service
-from tests.lib.vmcore_dumps import manifest
+from tests.lib.vmcore_dumps import GOLDEN, manifest
 from tests.lib.vmcoredd import run
 from tests.lib.waiting import eventually
 from vmcoredd_daemon.bus import Connection, take_fds
+from vmcoredd_daemon.bus.dbus_names import DEVICE_DUMP
 from vmcoredd_daemon.errors import CallFailed
 
 
@@ -153,6 +155,43 @@ async def test_bad_arguments(daemon: Service, bus: Connection, name: str, size: 
     assert {by_callback.value.name, by_descriptor.value.name} == {error}
     assert "\n" not in by_callback.value.text
     assert await names(bus) == {}
+
+
+@pytest.mark.parametrize("by", ["callback", "descriptor"])
+async def test_note_has_its_true_size_unless_it_keeps_its_size(daemon: Service, bus: Connection, by: str) -> None:
+    """The kernel's is as large as its driver has said: keep_size gives its header byte for byte."""
+    header = GOLDEN.read_bytes()[0x17000:0x17040]
+
+    async def writes(name: str, buffer: int, offset: int, size: int) -> int:
+        return os.pwrite(buffer, b"data", offset)
+
+    async def add_four_bytes(name: str, **given: bool) -> int:
+        adding = (
+            add(bus, name, 8192, writes, **given)
+            if by == "callback"
+            else add_bytes(bus, name, b"data", 8192, **given)
+        )
+        answer = await call(bus, "Get", "ss", [DEVICE_DUMP, "NoteSize"], interface=PROPERTIES, path=await adding)
+        return int(answer.body[0].value)
+
+    assert await add_four_bytes("golden_a", keep_size=True) == 12288
+    assert await add_four_bytes("nic") == 4096
+    answer = await call(bus, "Get", "ss", [MANAGER, "DeviceDumpBytes"], interface=PROPERTIES)
+    assert answer.body[0].value == 16384
+    assert daemon.stop() == 0
+    content = daemon.vmcore().read_bytes()
+    start = content.index(header)
+    assert start % 4096 == 0
+    assert content[start:][:12288] == (header + b"data").ljust(12288, b"\0")
+    # The other notes follow directly.
+    names = [content[start + offset + 20 :].split(b"\0", 1)[0] for offset in (12288, 16384)]
+    assert names == [b"nic", b"vmcoredd_manifest"]
+
+
+async def test_collectors_run_has_no_option_for_the_size(daemon: Service, bus: Connection) -> None:
+    with pytest.raises(CallFailed, match="unknown option 'keep_size'") as caught:
+        await call(bus, "RunCollectors", "asa{sv}", [[], options(keep_size=True)])
+    assert caught.value.name == INVALID_ARGS
 
 
 async def test_duplicate_name(daemon: Service, bus: Connection) -> None:

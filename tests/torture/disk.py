@@ -60,7 +60,7 @@ def check_spool(target: Path) -> set[str]:
         name = content[20:64].rstrip(b"\0").decode("ascii", "replace")
         try:
             note = note_of(name)
-            described = json.loads(content[len(note) :])
+            described = json.loads(content.rpartition(b"\0")[2])
         except ValueError as error:
             raise Lost(f"{path} is partial: {error}") from error
         if content[: len(note)] != note:

@@ -159,7 +159,11 @@ class Fuzzer:
             return bytes(values) if child.token == "y" else values
         key, value = child.children
         if key.token == "s" and self.chance.random() < 0.7:
-            options = {"timeout": Variant("t", self.chance.choice([0, 1, 20_000])), "wait": Variant("b", True)}
+            options = {
+                "timeout": Variant("t", self.chance.choice([0, 1, 20_000])),
+                "wait": Variant("b", True),
+                "keep_size": Variant("b", True),
+            }
             return (
                 dict(self.chance.sample(sorted(options.items()), self.chance.randint(0, 2)))
                 if value.token == "v"

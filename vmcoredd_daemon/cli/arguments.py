@@ -75,6 +75,7 @@ def _service_commands(commands: Commands, bus: Parser, table: Parser, view: Pars
     add.add_argument("file", metavar="FILE", nargs="?", default="-", help="by default, or with -, standard input")
     add.add_argument("--size", type=_size, metavar="N", help="most bytes it may hold (K, M, G), by default FILE's")
     add.add_argument("--timeout", type=_seconds, metavar="SEC", help="seconds that reading FILE may take")
+    add.add_argument("--keep-size", action="store_true", help="N bytes in the vmcore, too, even if FILE has fewer")
 
     run = _command(commands, "run", "run registered collectors", ["[COLLECTOR...]"], bus, table)
     run.add_argument("collectors", metavar="COLLECTOR", nargs="*", help="by default all that are enabled")

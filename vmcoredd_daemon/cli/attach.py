@@ -132,8 +132,15 @@ def _open(file: NamedFile, stack: ExitStack) -> OpenFile:
     fd = open_file(file.path)
     stack.callback(os.close, fd)
     if file.described is not None:
-        size = file.described.size
-        return OpenFile(file.dump_name, file.path, fd, size, VMCOREDD_HEADER_SIZE, described=file.described)
+        return OpenFile(
+            file.dump_name,
+            file.path,
+            fd,
+            file.described.size,
+            VMCOREDD_HEADER_SIZE,
+            described=file.described,
+            note_size=file.note_size,
+        )
     state = os.fstat(fd)
     size = state.st_size
     if not stat.S_ISREG(state.st_mode) or size <= _SMALL:

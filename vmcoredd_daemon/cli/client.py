@@ -49,7 +49,7 @@ class DumpInfo:
     limit: int
     """The most bytes it may hold."""
     note_size: int
-    """Its bytes in the vmcore."""
+    """Its bytes in the vmcore; until it is complete, those that are reserved."""
     error: str
     """Why it failed, empty unless it did."""
     collector: str
@@ -98,9 +98,12 @@ class Client:
         """Disconnect."""
         await self._connection.close()
 
-    async def add_fd(self, name: str, size: int, fd: int, timeout: float | None = None) -> str:
+    async def add_fd(
+        self, name: str, size: int, fd: int, timeout: float | None = None, *, keep_size: bool = False
+    ) -> str:
         """Add a device dump of at most *size* bytes, read from *fd*; return its object path once it is durable.
 
+        With *keep_size* its note has that size in the vmcore, as the kernel's own, else that of the data.
         *timeout*, in seconds, is for reading; None leaves that to the service's configuration. *fd* stays the
         caller's. Raises InvalidArgs, NameInUse, TooLarge, QuotaExceeded, NoSpace, CollectorFailed,
         TimedOut, Busy or Disabled.
@@ -111,6 +114,8 @@ class Client:
         if size < 1:
             raise InvalidArgs(f"device dump {name}: size is {size}")
         options = {} if timeout is None else {"timeout": Variant("t", round(timeout * 1e6))}
+        if keep_size:
+            options["keep_size"] = Variant("b", True)
         deadline = None if timeout is None else timeout + DURABLE_TIMEOUT
         reply = await self._call_long("AddDeviceDumpFd", "suha{sv}", (name, size, 0, options), [fd], deadline)
         return str(reply[0])

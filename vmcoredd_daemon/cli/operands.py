@@ -32,14 +32,14 @@ def _spooled(path: str) -> NamedFile:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
-            described, _ = load_note(fd, system_page_size(), system_byteorder())
+            described, note = load_note(fd, system_page_size(), system_byteorder())
         finally:
             os.close(fd)
     except OSError as error:
         raise InvalidArgs(f"{path}: {error.strerror}") from error
     except VmcoreddError as error:
         raise InvalidArgs(f"{path}: {error}") from error
-    return NamedFile(described.name, path, described=described)
+    return NamedFile(described.name, path, described=described, note_size=note.note_size)
 
 
 def file_name(dump_name: str) -> str:

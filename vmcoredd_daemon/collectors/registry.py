@@ -2,7 +2,7 @@
 """The registered collectors of this machine: files in ``collectors.d``, entry points of Python packages, our own.
 
 An entry point replaces one of our own that has its name. A file without ``Exec=`` is for the collector in Python
-of its name: ``Enabled=``, ``TimeoutSec=`` and ``ConditionPathExists=`` hold for that, too.
+of its name: ``Enabled=``, ``KeepSize=``, ``TimeoutSec=`` and ``ConditionPathExists=`` hold for that, too.
 """
 
 from collections.abc import Sequence
@@ -29,6 +29,8 @@ class Planned:
     timeout: float
     """Seconds."""
     collector: Collector
+    keep_size: bool
+    """Whether its note has that size in the vmcore, too, whatever it collects."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,19 +62,21 @@ class Registered:
             raise self.error
         if self.settings.unmet():
             return []
-        seconds = timeout or self.settings.timeout or default_timeout
+        settings = self.settings
+        seconds = timeout or settings.timeout or default_timeout
+        collecting: list[tuple[str, int, Collector]]
         if self.load is not None:
-            collector, dumps = python.plan(self.name, self.load)
-            return [
-                Planned(name, size, seconds, python.PythonCollector(self.name, collector, seconds, self.abandoned))
+            loaded, dumps = python.plan(self.name, self.load)
+            collecting = [
+                (name, size, python.PythonCollector(self.name, loaded, seconds, self.abandoned))
                 for name, size in dumps
             ]
-        return [
-            Planned(
-                dump_name, self.settings.size, seconds, CommandCollector(self.name, command, seconds, self.starter)
-            )
-            for dump_name, command in self.settings.commands(self.name)
-        ]
+        else:
+            collecting = [
+                (name, settings.size, CommandCollector(self.name, command, seconds, self.starter))
+                for name, command in settings.commands(self.name)
+            ]
+        return [Planned(name, size, seconds, each, settings.keep_size) for name, size, each in collecting]
 
 
 def find(directories: Sequence[Path], abandoned: AbandonedThreads | None = None) -> dict[str, Registered]:

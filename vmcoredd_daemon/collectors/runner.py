@@ -92,6 +92,7 @@ class CollectorRunner:
                 planned.collector,
                 timeout=planned.timeout + CUT_OFF_MARGIN,
                 wait=False,
+                keep_size=planned.keep_size,
                 for_service=self._for_service,
             )
         except VmcoreddError as error:

@@ -31,6 +31,8 @@ class Settings:
     """Program and arguments; none for a collector in Python."""
     size: int = 1 << 20
     """Bytes that a device dump of it may hold at most."""
+    keep_size: bool = False
+    """Whether its notes have that size in the vmcore, too, whatever it collects."""
     timeout: float | None = None
     """Seconds, None for the default of the configuration."""
     enabled: bool = True
@@ -180,6 +182,7 @@ KEYS: ini.Keys = {
     "Name": ("dump_name", _template),
     "Exec": ("command", _command),
     "Size": ("size", values.size_above_0),
+    "KeepSize": ("keep_size", values.boolean),
     "TimeoutSec": ("timeout", values.seconds),
     "Enabled": ("enabled", values.boolean),
     "Instances": ("instances", _glob),

@@ -16,9 +16,9 @@ class Limits:
     max_dumps: int = MAX_DEVICE_DUMPS
     """crash reads NR_DEVICE_DUMPS, 64, and drops further ones in silence."""
     max_dump_size: int = 256 << 20
-    """Bytes of one note."""
+    """Bytes that may be reserved for one note."""
     max_total_size: int = 1 << 30
-    """Bytes of all notes."""
+    """Bytes of all notes, of unfinished ones those that are reserved."""
     max_collecting: int = 64
     """Collectors that run at the same time; a system bus allows a connection 128 outstanding replies."""
     max_collecting_per_caller: int = 60
@@ -31,8 +31,8 @@ class Limits:
     ) -> None:
         """Raise NameInUse, TooLarge or QuotaExceeded if a device dump *name* cannot be added to the others.
 
-        Its note has *note_size* bytes. There are *count* others, with *names* and *total_size* bytes in all;
-        *begun* of them are unfinished ones of its caller.
+        *note_size* bytes are reserved for it. There are *count* others, with *names* and *total_size* bytes in
+        all; *begun* of them are unfinished ones of its caller.
         """
         if name == MANIFEST_NAME or name in names:
             why = "reserved for the manifest" if name == MANIFEST_NAME else "in use"

@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 
 from ..digest import Digest
 from ..errors import CollectorFailed, of_storage
-from ..files import close, sync
-from ..note import VMCOREDD_HEADER_SIZE, DeviceDumpNote
+from ..files import close, pwrite, sync
+from ..note import VMCOREDD_HEADER_SIZE, DeviceDumpNote, note_size, round_up
 from ..threads.loop import ignore_result, wait_for
 from .transfer import Transfer, Transfers
 
@@ -36,11 +36,13 @@ class Buffer:
     Owns its file descriptor until :meth:`.spool.Spool.commit` hands it over in a DeviceDumpNote.
     """
 
-    def __init__(self, fd: int, dump_name: str, size: int, note_size: int, transfers: Transfers) -> None:
+    def __init__(self, fd: int, dump_name: str, size: int, page_size: int, transfers: Transfers) -> None:
         self.fd = fd
         self.offset = VMCOREDD_HEADER_SIZE
         self.size = size
-        self.note_size = note_size
+        self.reserved = note_size(size, page_size)
+        """Bytes of the file, which it keeps: a collector that is late may have them mapped."""
+        self._page_size = page_size
         self._what = f"device dump {dump_name}"
         self._dump_name = dump_name
         self._transfers = transfers
@@ -91,18 +93,35 @@ class Buffer:
             work = partial(self._digest.follow, lambda: size), partial(sync, self.fd)
             await asyncio.gather(*(self._wait_for(self._in_thread(each)) for each in work))
 
-    def note(self, size: int) -> DeviceDumpNote:
-        """Return the note of the first *size* bytes. Blocks.
+    def note(self, size: int, *, keep_size: bool = False) -> DeviceDumpNote:
+        """Return the note of the first *size* bytes; it is as large as they need or, with *keep_size*, the buffer.
 
-        Raises CollectorFailed when a collector has changed the size of the buffer, and OSError.
+        Blocks. Raises CollectorFailed when a collector has changed the size of the buffer, and OSError.
         """
         found = os.fstat(self.fd).st_size
-        if found != self.note_size:
+        if found != self.reserved:
             raise CollectorFailed(
-                f"{self._what}: the collector resized its buffer from {self.note_size} to {found} bytes",
+                f"{self._what}: the collector resized its buffer from {self.reserved} to {found} bytes",
                 errno.EOVERFLOW,
             )
-        return DeviceDumpNote(self._dump_name, self.fd, self.note_size, size, self._digest.finish(size))
+        bytes_needed = note_size(self.size if keep_size else size, self._page_size)
+        return DeviceDumpNote(self._dump_name, self.fd, bytes_needed, size, self._digest.finish(size))
+
+    def clear_behind(self, size: int) -> None:
+        """Put zeros behind the first *size* bytes, even if a collector wrote there, and free their space.
+
+        Blocks. Raises OSError.
+        """
+        end = self.offset + size
+        page = round_up(end, self._page_size)
+        pwrite(self.fd, bytes(page - end), end)
+        if page == self.reserved:
+            return
+        try:
+            _punch(self.fd, page, self.reserved - page)
+        except OSError:
+            os.ftruncate(self.fd, page)
+            os.ftruncate(self.fd, self.reserved)
 
     async def hand_over(self, committing: "asyncio.Future[DeviceDumpNote]") -> DeviceDumpNote:
         """Wait until the buffer is committed: its file descriptor is the note's then. Raises as *committing*.
@@ -175,8 +194,15 @@ def close_removed(fd: int) -> None:
 
 def _free(fd: int, size: int) -> None:
     try:
-        # It frees the blocks and keeps the size: a collector that is late may write to its mapping, and SIGBUS
-        # would kill it if that were beyond the end of the file.
-        fcntl.ioctl(fd, FS_IOC_UNRESVSP64, _SPACE_RESV.pack(0, os.SEEK_SET, 0, size, 0, 0, 0, 0, 0, 0))
+        _punch(fd, 0, size)
     except OSError:
         os.ftruncate(fd, 0)
+
+
+def _punch(fd: int, offset: int, size: int) -> None:
+    """Free the blocks of *size* bytes at *offset*, which read as zeros then. Raises OSError if that is impossible.
+
+    The file keeps its size: a collector that is late may write to its mapping, and SIGBUS would kill it if that
+    were beyond the end of the file.
+    """
+    fcntl.ioctl(fd, FS_IOC_UNRESVSP64, _SPACE_RESV.pack(0, os.SEEK_SET, offset, size, 0, 0, 0, 0, 0, 0))

@@ -15,10 +15,10 @@ from functools import partial
 
 from ..files import begin_write_back, pwrite, sync
 from ..manifest import ManifestDump
-from ..note import VMCOREDD_HEADER_SIZE, ByteOrder, DeviceDumpNote, pack_vmcoredd_header
+from ..note import ByteOrder, DeviceDumpNote, pack_vmcoredd_header
 from ..threads.batches import attempt
 from .buffer import SYNCED, Buffer
-from .spool_directory import note_name
+from .spool_directory import SEPARATOR, note_name
 
 F_SEAL_FUTURE_WRITE = 0x0010
 """``include/uapi/linux/fcntl.h``; Python's fcntl module does not have it."""
@@ -34,6 +34,8 @@ class Commit:
     """Bytes that the collector has written."""
     describe: Callable[[str], ManifestDump]
     """Says what the manifest will say of it, given its SHA-256."""
+    keep_size: bool = False
+    """Whether the note gets the size of the buffer, as the kernel's does, instead of the true size."""
 
 
 def commit_to_disk(
@@ -74,13 +76,12 @@ def commit_to_memory(byteorder: ByteOrder, commit: Commit) -> DeviceDumpNote:
 
 
 def _write(byteorder: ByteOrder, commit: Commit, *, described: bool) -> DeviceDumpNote:
-    note = commit.buffer.note(commit.size)
+    buffer = commit.buffer
+    note = buffer.note(commit.size, keep_size=commit.keep_size)
     record = commit.describe(note.sha256)
-    # Truncated and extended again, the file has zeros behind the data, even if a collector wrote there.
-    os.ftruncate(note.fd, VMCOREDD_HEADER_SIZE + note.size)
-    os.ftruncate(note.fd, note.note_size)
+    buffer.clear_behind(note.size)
     if described:
-        pwrite(note.fd, record.dump(), note.note_size)
+        pwrite(note.fd, SEPARATOR + record.dump(), buffer.reserved)
     pwrite(note.fd, pack_vmcoredd_header(note.dump_name.encode("ascii"), note.note_size, byteorder), 0)
     if described and note.size < SYNCED:
         # The disk has all of them to write before fsync(2) waits for the first.

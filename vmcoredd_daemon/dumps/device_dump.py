@@ -35,6 +35,7 @@ class DeviceDump:
     limit: int
     """Bytes that it may hold at most."""
     note_size: int
+    """Bytes of its note; until it is complete, those that are reserved for it."""
     collector: str
     started_usec: int = field(default_factory=now_usec)
     state: State = State.COLLECTING
@@ -47,6 +48,8 @@ class DeviceDump:
     note: DeviceDumpNote | None = None
     caller: str = ""
     """Unique name of the connection that asked for it, empty for the service itself."""
+    keep_size: bool = False
+    """Whether its note keeps the bytes that are reserved, as in the kernel."""
 
     @classmethod
     def restored(cls, number: int, record: ManifestDump, note: DeviceDumpNote) -> "DeviceDump":
@@ -96,12 +99,12 @@ class Usage:
 
     def __init__(self) -> None:
         self.size = 0
-        """Bytes of all notes."""
-        self._numbers: set[int] = set()
+        """Bytes of all notes, of unfinished ones those that are reserved."""
+        self._sizes: dict[int, int] = {}
         self._names: Counter[str] = Counter()
 
     def __len__(self) -> int:
-        return len(self._numbers)
+        return len(self._sizes)
 
     def __contains__(self, name: object) -> bool:
         return name in self._names
@@ -110,16 +113,18 @@ class Usage:
         """Follow the dump list."""
         if change is Change.RESERVED:
             self.add(dump)
-        elif change is not Change.ADDED and dump.number in self._numbers:
-            self._numbers.remove(dump.number)
+        elif dump.number in self._sizes:
+            self.size -= self._sizes.pop(dump.number)
             self._names[dump.name] -= 1
             if not self._names[dump.name]:
                 del self._names[dump.name]
-            self.size -= dump.note_size
+            if change is Change.ADDED:
+                # Its note has its true size now.
+                self.add(dump)
 
     def add(self, dump: DeviceDump) -> None:
         """Add a device dump. One that fails immediately, or was left in the spool, may share its name."""
-        self._numbers.add(dump.number)
+        self._sizes[dump.number] = dump.note_size
         self._names[dump.name] += 1
         self.size += dump.note_size
 

@@ -71,13 +71,15 @@ class DumpList:
         *,
         timeout: float,
         wait: bool = True,
+        keep_size: bool = False,
         caller: str = "",
         for_service: bool = False,
     ) -> DeviceDump:
         """Add a device dump of at most *size* bytes that *collector* fills within *timeout* seconds.
 
         The seconds are counted from when it has its turn, see ``Limits.max_collecting``. Returns when it is
-        durable or, with *wait* false, as soon as its name and bytes are reserved. One *for_service* was begun by
+        durable or, with *wait* false, as soon as its name and bytes are reserved. Its note has its true size or,
+        with *keep_size*, that of *size* bytes, as in the kernel. One *for_service* was begun by
         the service itself before it was told to stop: a seal does not refuse it. Raises InvalidArgs, NameInUse,
         TooLarge, QuotaExceeded, NoSpace, CollectorFailed, TimedOut, Busy or Disabled; then nothing was added. In
         each case *collector* is closed once it is no longer needed.
@@ -86,7 +88,7 @@ class DumpList:
             self.check_enabled()
             if not for_service:
                 self.check_open()
-            dump = self._reserve(name, size, collector.description, caller)
+            dump = self._reserve(name, size, collector.description, caller, keep_size=keep_size)
         except BaseException:
             collector.close()
             raise
@@ -204,7 +206,7 @@ class DumpList:
         async with self._lock:
             await self._spool.remove(numbers)
 
-    def _reserve(self, name: str, size: int, collector: str, caller: str) -> DeviceDump:
+    def _reserve(self, name: str, size: int, collector: str, caller: str, *, keep_size: bool) -> DeviceDump:
         check_dump_name(name)
         if size < 1:
             raise InvalidArgs(f"device dump {name}: size is {size}")
@@ -213,11 +215,26 @@ class DumpList:
         begun = sum(dump.caller == caller != "" and dump.state is State.COLLECTING for dump in unfinished)
         usage = self._usage
         self._limits.check(name, note_size, names=usage, count=len(usage), total_size=usage.size, begun=begun)
-        return self._begin(name, size, note_size, collector, caller)
+        return self._begin(name, size, note_size, collector, caller, keep_size=keep_size)
 
-    def _begin(self, name: str, limit: int, note_size: int, collector: str, caller: str = "") -> DeviceDump:
+    def _begin(
+        self,
+        name: str,
+        limit: int,
+        note_size: int,
+        collector: str,
+        caller: str = "",
+        *,
+        keep_size: bool = False,
+    ) -> DeviceDump:
         dump = DeviceDump(
-            number=self._next, name=name, limit=limit, note_size=note_size, collector=collector, caller=caller
+            number=self._next,
+            name=name,
+            limit=limit,
+            note_size=note_size,
+            collector=collector,
+            caller=caller,
+            keep_size=keep_size,
         )
         self._next += 1
         self._dumps[dump.number] = dump
@@ -274,8 +291,9 @@ class DumpList:
                 finished_usec=now_usec(),
                 error=collected.error,
             )
-            note = await self._spool.commit(Commit(dump.number, buffer, collected.size, dump.record))
-            dump = replace(dump, sha256=note.sha256, note=note)
+            commit = Commit(dump.number, buffer, collected.size, dump.record, dump.keep_size)
+            note = await self._spool.commit(commit)
+            dump = replace(dump, sha256=note.sha256, note_size=note.note_size, note=note)
             async with self._lock:
                 self._append(dump)
         finally:

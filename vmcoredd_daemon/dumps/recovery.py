@@ -28,7 +28,7 @@ from ..note import (
     pack_vmcoredd_header,
     walk_notes,
 )
-from .spool_directory import CRASH_DIRECTORY, DAMAGED, NOTE, SUPERSEDED, boot_id, note_name, note_number
+from .spool_directory import CRASH_DIRECTORY, DAMAGED, NOTE, SEPARATOR, SUPERSEDED, boot_id, note_name, note_number
 
 Report = Callable[[str, VmcoreddError], None]
 """Called with the name of a file, and why it is not recovered."""
@@ -129,19 +129,28 @@ def _open_note(
 
 def load_note(fd: int, page_size: int, byteorder: ByteOrder) -> tuple[ManifestDump, DeviceDumpNote]:
     """Return what the file *fd* of a spool holds, read and verified. Blocks. Raises InvalidVmcore and OSError."""
-    header = next(walk_notes(partial(pread, fd), 0, os.fstat(fd).st_size, byteorder), None)
+    file_size = os.fstat(fd).st_size
+    header = next(walk_notes(partial(pread, fd), 0, file_size, byteorder), None)
     if header is None or header.n_type != NT_VMCOREDD:
         raise InvalidVmcore("does not begin with an NT_VMCOREDD note")
-    record = load_dump(pread(fd, MAX_SIZE, header.end))
+    described = pread(fd, MAX_SIZE, max(header.end, file_size - MAX_SIZE)).rpartition(SEPARATOR)[2]
+    record = load_dump(described)
     check_dump_name(record.name)
     if record.state not in {State.COMPLETE, State.TRUNCATED} or not 0 <= record.size <= record.limit:
         raise InvalidVmcore(f"device dump {record.name} has a description that the spool does not write")
-    size = note_size(record.limit, page_size)
-    if pread(fd, VMCOREDD_HEADER_SIZE, 0) != pack_vmcoredd_header(record.name.encode("ascii"), size, byteorder):
+    size, reserved = note_size(record.size, page_size), note_size(record.limit, page_size)
+    # An older version wrote none, and notes as large as their buffer, whatever their true size.
+    separator = file_size - reserved - len(described)
+    packed = pack_vmcoredd_header(record.name.encode("ascii"), header.end, byteorder)
+    if (
+        separator not in {0, len(SEPARATOR)}
+        or header.end not in {size, reserved}
+        or pread(fd, VMCOREDD_HEADER_SIZE, 0) != packed
+    ):
         raise InvalidVmcore(f"device dump {record.name} has a header that does not match its description")
     if sha256(partial(pread, fd), header.data_offset, record.size) != record.sha256:
         raise InvalidVmcore(f"device dump {record.name} no longer matches its SHA-256")
-    return record, DeviceDumpNote(record.name, fd, size, record.size, record.sha256)
+    return record, DeviceDumpNote(record.name, fd, header.end if separator else size, record.size, record.sha256)
 
 
 def left_by_other_boots(path: Path) -> list[Path]:

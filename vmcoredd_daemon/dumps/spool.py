@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Buffers for device dumps that survive the daemon: one file for each, beside the target.
 
-A file holds the note byte for byte as it goes into the vmcore, page-aligned, and behind it one JSON object:
-what the manifest will say of the dump. It has no name until it is complete and on disk (O_TMPFILE, fsync, link):
-each name that the next daemon finds leads to a complete device dump, and a file without a name vanishes with its
-last descriptor, or with a power cut: nothing has to be cleaned up. Without a disk to write to, the same buffers
-are memfds, sealed when complete.
+A file begins with the note, byte for byte as it goes into the vmcore. It keeps the size that was reserved, with a
+hole behind the note, because a collector may still have it mapped; then come a zero and one JSON object: what the
+manifest will say of the dump. It has no name until it is complete and on disk (O_TMPFILE, fsync, link): each name
+that the next daemon finds leads to a complete device dump, and a file without a name vanishes with its last
+descriptor, or with a power cut: nothing has to be cleaned up. Without a disk to write to, the same buffers are
+memfds, sealed when complete.
 """
 
 import asyncio
@@ -128,7 +129,7 @@ class Spool:
         return self._directory
 
     def note_size(self, size: int) -> int:
-        """Return the bytes that a device dump of at most *size* bytes takes. Raises TooLarge."""
+        """Return the bytes that are reserved for a device dump of at most *size* bytes. Raises TooLarge."""
         return note_size(size, self._page_size)
 
     async def create(self, dump_name: str, size: int) -> Buffer:
@@ -142,7 +143,7 @@ class Spool:
             raise
         except OSError as error:
             raise of_storage(error, f"device dump {dump_name}: cannot be kept in the spool") from error
-        return Buffer(fd, dump_name, size, note_size, self._transfers)
+        return Buffer(fd, dump_name, size, self._page_size, self._transfers)
 
     def _create(self, wanted: tuple[str, int]) -> int:
         dump_name, size = wanted

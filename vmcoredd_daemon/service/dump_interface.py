@@ -12,7 +12,7 @@ from ..bus.dbus_names import DEVICE_DUMP, MANAGER_PATH
 from ..dumps.device_dump import DeviceDump
 from ..errors import UnknownDump
 
-_CHANGING = ("Size", "State", "Error", "SHA256", "FinishedUSec")
+_CHANGING = ("Size", "NoteSize", "State", "Error", "SHA256", "FinishedUSec")
 
 
 def dump_path(number: int) -> str:

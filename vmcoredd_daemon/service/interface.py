@@ -40,7 +40,8 @@ complete before that, and are announced once.
 """
 
 _CHANGING = ("State", "VmcorePath", "DeviceDumps", "DeviceDumpBytes", "BytesTotal", "BytesDone")
-_SIGNATURES = {"timeout": "t", "wait": "b"}
+_COLLECTING = {"timeout": "t", "wait": "b"}
+_ADDING = _COLLECTING | {"keep_size": "b"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,17 +51,24 @@ class Options:
     timeout: float
     """Seconds."""
     wait: bool = True
+    keep_size: bool = False
 
     @classmethod
-    def of(cls, options: Mapping[str, Variant], default_timeout: float) -> "Options":
-        """Parse the *options* of a method call. Raises InvalidArgs for one that is unknown or of another type."""
+    def of(
+        cls, options: Mapping[str, Variant], signatures: Mapping[str, str], default_timeout: float
+    ) -> "Options":
+        """Parse the *options* of a method call, which may have those of *signatures*.
+
+        Raises InvalidArgs for one that is unknown or of another type.
+        """
         for name, value in options.items():
-            if name not in _SIGNATURES:
+            if name not in signatures:
                 raise InvalidArgs(f"unknown option {name[:64]!a}")
-            if value.signature != _SIGNATURES[name]:
-                raise InvalidArgs(f"option {name} has signature {value.signature!a}, not {_SIGNATURES[name]!a}")
-        timeout = options["timeout"].value / 1e6 if "timeout" in options else default_timeout
-        return cls(timeout, options["wait"].value if "wait" in options else True)
+            if value.signature != signatures[name]:
+                raise InvalidArgs(f"option {name} has signature {value.signature!a}, not {signatures[name]!a}")
+        values = {name: value.value for name, value in options.items()}
+        timeout = values.pop("timeout") / 1e6 if "timeout" in values else default_timeout
+        return cls(timeout, **values)
 
 
 class ManagerInterface(ServiceInterface):
@@ -107,12 +115,12 @@ class ManagerInterface(ServiceInterface):
 
     @method()
     async def AddDeviceDump(self, dump_name: "s", size: "u", collector: "o", options: "a{sv}") -> "o":
-        chosen = self._options(options)
+        chosen = self._options(options, _ADDING)
         return await self._add(dump_name, size, CallbackCollector(self._bus, SENDER.get(), collector), chosen)
 
     @method()
     async def AddDeviceDumpFd(self, dump_name: "s", size: "u", data: "h", options: "a{sv}") -> "o":
-        chosen = self._options(options)
+        chosen = self._options(options, _ADDING)
         if data is None:
             raise InvalidArgs("argument data is not a file descriptor of this message")
         check_dump_name(dump_name)
@@ -125,7 +133,7 @@ class ManagerInterface(ServiceInterface):
 
     @method()
     async def RunCollectors(self, names: "as", options: "a{sv}") -> "ao":
-        chosen = self._options(options)
+        chosen = self._options(options, _COLLECTING)
         timeout = chosen.timeout if "timeout" in options else None
         numbers = await self._runner.run(names, timeout=timeout, wait=chosen.wait)
         self._export_all()
@@ -204,14 +212,20 @@ class ManagerInterface(ServiceInterface):
 
     async def _add(self, name: str, size: int, collector: Collector, options: Options) -> str:
         dump = await self._dumps.add_device_dump(
-            name, size, collector, timeout=options.timeout, wait=options.wait, caller=SENDER.get()
+            name,
+            size,
+            collector,
+            timeout=options.timeout,
+            wait=options.wait,
+            keep_size=options.keep_size,
+            caller=SENDER.get(),
         )
         if dump.number in self._without_object:
             self._export_all()
         return dump_path(dump.number)
 
-    def _options(self, options: dict[str, Variant]) -> Options:
-        return Options.of(options, self._configuration.collector_timeout)
+    def _options(self, options: dict[str, Variant], signatures: Mapping[str, str]) -> Options:
+        return Options.of(options, signatures, self._configuration.collector_timeout)
 
     def _export(self, dump: DeviceDump) -> None:
         self._objects[dump.number] = DeviceDumpInterface(dump)

@@ -222,5 +222,7 @@ def check(record: ManifestDump, note_size: int, fd: int) -> None:
     if note_size % system_page_size() or not 0 <= record.size <= note_size - VMCOREDD_HEADER_SIZE:
         raise InvalidVmcore(f"device dump {record.name}: a note of {note_size} bytes cannot hold {record.size}")
     header = pack_vmcoredd_header(record.name.encode("ascii"), note_size, system_byteorder())
-    if os.fstat(fd).st_size < note_size or os.pread(fd, VMCOREDD_HEADER_SIZE, 0) != header:
+    found = os.pread(fd, VMCOREDD_HEADER_SIZE, 0)
+    # Of n_descsz, a note that an older version left in the spool has the size that was reserved.
+    if os.fstat(fd).st_size < note_size or (found[:4], found[8:]) != (header[:4], header[8:]):
         raise InvalidVmcore(f"device dump {record.name}: its note is incomplete")

@@ -77,7 +77,15 @@ def _pass_on(source: "_Source", sink: "_Sink") -> int:
 
 def _additions(gathered: GatheredDumps) -> FileAdditions:
     dumps = tuple(
-        OpenFile(record.name, record.collector, note.fd, record.size, VMCOREDD_HEADER_SIZE, described=record)
+        OpenFile(
+            record.name,
+            record.collector,
+            note.fd,
+            record.size,
+            VMCOREDD_HEADER_SIZE,
+            described=record,
+            note_size=note.note_size,
+        )
         for record, note in zip(gathered.records, gathered.notes, strict=True)
     )
     return FileAdditions(dumps, tuple(gathered.failures), PRODUCER)

@@ -208,7 +208,7 @@ def _read(
         progress.advance(len(data))
     if not size:
         raise InvalidArgs(f"device dump {name}: {_name(file)} has no bytes")
-    padded = note_size(size, target.page_size)
+    padded = file.padded(size, target.page_size)
     os.ftruncate(fd, padded)
     pwrite(fd, pack_vmcoredd_header(name.encode("ascii"), padded, target.vmcore.byteorder), 0)
     sha256, finished = digest.hexdigest(), now_usec()

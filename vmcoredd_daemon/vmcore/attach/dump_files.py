@@ -20,11 +20,12 @@ from ...note import (
     check_dump_name,
     note_size,
     pack_vmcoredd_header,
+    round_up,
 )
 from ..formats import Notes
 from ..image import Image
 from .merge import Merge, check_manifest_size, check_names, plan_merge
-from .stream_plan import read_blocks
+from .stream_plan import read_blocks, zeros
 
 COLLECTOR = "vmcoredd attach"
 """The collector that the manifest names for them."""
@@ -39,6 +40,12 @@ class NamedFile:
     """``-`` can stand for standard input."""
     described: ManifestDump | None = field(default=None, kw_only=True)
     """Its manifest entry, if it was collected before: the file is then a note, and the data follow its header."""
+    note_size: int = field(default=0, kw_only=True)
+    """Bytes that the note has then; it may have been told to keep more than its data need."""
+
+    def padded(self, size: int, page_size: int) -> int:
+        """Return the bytes of its note for *size* bytes of data. Raises TooLarge."""
+        return max(note_size(size, page_size), round_up(self.note_size, page_size))
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +143,7 @@ class _NewFiles:
         what = f"device dump {file.dump_name}: {file.path}"
         pread = partial(os.pread, file.fd)
         true_size = yield from read_blocks(pread, file.offset, file.size, what, problems, digest.update)
-        yield bytes(size - VMCOREDD_HEADER_SIZE - file.size)
+        yield from zeros(size - VMCOREDD_HEADER_SIZE - file.size)
         if file.described is not None:
             if digest.hexdigest() != file.described.sha256:
                 # The manifest keeps its SHA-256, so that readers of the vmcore see the change, too.
@@ -147,7 +154,7 @@ class _NewFiles:
         return ManifestDump(file.dump_name, true_size, file.size, sha256, COLLECTOR, state, started, finished)
 
     def _note_size(self, file: OpenFile) -> int:
-        return note_size(file.size, self.page_size)
+        return file.padded(file.size, self.page_size)
 
     def _manifest_size(self) -> int:
         return note_size(len(self.longest_manifest()), self.page_size)

@@ -102,11 +102,14 @@ def read_blocks(
         update(block)
         yield block
         offset += len(block)
-    there = offset - start
-    while offset < end:
-        yield bytes(min(BLOCK_SIZE, end - offset))
-        offset += min(BLOCK_SIZE, end - offset)
-    return there
+    yield from zeros(end - offset)
+    return offset - start
+
+
+def zeros(size: int) -> Iterator[bytes]:
+    """Yield *size* zeros, in blocks."""
+    for offset in range(0, size, BLOCK_SIZE):
+        yield bytes(min(BLOCK_SIZE, size - offset))
 
 
 def plan_notes(
