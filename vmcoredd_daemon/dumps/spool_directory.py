@@ -62,6 +62,9 @@ def sync_parents(directory: int) -> None:
 CRASH_DIRECTORY = "crash-directory"
 """Name of the symbolic link to where the vmcore of this boot is written, see writer/crash_directory.py."""
 
+HANDED_OVER = "handed-over"
+"""Name of the file that says what kdump is to write, see hand_over.py."""
+
 _NOTE = ".note"
 _DAMAGED = ".note.damaged"
 _SUPERSEDED = ".note.superseded"

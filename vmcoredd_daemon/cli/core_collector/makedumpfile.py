@@ -197,6 +197,8 @@ def become(call: Call) -> NoReturn:
         call.tell(f"started {os.getpid()}")
         for number in IGNORED_BY_PYTHON:
             signal.signal(number, signal.SIG_DFL)
+        # It may be our own wrapper.
+        os.environ["VMCOREDD_CORE_COLLECTOR"] = "1"
         os.execvp(call.program, [call.program, *call.arguments])
     except OSError as error:
         complain(f"{call.program}: {error.strerror}")
