@@ -141,7 +141,8 @@ def test_files_of_run_are_private_and_follow_no_link(tmp_path: Path) -> None:
 
 def texts_of_the_code() -> list[str]:
     """All texts in the code, with an ellipsis in place of each value."""
-    texts = [re.sub(r"\$\w+", "…", (ROOT / "systemd/save-plain").read_text())]
+    scripts = (ROOT / "systemd" / name for name in ("save-plain", "vmcoredd-core-collector"))
+    texts = [re.sub(r"\$\w+", "…", script.read_text()) for script in scripts]
     for file in PACKAGE.rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text())):
             parts = node.values if isinstance(node, ast.JoinedStr) else [node]

@@ -274,7 +274,13 @@ def test_initramfs_tools_hook_copies_the_same_files(
     subprocess.run([installed / HOOKS / "vmcoredd"], env=environment, check=True, timeout=60)
     # ldd is a script of bash.
     collectors = [f"/{collector}", "/usr/bin/nice", "/usr/bin/ldd", "/bin/bash"]
-    for path in [*listed, *collectors, "/usr/bin/vmcoredd-daemon", "/usr/bin/vmcoredd"]:
+    for path in [
+        *listed,
+        *collectors,
+        "/usr/bin/vmcoredd-daemon",
+        "/usr/bin/vmcoredd",
+        "/usr/bin/vmcoredd-core-collector",
+    ]:
         in_usr = re.sub(r"^/(lib\w*|bin|sbin)/", r"/usr/\1/", path)
         assert os.path.lexists(f"{destination}{path}") or os.path.lexists(f"{destination}{in_usr}"), path
 

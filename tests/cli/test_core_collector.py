@@ -3,6 +3,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,11 +25,13 @@ from tests.lib.core_collector import (
     note_sizes,
     verified,
 )
+from tests.lib.paths import ROOT
 from tests.lib.resources import tmpfs
 from tests.lib.service import Service
 from tests.lib.vmcoredd import VMCOREDD, run
 from tests.lib.waiting import wait_until
 from vmcoredd_daemon.cli.core_collector.makedumpfile import OWN_OPTIONS
+from vmcoredd_daemon.dumps.spool_directory import HANDED_OVER
 from vmcoredd_daemon.manifest import MANIFEST_NAME
 
 pytestmark = pytest.mark.usefixtures("tools")
@@ -138,6 +141,57 @@ def test_killed_daemon_leaves_its_dumps_in_the_spool(
     assert verified(tmp_path / "vmcore") == {"hba": True, "nic": True, "version": True, MANIFEST_NAME: None}
     kept = {"nic": (1 << 20) + 4096}
     assert note_sizes(tmp_path / "vmcore") == dict.fromkeys(("hba", "version", MANIFEST_NAME), 4096) | kept
+
+
+def test_what_a_service_has_handed_over_is_not_collected_again(
+    config: Path, bus_address: str, collect: Collect, source_vmcore: Path, tmp_path: Path
+) -> None:
+    """With Format=none a stop leaves the device dumps, and which collectors have failed."""
+    with Service(bus_address, source_vmcore, tmp_path, "Format=none") as daemon:
+        add_collector(tmp_path / "vmcoredd.conf", "fails", f"sh -c 'echo x >>{tmp_path}/runs; exit 3'")
+        daemon.start()
+        add(daemon, "hba", "log")
+        wait_until((tmp_path / "runs").exists)
+        assert daemon.stop() == 0
+    add_collector(config, "fails", f"sh -c 'echo x >>{tmp_path}/runs; exit 3'")
+    result = collect(*OPTIONS, source_vmcore, tmp_path / "vmcore", bus=bus_address)
+    assert result.returncode == 0
+    assert f"1 device dump attached to {tmp_path}/vmcore, 1 failed\n" in result.stderr
+    assert "device dump fails failed: " in result.stderr
+    assert verified(tmp_path / "vmcore") == {"hba": True, MANIFEST_NAME: None}
+    assert (tmp_path / "runs").read_text() == "x\n"
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[1]", "[{}]"])
+def test_damaged_file_of_what_was_handed_over(
+    config: Path, bus_address: str, collect: Collect, source_vmcore: Path, tmp_path: Path, content: str
+) -> None:
+    with Service(bus_address, source_vmcore, tmp_path, "Format=none") as daemon:
+        daemon.start()
+        add(daemon, "hba", "log")
+        assert daemon.stop() == 0
+    (file,) = tmp_path.rglob(HANDED_OVER)
+    file.write_text(content)
+    result = collect(*OPTIONS, source_vmcore, tmp_path / "vmcore", bus=bus_address)
+    assert f"1 device dump attached to {tmp_path}/vmcore\n" in result.stderr
+
+
+def test_makedumpfile_that_is_our_wrapper_runs_core_collector_once(
+    collect: Collect, program: Callable[[str], Path], source_vmcore: Path, tmp_path: Path
+) -> None:
+    """As with a function in the configuration of kdump-tools, which our documentation once proposed."""
+    front = tmp_path / "front"
+    front.write_text(f"#!/bin/sh\ntouch {tmp_path}/again\n")
+    front.chmod(0o755)
+    wrapper = (ROOT / "systemd/makedumpfile").read_text()
+    wrapper = wrapper.replace("/usr/bin/vmcoredd-core-collector", str(front))
+    wrapper = wrapper.replace("real=", f"real={shutil.which('makedumpfile')} #")
+    result = collect(program(wrapper), *OPTIONS, source_vmcore, tmp_path / "vmcore")
+    assert result.returncode == 0
+    assert verified(tmp_path / "vmcore") == {"version": True, MANIFEST_NAME: None}
+    assert not (tmp_path / "again").exists()
+    subprocess.run([tmp_path / "makedumpfile", "a", "b"], check=True)
+    assert (tmp_path / "again").exists()
 
 
 def test_daemon_that_hangs(collect: Collect, daemon: Service, source_vmcore: Path, tmp_path: Path) -> None:

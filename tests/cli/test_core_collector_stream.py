@@ -2,6 +2,7 @@
 """vmcoredd core-collector -F: to a pipe, and from there through makedumpfile -R to crash."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -118,6 +119,19 @@ def test_what_cannot_be_extended_passes(collect: Collect, program: Callable[[str
     result = collect(program("echo what is this; exit 2"), "-F", "a")
     assert (result.returncode, result.stdout) == (2, "what is this\n")
     assert "vmcoredd: no device dumps attached to standard output: " in result.stderr
+
+
+@pytest.mark.parametrize("options", [("-F",), ()])
+def test_makedumpfile_is_given_the_standard_descriptors_and_no_others(
+    collect: Collect, daemon: Service, program: Callable[[str], Path], tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    add(daemon, "nic", "registers")
+    add(daemon, "hba", "log")
+    shown = program("exec ls -l /proc/self/fd >&2")
+    result = collect(shown, *options, "a", *([] if options else ["b"]), bus=daemon.address, cwd=tmp_path)
+    # The last one is the directory.
+    given = re.findall(r" (\d+) -> (?!/proc/)", result.stderr)
+    assert given == ["0", "1", "2"], result.stderr
 
 
 def test_standard_output_that_nobody_reads(collect: Collect, source_vmcore: Path) -> None:

@@ -23,7 +23,7 @@ from vmcoredd_daemon.dumps.buffer import Buffer
 from vmcoredd_daemon.dumps.commit import Commit
 from vmcoredd_daemon.dumps.recovery import SpooledDump, left_by_other_boots
 from vmcoredd_daemon.dumps.spool import Spool
-from vmcoredd_daemon.dumps.spool_directory import CRASH_DIRECTORY, boot_id
+from vmcoredd_daemon.dumps.spool_directory import CRASH_DIRECTORY, HANDED_OVER, boot_id
 from vmcoredd_daemon.errors import Busy, NoSpace, TooLarge, VmcoreddError, WriteFailed
 from vmcoredd_daemon.manifest import ManifestDump
 from vmcoredd_daemon.note import ByteOrder, DeviceDumpNote, note_size, pack_vmcoredd_header
@@ -241,9 +241,10 @@ def test_directory_of_another_boot_that_tells_only_where_it_wrote(tmp_path: Path
         (tmp_path / "spool" / boot).mkdir()
     for boot in ("unfinished", "left"):
         (tmp_path / "spool" / boot / CRASH_DIRECTORY).symlink_to("host-time")
+        (tmp_path / "spool" / boot / HANDED_OVER).write_text("[]")
     (tmp_path / "spool" / "left" / NAME).touch()
     assert left_by_other_boots(tmp_path / "spool") == [tmp_path / "spool" / "left"]
-    assert {path.name for path in (tmp_path / "spool" / "left").iterdir()} == {CRASH_DIRECTORY, NAME}
+    assert {path.name for path in (tmp_path / "spool" / "left").iterdir()} == {CRASH_DIRECTORY, HANDED_OVER, NAME}
     assert len(list((tmp_path / "spool").iterdir())) == 2
 
 

@@ -70,12 +70,6 @@ class Captured:
     points: Mapping[str, capture.Point]
 
     @property
-    def vmcoredd(self) -> Path:
-        """The directory of this crash that is ours."""
-        (path,) = self.crash.glob(f"{HOST}-*")
-        return path
-
-    @property
     def kdump_tools(self) -> Path:
         """The directory of this crash that is that of kdump-tools."""
         (path,) = self.crash.glob("2*")
@@ -156,16 +150,17 @@ def panic(root: Path, workdir: Path, *, disk_mib: int, crashkernel: str = "192M"
 
 
 @contextmanager
-def without_makedumpfile(root: Path) -> Iterator[None]:
-    """Hide makedumpfile from the service, as where it is not installed: it cannot make its vmcore smaller then."""
-    programs = root / "usr/lib/rig"
-    programs.mkdir()
-    (programs / "journalctl").symlink_to("/usr/bin/journalctl")
-    dropin = root / units.SYSTEM / "vmcoredd.service.d/path.conf"
-    dropin.write_text(f"[Service]\nEnvironment=PATH=/{programs.relative_to(root)}\n")
-    yield
-    dropin.unlink()
-    shutil.rmtree(programs)
+def changed(file: Path, text: str) -> Iterator[None]:
+    """Append *text* to a file of the root, which may not exist, while the context lasts."""
+    before = file.read_text() if file.exists() else None
+    file.write_text((before or "") + text)
+    try:
+        yield
+    finally:
+        if before is None:
+            file.unlink()
+        else:
+            file.write_text(before)
 
 
 def seconds_of_end(captured: Captured) -> float:

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Debian with kdump-tools: the README is followed, the machine panics, and both leave a dump."""
+"""Debian with kdump-tools: the README is followed, the machine panics, and its one dump has the device dumps."""
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -14,7 +13,6 @@ import pytest
 from tests.kdump import debian, rig
 from tests.lib import external_tools as judges
 from tests.lib.tools import require, skip_or_fail
-from vmcoredd_daemon.journal import Event
 from vmcoredd_daemon.manifest import MANIFEST_NAME
 from vmcoredd_daemon.vmcore.inspect.inspect import find
 
@@ -34,68 +32,70 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     shutil.rmtree(root)
 
 
-def test_device_dump_is_in_a_vmcore_beside_that_of_kdump_tools(root: Path, tmp_path: Path) -> None:
+def test_one_vmcore_with_nothing_configured(root: Path, tmp_path: Path) -> None:
     captured = debian.panic(root, tmp_path, disk_mib=2048)
     report(captured)
-    vmcore = captured.vmcoredd / "vmcore"
-    assert_dump(vmcore)
-    assert judges.osrelease(vmcore) == next((root / "lib/modules").iterdir()).name
-    assert rig.MARKER in (captured.vmcoredd / "vmcore-dmesg.txt").read_text()
-    assert Event.VMCORE_WRITTEN.value in logged(captured)
-    assert not list(captured.crash.glob(".vmcoredd-spool/*/*"))
-    assert_kdump_tools(captured, tmp_path)
+    assert_device_dumps(captured, tmp_path)
 
 
-def test_machine_ends_with_all_dumps_where_a_helper_hangs_and_the_disk_is_full(root: Path, tmp_path: Path) -> None:
-    with debian.without_makedumpfile(root):
-        captured = debian.panic(root, tmp_path, disk_mib=size_with_room(root, 160), options=debian.FOREVER)
+def test_helper_that_hangs_and_a_disk_that_has_no_space_for_the_memory(root: Path, tmp_path: Path) -> None:
+    captured = debian.panic(root, tmp_path, disk_mib=size_with_room(root, 160), options=debian.FOREVER)
     report(captured)
-    # Cut off, so that there is room for kdump-tools.
-    vmcore = captured.vmcoredd / "vmcore-incomplete"
-    assert_dump(vmcore)
-    assert vmcore.stat().st_size < 4 << 20
     assert "Timed out starting" in captured.console
-    assert Event.VMCORE_WRITTEN.value in logged(captured)
-    assert_kdump_tools(captured, tmp_path)
+    assert_device_dumps(captured, tmp_path)
 
 
-def test_core_collector_puts_the_device_dump_into_the_dump_of_kdump_tools(root: Path, tmp_path: Path) -> None:
-    debian.follow(root, "docs/kdump.md", "## One vmcore with kdump-tools")
-    captured = debian.panic(root, tmp_path, disk_mib=2048)
+def test_function_of_our_old_documentation_adds_device_dumps_once(root: Path, tmp_path: Path) -> None:
+    function = 'makedumpfile() { /usr/bin/vmcoredd core-collector makedumpfile "$@"; }\n'
+    with (
+        debian.changed(root / "etc/default/kdump-tools", function),
+        debian.changed(root / "etc/vmcoredd/vmcoredd.conf.d/kdump-tools.conf", "[Vmcoredd]\nFormat=none\n"),
+    ):
+        captured = debian.panic(root, tmp_path, disk_mib=2048)
     report(captured)
-    assert_kdump_tools(captured, tmp_path)
-    vmcore = tmp_path / "rearranged"
-    assert {DUMP_NAME, "pci", MANIFEST_NAME} <= {dump.name for dump in judges.crash(vmcore)}
+    assert_device_dumps(captured, tmp_path)
+
+
+def test_broken_python_costs_no_dump(root: Path, tmp_path: Path) -> None:
+    package = root / "usr/lib/python3/dist-packages/vmcoredd_daemon"
+    with debian.changed(package / "errors.py", "\ndef\n"):
+        captured = debian.panic(root, tmp_path, disk_mib=2048)
+    report(captured)
+    assert judges.crash(rearranged(captured, tmp_path)) == []
+    assert list(captured.crash.glob("*/vmcore*")) == []
+
+
+def test_switched_off_on_the_kernels_command_line(root: Path, tmp_path: Path) -> None:
+    captured = debian.panic(root, tmp_path, disk_mib=2048, options="vmcoredd=off")
+    report(captured)
+    assert judges.crash(rearranged(captured, tmp_path)) == []
+    assert not (captured.crash / ".vmcoredd-spool").exists()
+    assert list(captured.crash.glob("*/vmcore*")) == []
+
+
+def assert_device_dumps(captured: debian.Captured, workdir: Path) -> None:
+    """kdump-tools' dump, the only one, has the helper's device dump, those of built-in collectors, each once."""
+    vmcore = rearranged(captured, workdir)
+    names = [dump.name for dump in judges.crash(vmcore)]
+    assert {DUMP_NAME, "pci", MANIFEST_NAME} <= set(names)
+    assert len(set(names)) == len(names)
     with vmcore.open("rb") as file:
         dumps = {dump.name: dump for dump in find(file.fileno(), str(vmcore)).device_dumps}
         offset = dumps[DUMP_NAME].offset
         assert os.pread(file.fileno(), len(debian.REGISTERS), offset) == debian.REGISTERS
-    # Ours has left none.
     assert list(captured.crash.glob("*/vmcore*")) == []
 
 
-def assert_dump(vmcore: Path) -> None:
-    """crash lists the helper's device dump, one that a collector of our own has made, and the manifest."""
-    assert {DUMP_NAME, "pci", MANIFEST_NAME} <= {dump.name for dump in judges.crash(vmcore)}
-    with vmcore.open("rb") as file:
-        assert debian.REGISTERS in file.read(4 << 20)
-
-
-def assert_kdump_tools(captured: debian.Captured, workdir: Path) -> None:
-    """makedumpfile reads the dump of kdump-tools, which it has written as a flattened one."""
+def rearranged(captured: debian.Captured, workdir: Path) -> Path:
+    """Return the dump of kdump-tools, which has written it flattened; makedumpfile reads it."""
     require("makedumpfile")
     (dump,) = captured.kdump_tools.glob("dump.2*")
     assert [file.name for file in captured.kdump_tools.glob("*incomplete*")] == []
-    rearranged = workdir / "rearranged"
+    vmcore = workdir / "rearranged"
     with dump.open("rb") as file:
-        judges.rearrange(file, rearranged)
-    assert rig.MARKER in judges.kernel_log(rearranged, workdir / "dmesg")
-
-
-def logged(captured: debian.Captured) -> set[str]:
-    """MESSAGE_ID of what the service has logged."""
-    lines = (captured.vmcoredd / "vmcoredd-journal.json").read_text().splitlines()
-    return {json.loads(line).get("MESSAGE_ID", "") for line in lines}
+        judges.rearrange(file, vmcore)
+    assert rig.MARKER in judges.kernel_log(vmcore, workdir / "dmesg")
+    return vmcore
 
 
 def size_with_room(root: Path, mib: int) -> int:

@@ -30,6 +30,7 @@ from vmcoredd_daemon.config.limits import Limits
 from vmcoredd_daemon.config.vmcore_format import Output
 from vmcoredd_daemon.dumps.dump_list import DumpList
 from vmcoredd_daemon.dumps.spool import Spool
+from vmcoredd_daemon.dumps.spool_directory import HANDED_OVER
 from vmcoredd_daemon.errors import CallFailed
 from vmcoredd_daemon.manifest import MANIFEST_NAME
 from vmcoredd_daemon.note import system_byteorder, system_page_size
@@ -592,8 +593,9 @@ async def test_no_vmcore_where_somebody_else_writes_it(
     with pytest.raises(CallFailed, match=r"org.vmcoredd1.Error.Disabled: .*Format=none"):
         await call(bus, "WriteVmcore", "a{sv}", [{}])
     assert daemon.stop() == 0
-    # What was acknowledged is there for a program that asks for it later.
-    assert [path.suffix for path in daemon.target.rglob("*") if path.is_file()] == [".note"]
+    # What was acknowledged is there for core-collector.
+    left = [path.name for path in daemon.target.rglob("*") if path.is_file()]
+    assert sorted(left) == ["000001.note", HANDED_OVER]
 
 
 @pytest.mark.parametrize("kind", ["elf", "kdump"])

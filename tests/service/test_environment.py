@@ -145,6 +145,24 @@ def test_standard_descriptors_that_are_closed(
     assert "nic0" in listed(daemon)
 
 
+@pytest.mark.parametrize("configured", ["", "Format=elf"])
+def test_kdump_tools_writes_the_vmcore_unless_configured_otherwise(
+    bus_address: str, source_vmcore: Path, tmp_path: Path, configured: str
+) -> None:
+    line = tmp_path / "cmdline"
+    line.write_text("BOOT_IMAGE=/vmlinuz quiet systemd.unit=kdump-tools-dump.service irqpoll\n")
+    require("unshare")
+    daemon = Elsewhere(bus_address, source_vmcore, tmp_path, configured)
+    script = f'mount --bind {line} /proc/cmdline && exec "$@"'
+    daemon.before = ["unshare", "--mount", "sh", "-c", script, "sh"]
+    with daemon:
+        daemon.start()
+        assert add(bus_address).returncode == 0
+        assert daemon.stop() == 0
+    assert bool(list(daemon.target.glob("*/vmcore"))) is bool(configured)
+    assert bool(list(daemon.target.rglob("*.note"))) is not bool(configured)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGPWR])
 def test_signals_that_end_the_service_after_the_vmcore(source_vmcore: Path, tmp_path: Path, number: int) -> None:
     with started(Service(None, source_vmcore, tmp_path)) as daemon:

@@ -137,6 +137,8 @@ def _core_collector(commands: Commands) -> None:
     collector.add_argument("--vmcoredd-timeout=", metavar="SEC", help=time)
     collector.add_argument("--vmcoredd-config=", metavar="FILE", help="configuration of the service")
     collector.add_argument("--vmcoredd-bus-address=", metavar="ADDRESS", help="message bus")
+    what = "descriptor for vmcoredd-core-collector(8)"
+    collector.add_argument("--vmcoredd-handshake=", metavar="FD", help=what)
 
 
 def _command(commands: Commands, name: str, description: str, usages: Iterable[str], *parents: Parser) -> Parser:

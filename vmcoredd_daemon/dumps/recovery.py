@@ -28,7 +28,17 @@ from ..note import (
     pack_vmcoredd_header,
     walk_notes,
 )
-from .spool_directory import CRASH_DIRECTORY, DAMAGED, NOTE, SEPARATOR, SUPERSEDED, boot_id, note_name, note_number
+from .spool_directory import (
+    CRASH_DIRECTORY,
+    DAMAGED,
+    HANDED_OVER,
+    NOTE,
+    SEPARATOR,
+    SUPERSEDED,
+    boot_id,
+    note_name,
+    note_number,
+)
 
 Report = Callable[[str, VmcoreddError], None]
 """Called with the name of a file, and why it is not recovered."""
@@ -167,8 +177,9 @@ def left_by_other_boots(path: Path) -> list[Path]:
             if directory.name == boot or not directory.is_dir():
                 continue
             try:
-                if os.listdir(directory) == [CRASH_DIRECTORY]:
-                    (directory / CRASH_DIRECTORY).unlink()
+                if {CRASH_DIRECTORY, HANDED_OVER}.issuperset(names := os.listdir(directory)):
+                    for name in names:
+                        (directory / name).unlink()
                 directory.rmdir()
             except OSError:
                 left.append(directory)

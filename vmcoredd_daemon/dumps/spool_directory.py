@@ -12,6 +12,9 @@ BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 CRASH_DIRECTORY = "crash-directory"
 """Name of the symbolic link to where the vmcore of this boot is written, see writer/crash_directory.py."""
 
+HANDED_OVER = "handed-over"
+"""Name of the file that says what kdump is to write, see hand_over.py."""
+
 SEPARATOR = b"\0"
 """Between the buffer and the description in the file of a note: JSON has no such byte, so it is the last one."""
 

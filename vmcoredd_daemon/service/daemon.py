@@ -18,6 +18,7 @@ from pathlib import Path
 from ..collectors.runner import CollectorRunner
 from ..config.config import Configuration
 from ..dumps.dump_list import CUT_OFF_TIMEOUT, DumpList
+from ..dumps.hand_over import hand_over
 from ..dumps.spool import Spool
 from ..errors import BusUnavailable, VmcoreddError, WriteFailed
 from ..journal import Event, record
@@ -238,8 +239,7 @@ class Daemon:
         """Write the vmcore unless that is done; return whether it is complete, and in the configured format."""
         writer = self._writer
         if not writer.wanted:
-            # The program that writes the vmcore may still ask for them.
-            log.info("No vmcore with Format=none: the spool keeps %d device dumps", len(self._dumps.complete))
+            await self._hand_over()
             return True
 
         try:
@@ -248,6 +248,20 @@ class Daemon:
             # Logged by the writer.
             return False
         return complete and writer.written is not None and not writer.written.fallback
+
+    async def _hand_over(self) -> None:
+        """Leave to the program that writes the vmcore the device dumps, and which have failed."""
+        count = len(self._dumps.complete)
+        if self._spool.directory is None:
+            if count:
+                log.error("No vmcore is written: %d device dumps in memory are lost", count)
+            return
+        log.info("No vmcore is written: %d device dumps are kept in the spool", count)
+        snapshot = await self._dumps.snapshot()
+        try:
+            await sd_notify.extended(asyncio.to_thread(hand_over, self._spool.directory, snapshot.failures))
+        except WriteFailed as error:
+            log.warning("%s; collectors that failed may run again", error)
 
     # Stop.
 

@@ -25,4 +25,9 @@ def leave(status: int) -> int:
         signal.signal(-status, signal.SIG_DFL)
     os.kill(os.getpid(), -status)
     # The signal is blocked.
-    return _SIGNALLED - status
+    return shell_status(status)
+
+
+def shell_status(status: int) -> int:
+    """Return an exit status as a shell has it."""
+    return status if status >= 0 else _SIGNALLED - status

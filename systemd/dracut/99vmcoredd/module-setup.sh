@@ -45,6 +45,7 @@ install() {
         # Where systemd and shells look for programs.
         [[ -e $initdir/usr/bin/$_name ]] || ln -s "${_program%/*}/$_name" "$initdir/usr/bin/$_name"
     done
+    _vmcoredd_file /usr/bin/vmcoredd-core-collector || return 1
 
     for _name in vmcoredd.service vmcoredd-plain.service vmcoredd-finish@.service vmcoredd-capture.target \
         vmcoredd-collect@.service; do
@@ -59,8 +60,8 @@ install() {
         "$vmcoredd_root"/etc/systemd/system/vmcoredd{,-plain}.service.d/*.conf; do
         [[ ! -e $_name ]] || inst_simple "$_name" "${_name#"$vmcoredd_root"}"
     done
-    # What the service and save-plain run; and modprobe for a file system, what its mount runs.
-    inst_multiple cat cp date mkdir mount mv rm sync systemctl
+    # What the service and the scripts run; and modprobe for a file system, what its mount runs.
+    inst_multiple cat cp date mkdir mount mv rm sh sleep sync systemctl
     inst_multiple -o journalctl makedumpfile
     _vmcoredd_collectors "$_program" || return 1
     _vmcoredd_target

@@ -14,7 +14,7 @@ from ...terminal.stdio import complain
 from ...vmcore.attach.attach import attach
 from ...writer.manifest_note import manifest_note
 from .gather import GATHER_TIMEOUT, GatheredDumps, Request, Send, gather
-from .makedumpfile import OWN_PREFIX, Call
+from .makedumpfile import OWN_PREFIX, Call, be_killed_first
 
 _MAX_TIMEOUT = 3600
 
@@ -26,18 +26,20 @@ def gather_for(call: Call, directory: Path | None) -> GatheredDumps:
     """
     config = call.own.get("config")
     request = Request(call.own.get("bus-address"), Path(config) if config else None, _timeout(call), directory)
+
+    def find(request: Request, send: Send) -> None:
+        call.hang_up()
+        be_killed_first()
+        # Only the child imports this: see there.
+        from . import sources
+
+        sources.run(request, send)
+
     with _progress() as progress:
-        gathered = gather(request, _find, progress)
+        gathered = gather(request, find, progress)
     for problem in gathered.problems:
         complain(problem)
     return gathered
-
-
-def _find(request: Request, send: Send) -> None:
-    # Imported late, in the child only: sources.py says why.
-    from . import sources
-
-    sources.run(request, send)
 
 
 def attach_to_file(call: Call, path: str, status: int) -> None:

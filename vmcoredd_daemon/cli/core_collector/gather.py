@@ -5,6 +5,7 @@ What hangs or fails there, and the memory that it takes, ends with the child; wh
 message is JSON, and brings a descriptor of the note if it is a device dump.
 """
 
+import array
 import json
 import os
 import select
@@ -181,7 +182,7 @@ def _receive(ours: socket.socket, deadline: float, gathered: GatheredDumps, prog
         if not poll.poll(min(left, _PROGRESS_INTERVAL) * 1000):
             continue
         try:
-            data, fds, _, _ = socket.recv_fds(ours, _MAX_MESSAGE, 4, socket.MSG_CMSG_CLOEXEC)
+            data, fds = _receive_message(ours)
         except ConnectionError:
             return
         if not data:
@@ -199,6 +200,17 @@ def _receive(ours: socket.socket, deadline: float, gathered: GatheredDumps, prog
             case "dump":
                 _take_dump(content, fds, gathered)
                 progress.advance(content["record"]["size"])
+
+
+def _receive_message(ours: socket.socket) -> tuple[bytes, list[int]]:
+    """Return a message, and the descriptors in it, which no program inherits. Raises OSError."""
+    fds = array.array("i")
+    # socket.recv_fds() ignores its flags (python/cpython#128881).
+    data, ancillary, *_ = ours.recvmsg(_MAX_MESSAGE, socket.CMSG_LEN(fds.itemsize), socket.MSG_CMSG_CLOEXEC)
+    for level, kind, content in ancillary:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            fds.frombytes(content[: len(content) // fds.itemsize * fds.itemsize])
+    return data, list(fds)
 
 
 def _take_dump(content: dict[str, dict[str, int | str] | int], fds: list[int], gathered: GatheredDumps) -> None:

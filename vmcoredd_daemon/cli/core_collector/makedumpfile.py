@@ -10,7 +10,9 @@ import errno
 import os
 import signal
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import NoReturn
 
 from ...errors import VmcoreddError
 from ...terminal.stdio import complain
@@ -18,7 +20,9 @@ from ...terminal.stdio import complain
 CORE_COLLECTOR = "core-collector"
 """The subcommand."""
 OWN_PREFIX = "--vmcoredd-"
-OWN_OPTIONS = ("config", "bus-address", "timeout")
+OWN_OPTIONS = ("config", "bus-address", "timeout", "handshake")
+HANDSHAKE = f"{OWN_PREFIX}handshake="
+"""``systemd/vmcoredd-core-collector`` gives this one; what it is told there says how far we are."""
 PROGRAM = "makedumpfile"
 
 NOT_FOUND, NOT_EXECUTABLE = 127, 126
@@ -84,6 +88,24 @@ class Call:
         """Whether it writes exactly one dump."""
         count = 1 if self.flattened else 2
         return not self.unknown and not self.options & _NO_DUMP and len(self.operands) == count
+
+    @property
+    def handshake(self) -> int:
+        """Descriptor of what is told how far we are; -1 if there is none."""
+        text = self.own.get("handshake", "")
+        return int(text) if text.isdecimal() and len(text) < 5 and int(text) > 2 else -1
+
+    def tell(self, line: str) -> None:
+        """Write a line to the handshake's descriptor, if there is one. What reads it may have ended."""
+        with suppress(OSError):
+            os.write(self.handshake, f"{line}\n".encode("ascii"))
+
+    def hang_up(self) -> None:
+        """Close the handshake's descriptor."""
+        with suppress(OSError):
+            os.close(self.handshake)
+        # Another file may get its number.
+        self.own.pop("handshake", None)
 
 
 def parse(arguments: Sequence[str]) -> Call:
@@ -151,15 +173,38 @@ def _short(call: Call, argument: str) -> bool:
 
 
 def start(call: Call, stdout: int | None = None) -> int:
-    """Start makedumpfile, with *stdout* or with ours; return its process ID. Raises OSError."""
-    actions = [] if stdout is None else [(os.POSIX_SPAWN_DUP2, stdout, 1)]
-    return os.posix_spawnp(
-        call.program,
-        [call.program, *call.arguments],
-        os.environ,
-        file_actions=actions,
-        setsigdef=IGNORED_BY_PYTHON,
-    )
+    """Start makedumpfile, with *stdout* or with ours; return its process ID.
+
+    Does not return if no process can be started: this one becomes makedumpfile then.
+    """
+    try:
+        process = os.fork()
+    except OSError as error:
+        complain(f"no device dumps attached: {call.program} cannot be started beside us: {error.strerror}")
+        become(call)
+    if process == 0:
+        if stdout is not None:
+            os.dup2(stdout, 1)
+        become(call)
+    return process
+
+
+def become(call: Call) -> NoReturn:
+    """Replace this process by makedumpfile; if that fails, say why, and exit as a shell does."""
+    status = NOT_EXECUTABLE
+    try:
+        # Told by the process itself: it could not be told between its start and the end of its parent.
+        call.tell(f"started {os.getpid()}")
+        for number in IGNORED_BY_PYTHON:
+            signal.signal(number, signal.SIG_DFL)
+        # It may be our own wrapper.
+        os.environ["VMCOREDD_CORE_COLLECTOR"] = "1"
+        os.execvp(call.program, [call.program, *call.arguments])
+    except OSError as error:
+        complain(f"{call.program}: {error.strerror}")
+        status = NOT_FOUND if error.errno == errno.ENOENT else NOT_EXECUTABLE
+    finally:
+        os._exit(status)
 
 
 def wait(process: int) -> int:
@@ -167,10 +212,11 @@ def wait(process: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
 
 
-def report_missing(call: Call, error: OSError) -> int:
-    """Report that makedumpfile cannot be run; return the exit status."""
-    complain(f"{call.program}: {error.strerror}")
-    return NOT_FOUND if error.errno == errno.ENOENT else NOT_EXECUTABLE
+def be_killed_first() -> None:
+    """Let the kernel kill this process, and not makedumpfile, when the memory runs out."""
+    with suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
+        # The highest one: nothing is lowered by it, which would need a privilege.
+        file.write("1000")
 
 
 def reason(error: Exception) -> str:

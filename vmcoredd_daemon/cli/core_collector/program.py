@@ -16,16 +16,18 @@ from types import FrameType
 from typing import NoReturn
 
 from ...errors import VmcoreddError
+from ...terminal.exit import FAILURE, shell_status
 from ...terminal.stdio import complain, show
 from ...vmcore.copy.page_cache import write_back_while
 from .makedumpfile import (
     CORE_COLLECTOR,
-    IGNORED_BY_PYTHON,
+    HANDSHAKE,
     OWN_PREFIX,
     Call,
+    be_killed_first,
+    become,
     parse,
     reason,
-    report_missing,
     start,
     wait,
 )
@@ -37,7 +39,11 @@ def run(arguments: Sequence[str]) -> int:
         call = parse(arguments)
     except Exception as error:
         complain(f"no device dumps attached: {reason(error)}")
+        if any(argument.startswith(HANDSHAKE) for argument in arguments):
+            # It has not been told that makedumpfile was started, and does it now.
+            return FAILURE
         _execute(Call(arguments=[argument for argument in arguments if not argument.startswith(OWN_PREFIX)]))
+    _keep_handshake(call)
     for problem in call.problems:
         complain(problem)
     if call.unknown:
@@ -59,28 +65,32 @@ def _help() -> None:
         show(f"{arguments.parser_of(CORE_COLLECTOR).format_help()}\n")
 
 
+def _keep_handshake(call: Call) -> None:
+    """Keep the handshake's descriptor from the programs that we run."""
+    try:
+        os.set_inheritable(call.handshake, False)
+    except OSError:
+        if "handshake" in call.own:
+            call.problems.append(f"{HANDSHAKE}{call.own['handshake'][:80]!a} is not an open descriptor above 2")
+
+
 def _execute(call: Call) -> NoReturn:
     """Become makedumpfile, with the standard descriptors that the caller gave us."""
     for fd, stream in enumerate((sys.stdin, sys.stdout, sys.stderr)):
         if stream is None:
             os.close(fd)
-    for number in IGNORED_BY_PYTHON:
-        signal.signal(number, signal.SIG_DFL)
-    try:
-        os.execvp(call.program, [call.program, *call.arguments])
-    except OSError as error:
-        sys.exit(report_missing(call, error))
+    become(call)
 
 
 def _file(call: Call) -> int:
     destination = call.operands[1]
     existed = os.path.lexists(destination)
-    try:
-        process = start(call)
-    except OSError as error:
-        return report_missing(call, error)
+    process = start(call)
     with _forward_signals(process), write_back_while(destination):
+        be_killed_first()
         status = wait(process)
+    call.tell(f"ended {shell_status(status)}")
+    call.hang_up()
     # If it failed, a file that existed before may not be its own; if it was killed, the file cannot be read.
     if status == 0 or (status > 0 and not existed and os.path.isfile(destination)):
         try:

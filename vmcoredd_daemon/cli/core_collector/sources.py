@@ -17,6 +17,7 @@ from ...collectors.runner import CollectorRunner
 from ...collectors.settings import directories
 from ...config.config import Configuration, load
 from ...dumps.dump_list import DumpList
+from ...dumps.hand_over import handed_over
 from ...dumps.spool import Spool
 from ...dumps.spool_directory import open_private
 from ...errors import BusUnavailable, CallFailed, CollectorFailed, TimedOut, VmcoreddError, WriteFailed
@@ -113,8 +114,8 @@ async def _without_service(request: Request, deadline: float, present: set[str],
         configuration = Configuration(run_collectors=False)
     if not configuration.enabled:
         return
-    _send_spooled(configuration, present, send)
-    if not configuration.run_collectors:
+    collected = _send_spooled(configuration, present, send)
+    if collected or not configuration.run_collectors:
         return
     with ExitStack() as stack:
         dumps = DumpList(_spool(directory_for(request, configuration), stack), configuration.limits)
@@ -135,17 +136,17 @@ async def _without_service(request: Request, deadline: float, present: set[str],
         dumps.close()
 
 
-def _send_spooled(configuration: Configuration, present: set[str], send: Send) -> None:
-    """Send what a service of this boot has acknowledged, and its successor has not recovered."""
+def _send_spooled(configuration: Configuration, present: set[str], send: Send) -> bool:
+    """Send what a service of this boot has left; return whether it has collected all, and left it to us."""
     path = configuration.spool_directory
     try:
         directory = open_private(path, make=False)
     except OSError:
         # No service has run, or it had no disk.
-        return
+        return False
     except WriteFailed as error:
         send("problem", f"{error}; it is not read")
-        return
+        return False
 
     def report(name: str, error: VmcoreddError) -> None:
         what = "unreadable, kept" if isinstance(error, WriteFailed) else "damaged, renamed"
@@ -153,7 +154,10 @@ def _send_spooled(configuration: Configuration, present: set[str], send: Send) -
 
     # Not locked: a service that cannot be reached may hold the lock. What has a name in the spool is complete.
     spool = Spool(directory, system_page_size(), system_byteorder(), 0)
+    failures = handed_over(directory)
     try:
+        for failed in failures or ():
+            send_failure(send, failed)
         for spooled in spool.recover(report):
             if spooled.record.name not in present:
                 send_dump(send, spooled.record, spooled.note.note_size, spooled.note.fd)
@@ -163,6 +167,7 @@ def _send_spooled(configuration: Configuration, present: set[str], send: Send) -
         send("problem", str(error))
     finally:
         spool.close()
+    return failures is not None
 
 
 def directory_for(request: Request, configuration: Configuration) -> Path | None:

@@ -3,6 +3,7 @@
 
 import os
 import signal
+from io import BufferedReader, FileIO
 from typing import BinaryIO, cast
 
 from ...errors import VmcoreddError
@@ -15,7 +16,7 @@ from ...vmcore.attach.dump_files import FileAdditions, OpenFile
 from ...vmcore.attach.stream import attach_stream
 from .attach import report
 from .gather import GatheredDumps
-from .makedumpfile import Call, reason, report_missing, start, wait
+from .makedumpfile import Call, reason, start, wait
 
 _STDOUT, _NAME = 1, "standard output"
 
@@ -24,14 +25,11 @@ def run(call: Call, gathered: GatheredDumps) -> int:
     """Run makedumpfile and put the device dumps into its output; return its exit status."""
     gathered.drop_excess()
     reader, writer = os.pipe()
-    with open(reader, "rb", BLOCK_SIZE) as output:
-        try:
-            process = start(call, writer)
-        except OSError as error:
-            return report_missing(call, error)
-        finally:
-            os.close(writer)
-        problem = _filter(output, gathered)
+    with BufferedReader(FileIO(reader), BLOCK_SIZE) as output:
+        process = start(call, writer)
+        os.close(writer)
+        # Nothing comes if it fails.
+        problem = _filter(output, gathered) if output.peek(1) else 0
     status = wait(process)
     # It succeeded, but its output did not all get to standard output.
     return problem if status in {0, -signal.SIGPIPE} and problem else status
