@@ -47,7 +47,7 @@ def answers(console: str) -> Answers:
 def adding(*names: str) -> units.Files:
     """A unit that adds device dumps, and says what was answered."""
     command = f"exec {units.interpreter()} /{ADDING} {units.BUS_ADDRESS} {' '.join(names)}"
-    return {**units.helper("adding", command), ADDING: ROOT / "tests" / Path(ADDING).name}
+    return {**units.helper("adding", command), ADDING: ROOT / "tests" / "lib" / Path(ADDING).name}
 
 
 def writing(what: str, *percent: int) -> units.Files:
@@ -56,7 +56,7 @@ def writing(what: str, *percent: int) -> units.Files:
     command = f"{units.interpreter()} /{WRITING} {units.BUS_ADDRESS} {what} {marks}"
     unit = "DefaultDependencies=no\nAfter=vmcoredd-capture.target"
     text = units.ONESHOT.format(unit=unit, timeout=90, command=command)
-    return {**units.wanted("writing", text), WRITING: ROOT / "tests" / Path(WRITING).name}
+    return {**units.wanted("writing", text), WRITING: ROOT / "tests" / "lib" / Path(WRITING).name}
 
 
 def scenario(*files: units.Files, **machine: object) -> capture.Scenario:
