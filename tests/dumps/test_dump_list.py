@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 import asyncio
 import errno
+import fcntl
 import hashlib
 import logging
 import os
@@ -15,6 +16,7 @@ import pytest_asyncio
 
 from tests.lib.collectors import Fills
 from tests.lib.resources import open_fds, settled, tmpfs
+from tests.lib.waiting import eventually
 from vmcoredd_daemon.collectors.descriptor import DescriptorCollector
 from vmcoredd_daemon.config.limits import Limits
 from vmcoredd_daemon.dumps.buffer import Buffer
@@ -527,6 +529,38 @@ async def test_removed_device_dump_keeps_no_room(rig: Rig) -> None:
         await rig.dumps.remove(2)
         assert first.read() == b""
         assert second.read()[64:][:40_000] == b"data" * 10_000
+
+
+class Seals(Fills):
+    """A collector that keeps its descriptor, and tries to keep its memory, too."""
+
+    def __init__(self, kept: list[int], failure: CollectorFailed | None) -> None:
+        super().__init__(b"data")
+        self._kept = kept
+        self._failure = failure
+
+    async def collect(self, dump_name: str, buffer: Buffer) -> Collected:
+        self._kept.append(os.open(f"/proc/self/fd/{buffer.fd}", os.O_RDWR))
+        with pytest.raises(PermissionError):
+            fcntl.fcntl(self._kept[0], fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_WRITE)
+        if self._failure is not None:
+            raise self._failure
+        return await super().collect(dump_name, buffer)
+
+
+@pytest.mark.parametrize("failure", [None, CollectorFailed("no device")], ids=["removed", "failed"])
+async def test_memory_is_free_while_others_have_it_open(failure: CollectorFailed | None) -> None:
+    dumps, kept = DumpList(Spool.in_memory(PAGE, ByteOrder.LITTLE), Limits()), list[int]()
+    adding = dumps.add_device_dump("nic0", 1 << 20, Seals(kept, failure), timeout=5)
+    if failure is not None:
+        with pytest.raises(CollectorFailed):
+            await adding
+    else:
+        dump = await adding
+        await dumps.remove(dump.number)
+    await eventually(lambda: os.fstat(kept[0]).st_blocks == 0)
+    os.close(kept[0])
+    dumps.close()
 
 
 async def test_failed_device_dump_keeps_no_room(rig: Rig, tmp_path: Path) -> None:

@@ -556,6 +556,27 @@ async def test_vmcore_with_an_altered_device_dump_is_not_whole(daemon: Service, 
     assert len(list(daemon.target.rglob("*.note"))) == 2
 
 
+@pytest.mark.parametrize("spool", ["disk", "memory"])
+@pytest.mark.parametrize("change", [lambda fd: os.pwrite(fd, b"!", 64), lambda fd: os.ftruncate(fd, 0)])
+async def test_collector_that_changes_what_was_acknowledged(
+    start_daemon: Callable[..., Service], bus: Connection, spool: str, change: Callable[[int], object]
+) -> None:
+    """It has kept the descriptor of its buffer."""
+    daemon, kept = start_daemon("Spool=/nonexistent/spool" if spool == "memory" else ""), list[int]()
+
+    async def keep(name: str, buffer: int, offset: int, size: int) -> int:
+        kept.append(os.dup(buffer))
+        return await fill(name, buffer, offset, size)
+
+    await add(bus, "one", 100, keep)
+    await add(bus, "two", 100, fill)
+    change(kept[0])
+    assert await asyncio.to_thread(daemon.stop) == 1
+    os.close(kept[0])
+    assert [dump.name for dump in judges.crash(daemon.vmcore())][:2] == ["one", "two"]
+    assert "but incomplete: device dumps differ from what was acknowledged: one" in daemon.log()
+
+
 async def test_spool_of_another_boot(start_daemon: Callable[..., Service], tmp_path: Path) -> None:
     spool = tmp_path / "target" / ".vmcoredd-spool"
     for boot in ("an-older-boot", "an-empty-boot"):

@@ -6,7 +6,6 @@ dump; the directory is synced before the call is answered, so that a power cut c
 Each fails alone, except when the directory, which is common to all, cannot be synced.
 """
 
-import fcntl
 import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -69,10 +68,8 @@ def commit_to_disk(
 
 
 def commit_to_memory(byteorder: ByteOrder, commit: Commit) -> DeviceDumpNote:
-    """Complete the note of a device dump in a memfd, and seal it. Raises OSError and VmcoreddError."""
-    note = _write(byteorder, commit, described=False)
-    _seal(note.fd)
-    return note
+    """Complete the note of a device dump in a memfd. Raises OSError and VmcoreddError."""
+    return _write(byteorder, commit, described=False)
 
 
 def _write(byteorder: ByteOrder, commit: Commit, *, described: bool) -> DeviceDumpNote:
@@ -97,14 +94,3 @@ def _sync(note: DeviceDumpNote) -> DeviceDumpNote:
 def _name(directory: int, number: int, note: DeviceDumpNote) -> DeviceDumpNote:
     os.link(f"/proc/self/fd/{note.fd}", note_name(number), dst_dir_fd=directory, follow_symlinks=True)
     return note
-
-
-def _seal(fd: int) -> None:
-    size_seals = fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK
-    try:
-        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, size_seals | fcntl.F_SEAL_WRITE)
-    except OSError:
-        # EBUSY: a collector still has it mapped for writing, and F_SEAL_WRITE allows no such mapping.
-        # F_SEAL_FUTURE_WRITE leaves that one, and refuses write(2) and new mappings for writing.
-        with suppress(OSError):
-            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, size_seals | F_SEAL_FUTURE_WRITE)

@@ -6,7 +6,7 @@ hole behind the note, because a collector may still have it mapped; then come a 
 manifest will say of the dump. It has no name until it is complete and on disk (O_TMPFILE, fsync, link): each name
 that the next daemon finds leads to a complete device dump, and a file without a name vanishes with its last
 descriptor, or with a power cut: nothing has to be cleaned up. Without a disk to write to, the same buffers are
-memfds, sealed when complete.
+memfds.
 """
 
 import asyncio
@@ -153,10 +153,9 @@ class Spool:
             raise type(self._refusal)(f"device dump {dump_name}: {self._refusal}")
         if not self._has_space(size):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        if self._disk is None:
-            fd = os.memfd_create(dump_name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        else:
-            fd = _open_unnamed(self._disk)
+        # Without MFD_ALLOW_SEALING: the memory of a sealed one cannot be freed while a collector has it open.
+        disk, in_memory = self._disk, partial(os.memfd_create, dump_name, os.MFD_CLOEXEC)
+        fd = in_memory() if disk is None else _open_unnamed(disk)
         try:
             os.posix_fallocate(fd, 0, size)
         except OSError:
