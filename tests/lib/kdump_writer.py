@@ -108,5 +108,7 @@ MACHINES = [
     (b"armv7l", 32, "little", "32"),
     (b"ppc", 32, "big", "32"),
     (b"mips", 32, "big", "32"),
+    (b"Unknown", 32, "little", "packed"),
+    (b"armv7l", 32, "big", "packed"),
 ]
 """Machine, class, byte order and layout of the sub header."""

@@ -11,7 +11,9 @@ Mirrors makedumpfile's ``diskdump_mod.h`` and ``write_kdump_header()``, and what
 
 Both structures have the byte order and the sizes of the machine that crashed, and nothing in them says which
 these are: block_size is a power of two that makes sense in one byte order only, and it lies elsewhere in 32
-bits than in 64. Page data is never looked at, so every compression will do.
+bits than in 64. Two layouts of the 32-bit kdump_sub_header exist, and QEMU writes the packed one for every machine:
+that is the right one in which the fields agree with each other. Page data is never looked at, so every compression
+will do.
 """
 
 import re
@@ -45,14 +47,15 @@ PAGE_DESC_SIZE = struct.calcsize("<" + PAGE_DESC)
 _BLOCK = 1 << 18
 """Bytes of a bitmap that are in memory at a time."""
 
-HEADER_SIZE = 464
+HEADER_SIZE = 452
+"""Bytes of disk_dump_header: 464 in 64 bits, of which 452 are enough here. i386's makedumpfile writes no more."""
 _MACHINE_OFFSET = 12 + 4 * 65
 _NARROW = re.compile(r"i[3-6]86|arm|(mips|ppc|s390|sparc|parisc|riscv32|sh4?|m68k)(le|el|eb)?$")
 """What uname(2) calls machines of 32 bits."""
 _PACKED = re.compile(r"i[3-6]86")
-"""The machine among them that aligns 64-bit integers to 4 bytes."""
+"""The machine among them that aligns 64-bit integers to 4 bytes, and so has no gaps in kdump_sub_header."""
 
-# Offset of status in disk_dump_header; block_size, sub_hdr_size and bitmap_blocks follow it. timestamp lies before
+# Offset of status in disk_dump_header; block_size, sub_hdr_size, bitmap_blocks and max_mapnr follow it. timestamp lies before
 # it: two longs, or 64 bits each on 32-bit machines with a 64-bit time_t.
 _STATUS_OFFSETS = {64: 424, 32: 412}
 
@@ -69,6 +72,11 @@ class _SubHeader:
     eraseinfo: int
     ranges: str
     """Struct format of an offset and its size."""
+
+    @property
+    def max_mapnr(self) -> int:
+        """Offset of max_mapnr_64, the last field."""
+        return self.size - 8
 
 
 _SUB_HEADER_64 = _SubHeader(104, 8, 32, 48, 64, "QQ")
@@ -106,6 +114,18 @@ class KdumpHeader:
     size_eraseinfo: int
     sub_header: bytes = field(repr=False)
     """kdump_sub_header as it is in the file."""
+    fields: _SubHeader = field(repr=False)
+    """Where its fields are."""
+
+    @property
+    def keeps_vmcoreinfo(self) -> bool:
+        """Whether VMCOREINFO has to stay where it is: before the bitmaps, in a file with a packed sub header.
+
+        libkdumpfile takes a 32-bit sub header for packed only if its offset_vmcoreinfo is there, or 0
+        (``read_sub_hdr_32()``), and drgn then finds the notes.
+        """
+        end = self.offset_vmcoreinfo + self.size_vmcoreinfo
+        return self.fields is _SUB_HEADER_PACKED and self.offset_vmcoreinfo > 0 and end <= self.bitmap_offset
 
     @property
     def bitmap_offset(self) -> int:
@@ -140,7 +160,7 @@ class KdumpHeader:
         The write is contiguous and lies within one sector: the fields of VMCOREINFO and of the notes, and the
         bytes between them, unchanged. Raises InvalidVmcore if a value does not fit its field.
         """
-        fields = _sub_header(self.elfclass, self.machine)
+        fields = self.fields
         data = bytearray(self.sub_header)
         prefix = self.byteorder.prefix
         try:
@@ -166,11 +186,11 @@ def read_header(image: Image, *, strict: bool = True) -> KdumpHeader:
     machine = data[_MACHINE_OFFSET : _MACHINE_OFFSET + 65].split(b"\0", 1)[0].decode("ascii", "backslashreplace")
     layout = _choose(image, data, machine)
     elfclass = 32 if layout.width == 32 or _NARROW.match(machine) else 64
-    fields = _sub_header(elfclass, machine)
+    fields = _SUB_HEADER_64 if elfclass == 64 else _choose_sub_header(image, layout, machine)
     sub_header = image.read(fields.size, layout.block_size, "the sub header")
     header = _header(layout, elfclass, machine, fields, sub_header)
     if strict:
-        _check(image, header, layout, fields)
+        _check(image, header, layout)
     return header
 
 
@@ -223,12 +243,12 @@ class NotePlaces:
     def fields(self, start: int) -> tuple[int, bytes]:
         """Return the one write that moves the notes to *start*; see :meth:`KdumpHeader.note_fields`.
 
-        VMCOREINFO moves with the note that it is in; outside the notes it stays where it is. Raises InvalidVmcore
-        if it is partly inside them.
+        VMCOREINFO moves with the note that it is in; outside the notes it stays where it is, and see
+        :attr:`KdumpHeader.keeps_vmcoreinfo`. Raises InvalidVmcore if it is partly inside them.
         """
         header, size = self.header, self.order.size
         vmcoreinfo, end = header.offset_vmcoreinfo, header.offset_vmcoreinfo + header.size_vmcoreinfo
-        if vmcoreinfo and header.size_vmcoreinfo:
+        if vmcoreinfo and header.size_vmcoreinfo and not header.keeps_vmcoreinfo:
             place = self.order.place(vmcoreinfo, header.size_vmcoreinfo)
             if place is not None:
                 vmcoreinfo = start + place
@@ -248,6 +268,7 @@ class _Layout:
     block_size: int
     sub_hdr_size: int
     bitmap_blocks: int
+    max_mapnr: int
 
     @property
     def possible(self) -> bool:
@@ -283,14 +304,34 @@ def _choose(image: Image, data: bytes, machine: str) -> _Layout:
 def _layout(data: bytes, width: int, byteorder: ByteOrder) -> _Layout:
     (version,) = struct.unpack_from(f"{byteorder.prefix}i", data, 8)
     return _Layout(
-        width, byteorder, version, *struct.unpack_from(f"{byteorder.prefix}IiiI", data, _STATUS_OFFSETS[width])
+        width, byteorder, version, *struct.unpack_from(f"{byteorder.prefix}IiiII", data, _STATUS_OFFSETS[width])
     )
 
 
-def _sub_header(elfclass: int, machine: str) -> _SubHeader:
-    if elfclass == 64:
-        return _SUB_HEADER_64
-    return _SUB_HEADER_PACKED if _PACKED.match(machine) else _SUB_HEADER_32
+def _choose_sub_header(image: Image, layout: _Layout, machine: str) -> _SubHeader:
+    """Return the 32-bit layout in which more fields are right; that of *machine* if both are equally good."""
+    known = (
+        (_SUB_HEADER_PACKED, _SUB_HEADER_32) if _PACKED.match(machine) else (_SUB_HEADER_32, _SUB_HEADER_PACKED)
+    )
+    try:
+        data = image.pread(_SUB_HEADER_32.size, layout.block_size)
+    except OSError:
+        # The caller reads it again, and says so.
+        data = b""
+    return max(known, key=lambda fields: _right_fields(image, layout, fields, data.ljust(fields.size, b"\0")))
+
+
+def _right_fields(image: Image, layout: _Layout, fields: _SubHeader, data: bytes) -> int:
+    prefix, start = layout.byteorder.prefix, layout.block_size + fields.size
+    count = 0
+    if layout.version >= MAX_VERSION:
+        (max_mapnr,) = struct.unpack_from(f"{prefix}Q", data, fields.max_mapnr)
+        count += min(max_mapnr, 0xFFFFFFFF) == layout.max_mapnr
+    for since, place in ((3, fields.vmcoreinfo), (NOTES_VERSION, fields.note)):
+        offset, size = struct.unpack_from(prefix + fields.ranges, data, place)
+        nothing, something = offset == size == 0, size > 0 and start <= offset <= image.size - size
+        count += layout.version >= since and (nothing or something)
+    return count
 
 
 def _header(layout: _Layout, elfclass: int, machine: str, fields: _SubHeader, data: bytes) -> KdumpHeader:
@@ -322,11 +363,12 @@ def _header(layout: _Layout, elfclass: int, machine: str, fields: _SubHeader, da
         offset_eraseinfo=offset_eraseinfo,
         size_eraseinfo=size_eraseinfo,
         sub_header=data,
+        fields=fields,
     )
 
 
-def _check(image: Image, header: KdumpHeader, layout: _Layout, fields: _SubHeader) -> None:
-    path, block_size = image.path, header.block_size
+def _check(image: Image, header: KdumpHeader, layout: _Layout) -> None:
+    path, block_size, fields = image.path, header.block_size, header.fields
     if not 0 <= header.header_version <= MAX_VERSION:
         known = f"versions 0 to {MAX_VERSION} are known"
         raise InvalidVmcore(f"{path}: header_version at offset 8 is {header.header_version}, {known}")

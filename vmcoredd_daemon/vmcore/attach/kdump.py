@@ -12,6 +12,9 @@ What the file is after a power cut, at any moment, with writes since the last fs
    within one sector, which disks write completely or not at all. The sub header points at the old area or at the
    new one, and both are complete on disk. Then fsync: this is the commit.
 
+VMCOREINFO is inside the notes, and offset_vmcoreinfo moves with them, as makedumpfile wants it. In a file with a packed
+32-bit sub header, i386's, it stays where it was: see :attr:`..kdump.KdumpHeader.keeps_vmcoreinfo`.
+
 Attaching again would let the file grow by all notes each time. So if the old area is the last thing in the file,
 and lies where only an attach can have put it, behind the page descriptors at a page boundary, its place is used
 again. Not for the new area directly, as the old one counts until the commit. Step 1 puts the new area behind
