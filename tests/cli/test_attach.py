@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 from collections.abc import Callable
@@ -150,6 +151,21 @@ def test_warning_of_an_incomplete_file(tmp_path: Path, data: Path) -> None:
     result = run("attach", vmcore, f"nic={data}")
     assert result.returncode == 0
     assert result.stderr == f"vmcoredd: {vmcore}: is incomplete: makedumpfile had no space for all of the memory\n"
+
+
+def test_file_that_was_cut_off(tmp_path: Path, data: Path) -> None:
+    vmcore = Kdump(notes()).write(tmp_path / "vmcore")
+    os.truncate(vmcore, vmcore.stat().st_size - 1)
+    result = run("attach", vmcore, f"nic={data}")
+    assert result.returncode == 1
+    assert re.fullmatch(
+        rf"vmcoredd: {vmcore}: is cut off: its page data end at 0x\w+, before the last page; "
+        "attach --force attaches anyway\n",
+        result.stderr,
+    )
+    assert run("attach", "--force", vmcore, f"nic={data}").returncode == 0
+    assert run("verify", vmcore).returncode == 1
+    assert run("attach", "--stream", "--force", f"nic={data}").returncode == 2
 
 
 def test_dev_full_is_no_place_for_messages(vmcore: Path, data: Path) -> None:

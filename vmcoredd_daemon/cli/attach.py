@@ -42,6 +42,8 @@ _READ_TIMEOUT = 30.0
 
 def run(options: argparse.Namespace) -> int:
     """Attach; return the exit status. Prints nothing unless something is wrong."""
+    if options.stream and options.force:
+        raise UsageError("attach --stream has no --force: it looks at the memory only as it passes")
     if options.stream:
         return _stream(options.arguments)
     vmcore, *dumps = options.arguments
@@ -56,7 +58,9 @@ def run(options: argparse.Namespace) -> int:
     if from_stdin:
         standard_input()
     with progress() as shown:
-        attached = attach_files(vmcore, files, f"vmcoredd {__version__}", _ignore_interrupts, shown)
+        attached = attach_files(
+            vmcore, files, f"vmcoredd {__version__}", _ignore_interrupts, shown, force=options.force
+        )
     for warning in attached.warnings:
         complain(f"{vmcore}: {warning}")
     for name in attached.altered:

@@ -11,9 +11,9 @@ Mirrors makedumpfile's ``diskdump_mod.h`` and ``write_kdump_header()``, and what
 
 Both structures have the byte order and the sizes of the machine that crashed, and nothing in them says which
 these are: block_size is a power of two that makes sense in one byte order only, and it lies elsewhere in 32
-bits than in 64. Two layouts of the 32-bit kdump_sub_header exist, and QEMU writes the packed one for every machine:
-that is the right one in which the fields agree with each other. Page data is never looked at, so every compression
-will do.
+bits than in 64. Two layouts of the 32-bit kdump_sub_header exist, and QEMU writes the packed one for every
+machine: that is the right one in which the fields agree with each other. Page data is never looked at, so every
+compression will do.
 """
 
 import re
@@ -55,8 +55,8 @@ _NARROW = re.compile(r"i[3-6]86|arm|(mips|ppc|s390|sparc|parisc|riscv32|sh4?|m68
 _PACKED = re.compile(r"i[3-6]86")
 """The machine among them that aligns 64-bit integers to 4 bytes, and so has no gaps in kdump_sub_header."""
 
-# Offset of status in disk_dump_header; block_size, sub_hdr_size, bitmap_blocks and max_mapnr follow it. timestamp lies before
-# it: two longs, or 64 bits each on 32-bit machines with a 64-bit time_t.
+# Offset of status in disk_dump_header; block_size, sub_hdr_size, bitmap_blocks and max_mapnr follow it. timestamp
+# lies before it: two longs, or 64 bits each on 32-bit machines with a 64-bit time_t.
 _STATUS_OFFSETS = {64: 424, 32: 412}
 
 
@@ -216,14 +216,14 @@ class NotePlaces:
 
     header: KdumpHeader
     order: NoteOrder
-    page_size: int
+    alignment: int
     """Bytes; the notes begin at a multiple of it."""
     page_data: int
     """Offset behind the page descriptors: notes go behind it, even in an incomplete file that ends before it."""
 
     def appended(self, end: int) -> int:
         """Return the offset of the notes if they are appended to a file that ends at *end*."""
-        return round_up(max(end, self.page_data), self.page_size)
+        return round_up(max(end, self.page_data), self.alignment)
 
     def old_place(self, file_size: int) -> int | None:
         """Return the offset of the old notes if the new ones can replace them there, else None.
@@ -233,7 +233,7 @@ class NotePlaces:
         """
         header = self.header
         start, end = header.offset_note, header.offset_note + header.size_note
-        if not header.size_note or start < self.page_data or start % self.page_size or end != file_size:
+        if not header.size_note or start < self.page_data or start % self.alignment or end != file_size:
             return None
         erased = header.offset_eraseinfo + header.size_eraseinfo if header.size_eraseinfo else 0
         # VMCOREINFO is inside the notes, or all before them.

@@ -26,6 +26,7 @@ from vmcoredd_daemon.vmcore.attach.attach import attach, attach_files
 from vmcoredd_daemon.vmcore.attach.dump_files import NamedFile
 from vmcoredd_daemon.vmcore.image import file_image
 from vmcoredd_daemon.vmcore.inspect.inspect import find, read_manifest
+from vmcoredd_daemon.vmcore.inspect.verify import verify
 from vmcoredd_daemon.vmcore.kdump import read_header
 
 
@@ -206,6 +207,35 @@ def test_incomplete_file_is_attached_to_with_a_warning(tmp_path: Path) -> None:
     assert contents(vmcore) == {"nic": b"x"}
     with vmcore.open("rb") as file:
         assert read_header(file_image(file.fileno(), "FILE")).offset_note >= size + 4 * 24
+
+
+@pytest.mark.parametrize("pages", [2, 4])
+def test_file_that_was_cut_off_is_refused(tmp_path: Path, pages: int) -> None:
+    vmcore = Kdump(notes()).write(tmp_path / "vmcore")
+    # In the last page data, or in the descriptors.
+    os.truncate(vmcore, vmcore.stat().st_size - (1 if pages == 4 else 4 * 1125 + 2 * 24))
+    before = vmcore.read_bytes()
+    with pytest.raises(
+        InvalidVmcore, match=r"/vmcore: is cut off: its page data end at 0x\w+, before the last page"
+    ):
+        attach_data(vmcore, nic=b"x")
+    assert vmcore.read_bytes() == before
+
+
+def test_forced_attach_to_a_file_that_was_cut_off_hides_nothing(tmp_path: Path) -> None:
+    vmcore = Kdump(notes()).write(tmp_path / "vmcore")
+    os.truncate(vmcore, vmcore.stat().st_size - 2000)
+    (tmp_path / "file").write_bytes(b"x" * 100_000)
+    files = [NamedFile("nic", str(tmp_path / "file"))]
+    for _ in range(2):
+        (warning,) = attach_files(str(vmcore), files, "test", force=True).warnings
+        assert warning.startswith("is cut off: ")
+        with vmcore.open("rb") as file:
+            problems = verify(file_image(file.fileno(), str(vmcore))).problems
+        (missing,) = [problem for problem in problems if "pages" in problem]
+        assert re.fullmatch(r"2 of 4 pages are not in the page data, which are from 0x\w+ to 0x\w+", missing)
+        with pytest.raises(InvalidVmcore, match="is cut off"):
+            attach_data(vmcore, disk=b"x")
 
 
 @pytest.mark.parametrize("elf", [False, True])

@@ -114,7 +114,9 @@ def test_what_the_fault_is(bases: dict[str, Path], tmp_path: Path) -> None:
     kdump = copy(bases["KDUMP"], tmp_path / "kdump")
     KDUMP["cut in the pages"](kdump)
     (problem,) = verified(kdump).problems
-    assert re.fullmatch(r"\d+ of \d+ pages are beyond the end of the file, 0x[0-9a-f]+", problem)
+    assert re.fullmatch(
+        r"\d+ of \d+ pages are not in the page data, which are from 0x[0-9a-f]+ to 0x[0-9a-f]+", problem
+    )
 
 
 @pytest.mark.parametrize(

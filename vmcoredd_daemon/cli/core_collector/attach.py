@@ -57,7 +57,10 @@ def attach_to_file(call: Call, path: str, status: int) -> None:
         with ExitStack() as stack:
             note = manifest_note(gathered.snapshot, source)
             notes: Sequence[DeviceDumpNote] = [*gathered.notes, stack.enter_context(note)[0]]
-            attached = attach(path, notes, stack.enter_context(_progress()))
+            # Also to a file that makedumpfile could not finish: there will be no other for these device dumps.
+            attached = attach(path, notes, stack.enter_context(_progress()), force=True)
+        for warning in attached.warnings:
+            complain(f"{path}: {warning}")
         for name in attached.altered:
             complain(f"{path}: device dump {name} was altered after it was taken")
         report(gathered, path)
