@@ -53,6 +53,16 @@ def system_byteorder() -> ByteOrder:
     return ByteOrder(sys.byteorder)
 
 
+MIN_PAGE_SIZE, MAX_PAGE_SIZE = 1 << 12, 1 << 18
+"""Bytes of a page: of all machines that Linux has. The bounds are libkdumpfile's."""
+
+
+def possible_note_sizes(size: int) -> set[int]:
+    """Return the bytes that a device dump of *size* bytes takes, for each page size. Raises TooLarge."""
+    pages = range(MIN_PAGE_SIZE.bit_length() - 1, MAX_PAGE_SIZE.bit_length())
+    return {note_size(size, 1 << page) for page in pages}
+
+
 def note_size(size: int, page_size: int) -> int:
     """Return the bytes that a device dump of *size* bytes takes in the vmcore, header and padding included.
 
@@ -63,6 +73,12 @@ def note_size(size: int, page_size: int) -> int:
     if data_size - VMCOREDD_HEADER_SIZE + VMCOREDD_MAX_NAME_BYTES > _UINT_MAX:
         raise TooLarge(f"a device dump of {size} bytes does not fit n_descsz, which has 32 bits")
     return data_size
+
+
+def note_byteorder(header: bytes) -> ByteOrder | None:
+    """Return the byte order of the NT_VMCOREDD note that begins with *header*; None if it is no such note."""
+    n_type = header[8:_NHDR_SIZE]
+    return next((order for order in ByteOrder if n_type == NT_VMCOREDD.to_bytes(4, order.value)), None)
 
 
 def check_dump_name(dump_name: str) -> None:

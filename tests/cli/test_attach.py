@@ -8,6 +8,7 @@ import os
 import random
 import re
 import signal
+import struct
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,7 @@ from tests.lib.elf_writer import Core, Load, device_dump
 from tests.lib.flattened_writer import flatten
 from tests.lib.kdump_writer import Kdump, notes
 from tests.lib.loops import run_coroutine
+from tests.lib.paths import DATA_DIRECTORY
 from tests.lib.vmcoredd import VMCOREDD, run
 from tests.lib.waiting import wait_until
 from vmcoredd_daemon.dumps.commit import Commit
@@ -113,6 +115,28 @@ def test_damaged_files_of_the_spool(
     assert message in result.stderr.decode()
     assert result.stderr.count(b"\n") == 1
     assert (result.stdout if stream else vmcore.read_bytes()) == before
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_file_of_the_spool_of_another_machine(vmcore: Path, stream: bool) -> None:
+    """It was written by a capture kernel with pages of 16 KiB; those of the vmcore have 4 KiB."""
+    note = DATA_DIRECTORY / "arm64-16k.note"
+    if stream:
+        flat = flatten([(0, vmcore.read_bytes())])
+        vmcore.write_bytes(run("attach", "--stream", note, input=flat, text=False).stdout)
+    else:
+        assert run("attach", vmcore, note).stderr == ""
+    dump, _ = json.loads(run("inspect", "--json", vmcore).stdout)["device_dumps"]
+    assert dump["verified"]
+    assert dump["size"] + 64 == 4096
+
+
+def test_file_of_the_spool_of_the_other_byte_order(vmcore: Path, spool: Path) -> None:
+    note = spool / "000001.note"
+    data = note.read_bytes()
+    note.write_bytes(struct.pack(">III", *struct.unpack_from("<III", data)) + data[12:])
+    assert run("attach", vmcore, note).stderr == ""
+    assert run("extract", vmcore, "nic").stdout == "registers"
 
 
 def test_name_and_file_with_equals_signs(vmcore: Path, tmp_path: Path) -> None:

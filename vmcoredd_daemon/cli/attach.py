@@ -21,7 +21,7 @@ from .. import __version__
 from ..errors import InvalidArgs, VmcoreddError, WriteFailed
 from ..files import BLOCK_SIZE
 from ..manifest import Failure, now_usec
-from ..note import VMCOREDD_HEADER_SIZE, note_size, system_page_size
+from ..note import MAX_PAGE_SIZE, VMCOREDD_HEADER_SIZE, note_size
 from ..progress import Progress
 from ..terminal.exit import FAILURE, SUCCESS, UsageError
 from ..terminal.progress_line import progress
@@ -150,7 +150,8 @@ def _open(file: NamedFile, stack: ExitStack) -> OpenFile:
         fd = temporary.fileno()
     if size == 0:
         raise InvalidArgs("is empty")
-    note_size(size, system_page_size())
+    # The vmcore, and its pages, come later.
+    note_size(size, MAX_PAGE_SIZE)
     return OpenFile(file.dump_name, file.path, fd, size)
 
 

@@ -17,13 +17,12 @@ from ..errors import InvalidVmcore, NameInUse, VmcoreddError, WriteFailed
 from ..files import close, pread
 from ..manifest import MAX_SIZE, ManifestDump, State, load_dump
 from ..note import (
-    NT_VMCOREDD,
     VMCOREDD_HEADER_SIZE,
-    ByteOrder,
     DeviceDumpNote,
     check_dump_name,
-    note_size,
+    note_byteorder,
     pack_vmcoredd_header,
+    possible_note_sizes,
     walk_notes,
 )
 from .spool_directory import _DAMAGED, _NOTE, _SUPERSEDED, CRASH_DIRECTORY, _number, boot_id, note_name
@@ -47,8 +46,6 @@ class SpooledDump:
 
 def recover(
     directory: int,
-    page_size: int,
-    byteorder: ByteOrder,
     report: Report,
     advance: Callable[[], None] = lambda: None,
 ) -> Iterator[SpooledDump]:
@@ -69,7 +66,7 @@ def recover(
     found: dict[str, SpooledDump] = {}
     for name in sorted((name for name in listed if name.endswith(_NOTE)), key=_number, reverse=True):
         try:
-            spooled = _open_note(directory, name, found, page_size, byteorder)
+            spooled = _open_note(directory, name, found)
         except WriteFailed as error:
             report(name, error)
         except NameInUse as error:
@@ -92,9 +89,7 @@ def may_hold_notes(path: Path) -> bool:
         return True
 
 
-def _open_note(
-    directory: int, name: str, found: Container[str], page_size: int, byteorder: ByteOrder
-) -> SpooledDump:
+def _open_note(directory: int, name: str, found: Container[str]) -> SpooledDump:
     number = _number(name)
     if number < 0 or name != note_name(number):
         raise InvalidVmcore("is not a name that the spool gives")
@@ -103,7 +98,7 @@ def _open_note(
         # O_NONBLOCK: a FIFO that was put here has no writer, and open(2) would wait for one.
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         fd = os.open(name, flags, dir_fd=directory)
-        spooled = SpooledDump(number, *load_note(fd, page_size, byteorder))
+        spooled = SpooledDump(number, *load_note(fd))
         if spooled.record.name in found:
             # Its caller got an error after it had its name, and added it again.
             raise NameInUse(f"there is a later device dump {spooled.record.name}")
@@ -119,17 +114,24 @@ def _open_note(
         raise
 
 
-def load_note(fd: int, page_size: int, byteorder: ByteOrder) -> tuple[ManifestDump, DeviceDumpNote]:
-    """Return what the file *fd* of a spool holds, read and verified. Blocks. Raises InvalidVmcore and OSError."""
-    header = next(walk_notes(partial(pread, fd), 0, os.fstat(fd).st_size, byteorder), None)
-    if header is None or header.n_type != NT_VMCOREDD:
+def load_note(fd: int) -> tuple[ManifestDump, DeviceDumpNote]:
+    """Return what the file *fd* of a spool holds, read and verified. Blocks. Raises InvalidVmcore and OSError.
+
+    Its byte order and its pages are those of the machine that wrote it, which need not be this one.
+    """
+    file_size = os.fstat(fd).st_size
+    # A FIFO cannot be read at an offset.
+    byteorder = note_byteorder(pread(fd, VMCOREDD_HEADER_SIZE, 0)) if file_size else None
+    header = next(walk_notes(partial(pread, fd), 0, file_size, byteorder), None) if byteorder else None
+    if byteorder is None or header is None:
         raise InvalidVmcore("does not begin with an NT_VMCOREDD note")
     record = load_dump(pread(fd, MAX_SIZE, header.end))
     check_dump_name(record.name)
     if record.state not in {State.COMPLETE, State.TRUNCATED} or not 0 <= record.size <= record.limit:
         raise InvalidVmcore(f"device dump {record.name} has a description that is not one of the spool")
-    size = note_size(record.limit, page_size)
-    if pread(fd, VMCOREDD_HEADER_SIZE, 0) != pack_vmcoredd_header(record.name.encode("ascii"), size, byteorder):
+    size = header.data_size + VMCOREDD_HEADER_SIZE
+    expected = pack_vmcoredd_header(record.name.encode("ascii"), size, byteorder)
+    if size not in possible_note_sizes(record.limit) or pread(fd, VMCOREDD_HEADER_SIZE, 0) != expected:
         raise InvalidVmcore(f"device dump {record.name} has a header that does not fit its description")
     if sha256(partial(pread, fd), header.data_offset, record.size) != record.sha256:
         raise InvalidVmcore(f"device dump {record.name} does not have its SHA-256 any more")

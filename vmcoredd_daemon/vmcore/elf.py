@@ -51,6 +51,8 @@ _MACHINES = {
     243: "riscv64",
     258: "loongarch64",
 }
+_PAGES_OF_4K = {3, 22, 40, 62, 243}
+"""Those that have no other pages: i386, s390x, arm, x86-64 and riscv."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,6 +270,11 @@ def machine_name(e_machine: int, elfclass: int, byteorder: ByteOrder) -> str:
     if name == "ppc64" and byteorder is ByteOrder.LITTLE:
         return "ppc64le"
     return "riscv32" if name == "riscv64" and elfclass == 32 else name
+
+
+def largest_page_size(e_machine: int) -> int:
+    """Return the bytes of a page of a machine of which nothing else is known: the most that it may have."""
+    return 1 << 12 if e_machine in _PAGES_OF_4K else 1 << 16
 
 
 def empty_headers() -> Headers:

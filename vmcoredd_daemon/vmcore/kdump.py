@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ..errors import InvalidVmcore
-from ..note import ByteOrder, round_up
+from ..note import MAX_PAGE_SIZE, MIN_PAGE_SIZE, ByteOrder, round_up
 from .elf import MAX_FILE_SIZE
 from .image import Image
 from .layout import NoteOrder
@@ -36,9 +36,6 @@ NOTES_VERSION = 4
 MAX_VERSION = 6
 COMPRESSED_INCOMPLETE = 0x8
 """``DUMP_DH_COMPRESSED_INCOMPLETE`` in status."""
-
-MIN_BLOCK_SIZE, MAX_BLOCK_SIZE = 1 << 12, 1 << 18
-"""Bytes; a block is a page of the machine that crashed. The bounds are libkdumpfile's."""
 
 PAGE_DESC = "qIIQ"
 """``page_desc_t``, in 32 and 64 bits, as a struct format: offset, size, flags, page_flags."""
@@ -274,7 +271,7 @@ class _Layout:
     def possible(self) -> bool:
         """Whether block_size is valid."""
         size = self.block_size
-        return MIN_BLOCK_SIZE <= size <= MAX_BLOCK_SIZE and not size & (size - 1)
+        return MIN_PAGE_SIZE <= size <= MAX_PAGE_SIZE and not size & (size - 1)
 
     def leads_into(self, size: int) -> bool:
         """Return whether all header blocks fit in a file of *size* bytes."""
@@ -295,7 +292,7 @@ def _choose(image: Image, data: bytes, machine: str) -> _Layout:
         first = layouts[0]
         raise InvalidVmcore(
             f"{image.path}: block_size at offset {first.block_size_offset} is {first.block_size}, "
-            f"not a power of two from {MIN_BLOCK_SIZE} to {MAX_BLOCK_SIZE}"
+            f"not a power of two from {MIN_PAGE_SIZE} to {MAX_PAGE_SIZE}"
         )
     # max_mapnr of a 32-bit machine lies where block_size is in 64 bits, and tv_usec the other way round.
     return next((layout for layout in possible if layout.leads_into(image.size)), possible[0])

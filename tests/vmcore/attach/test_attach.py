@@ -209,6 +209,20 @@ def test_incomplete_file_is_attached_to_with_a_warning(tmp_path: Path) -> None:
         assert read_header(file_image(file.fileno(), "FILE")).offset_note >= size + 4 * 24
 
 
+@pytest.mark.parametrize(
+    ("e_machine", "pages"), [(62, 4096), (3, 4096), (22, 4096), (183, 65536), (21, 65536), (258, 65536)]
+)
+def test_pages_of_an_elf_file_that_does_not_say_how_large_they_are(
+    tmp_path: Path, e_machine: int, pages: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Of this machine they are neither.
+    monkeypatch.setattr(os, "sysconf", lambda name: 8192)
+    vmcore = Core(note(1, b"r"), (Load(0x1000, b"m"),), e_machine=e_machine).write(tmp_path / "vmcore")
+    attach_data(vmcore, nic=b"x")
+    with vmcore.open("rb") as file:
+        assert find(file.fileno(), "FILE").device_dumps[0].size + 64 == pages
+
+
 @pytest.mark.parametrize("pages", [2, 4])
 def test_file_that_was_cut_off_is_refused(tmp_path: Path, pages: int) -> None:
     vmcore = Kdump(notes()).write(tmp_path / "vmcore")

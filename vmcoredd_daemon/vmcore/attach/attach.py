@@ -26,10 +26,10 @@ from ...note import (
     Note,
     note_size,
     pack_vmcoredd_header,
-    system_page_size,
 )
 from ...progress import Progress
 from .. import kdump
+from ..elf import largest_page_size, read_headers
 from ..formats import Vmcore, recognise
 from ..image import file_image
 from ..page_data import page_data
@@ -289,7 +289,8 @@ def _target(fd: int, path: str, *, force: bool) -> Target:
     image = file_image(fd, path)
     vmcore = recognise(image)
     if not vmcore.image.pread(len(kdump.SIGNATURE), 0).startswith((kdump.SIGNATURE, kdump.DISKDUMP_SIGNATURE)):
-        return Target(fd, path, vmcore, None, page_size(vmcore.image, vmcore.notes()) or system_page_size())
+        pages = page_size(vmcore.image, vmcore.notes())
+        return Target(fd, path, vmcore, None, pages or largest_page_size(read_headers(vmcore.image).e_machine))
     header = kdump.read_header(vmcore.image)
     header.check_extensible(path)
     if (cut_off := _cut_off(vmcore, header)) and not force:
