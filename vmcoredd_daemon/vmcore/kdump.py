@@ -125,6 +125,13 @@ class KdumpHeader:
         return self.fields is _SUB_HEADER_PACKED and self.offset_vmcoreinfo > 0 and end <= self.bitmap_offset
 
     @property
+    def vmcoreinfo_is_apart(self) -> bool:
+        """Whether there is a VMCOREINFO, and it is not inside the notes."""
+        end, notes_end = self.offset_vmcoreinfo + self.size_vmcoreinfo, self.offset_note + self.size_note
+        inside = self.offset_note <= self.offset_vmcoreinfo and end <= notes_end
+        return self.offset_vmcoreinfo > 0 and self.size_vmcoreinfo > 0 and self.size_note > 0 and not inside
+
+    @property
     def bitmap_offset(self) -> int:
         """File offset of the bitmaps."""
         return (1 + self.sub_hdr_size) * self.block_size

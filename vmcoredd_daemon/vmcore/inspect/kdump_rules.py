@@ -12,7 +12,8 @@ from ...note import MAX_NOTES_END, NT_VMCOREDD
 from ..image import Image
 from ..kdump import MAX_VERSION, KdumpHeader, read_header
 from ..page_data import page_data
-from .compat import Verdict, count_for_crash, raw_notes, remark_machine
+from .compat import Verdict, count_for_crash, raw_notes
+from .machines import judge_crash
 
 
 def predict_crash(image: Image) -> Verdict:
@@ -34,7 +35,7 @@ def predict_crash(image: Image) -> Verdict:
         verdict.problems.append("finds no VMCOREINFO at offset_vmcoreinfo")
     if header.split:
         verdict.remarks.append("needs all parts: the file is one of several")
-    remark_machine(verdict, header.machine)
+    judge_crash(verdict, header.machine, kdump=True)
     return verdict
 
 
@@ -53,6 +54,9 @@ def predict_makedumpfile(image: Image) -> Verdict:
     verdict.vmcoreinfo = _has_vmcoreinfo(image, header)
     if not verdict.vmcoreinfo:
         verdict.problems.append("finds no VMCOREINFO at offset_vmcoreinfo, and so filters only zero pages")
+    if header.vmcoreinfo_is_apart:
+        # write_kdump_header() computes the new offset_vmcoreinfo from its distance to the notes.
+        verdict.remarks.append("in what it makes of this file, VMCOREINFO is not found: it is not among the notes")
     if header.split:
         verdict.remarks.append("the file is one part of several, which makedumpfile --reassemble joins")
     return verdict
