@@ -197,7 +197,7 @@ MOST_DEVICE_DUMPS = 1024
 """Device dumps that MaxDumps= can allow: their manifest is one that every reader takes (``manifest.MAX_SIZE``)."""
 
 MOST_IN_A_FILE = 4 * MOST_DEVICE_DUMPS
-"""Device dumps that a reader takes: the kernel's own, and those of a vmcore that this one was made of, come on top.
+"""Device dumps that a reader takes: the kernel's own, and those of a vmcore that this one is made of, come on top.
 A forged file must not take all memory."""
 
 MAX_NOTES_END = 0x7FFFF000

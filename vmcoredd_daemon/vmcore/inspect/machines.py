@@ -2,8 +2,8 @@
 """What is known of crash and makedumpfile on each machine: by trying, by their source alone, or not at all.
 
 crash takes a file whose machine it does not know for one of its own (``read_dump_header()`` of diskdump.c). It
-walks the notes of kdump-compressed files with ``machdep->process_elf_notes``, which arm.c does not set, and in which
-s390x.c looks for other types. makedumpfile: ``calculate_plat_config()`` of arch/arm64.c.
+walks the notes of kdump-compressed files with ``machdep->process_elf_notes``, which arm.c does not set, and in
+which s390x.c looks for other types. makedumpfile: ``calculate_plat_config()`` of arch/arm64.c.
 """
 
 import platform
