@@ -27,8 +27,19 @@ NHDR_SIZE = 12
 MAX_DEVICE_DUMPS = 64
 """crash's NR_DEVICE_DUMPS; it silently drops further ones."""
 
+MOST_DEVICE_DUMPS = 1024
+"""Device dumps that MaxDumps= can allow: their manifest is one that every reader takes (``manifest.MAX_SIZE``)."""
+
+MOST_IN_A_FILE = 4 * MOST_DEVICE_DUMPS
+"""Device dumps that a reader takes: the kernel's own, and those of a vmcore that this one is made of, come on top.
+A forged file must not take all memory."""
+
 MAX_NOTES_END = 0x7FFFF000
 """crash reads everything before the first PT_LOAD with one read(), which returns at most this many bytes."""
+
+MIN_PAGE_SIZE, MAX_PAGE_SIZE = 1 << 12, 1 << 18
+"""Bytes of a page: of all machines that Linux has. The bounds are libkdumpfile's."""
+PAGE_SIZES = [1 << bits for bits in range(MIN_PAGE_SIZE.bit_length() - 1, MAX_PAGE_SIZE.bit_length())]
 
 _UINT_MAX = 0xFFFFFFFF
 
@@ -70,6 +81,12 @@ def note_size(size: int, page_size: int) -> int:
     if data_size - VMCOREDD_HEADER_SIZE + VMCOREDD_MAX_NAME_BYTES > _UINT_MAX:
         raise TooLarge(f"a device dump of {size} bytes does not fit n_descsz, which has 32 bits")
     return data_size
+
+
+def note_byteorder(header: bytes) -> ByteOrder | None:
+    """Return the byte order of the NT_VMCOREDD note that begins with *header*; None if it is no such note."""
+    n_type = header[8:NHDR_SIZE]
+    return next((order for order in ByteOrder if n_type == NT_VMCOREDD.to_bytes(4, order.value)), None)
 
 
 def check_dump_name(dump_name: str) -> None:

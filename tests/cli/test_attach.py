@@ -6,8 +6,10 @@ import hashlib
 import json
 import os
 import random
+import re
 import shlex
 import signal
+import struct
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +20,7 @@ from tests.lib.elf_writer import Core, Load, device_dump
 from tests.lib.flattened_writer import flatten
 from tests.lib.kdump_writer import Kdump, notes
 from tests.lib.loops import run_coroutine
+from tests.lib.paths import DATA_DIRECTORY
 from tests.lib.vmcoredd import VMCOREDD, run
 from tests.lib.waiting import wait_until
 from vmcoredd_daemon.dumps.commit import Commit
@@ -119,6 +122,28 @@ def test_damaged_files_of_the_spool(
     assert (result.stdout if stream else vmcore.read_bytes()) == before
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_file_of_the_spool_of_another_machine(vmcore: Path, stream: bool) -> None:
+    """It was written by a capture kernel with pages of 16 KiB; those of the vmcore have 4 KiB."""
+    note = DATA_DIRECTORY / "arm64-16k.note"
+    if stream:
+        flat = flatten([(0, vmcore.read_bytes())])
+        vmcore.write_bytes(run("attach", "--stream", note, input=flat, text=False).stdout)
+    else:
+        assert run("attach", vmcore, note).stderr == ""
+    dump, _ = json.loads(run("inspect", "--json", vmcore).stdout)["device_dumps"]
+    assert dump["verified"]
+    assert dump["size"] + 64 == 4096
+
+
+def test_file_of_the_spool_of_the_other_byte_order(vmcore: Path, spool: Path) -> None:
+    note = spool / "000001.note"
+    data = note.read_bytes()
+    note.write_bytes(struct.pack(">III", *struct.unpack_from("<III", data)) + data[12:])
+    assert run("attach", vmcore, note).stderr == ""
+    assert run("extract", vmcore, "nic").stdout == "registers"
+
+
 def test_name_and_file_with_equals_signs(vmcore: Path, tmp_path: Path) -> None:
     (tmp_path / "a=b").write_bytes(b"x")
     result = run("attach", vmcore, f"nic={tmp_path}/a=b")
@@ -173,6 +198,21 @@ def test_warning_of_an_incomplete_file(tmp_path: Path, data: Path) -> None:
     result = run("attach", vmcore, f"nic={data}")
     assert result.returncode == 0
     assert result.stderr == f"vmcoredd: {vmcore}: is incomplete: makedumpfile had no space for all of the memory\n"
+
+
+def test_file_that_was_cut_off(tmp_path: Path, data: Path) -> None:
+    vmcore = Kdump(notes()).write(tmp_path / "vmcore")
+    os.truncate(vmcore, vmcore.stat().st_size - 1)
+    result = run("attach", vmcore, f"nic={data}")
+    assert result.returncode == 1
+    assert re.fullmatch(
+        rf"vmcoredd: {vmcore}: is cut off: its page data end at 0x\w+, before the last page; "
+        "attach --force attaches anyway\n",
+        result.stderr,
+    )
+    assert run("attach", "--force", vmcore, f"nic={data}").returncode == 0
+    assert run("verify", vmcore).returncode == 1
+    assert run("attach", "--stream", "--force", f"nic={data}").returncode == 2
 
 
 def test_dev_full_is_no_place_for_messages(vmcore: Path, data: Path) -> None:

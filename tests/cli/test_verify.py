@@ -9,6 +9,8 @@ import pytest
 
 from tests.lib.attaching import attach_data
 from tests.lib.corrupt_vmcores import ELF
+from tests.lib.elf_writer import device_dump
+from tests.lib.kdump_writer import Kdump, notes
 from tests.lib.vmcoredd import run
 
 
@@ -94,3 +96,14 @@ def test_what_is_no_vmcore(tmp_path: Path) -> None:
         "       crash: refuses it: is neither ELF nor kdump-compressed\n"
         "makedumpfile: refuses it: is neither ELF nor kdump-compressed\n"
     )
+
+
+def test_what_is_not_known(tmp_path: Path) -> None:
+    path = Kdump(notes("little", device_dump(b"nic", b"x")), b"64").write(tmp_path / "vmcore")
+    result = run("verify", path)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert (
+        "       crash: how many device dumps it lists is not known\n"
+        "              not known for machine '64': crash takes it for the one that it is built for\n"
+    ) in result.stdout
+    assert json.loads(run("verify", "--json", path).stdout)["crash"]["device_dumps"] is None

@@ -60,7 +60,7 @@ def test_many_in_one_go(rig: Rig) -> None:
     assert rig.names() == ["000001.note", "000002.note", "000003.note"]
     for number, note in zip((3, 1, 2), notes, strict=True):
         assert isinstance(note, DeviceDumpNote)
-        record, loaded = load_note(note.fd, PAGE, LITTLE)
+        record, loaded = load_note(note.fd)
         assert (record.name, loaded) == (f"nic{number}", note)
         assert os.path.samestat(os.fstat(note.fd), (rig.path / f"00000{number}.note").stat())
 

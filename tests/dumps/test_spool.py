@@ -316,7 +316,10 @@ DAMAGES = {
     "in the data": (lambda path: os.truncate(path, 8000), "beyond its segment"),
     "no description": (lambda path: os.truncate(path, 8192), "not JSON"),
     "in the description": (lambda path: os.truncate(path, 8192 + 30), "not JSON"),
-    "garbage": (lambda path: path.write_bytes(b"\xde\xad\xbe\xef" * 3000), "beyond its segment"),
+    "garbage": (
+        lambda path: path.write_bytes(b"\xde\xad\xbe\xef" * 3000),
+        "does not begin with an NT_VMCOREDD note",
+    ),
     "garbage JSON": (
         lambda path: path.write_bytes(path.read_bytes()[:8193] + b"[1]"),
         "holds list, not an object",

@@ -89,9 +89,20 @@ class Kdump:
                 header.ljust(self.block_size, b"\0"),
                 (sub_header + self.notes).ljust(blocks * self.block_size, b"\0"),
                 b"\x0f".ljust(self.block_size, b"\0") * 2,
+                self.descriptors((blocks + 3) * self.block_size),
                 self.pages,
             ]
         )
+
+    def descriptors(self, offset: int) -> bytes:
+        """Return those of the four pages that the bitmaps have, from *offset* on; they share the page data."""
+        if not self.pages:
+            return b""
+        start, size = offset + 4 * 24, len(self.pages) // 4
+        places = [(start + number * size, size) for number in range(3)] + [
+            (start + 3 * size, len(self.pages) - 3 * size)
+        ]
+        return b"".join(struct.pack(f"{self.prefix}qIIQ", *place, 0, 0) for place in places)
 
     def write(self, path: Path) -> Path:
         path.write_bytes(self.pack())
@@ -108,5 +119,7 @@ MACHINES = [
     (b"armv7l", 32, "little", "32"),
     (b"ppc", 32, "big", "32"),
     (b"mips", 32, "big", "32"),
+    (b"Unknown", 32, "little", "packed"),
+    (b"armv7l", 32, "big", "packed"),
 ]
 """Machine, class, byte order and layout of the sub header."""

@@ -11,11 +11,16 @@ from tests.lib.paths import DATA_DIRECTORY
 SAMPLE = DATA_DIRECTORY / "vmcore-6.1-x86_64.elf.xz"
 
 
-def unpack(destination: Path) -> Path:
+def unpack(destination: Path, sample: Path = SAMPLE) -> Path:
     """Write the vmcore at *destination*, and return that."""
-    with lzma.open(SAMPLE) as packed, destination.open("wb") as file:
+    with lzma.open(sample) as packed, destination.open("wb") as file:
         shutil.copyfileobj(packed, file, 1 << 20)
     return destination
+
+
+def unpack_machine(name: str, destination: Path) -> Path:
+    """Write one of the vmcores of other machines, named without its ``.xz``."""
+    return unpack(destination, DATA_DIRECTORY / f"{name}.xz")
 
 
 def small_source(directory: Path) -> Path:

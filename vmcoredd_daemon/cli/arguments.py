@@ -120,6 +120,7 @@ def _file_commands(commands: Commands, table: Parser, view: Parser) -> None:
     usages = ["VMCORE NAME=FILE...", "--stream NAME=FILE..."]
     attach = _command(commands, "attach", "add files to a finished vmcore, as device dumps", usages)
     attach.add_argument("--stream", action="store_true", help="into a flattened vmcore, from stdin to stdout")
+    attach.add_argument("--force", action="store_true", help="also to a kdump-compressed file that was cut off")
     attach.add_argument(
         "arguments",
         metavar="[VMCORE] NAME=FILE...",

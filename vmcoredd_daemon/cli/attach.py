@@ -20,7 +20,7 @@ from typing import BinaryIO, cast
 from ..errors import InvalidArgs, VmcoreddError, WriteFailed
 from ..files import BLOCK_SIZE
 from ..manifest import PRODUCER, Failure, now_usec
-from ..note import VMCOREDD_HEADER_SIZE, note_size, system_page_size
+from ..note import MAX_PAGE_SIZE, VMCOREDD_HEADER_SIZE, note_size
 from ..progress import Progress
 from ..terminal.exit import FAILURE, SUCCESS, UsageError
 from ..terminal.progress_line import progress
@@ -41,6 +41,8 @@ _READ_TIMEOUT = 30.0
 
 def run(options: argparse.Namespace) -> int:
     """Attach; return the exit status. Prints nothing unless something is wrong."""
+    if options.stream and options.force:
+        raise UsageError("attach --stream has no --force: it looks at the memory only as it passes")
     if options.stream:
         return _stream(options.arguments)
     vmcore, *dumps = options.arguments
@@ -55,7 +57,7 @@ def run(options: argparse.Namespace) -> int:
     if from_stdin:
         standard_input()
     with progress() as shown:
-        attached = attach_files(vmcore, files, PRODUCER, _ignore_interrupts, shown)
+        attached = attach_files(vmcore, files, PRODUCER, _ignore_interrupts, shown, force=options.force)
     for warning in attached.warnings:
         complain(f"{vmcore}: {warning}")
     for name in attached.altered:
@@ -149,7 +151,8 @@ def _open(file: NamedFile, stack: ExitStack) -> OpenFile:
         fd = temporary.fileno()
     if size == 0:
         raise InvalidArgs("is empty")
-    note_size(size, system_page_size())
+    # The vmcore, and its pages, come later.
+    note_size(size, MAX_PAGE_SIZE)
     return OpenFile(file.dump_name, file.path, fd, size)
 
 

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 
 from ..dumps.recovery import load_note
 from ..errors import InvalidArgs, InvalidVmcore, VmcoreddError
-from ..note import system_byteorder, system_page_size
 from ..terminal.exit import UsageError
 from ..text import printable
 from ..vmcore.attach.dump_files import NamedFile
@@ -32,7 +31,7 @@ def _spooled(path: str) -> NamedFile:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
-            described, note = load_note(fd, system_page_size(), system_byteorder())
+            described, note = load_note(fd)
         finally:
             os.close(fd)
     except OSError as error:

@@ -94,6 +94,8 @@ def _verdict(verdict: Verdict, verb: str) -> list[Cell]:
     if not verdict.reads:
         return [Mark(f"refuses it: {verdict.problems[-1]}", False), *verdict.remarks]
     count = verdict.device_dumps
+    if count is None:
+        return [f"how many device dumps it {verb} is not known", *verdict.problems, *verdict.remarks]
     dumps = f"{verb} {count} device dump{'' if count == 1 else 's'}"
     problems: list[Cell] = [Mark(problem, False) for problem in verdict.problems]
     return [dumps if problems else Mark(dumps, True), *problems, *verdict.remarks]

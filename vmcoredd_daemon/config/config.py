@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InvalidConfiguration
-from ..note import MAX_NOTES_END
+from ..note import MAX_NOTES_END, MOST_DEVICE_DUMPS
 from . import ini, values
 from .limits import CallLimits, Limits
 from .vmcore_format import Compression, Format, Output
@@ -124,11 +124,11 @@ KEYS: ini.Keys = {
     "CollectorTimeoutSec": ("collector_timeout", values.seconds),
     "DrainTimeoutSec": ("drain_timeout", values.seconds),
     "BusTimeoutSec": ("bus_timeout", values.seconds),
-    "MaxDumps": ("max_dumps", values.count),
+    "MaxDumps": ("max_dumps", values.count(MOST_DEVICE_DUMPS)),
     "MaxDumpSize": ("max_dump_size", values.size),
     "MaxTotalSize": ("max_total_size", _total_size),
-    "MaxCollecting": ("max_collecting", values.count),
-    "MaxCollectingPerCaller": ("max_collecting_per_caller", values.count),
-    "MaxCalls": ("max_calls", values.count),
-    "MaxCallsPerCaller": ("max_calls_per_caller", values.count),
+    "MaxCollecting": ("max_collecting", values.count()),
+    "MaxCollectingPerCaller": ("max_collecting_per_caller", values.count()),
+    "MaxCalls": ("max_calls", values.count()),
+    "MaxCallsPerCaller": ("max_calls_per_caller", values.count()),
 }

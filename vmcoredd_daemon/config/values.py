@@ -68,12 +68,16 @@ def size_above_0(value: str) -> int:
     return size(value)
 
 
-def count(value: str) -> int:
-    """Return a number from 1 to 65535."""
-    # int() raises an error of its own at more than 4300 digits.
-    if not re.fullmatch("[0-9]{1,20}", value) or not 0 < int(value) <= 65535:
-        raise ValueError("a number from 1 to 65535")
-    return int(value)
+def count(most: int = 65535) -> Callable[[str], int]:
+    """Return the function that returns a number from 1 to *most*."""
+
+    def number(value: str) -> int:
+        # int() raises an error of its own at more than 4300 digits.
+        if not re.fullmatch("[0-9]{1,20}", value) or not 0 < int(value) <= most:
+            raise ValueError(f"a number from 1 to {most}")
+        return int(value)
+
+    return number
 
 
 def seconds(value: str) -> float:

@@ -19,13 +19,14 @@ from ..errors import InvalidVmcore, NameInUse, VmcoreddError, WriteFailed
 from ..files import close, pread
 from ..manifest import MAX_SIZE, ManifestDump, State, load_dump
 from ..note import (
-    NT_VMCOREDD,
+    PAGE_SIZES,
     VMCOREDD_HEADER_SIZE,
-    ByteOrder,
     DeviceDumpNote,
     check_dump_name,
+    note_byteorder,
     note_size,
     pack_vmcoredd_header,
+    system_page_size,
     walk_notes,
 )
 from .spool_directory import (
@@ -58,8 +59,6 @@ class SpooledDump:
 
 def recover(
     directory: int,
-    page_size: int,
-    byteorder: ByteOrder,
     report: Report,
     advance: Callable[[], None] = lambda: None,
 ) -> Iterator[SpooledDump]:
@@ -80,7 +79,7 @@ def recover(
     found: dict[str, SpooledDump] = {}
     for name in sorted((name for name in listed if name.endswith(NOTE)), key=note_number, reverse=True):
         try:
-            spooled = _open_note(directory, name, found, page_size, byteorder)
+            spooled = _open_note(directory, name, found)
         except WriteFailed as error:
             report(name, error)
         except NameInUse as error:
@@ -110,9 +109,7 @@ def _entries(directory: Path) -> list[str]:
         return []
 
 
-def _open_note(
-    directory: int, name: str, found: Container[str], page_size: int, byteorder: ByteOrder
-) -> SpooledDump:
+def _open_note(directory: int, name: str, found: Container[str]) -> SpooledDump:
     number = note_number(name)
     if number < 0 or name != note_name(number):
         raise InvalidVmcore("the spool gives no file this name")
@@ -121,7 +118,7 @@ def _open_note(
         # O_NONBLOCK: a FIFO that was put here has no writer, and open(2) would wait for one.
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         fd = os.open(name, flags, dir_fd=directory)
-        spooled = SpooledDump(number, *load_note(fd, page_size, byteorder))
+        spooled = SpooledDump(number, *load_note(fd))
         if spooled.record.name in found:
             # Its caller got an error after it had its name, and added it again.
             raise NameInUse(f"a later device dump {spooled.record.name} replaces it")
@@ -137,30 +134,42 @@ def _open_note(
         raise
 
 
-def load_note(fd: int, page_size: int, byteorder: ByteOrder) -> tuple[ManifestDump, DeviceDumpNote]:
-    """Return what the file *fd* of a spool holds, read and verified. Blocks. Raises InvalidVmcore and OSError."""
+def load_note(fd: int) -> tuple[ManifestDump, DeviceDumpNote]:
+    """Return what the file *fd* of a spool holds, read and verified. Blocks. Raises InvalidVmcore and OSError.
+
+    Its byte order and its pages are those of the machine that wrote it, which need not be this one.
+    """
     file_size = os.fstat(fd).st_size
-    header = next(walk_notes(partial(pread, fd), 0, file_size, byteorder), None)
-    if header is None or header.n_type != NT_VMCOREDD:
+    # A FIFO cannot be read at an offset.
+    byteorder = note_byteorder(pread(fd, VMCOREDD_HEADER_SIZE, 0)) if file_size else None
+    header = next(walk_notes(partial(pread, fd), 0, file_size, byteorder), None) if byteorder else None
+    if byteorder is None or header is None:
         raise InvalidVmcore("does not begin with an NT_VMCOREDD note")
-    described = pread(fd, MAX_SIZE, max(header.end, file_size - MAX_SIZE)).rpartition(SEPARATOR)[2]
+    behind = pread(fd, MAX_SIZE, max(header.end, file_size - MAX_SIZE))
+    _, separator, described = behind.rpartition(SEPARATOR)
     record = load_dump(described)
     check_dump_name(record.name)
     if record.state not in {State.COMPLETE, State.TRUNCATED} or not 0 <= record.size <= record.limit:
         raise InvalidVmcore(f"device dump {record.name} has a description that the spool does not write")
-    size, reserved = note_size(record.size, page_size), note_size(record.limit, page_size)
-    # An older version wrote none, and notes as large as their buffer, whatever their true size.
-    separator = file_size - reserved - len(described)
-    packed = pack_vmcoredd_header(record.name.encode("ascii"), header.end, byteorder)
-    if (
-        separator not in {0, len(SEPARATOR)}
-        or header.end not in {size, reserved}
-        or pread(fd, VMCOREDD_HEADER_SIZE, 0) != packed
-    ):
+    expected = pack_vmcoredd_header(record.name.encode("ascii"), header.end, byteorder)
+    reserved = file_size - len(separator) - len(described)
+    if not _is_size(header.end, reserved, record) or pread(fd, VMCOREDD_HEADER_SIZE, 0) != expected:
         raise InvalidVmcore(f"device dump {record.name} has a header that does not match its description")
     if sha256(partial(pread, fd), header.data_offset, record.size) != record.sha256:
         raise InvalidVmcore(f"device dump {record.name} no longer matches its SHA-256")
-    return record, DeviceDumpNote(record.name, fd, header.end if separator else size, record.size, record.sha256)
+    size = header.end
+    if not separator:
+        # An older version wrote none, and notes as large as their buffer, whatever their true size.
+        size = min(size, note_size(record.size, system_page_size()))
+    return record, DeviceDumpNote(record.name, fd, size, record.size, record.sha256)
+
+
+def _is_size(size: int, reserved: int, record: ManifestDump) -> bool:
+    """Tell whether, on some machine, a note of *size* bytes in a file of *reserved* is what *record* describes."""
+    return any(
+        size in {note_size(record.size, page_size), reserved} and reserved == note_size(record.limit, page_size)
+        for page_size in PAGE_SIZES
+    )
 
 
 def left_by_other_boots(path: Path) -> list[Path]:

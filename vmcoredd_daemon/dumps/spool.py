@@ -225,7 +225,7 @@ class Spool:
     def recover(self, report: Report, advance: Callable[[], None] = lambda: None) -> Iterator[SpooledDump]:
         """Yield the device dumps that an earlier daemon left, as :func:`.recovery.recover` does. Blocks."""
         if self._directory is not None:
-            yield from recover(self._directory, self._page_size, self._byteorder, report, advance)
+            yield from recover(self._directory, report, advance)
 
     def next_number(self) -> int:
         """Return a number above those of all files that the spool had at first, damaged ones included."""

@@ -32,8 +32,12 @@ _FORMATS = {
     64: ("16sHHIQQQIHHHHHH", "IIQQQQQQ", "IIQQQQIIQQ"),
 }
 """Elf_Ehdr, Elf_Phdr and Elf_Shdr of each class, as struct formats."""
-SH_INFO = 7
-"""The place of sh_info in Elf_Shdr."""
+SH_TYPE, SH_OFFSET, SH_SIZE, SH_INFO = 1, 4, 5, 7
+"""The places of fields in Elf_Shdr."""
+SHT_NULL, SHT_NOBITS = 0, 8
+"""Types of sections that have no data in the file."""
+MAX_SECTIONS = 1 << 10
+"""Sections that a file may have to be written again; QEMU's have at most four."""
 # include/uapi/linux/elf-em.h; the names are those of uname(2).
 _MACHINES = {
     3: "i686",
@@ -47,6 +51,8 @@ _MACHINES = {
     243: "riscv64",
     258: "loongarch64",
 }
+_PAGES_OF_4K = {3, 22, 40, 62, 243}
+"""Those that have no other pages: i386, s390x, arm, x86-64 and riscv."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +123,16 @@ class Structs:
 
 
 @dataclass(frozen=True, slots=True)
+class Sections:
+    """The section headers; QEMU describes what decrypts the memory of a protected guest there."""
+
+    e_shoff: int
+    e_shstrndx: int
+    headers: tuple[tuple[int, ...], ...]
+    """Elf_Shdr, field by field."""
+
+
+@dataclass(frozen=True, slots=True)
 class Headers:
     """The ELF header, as far as a vmcore uses it, and the program headers."""
 
@@ -127,6 +143,8 @@ class Headers:
     e_machine: int
     e_flags: int
     segments: tuple[Segment, ...]
+    sections: Sections | None = None
+    """Only of a file that is written again."""
 
     @property
     def notes(self) -> tuple[Segment, ...]:
@@ -147,7 +165,7 @@ class Headers:
     def size(self) -> int:
         """Bytes of the ELF header and the program headers."""
         structs = self.structs
-        section = structs.shdr.size if self._extended else 0
+        section = structs.shdr.size if self._extended and self.sections is None else 0
         return structs.ehdr.size + len(self.segments) * structs.phdr.size + section
 
     @property
@@ -163,11 +181,14 @@ class Headers:
         structs, count = self.structs, len(self.segments)
         e_ehsize, e_phentsize = structs.ehdr.size, structs.phdr.size
         e_shoff, e_shentsize, e_shnum = 0, 0, 0
-        section = b""
-        if self._extended:
+        e_shstrndx, section = 0, b""
+        if self.sections is not None:
+            e_shoff, e_shentsize = self.sections.e_shoff, structs.shdr.size
+            e_shnum, e_shstrndx = len(self.sections.headers), self.sections.e_shstrndx
+        elif self._extended:
             e_shoff, e_shentsize, e_shnum = e_ehsize + count * e_phentsize, structs.shdr.size, 1
             section = structs.shdr.pack(0, 0, 0, 0, 0, e_shnum, 0, count, 0, 0)
-        sizes = (e_ehsize, e_phentsize, min(count, PN_XNUM), e_shentsize, e_shnum, 0)
+        sizes = (e_ehsize, e_phentsize, min(count, PN_XNUM), e_shentsize, e_shnum, e_shstrndx)
         where = (1, 0, e_ehsize, e_shoff, self.e_flags)
         # One buffer from the start: 100,000 packed segments as small objects would take four times the memory.
         packed = bytearray(self.size)
@@ -176,6 +197,15 @@ class Headers:
             structs.phdr.pack_into(packed, e_ehsize + number * e_phentsize, *structs.fields(segment))
         packed[len(packed) - len(section) :] = section
         return bytes(packed)
+
+    def pack_sections(self) -> bytes:
+        """Return the section headers, which go to e_shoff."""
+        if self.sections is None:
+            return b""
+        first, *others = self.sections.headers
+        if self._extended:
+            first = (*first[:SH_INFO], len(self.segments), *first[SH_INFO + 1 :])
+        return b"".join(self.structs.shdr.pack(*fields) for fields in (first, *others))
 
 
 def read_headers(image: Image) -> Headers:
@@ -200,6 +230,30 @@ def read_headers(image: Image) -> Headers:
     return headers
 
 
+def read_sections(image: Image, structs: Structs) -> Sections | None:
+    """Return the section headers of *image*, None if it has no section but the one that counts segments.
+
+    Raises InvalidVmcore, also if they have data that are not in the file.
+    """
+    ehdr = structs.unpack_ehdr(image.read(structs.ehdr.size, 0, "the ELF header"))
+    if not ehdr.e_shoff or ehdr.e_shnum < 2:
+        return None
+    if ehdr.e_shnum > MAX_SECTIONS or ehdr.e_shentsize != structs.shdr.size:
+        raise InvalidVmcore(
+            f"{image.path}: e_shnum is {ehdr.e_shnum}, e_shentsize {ehdr.e_shentsize}: sections are kept up to "
+            f"{MAX_SECTIONS}, of {structs.shdr.size} bytes"
+        )
+    table = image.read(ehdr.e_shnum * structs.shdr.size, ehdr.e_shoff, "the section headers")
+    headers = tuple(structs.shdr.iter_unpack(table))
+    for number, fields in enumerate(headers):
+        end = fields[SH_OFFSET] + fields[SH_SIZE]
+        if fields[SH_TYPE] not in {SHT_NULL, SHT_NOBITS} and end > image.size:
+            raise InvalidVmcore(
+                f"{image.path}: section {number} ends at {end:#x}, the file at {image.size:#x}: it cannot be kept"
+            )
+    return Sections(ehdr.e_shoff, ehdr.e_shstrndx, headers)
+
+
 def walk(image: Image, headers: Headers) -> Iterator[Note]:
     """Yield every note of every PT_NOTE segment. Raises InvalidVmcore at a broken one."""
     for segment in headers.notes:
@@ -212,6 +266,11 @@ def machine_name(e_machine: int, elfclass: int, byteorder: ByteOrder) -> str:
     if name == "ppc64" and byteorder is ByteOrder.LITTLE:
         return "ppc64le"
     return "riscv32" if name == "riscv64" and elfclass == 32 else name
+
+
+def largest_page_size(e_machine: int) -> int:
+    """Return the bytes of a page of a machine of which nothing else is known: the most that it may have."""
+    return 1 << 12 if e_machine in _PAGES_OF_4K else 1 << 16
 
 
 def empty_headers() -> Headers:

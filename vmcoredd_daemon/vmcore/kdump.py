@@ -11,7 +11,9 @@ Mirrors makedumpfile's ``diskdump_mod.h`` and ``write_kdump_header()``, and what
 
 Both structures have the byte order and the sizes of the machine that crashed, and nothing in them says which
 these are: block_size is a power of two that makes sense in one byte order only, and it lies elsewhere in 32
-bits than in 64. Page data is never looked at, so every compression will do.
+bits than in 64. Two layouts of the 32-bit kdump_sub_header exist, and QEMU writes the packed one for every
+machine: that is the right one in which the fields agree with each other. Page data is never looked at, so every
+compression will do.
 """
 
 import re
@@ -20,7 +22,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ..errors import InvalidVmcore
-from ..note import ByteOrder, round_up
+from ..note import MAX_PAGE_SIZE, MIN_PAGE_SIZE, ByteOrder, round_up
 from .elf import MAX_FILE_SIZE
 from .image import Image
 from .layout import NoteOrder
@@ -35,9 +37,6 @@ MAX_VERSION = 6
 COMPRESSED_INCOMPLETE = 0x8
 """``DUMP_DH_COMPRESSED_INCOMPLETE`` in status."""
 
-MIN_BLOCK_SIZE, MAX_BLOCK_SIZE = 1 << 12, 1 << 18
-"""Bytes; a block is a page of the machine that crashed. The bounds are libkdumpfile's."""
-
 PAGE_DESC = "qIIQ"
 """``page_desc_t``, in 32 and 64 bits, as a struct format: offset, size, flags, page_flags."""
 PAGE_DESC_SIZE = struct.calcsize("<" + PAGE_DESC)
@@ -45,15 +44,16 @@ PAGE_DESC_SIZE = struct.calcsize("<" + PAGE_DESC)
 _BLOCK = 1 << 18
 """Bytes of a bitmap that are in memory at a time."""
 
-HEADER_SIZE = 464
+HEADER_SIZE = 452
+"""Bytes of disk_dump_header: 464 in 64 bits, of which 452 are enough here. i386's makedumpfile writes no more."""
 _MACHINE_OFFSET = 12 + 4 * 65
 _NARROW = re.compile(r"i[3-6]86|arm|(mips|ppc|s390|sparc|parisc|riscv32|sh4?|m68k)(le|el|eb)?$")
 """What uname(2) calls machines of 32 bits."""
 _PACKED = re.compile(r"i[3-6]86")
-"""The machine among them that aligns 64-bit integers to 4 bytes."""
+"""The machine among them that aligns 64-bit integers to 4 bytes, and so has no gaps in kdump_sub_header."""
 
-# Offset of status in disk_dump_header; block_size, sub_hdr_size and bitmap_blocks follow it. timestamp lies before
-# it: two longs, or 64 bits each on 32-bit machines with a 64-bit time_t.
+# Offset of status in disk_dump_header; block_size, sub_hdr_size, bitmap_blocks and max_mapnr follow it. timestamp
+# lies before it: two longs, or 64 bits each on 32-bit machines with a 64-bit time_t.
 _STATUS_OFFSETS = {64: 424, 32: 412}
 
 
@@ -69,6 +69,11 @@ class _SubHeader:
     eraseinfo: int
     ranges: str
     """Struct format of an offset and its size."""
+
+    @property
+    def max_mapnr(self) -> int:
+        """Offset of max_mapnr_64, the last field."""
+        return self.size - 8
 
 
 _SUB_HEADER_64 = _SubHeader(104, 8, 32, 48, 64, "QQ")
@@ -106,6 +111,25 @@ class KdumpHeader:
     size_eraseinfo: int
     sub_header: bytes = field(repr=False)
     """kdump_sub_header as it is in the file."""
+    fields: _SubHeader = field(repr=False)
+    """Where its fields are."""
+
+    @property
+    def keeps_vmcoreinfo(self) -> bool:
+        """Whether VMCOREINFO has to stay where it is: before the bitmaps, in a file with a packed sub header.
+
+        libkdumpfile takes a 32-bit sub header for packed only if its offset_vmcoreinfo is there, or 0
+        (``read_sub_hdr_32()``), and drgn then finds the notes.
+        """
+        end = self.offset_vmcoreinfo + self.size_vmcoreinfo
+        return self.fields is _SUB_HEADER_PACKED and self.offset_vmcoreinfo > 0 and end <= self.bitmap_offset
+
+    @property
+    def vmcoreinfo_is_apart(self) -> bool:
+        """Whether there is a VMCOREINFO, and it is not inside the notes."""
+        end, notes_end = self.offset_vmcoreinfo + self.size_vmcoreinfo, self.offset_note + self.size_note
+        inside = self.offset_note <= self.offset_vmcoreinfo and end <= notes_end
+        return self.offset_vmcoreinfo > 0 and self.size_vmcoreinfo > 0 and self.size_note > 0 and not inside
 
     @property
     def bitmap_offset(self) -> int:
@@ -140,7 +164,7 @@ class KdumpHeader:
         The write is contiguous and lies within one sector: the fields of VMCOREINFO and of the notes, and the
         bytes between them, unchanged. Raises InvalidVmcore if a value does not fit its field.
         """
-        fields = _sub_header(self.elfclass, self.machine)
+        fields = self.fields
         data = bytearray(self.sub_header)
         prefix = self.byteorder.prefix
         try:
@@ -171,11 +195,11 @@ def read_header(image: Image, *, strict: bool = True) -> KdumpHeader:
     machine = data[_MACHINE_OFFSET : _MACHINE_OFFSET + 65].split(b"\0", 1)[0].decode("ascii", "backslashreplace")
     layout = _choose(image, data, machine)
     elfclass = 32 if layout.width == 32 or _NARROW.match(machine) else 64
-    fields = _sub_header(elfclass, machine)
+    fields = _SUB_HEADER_64 if elfclass == 64 else _choose_sub_header(image, layout, machine)
     sub_header = image.read(fields.size, layout.block_size, "the sub header")
     header = _header(layout, elfclass, machine, fields, sub_header)
     if strict:
-        _check(image, header, layout, fields)
+        _check(image, header, layout)
     return header
 
 
@@ -201,14 +225,14 @@ class NotePlaces:
 
     header: KdumpHeader
     order: NoteOrder
-    page_size: int
+    alignment: int
     """Bytes; the notes begin at a multiple of it."""
     page_data: int
     """Offset behind the page descriptors: notes go behind it, even in an incomplete file that ends before it."""
 
     def appended(self, end: int) -> int:
         """Return the offset of the notes if they are appended to a file that ends at *end*."""
-        return round_up(max(end, self.page_data), self.page_size)
+        return round_up(max(end, self.page_data), self.alignment)
 
     def old_place(self, file_size: int) -> int | None:
         """Return the offset of the old notes if the new ones can replace them there, else None.
@@ -218,7 +242,7 @@ class NotePlaces:
         """
         header = self.header
         start, end = header.offset_note, header.offset_note + header.size_note
-        if not header.size_note or start < self.page_data or start % self.page_size or end != file_size:
+        if not header.size_note or start < self.page_data or start % self.alignment or end != file_size:
             return None
         erased = header.offset_eraseinfo + header.size_eraseinfo if header.size_eraseinfo else 0
         # VMCOREINFO is inside the notes, or all before them.
@@ -228,12 +252,12 @@ class NotePlaces:
     def fields(self, start: int) -> tuple[int, bytes]:
         """Return the one write that moves the notes to *start*; see :meth:`KdumpHeader.note_fields`.
 
-        VMCOREINFO moves with the note that it is in; outside the notes it stays where it is. Raises InvalidVmcore
-        if it is partly inside them.
+        VMCOREINFO moves with the note that it is in; outside the notes it stays where it is, and see
+        :attr:`KdumpHeader.keeps_vmcoreinfo`. Raises InvalidVmcore if it is partly inside them.
         """
         header, size = self.header, self.order.size
         vmcoreinfo, end = header.offset_vmcoreinfo, header.offset_vmcoreinfo + header.size_vmcoreinfo
-        if vmcoreinfo and header.size_vmcoreinfo:
+        if vmcoreinfo and header.size_vmcoreinfo and not header.keeps_vmcoreinfo:
             place = self.order.place(vmcoreinfo, header.size_vmcoreinfo)
             if place is not None:
                 vmcoreinfo = start + place
@@ -253,12 +277,13 @@ class _DiskDumpHeader:
     block_size: int
     sub_hdr_size: int
     bitmap_blocks: int
+    max_mapnr: int
 
     @property
     def possible(self) -> bool:
         """Whether block_size is valid."""
         size = self.block_size
-        return MIN_BLOCK_SIZE <= size <= MAX_BLOCK_SIZE and not size & (size - 1)
+        return MIN_PAGE_SIZE <= size <= MAX_PAGE_SIZE and not size & (size - 1)
 
     def leads_into(self, size: int) -> bool:
         """Return whether all header blocks fit in a file of *size* bytes."""
@@ -279,7 +304,7 @@ def _choose(image: Image, data: bytes, machine: str) -> _DiskDumpHeader:
         first = layouts[0]
         raise InvalidVmcore(
             f"{image.path}: block_size at offset {first.block_size_offset} is {first.block_size}, "
-            f"not a power of two from {MIN_BLOCK_SIZE} to {MAX_BLOCK_SIZE}"
+            f"not a power of two from {MIN_PAGE_SIZE} to {MAX_PAGE_SIZE}"
         )
     # max_mapnr of a 32-bit machine lies where block_size is in 64 bits, and tv_usec the other way round.
     return next((layout for layout in possible if layout.leads_into(image.size)), possible[0])
@@ -288,14 +313,34 @@ def _choose(image: Image, data: bytes, machine: str) -> _DiskDumpHeader:
 def _disk_dump_header(data: bytes, width: int, byteorder: ByteOrder) -> _DiskDumpHeader:
     (version,) = struct.unpack_from(f"{byteorder.prefix}i", data, 8)
     return _DiskDumpHeader(
-        width, byteorder, version, *struct.unpack_from(f"{byteorder.prefix}IiiI", data, _STATUS_OFFSETS[width])
+        width, byteorder, version, *struct.unpack_from(f"{byteorder.prefix}IiiII", data, _STATUS_OFFSETS[width])
     )
 
 
-def _sub_header(elfclass: int, machine: str) -> _SubHeader:
-    if elfclass == 64:
-        return _SUB_HEADER_64
-    return _SUB_HEADER_PACKED if _PACKED.match(machine) else _SUB_HEADER_32
+def _choose_sub_header(image: Image, layout: _DiskDumpHeader, machine: str) -> _SubHeader:
+    """Return the 32-bit layout in which more fields are right; that of *machine* if both are equally good."""
+    known = (
+        (_SUB_HEADER_PACKED, _SUB_HEADER_32) if _PACKED.match(machine) else (_SUB_HEADER_32, _SUB_HEADER_PACKED)
+    )
+    try:
+        data = image.pread(_SUB_HEADER_32.size, layout.block_size)
+    except OSError:
+        # The caller reads it again, and says so.
+        data = b""
+    return max(known, key=lambda fields: _right_fields(image, layout, fields, data.ljust(fields.size, b"\0")))
+
+
+def _right_fields(image: Image, layout: _DiskDumpHeader, fields: _SubHeader, data: bytes) -> int:
+    prefix, start = layout.byteorder.prefix, layout.block_size + fields.size
+    count = 0
+    if layout.version >= MAX_VERSION:
+        (max_mapnr,) = struct.unpack_from(f"{prefix}Q", data, fields.max_mapnr)
+        count += min(max_mapnr, 0xFFFFFFFF) == layout.max_mapnr
+    for since, place in ((3, fields.vmcoreinfo), (NOTES_VERSION, fields.note)):
+        offset, size = struct.unpack_from(prefix + fields.ranges, data, place)
+        nothing, something = offset == size == 0, size > 0 and start <= offset <= image.size - size
+        count += layout.version >= since and (nothing or something)
+    return count
 
 
 def _header(layout: _DiskDumpHeader, elfclass: int, machine: str, fields: _SubHeader, data: bytes) -> KdumpHeader:
@@ -327,11 +372,12 @@ def _header(layout: _DiskDumpHeader, elfclass: int, machine: str, fields: _SubHe
         offset_eraseinfo=offset_eraseinfo,
         size_eraseinfo=size_eraseinfo,
         sub_header=data,
+        fields=fields,
     )
 
 
-def _check(image: Image, header: KdumpHeader, layout: _DiskDumpHeader, fields: _SubHeader) -> None:
-    path, block_size = image.path, header.block_size
+def _check(image: Image, header: KdumpHeader, layout: _DiskDumpHeader) -> None:
+    path, block_size, fields = image.path, header.block_size, header.fields
     if not 0 <= header.header_version <= MAX_VERSION:
         known = f"versions 0 to {MAX_VERSION} are known"
         raise InvalidVmcore(f"{path}: header_version at offset 8 is {header.header_version}, {known}")

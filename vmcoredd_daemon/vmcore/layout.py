@@ -7,21 +7,25 @@
     [device dumps: the source's own, then ours]     each a multiple of a page
     [other notes | pad to a page]
     [PT_LOADs, each rounded out to pages]
+    [data of other segments and of sections, and the section headers, of a file that is not the kernel's]
 
 Device dumps come first because the other notes need not fill their page-rounded buffer, and tools would decode the
 zeros after them as notes. Mirrors ``merge_note_headers_elf64()``, ``process_ptload_program_headers_elf64()`` and
 ``vmcoredd_update_program_headers()`` in Linux ``fs/proc/vmcore.c``.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ..errors import InvalidVmcore, QuotaExceeded
 from ..note import MAX_NOTES_END, NT_VMCOREDD, DeviceDumpNote, Note, round_up
-from .elf import PT_NOTE, Headers, Segment
+from .elf import PT_LOAD, PT_NOTE, SH_OFFSET, SH_SIZE, SH_TYPE, SHT_NOBITS, SHT_NULL, Headers, Segment
 
 MAX_RUNS = 1 << 14
 """Runs of notes that a source may have; the kernel's has two. A forged one must not exhaust the memory."""
+_ALIGNMENT = 8
+"""Bytes, of what goes behind the memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +54,7 @@ class Layout:
     headers: Headers
     notes: tuple[Extent, ...]
     loads: tuple[Extent, ...]
+    """Of the PT_LOADs, then of what is behind them."""
     size: int
     """Bytes of the complete file."""
     own: Mapping[int, DeviceDumpNote]
@@ -75,14 +80,21 @@ def plan(
     end = note.p_offset + note.p_filesz
     offset = round_up(end, page_size)
     segments, loads = [note], []
-    for segment in headers.loads:
+    for segment in _kept(headers):
+        if segment.p_type != PT_LOAD:
+            segments.append(segment)
+            continue
         remainder = segment.p_paddr % page_size
         segments.append(replace(segment, p_offset=offset + remainder, p_align=_load_align(segment, page_size)))
         if segment.p_filesz:
             loads.append(_load_extent(source, segment, offset, page_size))
             offset = round_up(offset + remainder + segment.p_filesz, page_size)
-    _check_ends(headers, round_up(end, page_size), max(offset, segments[-1].p_offset))
-    return Layout(replace(headers, segments=tuple(segments)), extents, tuple(loads), offset, own, page_size)
+    last = max((segment.p_offset for segment in segments if segment.p_type == PT_LOAD), default=0)
+    behind = _Behind(source, [*extents, *loads], offset)
+    segments = behind.segments(segments)
+    _check_ends(headers, round_up(end, page_size), max(behind.end, last))
+    loads += behind.extents
+    return Layout(replace(headers, segments=tuple(segments)), extents, tuple(loads), behind.end, own, page_size)
 
 
 def plan_moved(
@@ -98,16 +110,82 @@ def plan_moved(
     first = min(load.p_offset for load in headers.loads if load.p_filesz)
     shift = round_up(end - first, page_size)
     segments, loads = [note], []
-    for segment in headers.loads:
+    for segment in _kept(headers):
+        if segment.p_type != PT_LOAD:
+            segments.append(segment)
+            continue
         # The p_offset of an empty load is 0, or where it would be; crash takes the lowest for the end of the
         # notes.
         moved = replace(segment, p_offset=segment.p_offset and max(segment.p_offset, first) + shift)
         segments.append(moved)
         if segment.p_filesz:
             loads.append(Extent(source.fd, segment.p_offset, moved.p_offset, segment.p_filesz))
-    size = max(load.offset + load.size for load in loads)
-    _check_ends(headers, end, size)
-    return Layout(replace(headers, segments=tuple(segments)), extents, tuple(loads), size, own, page_size)
+    behind = _Behind(source, [*extents, *loads], max(load.offset + load.size for load in loads))
+    segments = behind.segments(segments)
+    _check_ends(headers, end, behind.end)
+    loads += behind.extents
+    return Layout(replace(headers, segments=tuple(segments)), extents, tuple(loads), behind.end, own, page_size)
+
+
+def keep_sections(source: Source, headers: Headers, layout: Layout) -> Layout:
+    """Return *layout* with the data of the sections of *headers*, and these last. Raises InvalidVmcore."""
+    if headers.sections is None:
+        return layout
+    behind = _Behind(source, [*layout.notes, *layout.loads], layout.size)
+    moved = []
+    for fields in headers.sections.headers:
+        offset = fields[SH_OFFSET]
+        if fields[SH_TYPE] not in {SHT_NULL, SHT_NOBITS} and fields[SH_SIZE]:
+            offset = behind.place(offset, fields[SH_SIZE])
+        moved.append((*fields[:SH_OFFSET], offset, *fields[SH_OFFSET + 1 :]))
+    sections = replace(headers.sections, e_shoff=round_up(behind.end, _ALIGNMENT), headers=tuple(moved))
+    kept = replace(layout.headers, sections=sections)
+    size = sections.e_shoff + len(kept.pack_sections())
+    _check_ends(headers, 0, size)
+    return replace(layout, headers=kept, loads=(*layout.loads, *behind.extents), size=size)
+
+
+class _Behind:
+    """What goes behind the memory: bytes of *source* that nothing else has taken along."""
+
+    def __init__(self, source: Source, taken: Iterable[Extent], end: int) -> None:
+        """*taken* says what the vmcore has already, up to *end*."""
+        self.extents: list[Extent] = []
+        self.end = end
+        self._source = source
+        own = (extent for extent in taken if extent.fd == source.fd)
+        self._taken = sorted(own, key=lambda extent: extent.source_offset)
+        self._starts = [extent.source_offset for extent in self._taken]
+
+    def segments(self, segments: Iterable[Segment]) -> list[Segment]:
+        """Return *segments*, with new offsets for those that are neither PT_LOAD nor PT_NOTE."""
+        return [
+            segment if segment.p_type in {PT_LOAD, PT_NOTE} else replace(segment, p_offset=self._start(segment))
+            for segment in segments
+        ]
+
+    def _start(self, segment: Segment) -> int:
+        if segment.p_filesz:
+            return self.place(segment.p_offset, segment.p_filesz)
+        # crash takes the lowest p_offset but 0, of whatever segment, for the end of the notes.
+        return segment.p_offset and self.end
+
+    def place(self, offset: int, size: int) -> int:
+        """Return where the *size* bytes at *offset* of the source go. Raises InvalidVmcore if they are missing."""
+        if offset + size > self._source.size:
+            end, size = offset + size, self._source.size
+            raise InvalidVmcore(
+                f"a segment at {offset:#x} ends at {end:#x}, the file at {size:#x}: it cannot be kept"
+            )
+        number = bisect_right(self._starts, offset) - 1
+        if number >= 0:
+            extent = self._taken[number]
+            if offset + size <= extent.source_offset + extent.size:
+                return extent.offset + offset - extent.source_offset
+        place = round_up(self.end, _ALIGNMENT)
+        self.extents.append(Extent(self._source.fd, offset, place, size))
+        self.end = place + size
+        return place
 
 
 def _check_ends(headers: Headers, notes_end: int, end: int) -> None:
@@ -118,11 +196,16 @@ def _check_ends(headers: Headers, notes_end: int, end: int) -> None:
         raise InvalidVmcore(f"the vmcore would end at {end:#x}, but ELF{headers.elfclass} ends by {limit:#x}")
 
 
+def _kept(headers: Headers) -> Iterator[Segment]:
+    """Yield the segments that stay; one PT_NOTE takes the place of all."""
+    return (segment for segment in headers.segments if segment.p_type != PT_NOTE)
+
+
 def _place_notes(
     fd: int, headers: Headers, notes: Iterable[Note], dumps: Sequence[DeviceDumpNote], page_size: int
 ) -> tuple[Segment, tuple[Extent, ...], dict[int, DeviceDumpNote]]:
     """Return the program header of the notes, what to copy, and *dumps* by their offset. Raises InvalidVmcore."""
-    segments = (_note_segment(headers, 0, 0), *headers.loads)
+    segments = (_note_segment(headers, 0, 0), *_kept(headers))
     offset = round_up(replace(headers, segments=segments).size, page_size)
     order = order_notes(notes, sum(dump.note_size for dump in dumps))
     extents = order.extents(fd, dumps, offset)

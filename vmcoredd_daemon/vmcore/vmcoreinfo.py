@@ -4,9 +4,8 @@
 import re
 from collections.abc import Iterable, Iterator
 
-from ..note import Note
+from ..note import MAX_PAGE_SIZE, MIN_PAGE_SIZE, Note
 from .image import Image
-from .kdump import MAX_BLOCK_SIZE, MIN_BLOCK_SIZE
 
 _VMCOREINFO = b"VMCOREINFO"
 _MAX = 1 << 16
@@ -18,7 +17,7 @@ def page_size(image: Image, notes: Iterable[Note]) -> int | None:
     for text in _texts(image, notes):
         match = re.search(rb"^PAGESIZE=(\d{1,9})$", text, re.MULTILINE)
         size = int(match[1]) if match else 0
-        if MIN_BLOCK_SIZE <= size <= MAX_BLOCK_SIZE and not size & (size - 1):
+        if MIN_PAGE_SIZE <= size <= MAX_PAGE_SIZE and not size & (size - 1):
             return size
     return None
 

@@ -26,6 +26,7 @@ from vmcoredd_daemon.vmcore.attach.attach import attach, attach_files
 from vmcoredd_daemon.vmcore.attach.dump_files import NamedFile
 from vmcoredd_daemon.vmcore.image import file_image
 from vmcoredd_daemon.vmcore.inspect.inspect import find, read_manifest
+from vmcoredd_daemon.vmcore.inspect.verify import verify
 from vmcoredd_daemon.vmcore.kdump import read_header
 
 
@@ -41,7 +42,9 @@ def test_every_machine(tmp_path: Path, machine: tuple[bytes, int, str, str]) -> 
             header = read_header(file_image(file.fileno(), "FILE"))
             vmcoreinfo = os.pread(file.fileno(), header.size_vmcoreinfo, header.offset_vmcoreinfo)
         assert vmcoreinfo == VMCOREINFO
-        assert header.offset_note <= header.offset_vmcoreinfo < header.offset_note + header.size_note
+        inside = header.offset_note <= header.offset_vmcoreinfo < header.offset_note + header.size_note
+        # libkdumpfile knows a packed sub header by a VMCOREINFO before the bitmaps; makedumpfile wants it inside.
+        assert inside == (machine[3] != "packed")
         assert header.offset_note % PAGE == 0
         assert other_notes(vmcore) == others
     assert contents(vmcore) == padded({"kernel": b"k"}) | {"disk": b"d" * 10_000, "nic": b"new"}
@@ -204,6 +207,49 @@ def test_incomplete_file_is_attached_to_with_a_warning(tmp_path: Path) -> None:
     assert contents(vmcore) == {"nic": b"x"}
     with vmcore.open("rb") as file:
         assert read_header(file_image(file.fileno(), "FILE")).offset_note >= size + 4 * 24
+
+
+@pytest.mark.parametrize(
+    ("e_machine", "pages"), [(62, 4096), (3, 4096), (22, 4096), (183, 65536), (21, 65536), (258, 65536)]
+)
+def test_pages_of_an_elf_file_that_does_not_say_how_large_they_are(
+    tmp_path: Path, e_machine: int, pages: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Of this machine they are neither.
+    monkeypatch.setattr(os, "sysconf", lambda name: 8192)
+    vmcore = Core(note(1, b"r"), (Load(0x1000, b"m"),), e_machine=e_machine).write(tmp_path / "vmcore")
+    attach_data(vmcore, nic=b"x")
+    with vmcore.open("rb") as file:
+        assert find(file.fileno(), "FILE").device_dumps[0].size + 64 == pages
+
+
+@pytest.mark.parametrize("pages", [2, 4])
+def test_file_that_was_cut_off_is_refused(tmp_path: Path, pages: int) -> None:
+    vmcore = Kdump(notes()).write(tmp_path / "vmcore")
+    # In the last page data, or in the descriptors.
+    os.truncate(vmcore, vmcore.stat().st_size - (1 if pages == 4 else 4 * 1125 + 2 * 24))
+    before = vmcore.read_bytes()
+    with pytest.raises(
+        InvalidVmcore, match=r"/vmcore: is cut off: its page data end at 0x\w+, before the last page"
+    ):
+        attach_data(vmcore, nic=b"x")
+    assert vmcore.read_bytes() == before
+
+
+def test_forced_attach_to_a_file_that_was_cut_off_hides_nothing(tmp_path: Path) -> None:
+    vmcore = Kdump(notes()).write(tmp_path / "vmcore")
+    os.truncate(vmcore, vmcore.stat().st_size - 2000)
+    (tmp_path / "file").write_bytes(b"x" * 100_000)
+    files = [NamedFile("nic", str(tmp_path / "file"))]
+    for _ in range(2):
+        (warning,) = attach_files(str(vmcore), files, "test", force=True).warnings
+        assert warning.startswith("is cut off: ")
+        with vmcore.open("rb") as file:
+            problems = verify(file_image(file.fileno(), str(vmcore))).problems
+        (missing,) = [problem for problem in problems if "pages" in problem]
+        assert re.fullmatch(r"2 of 4 pages are not in the page data, which are from 0x\w+ to 0x\w+", missing)
+        with pytest.raises(InvalidVmcore, match="is cut off"):
+            attach_data(vmcore, disk=b"x")
 
 
 @pytest.mark.parametrize("elf", [False, True])

@@ -10,8 +10,10 @@ import pytest
 
 from tests.lib.elf_writer import EM_386, EM_S390, EM_X86_64, NT_PRSTATUS, Core, device_dump, note
 from tests.lib.paths import DATA_DIRECTORY
+from vmcoredd_daemon.config.config import load as load_configuration
 from vmcoredd_daemon.errors import InvalidVmcore
 from vmcoredd_daemon.manifest import MANIFEST_NAME, MAX_SIZE, Failure, Manifest, ManifestDump
+from vmcoredd_daemon.note import MOST_DEVICE_DUMPS
 from vmcoredd_daemon.vmcore.inspect import inspect as module
 from vmcoredd_daemon.vmcore.inspect.inspect import Inspection, copy_data, find, inspect
 
@@ -183,7 +185,7 @@ def test_name_that_is_not_ascii(vmcore: Vmcore) -> None:
 
 
 def test_device_dumps_are_counted_up_to_a_limit(vmcore: Vmcore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_FOUND", 2)
+    monkeypatch.setattr(module, "MOST_IN_A_FILE", 2)
     with pytest.raises(InvalidVmcore, match=r"^FILE: has more than 2 device dumps$"):
         vmcore(*(device_dump(name, b"x") for name in (b"a", b"b", b"c")))
 
@@ -224,3 +226,26 @@ def test_file_that_shrinks_meanwhile(vmcore: Vmcore) -> None:
     os.truncate(vmcore.path, 0x1045)
     with pytest.raises(InvalidVmcore, match=r"^FILE: the file ends at offset 0x1045, inside device dump nic$"):
         copy_data(inspection.image, inspection.device_dumps[0], lambda block: None)
+
+
+def test_every_reader_takes_as_many_device_dumps_as_can_be_configured(tmp_path: Path) -> None:
+    conf = tmp_path / "conf"
+    conf.write_text(f"[Vmcoredd]\nMaxDumps={MOST_DEVICE_DUMPS}\n")
+    most = load_configuration(conf).limits.max_dumps
+    entries = [
+        ManifestDump(
+            f"{number:043}", 1, 1, hashlib.sha256(b"x").hexdigest(), "c" * 200, "truncated", 1, 2, "e" * 200
+        )
+        for number in range(most)
+    ]
+    manifest = Manifest("test", 1, tuple(entries)).dump()
+    assert len(manifest) <= MAX_SIZE
+    others = [device_dump(f"kernel{number}".encode(), b"k") for number in range(100)]
+    ours = [device_dump(entry.name.encode(), b"x") for entry in entries]
+    path = Core(b"".join([*others, *ours, device_dump(MANIFEST_NAME.encode(), manifest)])).write(
+        tmp_path / "vmcore"
+    )
+    with path.open("rb") as file:
+        found = inspect(file.fileno(), str(path))
+    assert found.problems == ()
+    assert [dump.verified for dump in found.device_dumps] == [None] * 100 + [True] * most + [None]

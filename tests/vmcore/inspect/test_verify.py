@@ -9,11 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis.strategies import DataObject, binary, data, sampled_from
 
+from tests.lib import qemu_elf
 from tests.lib.attaching import attach_data
 from tests.lib.corrupt_vmcores import ELF, KDUMP
-from tests.lib.elf_writer import Core, device_dump
+from tests.lib.elf_writer import Core, Load, device_dump, note
 from tests.lib.external_tools import makedumpfile
 from tests.lib.flattened_writer import makedumpfile_flat, makedumpfile_restore
+from tests.lib.kdump_writer import Kdump, notes
+from tests.lib.sample import unpack_machine
 from tests.lib.tools import require
 from tests.lib.vmcore_rig import Rig
 from vmcoredd_daemon.errors import InvalidVmcore
@@ -114,7 +117,9 @@ def test_what_the_fault_is(bases: dict[str, Path], tmp_path: Path) -> None:
     kdump = copy(bases["KDUMP"], tmp_path / "kdump")
     KDUMP["cut in the pages"](kdump)
     (problem,) = verified(kdump).problems
-    assert re.fullmatch(r"\d+ of \d+ pages are beyond the end of the file, 0x[0-9a-f]+", problem)
+    assert re.fullmatch(
+        r"\d+ of \d+ pages are not in the page data, which are from 0x[0-9a-f]+ to 0x[0-9a-f]+", problem
+    )
 
 
 @pytest.mark.parametrize(
@@ -215,6 +220,81 @@ def test_device_dumps_that_are_not_whole(tmp_path: Path) -> None:
         "device dump nic is truncated",
         "device dump disk is truncated: it was killed",
     )
+
+
+@pytest.mark.parametrize("utsname", [b"", b"\0\0\0"])
+def test_machine_that_is_not_known(bases: dict[str, Path], tmp_path: Path, utsname: bytes) -> None:
+    path = copy(bases["KDUMP"], tmp_path / "vmcore")
+    header = bytearray(path.read_bytes()[:464])
+    if utsname:
+        header[12:402] = bytes(390)
+    else:
+        # Four bytes early, as libkdumpfile has seen it.
+        header[12:402] = header[16:402] + bytes(4)
+    with path.open("r+b") as file:
+        file.write(header)
+    verification = verified(path)
+    for verdict in (verification.crash, verification.makedumpfile):
+        assert (verdict.reads, verdict.device_dumps) == (True, None)
+        (remark,) = verdict.remarks
+        assert remark.startswith(f"not known for machine {'' if utsname else '64'!r}: ")
+    # This one takes it for its own.
+    assert crash(path) == (True, 3)
+    assert verification.good
+
+
+def test_program_headers_that_makedumpfile_does_not_find(tmp_path: Path) -> None:
+    path = qemu_elf.ordinary(tmp_path / "vmcore")
+    assert verified(path).makedumpfile.problems == [
+        "looks for the program headers at 64, but e_phoff is 192, as in QEMU's files: attach puts them there"
+    ]
+    assert kept(path, tmp_path / "output") is None
+    attach_data(path, nic=b"x")
+    assert (verified(path).makedumpfile.reads, verified(path).makedumpfile.device_dumps) == (True, 2)
+
+
+@pytest.mark.parametrize(
+    ("sample", "count"), [("s390x-6.1-qemu.flattened", 0), ("armhf-6.1-qemu.flattened", None)]
+)
+def test_machines_whose_crash_reads_no_device_dumps(tmp_path: Path, sample: str, count: int | None) -> None:
+    path = unpack_machine(sample, tmp_path / "vmcore")
+    attach_data(path, nic=b"x")
+    assert verified(path).crash.device_dumps == count
+
+
+def test_kdump_compressed_file_of_arm(tmp_path: Path) -> None:
+    own = Kdump(notes("little", device_dump(b"nic", b"x")), b"armv7l", 32, "little", "32")
+    verdict = verified(own.write(tmp_path / "vmcore")).crash
+    assert (verdict.reads, verdict.device_dumps) == (True, 0)
+    assert verdict.problems == [
+        "on armv7l it reads no device dumps from kdump-compressed files: use vmcoredd extract"
+    ]
+    assert "needs a crash that is built for armv7l; this one was not tried, what is said is by its source" in (
+        verdict.remarks
+    )
+
+
+@pytest.mark.parametrize(
+    ("page", "bits", "reads"), [(4096, 48, True), (4096, 52, False), (16384, 52, False), (65536, 52, True)]
+)
+def test_page_tables_of_arm64(tmp_path: Path, page: int, bits: int, reads: bool) -> None:
+    info = f"OSRELEASE=6.12.0\nPAGESIZE={page}\nNUMBER(VA_BITS)={bits}\n".encode()
+    found = device_dump(b"nic", b"x", page=page) + note(0, info, b"VMCOREINFO\0")
+    verdict = verified(
+        Core(found, (Load(0x10000, b"m"),), e_machine=183, page=page).write(tmp_path / "vmcore")
+    ).makedumpfile
+    assert verdict.reads == reads
+    if not reads:
+        assert f"version 1.7.6 has no support for VA_BITS {bits} with pages of {page} bytes" in verdict.problems
+
+
+def test_dump_with_paging(tmp_path: Path) -> None:
+    info = note(0, b"OSRELEASE=6.1.0\nPAGESIZE=4096\n", b"VMCOREINFO\0")
+    loads = [Load(0x1000, b"m", vaddr=0xFFFF888000001000), Load(0x1000, b"m", vaddr=0xFFFFC90000000000)]
+    path = Core(device_dump(b"nic", b"x") + info, tuple(loads)).write(tmp_path / "vmcore")
+    assert verified(path).makedumpfile.device_dumps is None
+    path = Core(device_dump(b"nic", b"x") + info, tuple(loads[:1])).write(tmp_path / "vmcore")
+    assert verified(path).makedumpfile.device_dumps == 1
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,11 @@ def attach_to_file(call: Call, path: str, status: int) -> None:
         gathered.drop_excess()
         with ExitStack() as stack:
             note, _ = stack.enter_context(manifest_note(gathered.snapshot, source))
-            attached = attach(path, [*gathered.notes, note], stack.enter_context(_progress()))
+            notes = [*gathered.notes, note]
+            # Also to a file that makedumpfile could not finish: there will be no other for these device dumps.
+            attached = attach(path, notes, stack.enter_context(_progress()), force=True)
+        for warning in attached.warnings:
+            complain(f"{path}: {warning}")
         for name in attached.altered:
             complain(f"{path}: device dump {name} was altered after it was taken")
         report(gathered, path)

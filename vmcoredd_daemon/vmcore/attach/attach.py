@@ -6,6 +6,7 @@ memory is not read. An attach that is refused is refused before anything is writ
 was.
 """
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -25,12 +26,13 @@ from ...note import (
     Note,
     note_size,
     pack_vmcoredd_header,
-    system_page_size,
 )
 from ...progress import Progress
 from .. import kdump
+from ..elf import largest_page_size, read_headers
 from ..formats import Vmcore, recognise
 from ..image import file_image
+from ..page_data import page_data
 from ..vmcoreinfo import page_size
 from .dump_files import COLLECTOR, NamedFile, check_files, open_file
 from .elf import attach_elf, truncation
@@ -64,16 +66,21 @@ class Target:
     """None unless the file is kdump-compressed and not flattened."""
     page_size: int
     """PAGE_SIZE of the machine that crashed, in bytes."""
+    cut_off: bool = False
+    """Whether it is a kdump-compressed file that ends before its page data."""
 
 
-def attach(path: str, dumps: Sequence[DeviceDumpNote], progress: Progress | None = None) -> Attached:
+def attach(
+    path: str, dumps: Sequence[DeviceDumpNote], progress: Progress | None = None, *, force: bool = False
+) -> Attached:
     """Put *dumps* into the vmcore at *path*, the last of them the manifest, and make that durable.
 
-    *progress* counts what is written. Blocks: call it in a thread. Raises InvalidVmcore if nothing can be attached
-    to the file, QuotaExceeded if crash would not find all device dumps, NameInUse if two of *dumps* have one name,
-    Busy if another process attaches, NoSpace and WriteFailed. The file is then as it was.
+    *progress* counts what is written, *force* is as for :func:`locked`. Blocks: call it in a thread. Raises
+    InvalidVmcore if nothing can be attached to the file, QuotaExceeded if crash would not find all device dumps,
+    NameInUse if two of *dumps* have one name, Busy if another process attaches, NoSpace and WriteFailed. The file
+    is then as it was.
     """
-    with locked(path) as target:
+    with locked(path, force=force) as target:
         return attach_notes(target, dumps, progress=progress)
 
 
@@ -97,7 +104,7 @@ def attach_notes(
     try:
         if target.header is not None:
             attachment = KdumpAttachment(
-                target.fd, target.vmcore, target.header, target.page_size, committing, progress
+                target.fd, target.vmcore, target.header, target.page_size, committing, progress, target.cut_off
             )
             altered, warnings = attachment.run(notes, dumps)
             return Attached(True, altered, target.vmcore.problems + warnings)
@@ -131,18 +138,21 @@ def attach_files(
     producer: str,
     committing: Callable[[], None] = lambda: None,
     progress: Progress | None = None,
+    *,
+    force: bool = False,
 ) -> Attached:
     """Put *files* into the vmcore at *path*, and make that durable; the manifest names *producer* as its writer.
 
-    *committing* and *progress* are as for :func:`attach_notes`. Blocks. Raises InvalidArgs for a name or file that
-    is not possible, TooLarge, and what :func:`attach` raises. The vmcore is then as it was.
+    *committing* and *progress* are as for :func:`attach_notes`, *force* as for :func:`locked`. Blocks. Raises
+    InvalidArgs for a name or file that is not possible, TooLarge, and what :func:`attach` raises. The vmcore is
+    then as it was.
     """
     check_files(files)
     progress = progress or Progress()
     with ExitStack() as stack:
         # Open all before reading the first, which may take minutes.
         sources = [stack.enter_context(_open(file)) for file in files]
-        target = stack.enter_context(locked(path))
+        target = stack.enter_context(locked(path, force=force))
         vmcore, names = target.vmcore, {file.dump_name for file in files}
         merge = plan_merge(vmcore.image, vmcore.notes(), names)
         for file, source in zip(files, sources, strict=True):
@@ -243,10 +253,11 @@ def _manifest_note(target: Target, manifest: Manifest, stack: ExitStack) -> Devi
 
 
 @contextmanager
-def locked(path: str) -> Iterator[Target]:
+def locked(path: str, *, force: bool = False) -> Iterator[Target]:
     """Open the vmcore at *path*, and lock it against other processes that attach.
 
-    Raises InvalidVmcore if no device dumps can be attached to it, and Busy.
+    Raises Busy, and InvalidVmcore if no device dumps can be attached to it. That is so, unless *force*, if it is a
+    kdump-compressed file that was cut off: the places of its missing pages would then be inside the notes.
     """
     try:
         # O_NONBLOCK: the open of a FIFO would wait for a writer, only for the FIFO to be refused.
@@ -257,7 +268,7 @@ def locked(path: str) -> Iterator[Target]:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise InvalidVmcore(f"{path}: is not a regular file")
         _lock(fd, path)
-        yield _target(fd, path)
+        yield _target(fd, path, force=force)
     finally:
         os.close(fd)
 
@@ -278,12 +289,31 @@ def _lock(fd: int, path: str) -> None:
         raise Busy(f"{path}: another process has replaced it")
 
 
-def _target(fd: int, path: str) -> Target:
+def _target(fd: int, path: str, *, force: bool) -> Target:
     image = file_image(fd, path)
     vmcore = recognise(image)
     if not vmcore.image.pread(len(kdump.SIGNATURE), 0).startswith((kdump.SIGNATURE, kdump.DISKDUMP_SIGNATURE)):
-        return Target(fd, path, vmcore, None, page_size(vmcore.image, vmcore.notes()) or system_page_size())
+        pages = page_size(vmcore.image, vmcore.notes())
+        return Target(fd, path, vmcore, None, pages or largest_page_size(read_headers(vmcore.image).e_machine))
     header = kdump.read_header(vmcore.image)
     header.check_extensible(path)
+    if (cut_off := _cut_off(vmcore, header)) and not force:
+        raise InvalidVmcore(f"{path}: {cut_off}; attach --force attaches anyway")
+    if cut_off:
+        vmcore = replace(vmcore, problems=(*vmcore.problems, cut_off))
     size = page_size(vmcore.image, vmcore.notes()) or header.block_size
-    return Target(fd, path, vmcore, header if vmcore.format == "kdump" else None, size)
+    return Target(fd, path, vmcore, header if vmcore.format == "kdump" else None, size, bool(cut_off))
+
+
+def _cut_off(vmcore: Vmcore, header: kdump.KdumpHeader) -> str | None:
+    """Return what is wrong if the file ends before its page data, and does not say so itself."""
+    if header.incomplete:
+        return None
+    try:
+        data = page_data(vmcore.image, header)
+        if data is None or not data.is_cut:
+            return None
+    except OSError as error:
+        reason = error.strerror or os.strerror(errno.EIO)
+        raise InvalidVmcore(f"{vmcore.image.path}: cannot read the page descriptors: {reason}") from error
+    return f"is cut off: its page data end at {data.end:#x}, before the last page"

@@ -3,8 +3,8 @@
 
 crash reads only the notes of the first segment, and only those before the first PT_LOAD. In place, the new notes
 are written over zeros that nothing refers to, then fsync; then one write within a sector changes the first program
-header, as in :mod:`.kdump`. A new file has the same loads, cloned if the file system can do that, and takes the
-old one's name, owner, mode and extended attributes when it is complete and on disk.
+header, as in :mod:`.kdump`. A new file has the same loads, other segments and sections, cloned if the file system
+can do that, and takes the old one's name, owner, mode and extended attributes when it is complete and on disk.
 """
 
 import os
@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
-from ...errors import WriteFailed
+from ...errors import InvalidVmcore, WriteFailed
 from ...files import BLOCK_SIZE, pwrite, replace_file
 from ...note import MAX_NOTES_END, DeviceDumpNote, round_up
 from ...progress import Progress
@@ -20,10 +20,10 @@ from ..copy.clone import copy_sparse
 from ..copy.extents import ExtentCopy
 from ..copy.read_back import own_offsets, verify_notes
 from ..copy.write import write_headers
-from ..elf import PT_LOAD, PT_NOTE, Headers, read_headers, walk
+from ..elf import PT_LOAD, PT_NOTE, Headers, read_headers, read_sections, walk
 from ..formats import Notes, Vmcore
 from ..image import file_image
-from ..layout import Extent, Layout, Source, order_notes, plan, plan_moved
+from ..layout import Extent, Layout, Source, keep_sections, order_notes, plan, plan_moved
 
 _ZEROS = bytes(BLOCK_SIZE)
 
@@ -43,6 +43,7 @@ def attach_elf(
     Raises OSError, InvalidVmcore, QuotaExceeded and WriteFailed; the file is then as it was.
     """
     headers = read_headers(vmcore.image)
+    headers = replace(headers, sections=read_sections(vmcore.image, headers.structs))
     order = order_notes(notes(), sum(dump.note_size for dump in dumps))
     size = order.size
     place = _find_zeros(fd, vmcore, headers, page_size, size)
@@ -162,18 +163,25 @@ class _NewFile:
         source = Source(self._fd, self._vmcore.image.size)
         planned = plan if _is_kernel_layout(self._headers, self._page_size) else plan_moved
         layout = planned(source, self._headers, notes(), dumps, self._page_size)
+        layout = keep_sections(source, self._headers, layout)
+        headers, complete = layout.headers, _is_complete(layout, source)
+        if not complete and (headers.sections or len(headers.loads) + 1 < len(headers.segments)):
+            # The new file would have to end before them, to end before the memory that is missing.
+            raise InvalidVmcore("is truncated: its sections and other segments cannot be kept")
         own = own_offsets(layout.notes, dumps)
         self._progress.start("writing a new file", layout.copied)
-        pwrite(out, layout.headers.pack(), 0)
+        pwrite(out, headers.pack(), 0)
         _copy(out, layout.notes, self._page_size, self._progress, sparse=True)
         write_headers(out, own, self._headers.byteorder)
         for load in layout.loads:
             copy_sparse(load.fd, out, load.source_offset, load.offset, load.size, self._progress)
         # Memory that the old file lacks is missing in the new one, too, instead of being zeros there.
         ends = [load.offset + min(load.size, source.size - load.source_offset) for load in layout.loads]
-        os.ftruncate(out, layout.size if _is_complete(layout, source) else max([layout.loads[0].offset, *ends]))
+        if headers.sections:
+            pwrite(out, headers.pack_sections(), headers.sections.e_shoff)
+        os.ftruncate(out, layout.size if complete else max([layout.loads[0].offset, *ends]))
         os.fsync(out)
-        return self._verify(out, layout.headers, own)
+        return self._verify(out, headers, own)
 
     def _verify(self, out: int, headers: Headers, own: dict[int, DeviceDumpNote]) -> tuple[str, ...]:
         os.posix_fadvise(out, 0, 0, os.POSIX_FADV_DONTNEED)
@@ -181,5 +189,7 @@ class _NewFile:
         read_back = read_headers(image)
         if read_back.segments != headers.segments:
             raise WriteFailed("the program headers do not read back as written")
+        if read_sections(image, headers.structs) != headers.sections:
+            raise WriteFailed("the section headers do not read back as written")
         start = headers.notes[0].p_offset
         return verify_notes(image, walk(image, read_back), start, start + headers.notes[0].p_filesz, own)

@@ -12,6 +12,9 @@ What the file is after a power cut, at any moment, with writes since the last fs
    within one sector, which disks write completely or not at all. The sub header points at the old area or at the
    new one, and both are complete on disk. Then fsync: this is the commit.
 
+VMCOREINFO is inside the notes, and offset_vmcoreinfo moves with them, as makedumpfile wants it. In a file with a
+packed 32-bit sub header, i386's, it stays where it was: see :attr:`..kdump.KdumpHeader.keeps_vmcoreinfo`.
+
 Attaching again would let the file grow by all notes each time. So if the old area is the last thing in the file,
 and lies where only an attach can have put it, behind the page descriptors at a page boundary, its place is used
 again. Not for the new area directly, as the old one counts until the commit. Step 1 puts the new area behind
@@ -41,8 +44,9 @@ from ..copy.read_back import own_offsets, verify_notes
 from ..copy.write import write_headers
 from ..formats import Notes, Vmcore
 from ..image import file_image
-from ..kdump import PAGE_DESC_SIZE, KdumpHeader, NotePlaces, count_bits
+from ..kdump import KdumpHeader, NotePlaces
 from ..layout import Extent, order_notes
+from ..page_data import page_data
 
 
 class KdumpAttachment:
@@ -56,7 +60,9 @@ class KdumpAttachment:
         page_size: int,
         committing: Callable[[], None],
         progress: Progress,
+        cut_off: bool,
     ) -> None:
+        """*cut_off* says that pages are missing: nothing is between what there is of them and the notes."""
         self._fd = fd
         self._vmcore = vmcore
         self._header = header
@@ -64,6 +70,7 @@ class KdumpAttachment:
         self._committing = committing
         self._progress = progress
         self._size = vmcore.image.size
+        self._alignment = 1 if cut_off else page_size
 
     def run(self, notes: Notes, dumps: Sequence[DeviceDumpNote]) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Attach *dumps* to *notes*; return the names of altered device dumps, and warnings.
@@ -74,7 +81,7 @@ class KdumpAttachment:
         size = order.size
         if size >= MAX_NOTES_END:
             raise QuotaExceeded(f"the notes would have {size} bytes, but crash reads below {MAX_NOTES_END:#x}")
-        places = NotePlaces(self._header, order, self._page_size, self._end_of_descriptors())
+        places = NotePlaces(self._header, order, self._alignment, self._end_of_descriptors())
         old_place = places.old_place(self._size)
         start = places.appended(self._size if old_place is None else max(self._size, old_place + size))
         # Refuse what can be refused before anything is written.
@@ -150,7 +157,5 @@ class KdumpAttachment:
 
     def _end_of_descriptors(self) -> int:
         """Return where page data starts. An incomplete file can end before; notes must not be written there."""
-        header = self._header
-        if not header.incomplete:
-            return header.data_offset
-        return header.data_offset + count_bits(self._vmcore.image, *header.bitmaps[1]) * PAGE_DESC_SIZE
+        data = page_data(self._vmcore.image, self._header)
+        return self._header.data_offset if data is None else data.start

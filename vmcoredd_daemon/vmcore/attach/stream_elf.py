@@ -16,8 +16,8 @@ pages, and everything behind moves by as much. That is right whatever lies behin
 from dataclasses import dataclass, replace
 
 from ...errors import InvalidVmcore, QuotaExceeded
-from ...note import MAX_NOTES_END, ByteOrder, round_up, system_page_size
-from ..elf import ET_CORE, PN_XNUM, PT_NOTE, Segment, Structs
+from ...note import MAX_NOTES_END, ByteOrder, round_up
+from ..elf import ET_CORE, PN_XNUM, PT_NOTE, Segment, Structs, largest_page_size
 from ..flattened import Index
 from ..image import Image
 from .stream_plan import Action, Additions, Emit, NoteArea, NotYet, Patch, Range, plan_notes
@@ -32,6 +32,7 @@ class _Header:
 
     data: bytes
     structs: Structs
+    e_machine: int
     e_phnum: int
 
     @property
@@ -54,7 +55,8 @@ def plan(image: Image, index: Index, additions: Additions) -> "ElfPlan":
     if not notes:
         raise NotYet(f"{image.path}: there are no notes at offset {start:#x}, behind the program headers")
     end = min(notes[-1].end, limit)
-    area = plan_notes(image, lambda: iter(notes), end, header.structs.byteorder, system_page_size(), additions)
+    pages = largest_page_size(header.e_machine)
+    area = plan_notes(image, lambda: iter(notes), end, header.structs.byteorder, pages, additions)
     found = ElfPlan(image.path, header, start, end, area)
     for segment in _known_headers(image, index, header):
         # A segment that is already known can be refused before anything is written.
@@ -85,7 +87,7 @@ def _read_header(image: Image) -> _Header:
         )
     if not 0 < ehdr.e_phnum < PN_XNUM:
         raise InvalidVmcore(f"{image.path}: e_phnum is {ehdr.e_phnum}, not 1 to {PN_XNUM - 1}")
-    return _Header(data, structs, ehdr.e_phnum)
+    return _Header(data, structs, ehdr.e_machine, ehdr.e_phnum)
 
 
 def _find_notes(image: Image, index: Index, header: _Header) -> tuple[int, int]:

@@ -4,7 +4,6 @@
 Both check less than we do, and each checks something else, so they treat a broken file differently.
 """
 
-import platform
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -35,8 +34,8 @@ class Verdict:
     """Whether it accepts the file, and does not crash on it."""
     vmcoreinfo: bool = False
     """Whether it finds VMCOREINFO, without which it knows little of the kernel."""
-    device_dumps: int = 0
-    """How many it lists (crash) or keeps (makedumpfile)."""
+    device_dumps: int | None = 0
+    """How many it lists (crash) or keeps (makedumpfile); None if that is not known."""
     problems: list[str] = field(default_factory=list)
     """Why it does not read the file, or not all of it; each in one line."""
     remarks: list[str] = field(default_factory=list)
@@ -47,6 +46,11 @@ class Verdict:
         self.reads, self.vmcoreinfo, self.device_dumps = False, False, 0
         self.problems.append(reason)
         return self
+
+    def unknown(self, reason: str) -> None:
+        """Say that it is not known, because of *reason*, what the program makes of the device dumps."""
+        self.device_dumps = None
+        self.remarks.append(f"not known for {reason}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +114,3 @@ def count_for_crash(verdict: Verdict, notes: Iterable[RawNote]) -> None:
 def is_vmcoreinfo(note: RawNote) -> bool:
     """Return whether *note* is the VMCOREINFO of Linux, not of Xen."""
     return note.name.startswith(b"VMCOREINFO") and not note.name.startswith(b"VMCOREINFO_XEN")
-
-
-def remark_machine(verdict: Verdict, machine: str) -> None:
-    """Remark that crash has to be built for *machine*, unless that is this one."""
-    if machine != platform.machine():
-        verdict.remarks.append(f"needs a crash that is built for {machine}")

@@ -23,7 +23,8 @@ from ..elf import (
     machine_name,
 )
 from ..image import Image
-from .compat import RawNote, Verdict, count_for_crash, is_vmcoreinfo, raw_notes, remark_machine
+from .compat import RawNote, Verdict, count_for_crash, is_vmcoreinfo, raw_notes
+from .machines import judge_crash
 
 _MIN_SIZE = 176
 """``MIN_NETDUMP_ELF_HEADER_SIZE`` of crash."""
@@ -32,6 +33,9 @@ _READ_FIRST = 432
 _MAX_NAME = 1500
 """``BUFSIZE``: bytes of crash's buffer for a note's name."""
 _MIN_PAGE = 4096
+_EM_X86_64 = 62
+_START_KERNEL_MAP = 0xFFFFFFFF80000000
+"""Where x86-64 maps the kernel's text once more."""
 _DISK_DUMP_HEADER = 464
 """Bytes that makedumpfile reads of any file, to see whether it is kdump-compressed."""
 _NO_ELF = "is neither ELF nor kdump-compressed"
@@ -118,7 +122,8 @@ def _remark(
     end = max(load.p_offset + load.p_filesz for load in segments[1:])
     if end > image.size:
         verdict.problems.append(f"memory is missing: it ends at {end:#x}, the file at {image.size:#x}")
-    remark_machine(verdict, machine_name(header.ehdr.e_machine, header.structs.elfclass, header.structs.byteorder))
+    machine = machine_name(header.ehdr.e_machine, header.structs.elfclass, header.structs.byteorder)
+    judge_crash(verdict, machine, kdump=False)
 
 
 def _notes_before(image: Image, notes: Segment, memory: int, byteorder: ByteOrder) -> Iterator[RawNote]:
@@ -141,6 +146,11 @@ def predict_makedumpfile(image: Image) -> Verdict:
     # It does not look at e_phoff.
     segments = header.segments(image, header.structs.ehdr.size)
     loads = [load for load in segments if load.p_type == PT_LOAD]
+    if not loads and 0 < (e_phoff := header.ehdr.e_phoff) != header.structs.ehdr.size:
+        return verdict.refuse(
+            f"looks for the program headers at {header.structs.ehdr.size}, but e_phoff is {e_phoff}, as in QEMU's "
+            "files: attach puts them there"
+        )
     if len(segments) < header.e_phnum:
         return verdict.refuse("ends inside the program headers")
     if not loads:
@@ -148,14 +158,15 @@ def predict_makedumpfile(image: Image) -> Verdict:
     notes = next((note for note in reversed(segments) if note.p_type == PT_NOTE), None)
     if notes is None or not notes.p_filesz:
         return verdict.refuse("has no PT_NOTE")
-    end = notes.p_offset
+    end, count = notes.p_offset, 0
     for note in raw_notes(image, notes.p_offset, notes.p_filesz, header.structs.byteorder):
         if 0 < note.n_namesz <= _NAME_BYTES:
             if note.offset + NHDR_SIZE + _NAME_BYTES > image.size:
                 break
             verdict.vmcoreinfo |= is_vmcoreinfo(note) and note.n_type == 0
-        verdict.device_dumps += note.n_type == NT_VMCOREDD
+        count += note.n_type == NT_VMCOREDD
         end = note.end
+    verdict.device_dumps = count
     if end < notes.p_offset + notes.p_filesz - 3 and end + NHDR_SIZE > image.size:
         return verdict.refuse(f"the file ends inside the notes, at {image.size:#x}")
     if not verdict.vmcoreinfo:
@@ -165,7 +176,15 @@ def predict_makedumpfile(image: Image) -> Verdict:
         return verdict.refuse(f"memory is missing: it ends at {memory_end:#x}, the file at {image.size:#x}")
     if any(0 < load.p_filesz < load.p_memsz and load.p_offset % _MIN_PAGE == 0 for load in loads):
         verdict.remarks.append("needs --non-mmap: the file is filtered, and its loads are page-aligned")
+    if _has_paging(header, loads):
+        verdict.unknown("a file whose segments map memory in several ways, as QEMU's dump with paging")
     return verdict
+
+
+def _has_paging(header: _Header, loads: list[Segment]) -> bool:
+    """Return whether x86-64's memory has several mappings: makedumpfile takes the first for the linear one."""
+    direct = (load for load in loads if 0 < load.p_vaddr < _START_KERNEL_MAP)
+    return header.ehdr.e_machine == _EM_X86_64 and len({load.p_vaddr - load.p_paddr for load in direct}) > 1
 
 
 def _header(image: Image) -> _Header | str:

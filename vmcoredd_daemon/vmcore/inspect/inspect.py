@@ -11,15 +11,12 @@ from dataclasses import dataclass, replace
 
 from ...errors import InvalidVmcore
 from ...manifest import MANIFEST_NAME, MAX_SIZE, Failure, Manifest, ManifestDump, load
-from ...note import NT_VMCOREDD, Note
+from ...note import MOST_IN_A_FILE, NT_VMCOREDD, Note
 from ..formats import Vmcore, recognise
 from ..image import Image, file_image
 
 READ_SIZE = 1 << 20
 """Bytes of a device dump that are in memory at a time."""
-
-MAX_FOUND = 4096
-"""Device dumps that a file may have; crash lists 64. A forged file must not take all memory."""
 
 MAX_FAILURES = 4096
 """Failures that all manifests of a file may name."""
@@ -116,8 +113,8 @@ def search(image: Image, notes: Iterable[Note]) -> "Search":
     for note in notes:
         if note.n_type != NT_VMCOREDD or note.dump_name is None:
             continue
-        if len(found.dumps) == MAX_FOUND:
-            raise InvalidVmcore(f"{image.path}: has more than {MAX_FOUND} device dumps")
+        if len(found.dumps) == MOST_IN_A_FILE:
+            raise InvalidVmcore(f"{image.path}: has more than {MOST_IN_A_FILE} device dumps")
         found.add(note)
     return found
 

@@ -5,17 +5,15 @@ Mirrors ``read_dump_header()`` and ``process_elf64_notes()`` of crash's diskdump
 ``get_kdump_compressed_header_info()`` and ``initialize_bitmap_memory()`` of makedumpfile.c.
 """
 
-import struct
 from collections.abc import Callable
 
 from ...errors import InvalidVmcore
 from ...note import MAX_NOTES_END, NT_VMCOREDD
 from ..image import Image
-from ..kdump import MAX_VERSION, PAGE_DESC, PAGE_DESC_SIZE, KdumpHeader, read_header
-from .compat import Verdict, count_for_crash, raw_notes, remark_machine
-from .summary import page_count
-
-_BLOCK = PAGE_DESC_SIZE << 13
+from ..kdump import MAX_VERSION, KdumpHeader, read_header
+from ..page_data import page_data
+from .compat import Verdict, count_for_crash, raw_notes
+from .machines import judge_crash
 
 
 def predict_crash(image: Image) -> Verdict:
@@ -37,7 +35,7 @@ def predict_crash(image: Image) -> Verdict:
         verdict.problems.append("finds no VMCOREINFO at offset_vmcoreinfo")
     if header.split:
         verdict.remarks.append("needs all parts: the file is one of several")
-    remark_machine(verdict, header.machine)
+    judge_crash(verdict, header.machine, kdump=True)
     return verdict
 
 
@@ -56,6 +54,9 @@ def predict_makedumpfile(image: Image) -> Verdict:
     verdict.vmcoreinfo = _has_vmcoreinfo(image, header)
     if not verdict.vmcoreinfo:
         verdict.problems.append("finds no VMCOREINFO at offset_vmcoreinfo, and so filters only zero pages")
+    if header.vmcoreinfo_is_apart:
+        # write_kdump_header() computes the new offset_vmcoreinfo from its distance to the notes.
+        verdict.remarks.append("in what it makes of this file, VMCOREINFO is not found: it is not among the notes")
     if header.split:
         verdict.remarks.append("the file is one part of several, which makedumpfile --reassemble joins")
     return verdict
@@ -84,23 +85,12 @@ def check_pages(image: Image, progress: Callable[[int], None] = lambda size: Non
     header = _header(image)
     if isinstance(header, str) or header.data_offset > image.size:
         return []
-    pages = page_count(image, header)
-    if pages is None:
+    data = page_data(image, header)
+    missing = data.missing(progress) if data is not None else 0
+    if data is None or not missing:
         return []
-    offset, end, missing = header.data_offset, header.data_offset + pages * PAGE_DESC_SIZE, 0
-    form = header.byteorder.prefix + PAGE_DESC
-    while offset < end:
-        data = image.pread(min(_BLOCK, end - offset), offset)
-        complete = data[: len(data) // PAGE_DESC_SIZE * PAGE_DESC_SIZE]
-        if not complete:
-            missing += (end - offset) // PAGE_DESC_SIZE
-            break
-        missing += sum(
-            not 0 < start <= image.size - size for start, size, _, _ in struct.iter_unpack(form, complete)
-        )
-        progress(len(complete))
-        offset += len(complete)
-    return [f"{missing} of {pages} pages are beyond the end of the file, {image.size:#x}"] if missing else []
+    where = f"the page data, which are from {data.start:#x} to {data.end:#x}"
+    return [f"{missing} of {data.pages} pages are not in {where}"]
 
 
 def _header(image: Image) -> KdumpHeader | str:

@@ -10,7 +10,7 @@ from ...note import NT_VMCOREDD, Note
 from .. import kdump
 from ..elf import read_headers
 from ..formats import Vmcore
-from .summary import page_count
+from ..page_data import page_data
 
 MAX_NOTES = 1 << 16
 """Notes that get a region of their own. A forged file must not take all memory."""
@@ -71,14 +71,13 @@ def _kdump(vmcore: Vmcore) -> Iterator[Region]:
     there, stored = header.bitmaps
     yield Region(Kind.HEADER, *there, "bitmap of the pages of the machine")
     yield Region(Kind.HEADER, *stored, "bitmap of the pages in the file")
-    pages = page_count(vmcore.image, header) or 0
-    table = pages * kdump.PAGE_DESC_SIZE
-    yield Region(Kind.HEADER, header.data_offset, table, f"descriptors of {pages} pages")
-    data = header.data_offset + table
-    # attach appends notes behind the pages.
-    end = header.offset_note if header.offset_note >= data else vmcore.image.size
-    if end > data:
-        yield Region(Kind.LOAD, data, end - data, f"{pages} pages")
+    data = page_data(vmcore.image, header)
+    if data is None:
+        return
+    table = data.start - header.data_offset
+    yield Region(Kind.HEADER, header.data_offset, table, f"descriptors of {data.pages} pages")
+    if data.end > data.start:
+        yield Region(Kind.LOAD, data.start, data.end - data.start, f"{data.pages} pages")
 
 
 def _notes(notes: Iterable[Note]) -> Iterator[Region]:

@@ -9,10 +9,9 @@ from .. import kdump
 from ..elf import read_headers
 from ..formats import Vmcore
 from ..image import Image
+from ..page_data import MAX_BITMAP
 from ..vmcoreinfo import lines
 
-_MAX_BITMAPS = 1 << 32
-"""Bytes of bitmaps in which pages are counted: those of 64 TiB of memory."""
 _COMPRESSIONS = {0x1: "zlib", 0x2: "lzo", 0x4: "snappy", 0x20: "zstd"}
 """``DUMP_DH_COMPRESSED_*`` of makedumpfile's diskdump_mod.h."""
 
@@ -58,11 +57,6 @@ def summarize(vmcore: Vmcore) -> Summary:
     )
 
 
-def page_count(image: Image, header: kdump.KdumpHeader) -> int | None:
-    """Return how many pages are in a kdump-compressed file; None if its bitmaps are too large to count."""
-    return _count(image, *header.bitmaps[1])
-
-
 def _of_elf(image: Image, release: str | None, crash_time: int | None) -> Summary:
     loads = read_headers(image).loads
     # The kernel's text is mapped twice, so that its memory is in two segments.
@@ -83,7 +77,7 @@ def _union(ranges: Iterator[tuple[int, int]]) -> int:
 
 
 def _count(image: Image, offset: int, size: int) -> int | None:
-    return None if size > _MAX_BITMAPS // 2 else kdump.count_bits(image, offset, size)
+    return None if size > MAX_BITMAP else kdump.count_bits(image, offset, size)
 
 
 def _number(text: str | None) -> int | None:

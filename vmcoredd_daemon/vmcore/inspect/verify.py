@@ -9,9 +9,11 @@ from ...manifest import State
 from .. import flattened, kdump
 from ..formats import Vmcore, recognise
 from ..image import Image
+from ..vmcoreinfo import lines
 from . import elf_rules, kdump_rules
 from .compat import Verdict
 from .inspect import READ_SIZE, Inspection, check, find_in
+from .machines import judge_makedumpfile
 from .summary import summarize
 
 
@@ -42,9 +44,12 @@ def verify(image: Image, progress: Callable[[int], None] = lambda size: None) ->
     *progress* is called with the number of bytes just read. Raises OSError if the file cannot be read at all.
     """
     problems: list[str] = []
-    inspection, path = None, image.path
+    inspection, path, machine = None, image.path, None
+    info: dict[str, str] = {}
     try:
         vmcore = recognise(image)
+        machine = vmcore.machine
+        info = lines(vmcore.image, vmcore.notes())
         inspection = find_in(vmcore)
         inspection = check(inspection, progress)
         problems.extend(_behind_notes(vmcore))
@@ -56,6 +61,8 @@ def verify(image: Image, progress: Callable[[int], None] = lambda size: None) ->
     problems[:0] = inspection.problems if inspection else ()
     remarks = tuple(_incomplete(inspection)) if inspection else ()
     crash, makedumpfile = _predict(image, problems, progress)
+    if machine is not None:
+        judge_makedumpfile(makedumpfile, machine, info)
     return Verification(tuple(dict.fromkeys(problems)), inspection, crash, makedumpfile, remarks)
 
 
