@@ -19,7 +19,8 @@ PACKAGED = pytest.mark.deb
 
 FILES = (
     *("etc/vmcoredd/vmcoredd.conf", "usr/bin/vmcoredd", "usr/bin/vmcoredd-daemon"),
-    *("usr/bin/vmcoredd-core-collector", "usr/share/man/man8/vmcoredd-core-collector.8.gz"),
+    *("usr/bin/vmcoredd-core-collector", "usr/lib/vmcoredd/makedumpfile"),
+    "usr/share/man/man8/vmcoredd-core-collector.8.gz",
     *("usr/lib/systemd/system/vmcoredd.service", "usr/lib/systemd/system/vmcoredd-capture.target"),
     *(
         "usr/lib/systemd/system/kdump-tools-dump.service.d/vmcoredd.conf",
