@@ -3,6 +3,7 @@
 
 import asyncio
 import os
+import re
 import socket
 import subprocess
 import time
@@ -559,6 +560,49 @@ def test_nobody_else_may_call(daemon: Service, tmp_path: Path) -> None:
     assert nobody.returncode != 0
     assert "denied" in nobody.stderr.lower()
     subprocess.run(command, capture_output=True, timeout=20, check=True)
+
+
+def start_as(user: str, command: list[str], output: Path) -> "subprocess.Popen[bytes]":
+    with output.open("wb") as file:
+        return subprocess.Popen(command, user=user, stdout=file, stderr=subprocess.STDOUT)
+
+
+async def test_nobody_else_hears_signals(
+    bus_address: str, source_vmcore: Path, tmp_path: Path, bus: Connection
+) -> None:
+    """They have names and error texts of device dumps; root hears them."""
+    for directory in [tmp_path, *tmp_path.parents][:-2]:
+        directory.chmod(directory.stat().st_mode | 0o011)
+    service = Service(bus_address, source_vmcore, tmp_path)
+    # What an earlier daemon has left is announced at the start.
+    service.start()
+    await add_bytes(bus, "before", b"registers")
+    service.kill()
+    # As nobody it cannot become a monitor, and asks for all signals.
+    command = ["stdbuf", "-oL", "dbus-monitor", "--address", bus_address, "type='signal'"]
+    heard = {user: tmp_path / user for user in ("root", "nobody")}
+    monitors = [start_as(user, command, path) for user, path in heard.items()]
+    try:
+        await eventually(lambda: all("NameAcquired" in path.read_text() for path in heard.values()))
+        service.start()
+        await add_bytes(bus, "nic0", b"registers")
+        empty = os.open(os.devnull, os.O_RDONLY)
+        with pytest.raises(CallFailed):
+            await call(bus, "AddDeviceDumpFd", "suha{sv}", ["empty", 9, 0, {}], [empty])
+        os.close(empty)
+        await call(bus, "RemoveDeviceDump", "o", [f"{PATH}/dump/2"])
+        await call(bus, "WriteVmcore", "a{sv}", [{}])
+        assert await asyncio.to_thread(service.stop) == 0
+        await eventually(lambda: all("NameOwnerChanged" in path.read_text() for path in heard.values()))
+        await eventually(lambda: "VmcoreWritten" in heard["root"].read_text())
+    finally:
+        for monitor in monitors:
+            monitor.terminate()
+            monitor.wait()
+        service.kill()
+    for member in ("InterfacesAdded", "DeviceDumpAdded", "DeviceDumpFailed", "DeviceDumpRemoved", "VmcoreWritten"):
+        assert member in heard["root"].read_text()
+    assert set(re.findall(r"member=(\w+)", heard["nobody"].read_text())) <= {"NameAcquired", "NameOwnerChanged"}
 
 
 def test_nobody_else_may_own_the_name(bus_address: str, tmp_path: Path) -> None:

@@ -99,6 +99,8 @@ class Connection(ExportingBus):
 
     async def own(self, name: str, timeout: float) -> None:
         """Own a well-known name. Raises BusUnavailable if it is refused or another process owns it."""
+        # The bus handles what is sent from here on after this request.
+        self.announces = True
         try:
             async with asyncio.timeout(timeout):
                 reply = await self.method_call(*DBUS, "RequestName", "su", (name, NameFlag.DO_NOT_QUEUE.value))

@@ -44,6 +44,8 @@ class ExportingBus(MessageBus):
         self._paths: dict[service.ServiceInterface, str] = {}
         self.before_listing: Callable[[], None] = lambda: None
         """Called before the objects are listed, to export those that have none yet."""
+        self.announces = True
+        """Whether signals are sent. The bus keeps them from other users only while we own the policy's name."""
 
     def export(self, path: str, interface: service.ServiceInterface) -> None:
         """Export *interface* at *path*, and announce it."""
@@ -70,7 +72,10 @@ class ExportingBus(MessageBus):
         unix_fds: list[int] | None = None,
     ) -> None:
         # dbus-next searches all objects for the path.
-        self.send(Message.new_signal(self._paths[interface], interface_name, member, signature, body, unix_fds))
+        if self.announces:
+            self.send(
+                Message.new_signal(self._paths[interface], interface_name, member, signature, body, unix_fds)
+            )
 
     def _emit_interface_added(self, path: str, interface: service.ServiceInterface) -> None:
         # dbus-next sends it from the object's own path; the specification wants the ObjectManager's.
@@ -85,7 +90,8 @@ class ExportingBus(MessageBus):
 
     def _emit(self, member: str, signature: str, body: list[Any]) -> None:
         interface = "org.freedesktop.DBus.ObjectManager"
-        self.send(Message.new_signal(self._object_manager, interface, member, signature, body))
+        if self.announces:
+            self.send(Message.new_signal(self._object_manager, interface, member, signature, body))
 
     def _default_get_managed_objects_handler(self, msg: Message, send_reply: Any) -> None:
         self.before_listing()

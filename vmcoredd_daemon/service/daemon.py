@@ -192,6 +192,7 @@ class Daemon:
         )
         manager = ManagerInterface(bus, self._dumps, self._runner, self._writer, configuration)
         try:
+            bus.announces = False
             manager.start()
             await bus.own(BUS_NAME, configuration.bus_timeout)
             if self._bus_problem:
