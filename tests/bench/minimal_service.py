@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The smallest service on dbus-next: one method that does nothing. `python smallest.py ADDRESS`."""
+"""The smallest service on dbus-next: one method that does nothing. `python minimal_service.py ADDRESS`."""
 
 import asyncio
 import sys
@@ -8,8 +8,8 @@ from dbus_next.aio import MessageBus
 from dbus_next.service import ServiceInterface, method
 
 
-class Smallest(ServiceInterface):
-    """org.vmcoredd1.Smallest."""
+class Minimal(ServiceInterface):
+    """org.vmcoredd1.Minimal."""
 
     @method()
     def Nothing(self) -> None:
@@ -19,7 +19,7 @@ class Smallest(ServiceInterface):
 async def main(address: str) -> None:
     """Serve until it is killed."""
     bus = await MessageBus(bus_address=address).connect()
-    bus.export("/org/vmcoredd1", Smallest("org.vmcoredd1.Smallest"))
+    bus.export("/org/vmcoredd1", Minimal("org.vmcoredd1.Minimal"))
     await bus.request_name("org.vmcoredd1")
     await asyncio.get_running_loop().create_future()
 

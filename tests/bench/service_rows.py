@@ -45,8 +45,8 @@ def _rate(name: str, directory: Path, spool: Path, count: int, empty: Goal, sync
     kept = spool / "kept"
     kept.mkdir()
     with running(directory, directory / "no-source", limits) as daemon, ExitStack() as stack:
-        smallest = stack.enter_context(_serving("smallest"))
-        fsyncing = stack.enter_context(_serving("fsyncing", kept))
+        smallest = stack.enter_context(_serving("minimal_service", "Minimal"))
+        fsyncing = stack.enter_context(_serving("fsyncing", "Fsyncing", kept))
         ours = Contender("AddDeviceDumpFd", lambda: _add_many(daemon, spool, count))
         peers = [
             (Contender("empty calls", lambda: smallest(count)), empty),
@@ -56,14 +56,14 @@ def _rate(name: str, directory: Path, spool: Path, count: int, empty: Goal, sync
 
 
 @contextmanager
-def _serving(module: str, *arguments: Path) -> Iterator[Callable[[int], float]]:
+def _serving(module: str, name: str, *arguments: Path) -> Iterator[Callable[[int], float]]:
     """Run a simple service; yields what returns how many calls it answers in a second."""
     with (
         bus() as address,
         started(address, command(module, address, *arguments)),
         connected(address) as (runner, connection),
     ):
-        interface = f"org.vmcoredd1.{module.capitalize()}"
+        interface = f"org.vmcoredd1.{name}"
 
         async def nothing(number: int) -> None:
             await connection.method_call(NAME, PATH, interface, "Nothing")
@@ -124,7 +124,7 @@ async def _rate_of(work: Callable[[int], Awaitable[None]], count: int) -> float:
 def start(rig: Rig) -> Iterator[Case | NotRun]:
     """From exec to the name being owned, against the smallest service."""
     with bus() as address:
-        ours, smallest = _daemon_command(rig, address), command("smallest", address)
+        ours, smallest = _daemon_command(rig, address), command("minimal_service", address)
         # Python writes its byte code once.
         for first in (ours, smallest):
             _start_time(address, first)
@@ -152,7 +152,7 @@ def _start_time(address: str, service: list[str]) -> float:
 def idle(rig: Rig) -> Iterator[Case | NotRun]:
     """Memory of the service that waits, and of the smallest one."""
     with bus() as address:
-        ours, smallest = _daemon_command(rig, address), command("smallest", address)
+        ours, smallest = _daemon_command(rig, address), command("minimal_service", address)
         for name in ("Rss", "Pss"):
 
             def figure(service: list[str], name: str = name) -> float:
@@ -184,7 +184,7 @@ def peak(rig: Rig) -> Iterator[Case | NotRun]:
 
             def theirs(resting: str = resting) -> float:
                 with bus() as address:
-                    return _idle_memory(address, command("smallest", address), resting, rig.idle)
+                    return _idle_memory(address, command("minimal_service", address), resting, rig.idle)
 
             peer = (Contender("smallest service, idle", theirs), more(20))
             yield Case("peak", name, "MiB", Contender("vmcoredd-daemon", ours), [peer])
