@@ -380,8 +380,8 @@ def taken(writer: int, data: bytes) -> None:
 def test_interrupted_in_a_loop_of_a_shell() -> None:
     """A shell ends its loop only where SIGINT has ended the program."""
     pipe()
-    loop = 'for number in 1 2; do "$@"; echo next; done'
-    command = ["env", "--default-signal=INT", "bash", "-c", loop, "-", *VMCOREDD, "attach", "vmcore", "new=pipe"]
+    loop = 'for number in 1 2; do "$@" <pipe; echo next; done'
+    command = ["env", "--default-signal=INT", "bash", "-c", loop, "-", *VMCOREDD, "attach", "vmcore", "new=-"]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
     ) as shell:

@@ -138,6 +138,19 @@ async def test_note_of_an_older_version(tmp_path: Path) -> None:
     spool.close()
 
 
+async def test_note_of_another_machine(tmp_path: Path) -> None:
+    """Its byte order and its pages are those of the machine that wrote it, and so is its true size."""
+    spool = open_spool(tmp_path / "spool")
+    pages = 4 * PAGE
+    record = record_of("nic0", b"data", 4 * pages - 64)
+    header = pack_vmcoredd_header(b"nic0", pages, ByteOrder.BIG)
+    file = directory(tmp_path / "spool") / NAME
+    file.write_bytes((header + b"data").ljust(4 * pages, b"\0") + b"\0" + record.dump())
+    (found,), problems = recover(spool)
+    assert (found.record, found.note.note_size, problems) == (record, pages, [])
+    spool.close()
+
+
 LATE_COLLECTOR = """
 import mmap, sys
 with mmap.mmap(int(sys.argv[1]), int(sys.argv[2])) as mapped:
