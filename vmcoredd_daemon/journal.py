@@ -221,8 +221,9 @@ def _stderr_is_journal() -> bool:
     # systemd.exec(5): $JOURNAL_STREAM has device and inode of the stream that is connected to the journal.
     stream = os.environ.get("JOURNAL_STREAM", "")
     try:
-        state = os.fstat(2)
-    except OSError:
+        state = os.fstat(sys.stderr.fileno())
+    except (AttributeError, OSError, ValueError):
+        # Closed at the start, then it is None; or since.
         return False
     return stream == f"{state.st_dev}:{state.st_ino}"
 
