@@ -85,11 +85,17 @@ def test_text_of_others_is_one_printable_line(capfd: pytest.CaptureFixture[str])
     assert capfd.readouterr().err.splitlines()[-1].endswith(r"ERROR: /\xff\x1b[2J\n: no")
 
 
+def require_mount_namespace() -> None:
+    require("unshare", "mount")
+    if subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False).returncode != 0:
+        skip_or_fail(["a mount namespace (no right to make one)"])
+
+
 def test_journal_gets_a_path_that_is_not_utf8() -> None:
     logs = "from vmcoredd_daemon.journal import *\nimport logging\nwith logging_started():\n"
     logs += "    record(Event.VMCORE_FAILED, logging.ERROR, '/\\udcff: no', target='/\\udcff')"
-    require("unshare")
-    command = ["unshare", "--map-root-user", "--mount", "sh", "-c", JOURNALD, sys.executable, logs, "1"]
+    require_mount_namespace()
+    command = ["unshare", "--mount", "sh", "-c", JOURNALD, sys.executable, logs, "1"]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
     assert run.stderr == ""
     entry = ast.literal_eval(run.stdout)
@@ -132,9 +138,7 @@ def test_fields_of_a_record(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_journal_gets_every_field() -> None:
-    require("unshare", "mount")
-    if subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False).returncode != 0:
-        skip_or_fail(["a mount namespace (no right to make one)"])
+    require_mount_namespace()
     command = ["unshare", "--mount", "sh", "-c", JOURNALD, sys.executable, LOGS, "3"]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
     assert run.stderr == ""

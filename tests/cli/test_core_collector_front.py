@@ -139,9 +139,9 @@ BROKEN: dict[str, Callable[[Front, Path], None]] = {
 def test_what_is_wrong_with_us_costs_no_dump(
     front: Front, source_vmcore: Path, plain: Path, flat: bytes, tmp_path: Path, fault: str
 ) -> None:
-    # Another one may be installed.
     front.environment["PATH"] = f"{front.programs}:/usr/sbin:/usr/bin:/sbin:/bin"
-    assert not Path("/usr/bin/vmcoredd").exists() or fault != "no program"
+    if Path("/usr/bin/vmcoredd").exists() and fault in {"no program", "no interpreter"}:
+        pytest.skip("a shell finds the vmcoredd that is installed")
     BROKEN[fault](front, tmp_path)
     vmcore = tmp_path / "vmcore"
     result = front.run("makedumpfile", *OPTIONS, "--vmcoredd-timeout=9", source_vmcore, vmcore)
