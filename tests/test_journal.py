@@ -14,6 +14,7 @@ import pytest
 import vmcoredd_daemon
 from tests.lib.paths import ROOT
 from tests.lib.resources import tmpfs
+from tests.lib.shell_program import shell_program
 from tests.lib.tools import require, skip_or_fail
 from vmcoredd_daemon import journal
 from vmcoredd_daemon.errors import WriteFailed
@@ -229,10 +230,7 @@ listener.end(handler.lost)
 
 
 def test_saved_journal_follows_no_link(tmp_path: Path) -> None:
-    (tmp_path / "bin").mkdir()
-    journalctl = tmp_path / "bin" / "journalctl"
-    journalctl.write_text("#!/bin/sh\n[ $1 = --sync ] || echo saved\n")
-    journalctl.chmod(0o755)
+    journalctl = shell_program(tmp_path / "bin/journalctl", "[ $1 = --sync ] || echo saved")
     (tmp_path / "crash").mkdir()
     (tmp_path / "precious").write_text("precious")
     saved = tmp_path / "crash" / SAVED_JOURNAL
@@ -259,9 +257,7 @@ def test_time_to_save_the_journal() -> None:
 @contextmanager
 def journalctl(directory: Path, script: str) -> Iterator[None]:
     """Run *script* in the place of journalctl; the log goes to a journal, as far as anybody can tell."""
-    program = directory / "journalctl"
-    program.write_text(f"#!/bin/sh\n{script}\n")
-    program.chmod(0o755)
+    shell_program(directory / "journalctl", script)
     with pytest.MonkeyPatch.context() as patch, (directory / "stderr").open("w") as stderr:
         state = os.fstat(stderr.fileno())
         patch.setenv("PATH", f"{directory}:{os.environ['PATH']}")

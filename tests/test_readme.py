@@ -15,6 +15,7 @@ from tests.lib import external_tools as judges
 from tests.lib.paths import ROOT
 from tests.lib.service import Service
 from tests.lib.sessions import check_session, make_files, sessions
+from tests.lib.shell_program import shell_program
 from tests.lib.tools import require
 
 README = (ROOT / "README.md").read_text()
@@ -58,10 +59,7 @@ def test_commands_are_as_they_stand_there(
     require("makedumpfile")
     make_files(tmp_path)
     (tmp_path / "collectors.d/my-driver.conf").write_text("[Collector]\nExec=echo registers\n")
-    ssh = tmp_path / "bin/ssh"
-    ssh.parent.mkdir()
-    ssh.write_text('#!/bin/sh\nexec sh -c "$2"\n')
-    ssh.chmod(0o755)
+    ssh = shell_program(tmp_path / "bin/ssh", 'exec sh -c "$2"')
     (boot,) = (daemon.target / ".vmcoredd-spool").iterdir()
     places = {"VMCORE": f"{daemon.target}/*/vmcore", "/var/crash/.vmcoredd-spool/BOOT": str(boot)}
     places |= {"/proc/vmcore": str(source_vmcore), "DIRECTORY": "all", "NAME=FILE": "log=firmware.log"}

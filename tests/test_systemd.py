@@ -19,6 +19,7 @@ import vmcoredd_daemon
 from tests.lib import external_tools as judges
 from tests.lib.paths import ROOT
 from tests.lib.service import Service
+from tests.lib.shell_program import shell_program
 from tests.lib.tools import installed_program, require
 from tests.lib.vmcoredd import run as cli
 from vmcoredd_daemon.collectors.builtin import BUILT_IN
@@ -293,10 +294,7 @@ def test_plain_copy_is_made_only_for_want_of_better(tmp_path: Path) -> None:
 
 
 def test_plain_copy_that_fails_is_kept_for_want_of_better(tmp_path: Path) -> None:
-    makedumpfile = tmp_path / "bin/makedumpfile"
-    makedumpfile.parent.mkdir()
-    makedumpfile.write_text('#!/bin/sh\nfor file; do :; done\necho half >"$file"\nexit 1\n')
-    makedumpfile.chmod(0o755)
+    shell_program(tmp_path / "bin/makedumpfile", 'for file; do :; done\necho half >"$file"\nexit 1')
     assert plain_copies(tmp_path) == ["vmcore-incomplete"]
     # That one has device dumps.
     assert plain_copies(tmp_path, "vmcore-incomplete") == []

@@ -11,6 +11,7 @@ import pytest
 from tests.lib.core_collector import NOWHERE, OPTIONS, Collect, add_collector
 from tests.lib.elf_writer import Core, device_dump
 from tests.lib.service import mask_built_in
+from tests.lib.shell_program import shell_program
 from tests.lib.tools import require
 from tests.lib.vmcore_dumps import DATA, MANIFEST, truncated_manifest
 from tests.lib.vmcoredd import run
@@ -81,9 +82,6 @@ def program(tmp_path: Path) -> Callable[[str], Path]:
     """Make a program of that name of a shell's commands."""
 
     def program(script: str) -> Path:
-        path = tmp_path / "makedumpfile"
-        path.write_text(f"#!/bin/sh\n{script}\n")
-        path.chmod(0o755)
-        return path
+        return shell_program(tmp_path / "makedumpfile", script)
 
     return program

@@ -28,6 +28,7 @@ from tests.lib.core_collector import (
 from tests.lib.paths import ROOT
 from tests.lib.resources import tmpfs
 from tests.lib.service import Service
+from tests.lib.shell_program import shell_program
 from tests.lib.vmcoredd import VMCOREDD, run
 from tests.lib.waiting import wait_until
 from vmcoredd_daemon.cli.core_collector.makedumpfile import OWN_OPTIONS
@@ -180,9 +181,7 @@ def test_makedumpfile_that_is_our_wrapper_runs_core_collector_once(
     collect: Collect, program: Callable[[str], Path], source_vmcore: Path, tmp_path: Path
 ) -> None:
     """As with a function in the configuration of kdump-tools, which our documentation once proposed."""
-    front = tmp_path / "front"
-    front.write_text(f"#!/bin/sh\ntouch {tmp_path}/again\n")
-    front.chmod(0o755)
+    front = shell_program(tmp_path / "front", f"touch {tmp_path}/again")
     wrapper = (ROOT / "systemd/makedumpfile").read_text()
     wrapper = wrapper.replace("/usr/bin/vmcoredd-core-collector", str(front))
     wrapper = wrapper.replace("real=", f"real={shutil.which('makedumpfile')} #")

@@ -21,6 +21,7 @@ from tests.lib import external_tools as judges
 from tests.lib.core_collector import NOWHERE, OPTIONS, makedumpfile, verified
 from tests.lib.paths import ROOT
 from tests.lib.resources import children
+from tests.lib.shell_program import shell_program
 from tests.lib.tools import require
 from tests.lib.waiting import wait_until
 from vmcoredd_daemon.manifest import MANIFEST_NAME
@@ -46,8 +47,7 @@ class Front:
 
     def install(self, script: str) -> None:
         """Make the program vmcoredd of a shell's commands."""
-        (self.programs / "vmcoredd").write_text(f"#!/bin/sh\n{script}\n")
-        (self.programs / "vmcoredd").chmod(0o755)
+        shell_program(self.programs / "vmcoredd", script)
 
     def command(self, *arguments: object) -> list[str]:
         """Return the command line."""

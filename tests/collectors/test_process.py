@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.lib.resources import children, few_threads, open_fds
+from tests.lib.shell_program import shell_program
 from tests.lib.waiting import eventually, is_busy
 from vmcoredd_daemon.collectors.process import Starter
 from vmcoredd_daemon.threads.loop import AbandonedThreads
@@ -15,9 +16,7 @@ from vmcoredd_daemon.threads.loop import AbandonedThreads
 
 async def test_program_in_a_file_system_that_hangs(tmp_path: Path) -> None:
     """exec() waits until a lease on the program is given up: by this process, which has to go on for that."""
-    program = tmp_path / "program"
-    program.write_text("#!/bin/sh\n")
-    program.chmod(0o755)
+    program = shell_program(tmp_path / "program")
     lease = os.open(program, os.O_RDONLY | os.O_CLOEXEC)
     broken = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -78,9 +77,7 @@ async def test_process_that_is_left_alone_is_counted_until_it_ends() -> None:
 
 
 async def test_start_that_hangs_is_counted_until_it_ends(tmp_path: Path) -> None:
-    program = tmp_path / "program"
-    program.write_text("#!/bin/sh\n")
-    program.chmod(0o755)
+    program = shell_program(tmp_path / "program")
     lease = os.open(program, os.O_RDONLY | os.O_CLOEXEC)
     broken = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGIO, broken.set)

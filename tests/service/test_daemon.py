@@ -22,6 +22,7 @@ from tests.lib.external_tools import Listed
 from tests.lib.helper_process import pattern
 from tests.lib.resources import limit_files, remount_read_only, tmpfs
 from tests.lib.service import Service
+from tests.lib.shell_program import shell_program
 from tests.lib.tools import require
 from tests.lib.vmcore_dumps import manifest
 from tests.lib.waiting import eventually
@@ -381,8 +382,7 @@ def test_exit_status_is_of_the_vmcore_and_not_of_the_journal(
     (tmp_path / "bin").mkdir()
     journalctl = tmp_path / "bin" / "journalctl"
     if how in JOURNALCTL:
-        journalctl.write_text(f"#!/bin/sh\n{JOURNALCTL[how]}\n")
-        journalctl.chmod(0o755)
+        shell_program(journalctl, JOURNALCTL[how])
         monkeypatch.setenv("PATH", f"{journalctl.parent}:{os.environ['PATH']}")
     else:
         monkeypatch.setenv("PATH", str(journalctl.parent))

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.lib.shell_program import shell_program
 from tests.lib.vmcore_dumps import GOLDEN
 from tests.lib.vmcoredd import run_in_terminal
 from vmcoredd_daemon.progress import human_size
@@ -86,9 +87,7 @@ def test_json_of_a_path_that_is_not_utf8(capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_pager_where_the_terminal_can_do_more_than_print(tmp_path: Path) -> None:
-    pager = tmp_path / "pager"
-    pager.write_text("#!/bin/sh\necho paged; exec cat >/dev/null\n")
-    pager.chmod(0o755)
+    pager = shell_program(tmp_path / "pager", "echo paged; exec cat >/dev/null")
     for term, paged in (("linux", True), ("dumb", False), ("", False)):
         lines = run_in_terminal(80, "inspect", GOLDEN, rows=4, TERM=term, SYSTEMD_PAGER=str(pager))
         assert (lines == ["paged"]) == paged

@@ -10,6 +10,7 @@ import pytest
 from tests.lib import external_tools as judges
 from tests.lib.collectors import Fills
 from tests.lib.resources import tmpfs
+from tests.lib.shell_program import shell_program
 from tests.lib.vmcore_dumps import manifest
 from vmcoredd_daemon.config.vmcore_format import Compression, Format, Output
 from vmcoredd_daemon.dumps.dump_list import DumpList
@@ -72,9 +73,7 @@ async def test_progress_while_nothing_is_copied(
 ) -> None:
     steps = []
     for progress in ("", r"\rExcluding unnecessary pages : [ 10.0 %%] |"):
-        script = tmp_path / "makedumpfile"
-        script.write_text(f"#!/bin/sh\nprintf '{progress}'\nexit 1\n")
-        script.chmod(0o755)
+        shell_program(tmp_path / "makedumpfile", f"printf '{progress}'\nexit 1")
         with monkeypatch.context() as patched:
             patched.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
             writer = VmcoreWriter(dumps, source_vmcore, tmp_path, KDUMP)
@@ -98,12 +97,10 @@ async def test_without_makedumpfile_the_source_is_copied(
 async def test_makedumpfile_that_fails(
     dumps: DumpList, source_vmcore: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    broken = tmp_path / "bin" / "makedumpfile"
-    broken.parent.mkdir()
-    broken.write_text(
-        "#!/bin/sh\nfor last; do :; done\necho half > \"$last\"\necho 'Can not do it.' >&2\nexit 2\n"
+    broken = shell_program(
+        tmp_path / "bin/makedumpfile",
+        "for last; do :; done\necho half > \"$last\"\necho 'Can not do it.' >&2\nexit 2",
     )
-    broken.chmod(0o755)
     with monkeypatch.context() as patched:
         patched.setenv("PATH", f"{broken.parent}:{Path(shutil.which('sh') or '/bin/sh').parent}")
         written = await write(dumps, source_vmcore, tmp_path)
@@ -132,10 +129,7 @@ async def test_makedumpfile_that_leaves_no_vmcore(
     reason: str,
 ) -> None:
     real = shutil.which("makedumpfile")
-    broken = tmp_path / "bin" / "makedumpfile"
-    broken.parent.mkdir()
-    broken.write_text(f'#!/bin/sh\nfor last; do :; done\n{real} "$@"\n{ending}\n')
-    broken.chmod(0o755)
+    broken = shell_program(tmp_path / "bin/makedumpfile", f'for last; do :; done\n{real} "$@"\n{ending}')
     with monkeypatch.context() as patched:
         patched.setenv("PATH", f"{broken.parent}:{os.environ['PATH']}")
         written = await write(dumps, source_vmcore, tmp_path)
@@ -149,10 +143,9 @@ async def test_makedumpfile_that_falls_over_its_mappings(
     dumps: DumpList, source_vmcore: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = shutil.which("makedumpfile")
-    program = tmp_path / "bin" / "makedumpfile"
-    program.parent.mkdir()
-    program.write_text(f'#!/bin/sh\n[ "$1" = --non-mmap ] || kill -SEGV $$\nexec {real} "$@"\n')
-    program.chmod(0o755)
+    program = shell_program(
+        tmp_path / "bin/makedumpfile", f'[ "$1" = --non-mmap ] || kill -SEGV $$\nexec {real} "$@"'
+    )
     with monkeypatch.context() as patched:
         patched.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
         written = await write(dumps, source_vmcore, tmp_path)
