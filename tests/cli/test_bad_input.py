@@ -319,7 +319,7 @@ def test_closed_output(name: str) -> None:
 
 INTERRUPTED = {
     # What it is doing, and what shows that it is in the middle of that.
-    "attach": (["attach", "vmcore", "new=pipe"], lambda pid: True),
+    "attach": (["attach", "vmcore", "new=-"], lambda pid: True),
     "run -o": (
         ["run", "-o", "collected", "--config", "vmcoredd.conf", "hang"],
         lambda pid: Path("started").exists(),
@@ -344,19 +344,18 @@ def reading(pid: int, name: str) -> bool:
 @pytest.mark.parametrize("name", INTERRUPTED)
 def test_interrupted(name: str) -> None:
     words, in_the_middle = INTERRUPTED[name]
-    pipe()
     built_in_masked = Path("collectors.d")
     mask_built_in(built_in_masked)
     command = f"sh -c 'touch {Path().absolute()}/started; exec sleep 1000'"
     (built_in_masked / "hang.conf").write_text(f"[Collector]\nExec={command}\n")
     make_large(Path("large"))
     before = set(map(str, Path().rglob("*")))
-    with subprocess.Popen(
-        ["env", "--default-signal=INT", *VMCOREDD, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as process:
+    command = ["env", "--default-signal=INT", *VMCOREDD, *words]
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    with subprocess.Popen(command, **pipes) as process:
+        assert process.stdin is not None
         if name == "attach":
-            # Opening it succeeds when the other side has opened it, too.
-            writer = os.open("pipe", os.O_WRONLY)
+            taken(process.stdin.fileno(), b"some")
         deadline = time.monotonic() + 60
         while not in_the_middle(process.pid):
             assert process.poll() is None
@@ -366,9 +365,31 @@ def test_interrupted(name: str) -> None:
         assert process.stdout is not None
         assert process.stderr is not None
         assert (process.stdout.read(), process.stderr.read()) == (b"", b"")
-        if name == "attach":
-            os.close(writer)
     assert set(map(str, Path().rglob("*"))) - before <= {"started", "collected"}
+
+
+def test_interrupted_while_it_prints_an_error() -> None:
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    filled = 0
+    with suppress(BlockingIOError):
+        while True:
+            filled += os.write(writer, bytes(1 << 12))
+    os.set_blocking(writer, True)
+    command = ["env", "--default-signal=INT", *VMCOREDD, "inspect", "missing"]
+    with subprocess.Popen(command, stderr=writer) as process:
+        os.close(writer)
+        waits = Path(f"/proc/{process.pid}/wchan")
+        wait_until(lambda: waits.read_text().endswith("pipe_write"), timeout=60)
+        process.send_signal(signal.SIGINT)
+        os.read(reader, 1 << 12)
+        printed = 1 << 12
+        while data := os.read(reader, 1 << 16):
+            printed += len(data)
+        assert process.wait(60) == -signal.SIGINT
+    os.close(reader)
+    # No traceback.
+    assert printed - filled < 100
 
 
 def taken(writer: int, data: bytes) -> None:

@@ -20,7 +20,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    return leave(_status(list(sys.argv[1:] if arguments is None else arguments)))
+    try:
+        status = _status(list(sys.argv[1:] if arguments is None else arguments))
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            # Nothing is left to clean up.
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+    except KeyboardInterrupt:
+        # It came while an error was printed, or after an earlier interrupt.
+        status = -signal.SIGINT
+    return leave(status)
 
 
 def _status(words: list[str]) -> int:
@@ -34,8 +42,6 @@ def _status(words: list[str]) -> int:
         return USAGE
     except VmcoreddError as error:
         complain(error)
-    except KeyboardInterrupt:
-        return -signal.SIGINT
     except BrokenPipeError:
         discard(sys.stdout)
         return -signal.SIGPIPE
