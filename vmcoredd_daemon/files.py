@@ -104,6 +104,16 @@ def available_memory() -> int | None:
     return None
 
 
+def wait_for_writer(fd: int) -> None:
+    """Wait until no program is in the middle of a write(2) to the file *fd*, whose mode becomes 0600.
+
+    Blocks, perhaps for ever. Raises OSError. A write holds the lock of the inode while it reads the writer's
+    memory, which a server of FUSE or a userfaultfd may never provide (Linux mm/filemap.c,
+    ``generic_file_write_iter()``); link(2) and unlink(2) would wait for it with the directory's lock held.
+    """
+    os.fchmod(fd, 0o600)
+
+
 def begin_write_back(fd: int, offset: int = 0, size: int = 0) -> None:
     """Have the kernel begin to write *size* dirty bytes from *offset* to the disk; a *size* of 0 is all.
 
@@ -118,6 +128,19 @@ def begin_write_back(fd: int, offset: int = 0, size: int = 0) -> None:
 def open_directory(path: Path) -> int:
     """Open a directory that is no symbolic link; return its descriptor. Raises OSError."""
     return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+
+
+def open_unnamed(directory: int) -> int:
+    """Open a new file without a name, which vanishes with its last descriptor unless :func:`link` gives it one.
+
+    Raises OSError, with EOPNOTSUPP if the file system has no O_TMPFILE.
+    """
+    return os.open(".", os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC, 0o600, dir_fd=directory)
+
+
+def link(fd: int, directory: int, name: str) -> None:
+    """Give the file *fd* a name, which is durable when *directory* is synced. Raises OSError."""
+    os.link(f"/proc/self/fd/{fd}", name, dst_dir_fd=directory, follow_symlinks=True)
 
 
 def open_new(parent: int, name: str) -> int:

@@ -7,7 +7,7 @@ import pytest
 
 from tests.lib.resources import tmpfs
 from vmcoredd_daemon.dumps.buffer import Buffer
-from vmcoredd_daemon.dumps.commit import Commit, commit_to_disk, commit_to_memory
+from vmcoredd_daemon.dumps.commit import Commit, commit_to_disk, commit_without_name
 from vmcoredd_daemon.dumps.recovery import load_note
 from vmcoredd_daemon.dumps.transfer import Transfers
 from vmcoredd_daemon.errors import CollectorFailed
@@ -116,6 +116,6 @@ def test_memory_has_no_description() -> None:
     record = ManifestDump("nic0", 0, 100, EMPTY, "test", "complete", 1, 2)
     os.ftruncate(fd, PAGE)
     buffer = Buffer(fd, "nic0", 100, PAGE, Transfers())
-    note = commit_to_memory(LITTLE, Commit(1, buffer, 0, lambda _: record))
+    note = commit_without_name(LITTLE, Commit(1, buffer, 0, lambda _: record))
     assert os.fstat(fd).st_size == note.note_size == PAGE
     os.close(fd)

@@ -660,6 +660,34 @@ async def test_memory() -> None:
     assert open_fds() == before
 
 
+@pytest.mark.parametrize("full", [False, True], ids=["space", "full"])
+async def test_temporary_spool(tmp_path: Path, full: bool) -> None:
+    before = open_fds()
+    with tmpfs(tmp_path / "disk", 64 * PAGE) as disk:
+        if full:
+            with (disk / "file").open("wb", buffering=0) as file:
+                assert file.write(bytes(128 * PAGE)) < 128 * PAGE
+        found = os.listdir(disk)
+        spool = Spool.temporary(disk, PAGE, LITTLE)
+        # One that the disk has no space for does not send the others into memory.
+        large = await add(spool, 1, "large", b"data", 1 << 20)
+        small = await add(spool, 2, "small", b"data")
+        for note, in_memory in ((large, True), (small, full)):
+            assert os.readlink(f"/proc/self/fd/{note.fd}").startswith("/memfd:") == in_memory
+            header = pack_vmcoredd_header(note.dump_name.encode(), PAGE, LITTLE)
+            assert os.pread(note.fd, PAGE, 0) == (header + b"data").ljust(PAGE, b"\0")
+            os.close(note.fd)
+        assert os.listdir(disk) == found
+        spool.close()
+    assert open_fds() == before
+
+
+async def test_temporary_spool_without_a_directory(tmp_path: Path) -> None:
+    note = await add(Spool.temporary(tmp_path / "missing", PAGE, LITTLE), 1, "nic0", b"data")
+    assert os.pread(note.fd, 4, 64) == b"data"
+    os.close(note.fd)
+
+
 async def test_big_endian_spool(tmp_path: Path) -> None:
     spool = Spool.open(tmp_path / "spool", PAGE, ByteOrder.BIG, 0)
     os.close((await add(spool, 1, "nic0", b"data")).fd)

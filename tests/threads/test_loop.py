@@ -7,7 +7,14 @@ import signal
 import pytest
 
 from vmcoredd_daemon.errors import Busy
-from vmcoredd_daemon.threads.loop import AbandonedThreads, Loop, run_in_own_thread, wait_for
+from vmcoredd_daemon.threads.loop import (
+    AbandonedThreads,
+    Loop,
+    run_in_own_thread,
+    started_executor,
+    threads_ended,
+    wait_for,
+)
 
 
 async def test_threads_that_hang_are_counted_until_they_end() -> None:
@@ -37,6 +44,18 @@ def test_signals_that_a_loop_has_listened_to_are_ignored_when_it_is_closed() -> 
         assert signal.set_wakeup_fd(-1) == -1
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def test_threads_that_hang_at_the_end() -> None:
+    executor = started_executor(2)
+    reading, writing = os.pipe()
+    executor.submit(os.read, reading, 1)
+    executor.shutdown(wait=False)
+    assert not threads_ended(0.01)
+    os.write(writing, b"x")
+    assert threads_ended(30)
+    for fd in (reading, writing):
+        os.close(fd)
 
 
 async def test_error_of_work_that_was_given_up_is_not_logged() -> None:

@@ -4,9 +4,7 @@
 import argparse
 import asyncio
 import os
-import shutil
 import signal
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
@@ -20,7 +18,7 @@ from ..config.config import load
 from ..dumps.device_dump import DeviceDump
 from ..dumps.dump_list import DumpList
 from ..dumps.spool import Spool
-from ..errors import NoSpace, VmcoreddError, WriteFailed
+from ..errors import VmcoreddError, WriteFailed
 from ..files import new_file
 from ..manifest import State
 from ..note import VMCOREDD_HEADER_SIZE, system_byteorder, system_page_size
@@ -105,7 +103,7 @@ async def _to_directory(options: argparse.Namespace) -> int:
     # SIGTERM must also stop the programs of collectors.
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     configuration = load(options.config)
-    with temporary_spool(options.output) as spool:
+    with _output_directory(options.output) as spool:
         dumps = DumpList(spool, configuration.limits)
         runner = CollectorRunner(dumps, directories(options.config), configuration.collector_timeout)
 
@@ -130,26 +128,18 @@ def _progress(dumps: Iterable[DeviceDump | DumpInfo]) -> tuple[int, int]:
 
 
 @contextmanager
-def temporary_spool(directory: Path) -> Iterator[Spool]:
-    """Provide a spool in *directory*, or in memory, that leaves nothing behind. Raises WriteFailed."""
+def _output_directory(directory: Path) -> Iterator[Spool]:
+    """Make *directory*, and provide a spool in it; remove it if it is new and stays empty. Raises WriteFailed."""
     new = not directory.exists()
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=".vmcoredd-", dir=directory))
     except OSError as error:
         raise WriteFailed(f"{directory}: {error.strerror}") from error
+    spool = Spool.temporary(directory, system_page_size(), system_byteorder())
     try:
-        try:
-            spool = Spool.open(temporary / "spool", system_page_size(), system_byteorder(), 0)
-        except (NoSpace, WriteFailed):
-            # The file system is full, or has no O_TMPFILE.
-            spool = Spool.in_memory(system_page_size(), system_byteorder())
-        try:
-            yield spool
-        finally:
-            spool.close()
+        yield spool
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        spool.close()
         if new:
             # Fails if there are files in it.
             with suppress(OSError):
@@ -157,15 +147,16 @@ def temporary_spool(directory: Path) -> Iterator[Spool]:
 
 
 def _write_file(dump: DeviceDump, directory: Path, taken: set[str]) -> Entry:
-    path = ""
-    if dump.note is not None:
-        path = str(directory / unused_file_name(dump.name, dump.number, taken))
-        try:
-            _copy(dump.note.fd, dump.size, path)
-        except OSError as error:
-            raise WriteFailed(f"{path}: {error.strerror}") from error
-    record = asdict(dump.record())
-    return {**record, "path": path, "note_size": dump.note_size}
+    entry = {**asdict(dump.record()), "path": "", "note_size": dump.note_size}
+    if dump.note is None:
+        return entry
+    path = str(directory / unused_file_name(dump.name, dump.number, taken))
+    try:
+        _copy(dump.note.fd, dump.size, path)
+    except OSError as error:
+        # There may be space for the others.
+        return {**entry, "state": State.FAILED.value, "error": f"{path}: {error.strerror}"}
+    return {**entry, "path": path}
 
 
 def _copy(fd: int, size: int, path: str) -> None:

@@ -81,6 +81,7 @@ def _own_description(buffer: Buffer) -> Iterator[int]:
     or take a lease, for which each later open(2) waits.
     """
     fd = os.open(f"/proc/self/fd/{buffer.fd}", os.O_RDWR | os.O_CLOEXEC)
+    buffer.shared = True
     try:
         yield fd
     finally:

@@ -12,13 +12,16 @@ from functools import partial
 from typing import Any, TypeVar
 
 from ..digest import Digest
-from ..errors import CollectorFailed, of_storage
-from ..files import close, pwrite, sync
+from ..errors import CollectorFailed, TimedOut, of_storage
+from ..files import close, pwrite, sync, wait_for_writer
 from ..note import VMCOREDD_HEADER_SIZE, DeviceDumpNote, note_size, round_up
-from ..threads.loop import ignore_result, wait_for
+from ..threads.loop import ignore_result, run_with_duplicate, wait_for
 from .transfer import Transfer, Transfers
 
 _T = TypeVar("_T")
+
+WRITER_TIMEOUT = 5.0
+"""Seconds in which a collector that has answered ends a write(2) that it is in. Less than CUT_OFF_TIMEOUT."""
 
 SYNCED = 1 << 20
 """Bytes from which on a device dump is hashed and on the disk before it joins a batch, so that no other waits."""
@@ -42,6 +45,8 @@ class Buffer:
         self.size = size
         self.reserved = note_size(size, page_size)
         """Bytes of the file, which it keeps: a collector that is late may have them mapped."""
+        self.shared = False
+        """Whether another program was given a descriptor of it, and may write whenever it likes."""
         self._page_size = page_size
         self._what = f"device dump {dump_name}"
         self._dump_name = dump_name
@@ -79,19 +84,30 @@ class Buffer:
     async def prepare_commit(self, size: int) -> None:
         """Hash and sync as much as possible before joining the commit batch, in which others would wait for it.
 
-        Raises CollectorFailed when the collector says that it wrote *size* bytes, and there are fewer; NoSpace or
-        WriteFailed.
+        Raises CollectorFailed when the collector says that it wrote *size* bytes, and there are fewer; TimedOut
+        when it still writes; NoSpace or WriteFailed.
         """
         if not 0 <= size <= self.size:
             raise CollectorFailed(
                 f"{self._what}: the collector reports {size} bytes, but was given {self.size}",
                 errno.EOVERFLOW,
             )
+        if self.shared:
+            await self._wait_for_writer()
         if self._hashing is not None:
             await self._wait_for(self._hashing)
         if size >= SYNCED:
             work = partial(self._digest.follow, lambda: size), partial(sync, self.fd)
             await asyncio.gather(*(self._wait_for(self._in_thread(each)) for each in work))
+
+    async def _wait_for_writer(self) -> None:
+        # In a thread of its own: those of the executor commit other device dumps.
+        try:
+            await wait_for(self._track(run_with_duplicate(wait_for_writer, self.fd)), WRITER_TIMEOUT)
+        except TimeoutError:
+            raise TimedOut(f"{self._what}: its collector still writes to it, {WRITER_TIMEOUT:g} s later") from None
+        except OSError as error:
+            raise of_storage(error, f"{self._what}: cannot be kept in the spool") from error
 
     def note(self, size: int, *, keep_size: bool = False) -> DeviceDumpNote:
         """Return the note of the first *size* bytes; it is as large as they need or, with *keep_size*, the buffer.

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
-from ..files import begin_write_back, pwrite, sync
+from ..files import begin_write_back, link, pwrite, sync
 from ..manifest import ManifestDump
 from ..note import ByteOrder, DeviceDumpNote, pack_vmcoredd_header
 from ..threads.batches import attempt
@@ -67,8 +67,8 @@ def commit_to_disk(
     return named
 
 
-def commit_to_memory(byteorder: ByteOrder, commit: Commit) -> DeviceDumpNote:
-    """Complete the note of a device dump in a memfd. Raises OSError and VmcoreddError."""
+def commit_without_name(byteorder: ByteOrder, commit: Commit) -> DeviceDumpNote:
+    """Complete the note of a device dump in a memfd, or in a temporary file. Raises OSError and VmcoreddError."""
     return _write(byteorder, commit, described=False)
 
 
@@ -92,5 +92,5 @@ def _sync(note: DeviceDumpNote) -> DeviceDumpNote:
 
 
 def _name(directory: int, number: int, note: DeviceDumpNote) -> DeviceDumpNote:
-    os.link(f"/proc/self/fd/{note.fd}", note_name(number), dst_dir_fd=directory, follow_symlinks=True)
+    link(note.fd, directory, note_name(number))
     return note

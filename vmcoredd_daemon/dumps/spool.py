@@ -21,17 +21,20 @@ from functools import partial
 from pathlib import Path
 
 from ..errors import Busy, NoSpace, VmcoreddError, WriteFailed, of_storage
-from ..files import MEMORY_RESERVE, available_memory, close, free_space, sync
+from ..files import MEMORY_RESERVE, available_memory, close, free_space, open_unnamed, sync, wait_for_writer
 from ..note import ByteOrder, DeviceDumpNote, note_size
 from ..threads.batches import Batches, each
-from ..threads.loop import wait_for
+from ..threads.loop import run_with_duplicate, wait_for
 from .buffer import Buffer
-from .commit import Commit, commit_to_disk, commit_to_memory
+from .commit import Commit, commit_to_disk, commit_without_name
 from .recovery import Report, SpooledDump, recover
 from .spool_directory import last_number, note_name, open_private, sync_parents
 from .transfer import Transfers
 
 log = logging.getLogger(__name__)
+
+REMOVE_TIMEOUT = 30.0
+"""Seconds for the removal of device dumps: a program may write to one, and never end that write."""
 
 
 class _Takes(Enum):
@@ -47,9 +50,19 @@ class Spool:
     """A directory of device dumps, or memory if there is no directory."""
 
     def __init__(
-        self, directory: int | None, page_size: int, byteorder: ByteOrder, keep_free: int, last: int = 0
+        self,
+        directory: int | None,
+        page_size: int,
+        byteorder: ByteOrder,
+        keep_free: int,
+        last: int = 0,
+        *,
+        temporary: bool = False,
     ) -> None:
-        """*directory* is this boot's, locked; *last* is the highest number of a file in it."""
+        """*directory* is this boot's, locked; *last* is the highest number of a file in it.
+
+        Of a *temporary* spool it is any directory: see :meth:`temporary`.
+        """
         self._takes = _Takes.MEMORY if directory is None else _Takes.DISK
         self._refusal: NoSpace | WriteFailed = NoSpace("the spool takes no device dumps")
         self._last = last
@@ -57,6 +70,7 @@ class Spool:
         self._page_size = page_size
         self._byteorder = byteorder
         self._keep_free = keep_free
+        self._temporary = temporary
         self._transfers = Transfers()
         self._creating = Batches[tuple[str, int], int](each(self._create))
         self._committing = Batches[Commit, DeviceDumpNote](self._commit)
@@ -106,7 +120,7 @@ class Spool:
             return
         try:
             sync_parents(self._directory)
-            close(_open_unnamed(self._directory))
+            close(open_unnamed(self._directory))
         except OSError as error:
             raise of_storage(error, "cannot write to the spool directory") from error
 
@@ -122,6 +136,18 @@ class Spool:
     def in_memory(cls, page_size: int, byteorder: ByteOrder) -> "Spool":
         """Return a spool whose buffers are memfds."""
         return cls(None, page_size, byteorder, 0)
+
+    @classmethod
+    def temporary(cls, directory: Path, page_size: int, byteorder: ByteOrder) -> "Spool":
+        """Return a spool for one program: its device dumps end with their descriptors, and no file has a name.
+
+        Buffers are in the file system of *directory*; one for which that has no space is in memory. Blocks.
+        """
+        try:
+            opened = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError:
+            return cls.in_memory(page_size, byteorder)
+        return cls(opened, page_size, byteorder, 0, temporary=True)
 
     @property
     def directory(self) -> int | None:
@@ -151,11 +177,18 @@ class Spool:
         # back.
         if self._takes is _Takes.NOTHING and not self._writable_again():
             raise type(self._refusal)(f"device dump {dump_name}: {self._refusal}")
-        if not self._has_space(size):
+        try:
+            return self._allocate(self._disk, dump_name, size)
+        except OSError:
+            if self._disk is None or not self._temporary:
+                raise
+        return self._allocate(None, dump_name, size)
+
+    def _allocate(self, disk: int | None, dump_name: str, size: int) -> int:
+        if not self._has_space(disk, size):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         # Without MFD_ALLOW_SEALING: the memory of a sealed one cannot be freed while a collector has it open.
-        disk, in_memory = self._disk, partial(os.memfd_create, dump_name, os.MFD_CLOEXEC)
-        fd = in_memory() if disk is None else _open_unnamed(disk)
+        fd = os.memfd_create(dump_name, os.MFD_CLOEXEC) if disk is None else open_unnamed(disk)
         try:
             os.posix_fallocate(fd, 0, size)
         except OSError:
@@ -178,12 +211,12 @@ class Spool:
         self._takes = _Takes.DISK
         return True
 
-    def _has_space(self, size: int) -> bool:
-        if self._disk is None:
+    def _has_space(self, disk: int | None, size: int) -> bool:
+        if disk is None:
             memory = available_memory()
             return memory is None or memory - size >= MEMORY_RESERVE
         # What is written to a disk, the kernel takes out of its cache when it needs the memory.
-        free = free_space(self._disk)
+        free = free_space(disk)
         # Unknown: fallocate(2) decides.
         return free is None or free - size >= self._keep_free
 
@@ -197,8 +230,8 @@ class Spool:
         return await commit.buffer.hand_over(self._committing.add(commit))
 
     def _commit(self, commits: Sequence[Commit]) -> Sequence[DeviceDumpNote | Exception]:
-        if self._disk is None:
-            return each(partial(commit_to_memory, self._byteorder))(commits)
+        if self._disk is None or self._temporary:
+            return each(partial(commit_without_name, self._byteorder))(commits)
         return commit_to_disk(self._disk, self._byteorder, commits)
 
     async def remove(self, numbers: Iterable[int]) -> None:
@@ -208,15 +241,20 @@ class Spool:
         names = [note_name(number) for number in numbers if on_disk or number <= self._last]
         if self._directory is not None and names:
             try:
-                await asyncio.to_thread(self._remove, self._directory, names)
+                # In a thread of its own: those of the executor commit other device dumps.
+                removing = run_with_duplicate(partial(self._remove, names), self._directory)
+                await wait_for(removing, REMOVE_TIMEOUT)
             except OSError as error:
-                log.error("Cannot remove device dumps from the spool: %s", error.strerror)
-                raise WriteFailed(f"cannot remove device dumps from the spool: {error.strerror}") from error
+                # That of the deadline has no number.
+                reason = error.strerror or f"not done within {REMOVE_TIMEOUT:g} s"
+                log.error("Cannot remove device dumps from the spool: %s", reason)
+                raise WriteFailed(f"cannot remove device dumps from the spool: {reason}") from error
 
     @staticmethod
-    def _remove(directory: int, names: list[str]) -> None:
+    def _remove(names: list[str], directory: int) -> None:
         for name in names:
             with suppress(FileNotFoundError):
+                _wait_for_writer(directory, name)
                 os.unlink(name, dir_fd=directory)
         # They are gone even if this fails; one that a power cut brings back is complete.
         with suppress(OSError):
@@ -238,5 +276,15 @@ class Spool:
             self._directory = None
 
 
-def _open_unnamed(directory: int) -> int:
-    return os.open(".", os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC, 0o600, dir_fd=directory)
+def _wait_for_writer(directory: int, name: str) -> None:
+    try:
+        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
+    except FileNotFoundError:
+        raise
+    except OSError:
+        # It can be removed anyway.
+        return
+    try:
+        wait_for_writer(fd)
+    finally:
+        close(fd)

@@ -15,8 +15,12 @@ from ..journal import logging_started, save_journal
 from ..terminal.exit import FAILURE, SUCCESS, USAGE, UsageError, leave
 from ..terminal.parser import Parser, Version, path
 from ..terminal.stdio import complain
+from ..threads.loop import Loop, threads_ended
 
 _PROGRAM = "vmcoredd-daemon"
+
+THREADS_TIMEOUT = 10.0
+"""Seconds for the threads of the executors at the end: one may hang in a disk or a file system."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,7 +39,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with logging_started():
             # Imported late: --help, and a configuration that is refused, do not need it.
             from ..collectors.settings import directories
-            from ..threads.loop import Loop
             from .daemon import Daemon
 
             daemon = Daemon(
@@ -48,10 +51,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 result = runner.run(daemon.run())
         if result.directory is not None:
             _save_journal(result.directory)
-        return SUCCESS if result.complete else FAILURE
+        status = SUCCESS if result.complete else FAILURE
     except VmcoreddError as error:
         complain(error, _PROGRAM)
-        return FAILURE
+        status = FAILURE
+    if not threads_ended(THREADS_TIMEOUT):
+        # The interpreter would wait for them.
+        os._exit(status)
+    return status
 
 
 def _save_journal(directory: Path) -> None:

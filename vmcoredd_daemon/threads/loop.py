@@ -12,6 +12,7 @@ import errno
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -65,6 +66,19 @@ def started_executor(threads: int = EXECUTOR_THREADS) -> ThreadPoolExecutor:
         executor.shutdown(wait=False)
         raise VmcoreddError(f"cannot start a thread: {error}") from error
     return executor
+
+
+def threads_ended(seconds: float) -> bool:
+    """Wait up to *seconds* for the threads that the interpreter waits for at its end; return whether none is left.
+
+    Blocks. An executor must be shut down for its threads to end.
+    """
+    deadline = time.monotonic() + seconds
+    ours = threading.current_thread()
+    threads = [thread for thread in threading.enumerate() if thread is not ours and not thread.daemon]
+    for thread in threads:
+        thread.join(max(deadline - time.monotonic(), 0))
+    return not any(thread.is_alive() for thread in threads)
 
 
 def run_in_own_thread(function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> "asyncio.Future[_T]":

@@ -7,7 +7,7 @@ Only the child process imports this: the bus, asyncio and the collectors take me
 import asyncio
 import logging
 import os
-from contextlib import ExitStack
+from contextlib import closing
 from dataclasses import fields
 from pathlib import Path
 
@@ -24,7 +24,6 @@ from ...errors import BusUnavailable, CallFailed, CollectorFailed, TimedOut, Vmc
 from ...manifest import Failure, ManifestDump, State
 from ...note import system_byteorder, system_page_size
 from ..client import Client, DumpInfo
-from ..run import temporary_spool
 from .gather import Request, Send, failure, send_dump, send_failure
 
 ANSWER_TIMEOUT = 10.0
@@ -117,8 +116,8 @@ async def _without_service(request: Request, deadline: float, present: set[str],
     collected = _send_spooled(configuration, present, send)
     if collected or not configuration.run_collectors:
         return
-    with ExitStack() as stack:
-        dumps = DumpList(_spool(directory_for(request, configuration), stack), configuration.limits)
+    with closing(_spool(directory_for(request, configuration))) as spool:
+        dumps = DumpList(spool, configuration.limits)
         runner = CollectorRunner(dumps, directories(request.config), configuration.collector_timeout)
         try:
             async with asyncio.timeout_at(deadline):
@@ -182,11 +181,7 @@ def directory_for(request: Request, configuration: Configuration) -> Path | None
     return configuration.target if os.major(device) else None
 
 
-def _spool(directory: Path | None, stack: ExitStack) -> Spool:
-    if directory is not None:
-        try:
-            return stack.enter_context(temporary_spool(directory))
-        except WriteFailed:
-            # No space for a directory: none for a device dump.
-            pass
-    return Spool.in_memory(system_page_size(), system_byteorder())
+def _spool(directory: Path | None) -> Spool:
+    if directory is None:
+        return Spool.in_memory(system_page_size(), system_byteorder())
+    return Spool.temporary(directory, system_page_size(), system_byteorder())
