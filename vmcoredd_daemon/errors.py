@@ -84,7 +84,7 @@ class Busy(VmcoreddError):
 
 
 class Disabled(VmcoreddError):
-    """Device dumps are switched off by configuration."""
+    """No device dump is taken: by configuration, or because the vmcore of this crash is done."""
 
     errno = errno.EOPNOTSUPP
     dbus_name = "org.vmcoredd1.Error.Disabled"

@@ -48,6 +48,7 @@ class Event(Enum):
     """The events, by their MESSAGE_ID."""
 
     STARTED = "575a1d93064b4d08a4f2ea2db0a63f57"
+    DISABLED = "f9f4ba8b42054c528c26ac63961b3917"
     STOPPED = "e76065e5d74940d29c0301488e830bae"
     DUMP_ADDED = "f922dfe79ccc4cdb91a9a9250295a7e7"
     DUMP_TRUNCATED = "620628aeebdc4c6cb547a2e356eb4ced"
@@ -71,6 +72,7 @@ _ADDED = (*_DUMP, "size", "note_size", "sha256")
 
 FIELDS: dict[Event, tuple[str, ...]] = {
     Event.STARTED: ("source",),
+    Event.DISABLED: ("source",),
     Event.STOPPED: ("path",),
     Event.DUMP_ADDED: _ADDED,
     Event.DUMP_TRUNCATED: _ADDED,

@@ -103,7 +103,7 @@ class Rig:
 
     def open(self, limits: Limits | None = None, *, enabled: bool = True, keep_free: int = 0) -> DumpList:
         self.spool = Spool.open(self.path, PAGE, ByteOrder.LITTLE, keep_free)
-        self.dumps = DumpList(self.spool, limits or Limits(), enabled=enabled)
+        self.dumps = DumpList(self.spool, limits or Limits(), disabled="" if enabled else "switched off")
         self.dumps.listeners.append(lambda change, dump: self.changes.append((change.value, dump.name)))
         return self.dumps
 

@@ -18,6 +18,7 @@ from tests.kdump import capture, rig, units
 from tests.lib import external_tools as judges
 from tests.lib.tools import require
 from vmcoredd_daemon.collectors.builtin import BUILT_IN
+from vmcoredd_daemon.dumps.spool_directory import VMCORE_WRITTEN
 from vmcoredd_daemon.journal import Event
 from vmcoredd_daemon.manifest import MANIFEST_NAME
 from vmcoredd_daemon.vmcore.inspect.inspect import find
@@ -76,8 +77,8 @@ def test_helpers_dumps_are_in_the_vmcore_on_the_disk(run: Run, machine: dict[str
     assert written["VMCOREDD_SIZE"] == str(captured.vmcore().stat().st_size)
     assert rig.MARKER in captured.vmcore("vmcore-dmesg.txt").read_text()
     assert captured.points["vmcoredd"].seconds - captured.points["dbus"].seconds < 3
-    # Nothing is left in the spool.
-    assert not list(captured.target.glob(".vmcoredd-spool/*/*"))
+    # Nothing is left in the spool, but where the vmcore is.
+    assert [path.name for path in captured.target.glob(".vmcoredd-spool/*/*")] == [VMCORE_WRITTEN]
     assert_explained(captured)
     # Who watches the serial line sees it.
     last = rf"vmcoredd: {capture.TARGET}/\S+/vmcore written with 2 device dumps, {written['VMCOREDD_SIZE']} bytes"
@@ -156,6 +157,19 @@ def test_killed_service_is_restarted_and_loses_nothing(run: Run) -> None:
     assert_dumps(captured, {**BOTH, "after": b"after"})
     recovered = [entry["VMCOREDD_DUMP_NAME"] for entry in captured.events(Event.DUMP_RECOVERED)]
     assert sorted(recovered) == sorted(BOTH)
+
+
+@MATRIX
+def test_helper_that_comes_after_the_vmcore_is_refused(run: Run) -> None:
+    """D-Bus starts the service again, and there must be no second vmcore."""
+    late = units.pipe_helper("late", "late", b"late", "systemctl stop vmcoredd.service;")
+    order = {f"{units.SYSTEM}/late.service.d/order.conf": b"[Unit]\nAfter=callback.service pipe.service\n"}
+    captured = run(CALLBACK, PIPE, late, order)
+    assert_dumps(captured, BOTH)
+    (refusing,) = captured.events(Event.DISABLED)
+    reason = "the vmcore of this crash is written"
+    assert re.fullmatch(rf"Refusing device dumps: {reason}: {capture.TARGET}/.*/vmcore", refusing["MESSAGE"])
+    assert len(captured.events(Event.VMCORE_WRITTEN)) == 1
 
 
 @MATRIX

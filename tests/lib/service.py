@@ -58,13 +58,13 @@ class Service:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self, *options: str, wait: bool = True) -> "Service":
-        """Start the process, and wait until it takes device dumps."""
+        """Start the process, and wait until it takes or refuses device dumps."""
         bus = ["--no-bus"] if self.address is None else ["--bus-address", self.address]
         with self._log.open("ab") as log:
             started_at = log.tell()
             self._process = subprocess.Popen([*self._command(), *bus, *options], stderr=log)
         deadline = time.monotonic() + READY_TIMEOUT
-        while wait and "Taking device dumps" not in self.log()[started_at:]:
+        while wait and not re.search("(Taking|Refusing) device dumps", self.log()[started_at:]):
             if self._process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"the daemon did not start:\n{self.log()}")
             time.sleep(0.02)

@@ -16,8 +16,9 @@ from pathlib import Path
 import pytest
 
 from tests.lib import external_tools as judges
-from tests.lib.caller import add, add_bytes, call, fill, names, service_state
+from tests.lib.caller import ERROR, add, add_bytes, call, fill, names, service_state
 from tests.lib.collectors import Fills
+from tests.lib.core_collector import add_collector
 from tests.lib.external_tools import Listed
 from tests.lib.helper_process import pattern
 from tests.lib.resources import limit_files, remount_read_only, tmpfs
@@ -27,6 +28,7 @@ from tests.lib.tools import require
 from tests.lib.vmcore_dumps import manifest
 from tests.lib.waiting import eventually
 from vmcoredd_daemon.bus import Connection
+from vmcoredd_daemon.config.config import PROC_VMCORE
 from vmcoredd_daemon.config.limits import Limits
 from vmcoredd_daemon.config.vmcore_format import Output
 from vmcoredd_daemon.dumps.dump_list import DumpList
@@ -617,6 +619,47 @@ async def test_no_vmcore_where_somebody_else_writes_it(
     # What was acknowledged is there for core-collector.
     left = [path.name for path in daemon.target.rglob("*") if path.is_file()]
     assert sorted(left) == ["000001.note", HANDED_OVER]
+
+
+async def test_thread_that_hangs_does_not_keep_the_service_from_ending(
+    bus_address: str, bus: Connection, source_vmcore: Path, tmp_path: Path
+) -> None:
+    with Service(bus_address, source_vmcore, tmp_path, module=("tests.lib.hanging_thread",)) as daemon:
+        daemon.start()
+        await add(bus, "nic", 100, fill)
+        await call(bus, "RemoveDeviceDump", "o", [await add(bus, "removed", 100, fill)])
+        assert await asyncio.to_thread(daemon.stop) == 0
+        assert judges.crash_names(daemon.vmcore()) == ["nic", MANIFEST_NAME]
+
+
+async def test_service_that_is_started_again_after_it_has_handed_over(
+    bus_address: str, bus: Connection, tmp_path: Path
+) -> None:
+    """As by a helper that comes when kdump already writes: its device dump would be in no vmcore."""
+    with Service(bus_address, PROC_VMCORE, tmp_path, "Format=none") as daemon:
+        add_collector(tmp_path / "vmcoredd.conf", "fails", f"sh -c 'echo x >>{tmp_path}/runs; exit 3'")
+        daemon.start()
+        await add_bytes(bus, "registers", b"registers")
+        await eventually(lambda: names(bus), lambda found: found.get("fails") == "failed")
+        # A restart after a failure takes device dumps.
+        daemon.kill()
+        daemon.start()
+        await add_bytes(bus, "log", b"log")
+        await eventually(lambda: names(bus), lambda found: found.get("fails") == "failed")
+        assert daemon.stop() == 0
+        (left,) = daemon.target.glob(".vmcoredd-spool/*")
+        before = {path.name: path.read_bytes() for path in left.iterdir()}
+        daemon.start()
+        for adding in (add_bytes(bus, "late", b"late"), add(bus, "late", 100, fill)):
+            with pytest.raises(CallFailed, match="left its device dumps to the program that writes") as caught:
+                await adding
+            assert caught.value.name == f"{ERROR}.Disabled"
+        assert await service_state(bus) == "disabled"
+        # core-collector asks the service for them.
+        assert await names(bus) == {"registers": "complete", "log": "complete", "fails": "failed"}
+        assert daemon.stop() == 0
+        assert {path.name: path.read_bytes() for path in left.iterdir()} == before
+        assert (tmp_path / "runs").read_text() == "x\n" * 2
 
 
 @pytest.mark.parametrize("kind", ["elf", "kdump"])

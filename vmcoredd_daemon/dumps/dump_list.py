@@ -8,7 +8,7 @@ outside of the lock, write the header, then take the lock and append. Added are 
 import asyncio
 import logging
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 from ..config.limits import Limits
@@ -16,7 +16,7 @@ from ..errors import Busy, CollectorFailed, Disabled, InvalidArgs, NoSpace, Time
 from ..files import close
 from ..manifest import State, now_usec
 from ..note import check_dump_name
-from ..threads.loop import AbandonedThreads, abandon, ignore_result
+from ..threads.loop import AbandonedThreads, abandon, ignore_result, wait_for
 from .buffer import Buffer, close_removed
 from .collector import Collected, Collector
 from .commit import Commit
@@ -33,15 +33,16 @@ CUT_OFF_TIMEOUT = 10.0
 class DumpList:
     """All device dumps of this capture kernel."""
 
-    def __init__(self, spool: Spool, limits: Limits, *, enabled: bool = True) -> None:
+    def __init__(self, spool: Spool, limits: Limits, *, disabled: str = "") -> None:
+        """*disabled* is why no device dump is added, if none is."""
         self._usage = Usage()
         self.listeners = Listeners([self._usage.changed])
+        self.disabled = disabled
         self.failures_forgotten = 0
         self.generation = 0
         """Grows with each change of what a vmcore would hold."""
         self._spool = spool
         self._limits = limits
-        self._enabled = enabled
         self._sealed = ""
         """Why additions and removals are refused; empty while they are not."""
         self._lock = asyncio.Lock()
@@ -145,13 +146,17 @@ class DumpList:
             del self._dumps[number]
             # Listeners must not open the descriptor any more when its number may be another file's.
             self._notify(Change.REMOVED, dump)
-            if dump.note is not None:
-                await asyncio.to_thread(close_removed, dump.note.fd)
+        if dump.note is None:
+            return
+        # Without the lock: the file is no part of a vmcore any more, and a program that writes to it may hold it.
+        closing = asyncio.get_running_loop().run_in_executor(None, close_removed, dump.note.fd)
+        with suppress(TimeoutError):
+            await wait_for(closing, CUT_OFF_TIMEOUT, self.abandoned)
 
     def check_enabled(self) -> None:
-        """Raise Disabled when the configuration allows no device dumps."""
-        if not self._enabled:
-            raise Disabled("device dumps are switched off by the configuration")
+        """Raise Disabled when no device dump is added."""
+        if self.disabled:
+            raise Disabled(self.disabled)
 
     @property
     def accepting(self) -> bool:

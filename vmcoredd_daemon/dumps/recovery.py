@@ -36,6 +36,7 @@ from .spool_directory import (
     NOTE,
     SEPARATOR,
     SUPERSEDED,
+    VMCORE_WRITTEN,
     boot_id,
     note_name,
     note_number,
@@ -186,7 +187,7 @@ def left_by_other_boots(path: Path) -> list[Path]:
             if directory.name == boot or not directory.is_dir():
                 continue
             try:
-                if {CRASH_DIRECTORY, HANDED_OVER}.issuperset(names := os.listdir(directory)):
+                if {CRASH_DIRECTORY, HANDED_OVER, VMCORE_WRITTEN}.issuperset(names := os.listdir(directory)):
                     for name in names:
                         (directory / name).unlink()
                 directory.rmdir()

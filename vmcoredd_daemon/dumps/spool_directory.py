@@ -14,6 +14,8 @@ CRASH_DIRECTORY = "crash-directory"
 
 HANDED_OVER = "handed-over"
 """Name of the file that says what kdump is to write, see hand_over.py."""
+VMCORE_WRITTEN = "vmcore-written"
+"""Name of the file that says where the vmcore of this boot is, see hand_over.py."""
 
 SEPARATOR = b"\0"
 """Between the buffer and the description in the file of a note: JSON has no such byte, so it is the last one."""

@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..collectors.runner import CollectorRunner
-from ..config.config import Configuration
+from ..config.config import PROC_VMCORE, Configuration
 from ..dumps.dump_list import CUT_OFF_TIMEOUT, DumpList
-from ..dumps.hand_over import hand_over
+from ..dumps.hand_over import hand_over, vmcore_written
 from ..dumps.spool import Spool
-from ..errors import BusUnavailable, VmcoreddError, WriteFailed
+from ..errors import BusUnavailable, CollectorFailed, VmcoreddError, WriteFailed
 from ..journal import Event, record
 from ..threads.loop import started_executor
 from ..writer.writer import VmcoreWriter
@@ -70,6 +70,8 @@ class Daemon:
         self._bus_address = bus_address
         self._use_bus = use_bus
         self._stop_requested = asyncio.Event()
+        self._done = False
+        """Whether an earlier daemon has ended the service's part in the crash of this boot."""
         self._bus_ready = asyncio.Event()
         self._bus_problem = ""
         """Why the service is not on the bus, as last logged."""
@@ -79,7 +81,8 @@ class Daemon:
         recovered = await self._start()
         serving = asyncio.create_task(self._serve())
         collecting = asyncio.create_task(self._collect())
-        reporting = asyncio.create_task(sd_notify.follow(self._writer))
+        reporting = asyncio.create_task(sd_notify.follow(self._writer, self._status))
+        complete = False
         try:
             await self._become_ready()
             await self._stop_requested.wait()
@@ -88,9 +91,12 @@ class Daemon:
             await sd_notify.extended(self._drain(collecting))
             complete = await self._write()
         finally:
-            late = await self._stop(serving, collecting, reporting)
-        if complete and late:
-            log.error("A device dump was on disk too late for the vmcore; the spool keeps it")
+            late = await self._end(serving, collecting, reporting)
+            if complete and late:
+                log.error("A device dump was on disk too late for the vmcore; the spool keeps it")
+            elif complete:
+                await self._remember_vmcore()
+            await self._stop()
         return RunResult(complete and not late and recovered.complete, self._writer.directory)
 
     # Start.
@@ -107,7 +113,9 @@ class Daemon:
         opening = asyncio.to_thread(open_spool, configuration, recovered)
         # All of it is read and hashed: on a slow disk that takes a minute and more.
         self._spool = await sd_notify.extended(opening, recovered.progress)
-        self._dumps = DumpList(self._spool, configuration.limits, enabled=configuration.enabled)
+        self._done = bool(recovered.done)
+        switched_off = "" if configuration.enabled else "device dumps are switched off by the configuration"
+        self._dumps = DumpList(self._spool, configuration.limits, disabled=recovered.done or switched_off)
         self._restore(recovered)
         self._writer = VmcoreWriter(
             self._dumps,
@@ -133,14 +141,25 @@ class Daemon:
             what = "kept" if isinstance(error, WriteFailed) else "set aside"
             message = f"{name}: not recovered from the spool, but {what}: {error}"
             record(Event.DUMP_DAMAGED, logging.ERROR, message, dump_name=name)
+        for failure in recovered.failures:
+            self._dumps.add_failed(failure.name, failure.collector, CollectorFailed(failure.message))
 
     async def _become_ready(self) -> None:
         """Tell the service manager that callers can come: by then the service is on the bus, if there is one."""
         await sd_notify.extended(self._wait_for_bus())
         await asyncio.to_thread(_import_the_rest)
         gc.enable()
-        record(Event.STARTED, logging.INFO, "Taking device dumps", source=self._writer.source)
-        sd_notify.ready()
+        refused, source = self._dumps.disabled, self._writer.source
+        if refused:
+            record(Event.DISABLED, logging.INFO, f"{self._status}: {refused}", source=source)
+        else:
+            record(Event.STARTED, logging.INFO, self._status, source=source)
+        sd_notify.ready(self._status)
+
+    @property
+    def _status(self) -> str:
+        """What the service does while it serves."""
+        return "Refusing device dumps" if self._dumps.disabled else "Taking device dumps"
 
     async def _wait_for_bus(self) -> None:
         """Wait for the bus name, or a stop; not for ever, because a vmcore is written without a bus, too."""
@@ -208,7 +227,7 @@ class Daemon:
 
     async def _collect(self) -> None:
         """Start the registered collectors, unless the configuration leaves that to callers."""
-        if not (self._configuration.enabled and self._configuration.run_collectors):
+        if self._dumps.disabled or not self._configuration.run_collectors:
             return
         # Importing them would delay callers: only one thread runs Python at a time.
         with suppress(TimeoutError):
@@ -239,10 +258,11 @@ class Daemon:
     async def _write(self) -> bool:
         """Write the vmcore unless that is done; return whether it is complete, and in the configured format."""
         writer = self._writer
+        if self._done:
+            return True
         if not writer.wanted:
             await self._hand_over()
             return True
-
         try:
             complete = await sd_notify.extended(write_and_clear(self._dumps, writer), writer.progress)
         except VmcoreddError:
@@ -266,14 +286,27 @@ class Daemon:
 
     # Stop.
 
-    async def _stop(self, *tasks: "asyncio.Task[None]") -> bool:
-        """End *tasks*, close everything; return whether a device dump became durable too late for the vmcore."""
-        dumps, writer = self._dumps, self._writer
+    async def _end(self, *tasks: "asyncio.Task[None]") -> bool:
+        """End *tasks*; return whether a device dump became durable too late for the vmcore."""
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
         # No call is answered from here on, so what becomes durable later was never acknowledged.
-        late = writer.wanted and writer.outdated
+        return self._writer.wanted and not self._done and self._writer.outdated
+
+    async def _remember_vmcore(self) -> None:
+        """Leave in the spool where the vmcore is: a service that is started again takes no device dumps."""
+        directory, written = self._spool.directory, self._writer.written
+        if directory is None or written is None or self._writer.source != PROC_VMCORE:
+            return
+        try:
+            await sd_notify.extended(asyncio.to_thread(vmcore_written, directory, written.path))
+        except WriteFailed as error:
+            log.warning("%s; a service that is started again will take device dumps for another vmcore", error)
+
+    async def _stop(self) -> None:
+        """Close everything."""
+        dumps, writer = self._dumps, self._writer
         settled = await sd_notify.extended(dumps.settle(CUT_OFF_TIMEOUT))
         # In a thread: the file system frees the space of the device dumps now.
         await asyncio.to_thread(dumps.close)
@@ -281,7 +314,6 @@ class Daemon:
             self._spool.close()
         writer.close()
         record(Event.STOPPED, logging.INFO, "Stopped", path=writer.written.path if writer.written else "")
-        return late
 
 
 async def write_and_clear(dumps: DumpList, writer: VmcoreWriter) -> bool:

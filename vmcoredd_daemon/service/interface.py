@@ -182,7 +182,7 @@ class ManagerInterface(ServiceInterface):
     def State(self) -> "s":
         if self._writer.writing:
             return "writing"
-        if not self._configuration.enabled:
+        if self._dumps.disabled:
             return "disabled"
         return "ready" if self._dumps.accepting else "stopping"
 

@@ -9,13 +9,15 @@ import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..config.config import Configuration
+from ..config.config import PROC_VMCORE, Configuration
 from ..config.vmcore_format import Format
+from ..dumps.hand_over import handed_over, path_written
 from ..dumps.recovery import SpooledDump, left_by_other_boots, may_hold_notes
 from ..dumps.spool import Spool
 from ..errors import NameInUse, NoSpace, VmcoreddError, WriteFailed, of_storage
 from ..files import MEMORY_FILE_SYSTEMS, file_system
 from ..journal import Event, record
+from ..manifest import Failure
 from ..note import system_byteorder, system_page_size
 from ..progress import Progress
 
@@ -29,6 +31,10 @@ class RecoveredDumps:
     dumps: list[SpooledDump] = field(default_factory=list)
     problems: list[tuple[str, VmcoreddError]] = field(default_factory=list)
     """Names of files, and why they were not recovered."""
+    done: str = ""
+    """How an earlier daemon has ended its part in the crash of this boot, if it has."""
+    failures: list[Failure] = field(default_factory=list)
+    """What it has handed over to the program that writes the vmcore."""
     progress: Progress = field(default_factory=Progress)
     """Advances with each file that is read."""
 
@@ -54,6 +60,8 @@ def open_spool(configuration: Configuration, recovered: RecoveredDumps) -> Spool
         spool = Spool.in_memory(page_size, byteorder)
         _write_elsewhere(spool, error, configuration, in_vain=in_vain)
         return spool
+    if spool.directory is not None and configuration.source == PROC_VMCORE:
+        _look_whether_done(spool.directory, recovered)
     try:
         recovered.dumps += spool.recover(recovered.report, recovered.progress.advance)
     except WriteFailed as error:
@@ -64,6 +72,14 @@ def open_spool(configuration: Configuration, recovered: RecoveredDumps) -> Spool
         _write_elsewhere(spool, type(error)(f"{path}: {error}"), configuration, in_vain=in_vain)
     _report_other_boots(path)
     return spool
+
+
+def _look_whether_done(directory: int, recovered: RecoveredDumps) -> None:
+    if (path := path_written(directory)) is not None:
+        recovered.done = f"the vmcore of this crash is written: {path}"
+    elif (failures := handed_over(directory)) is not None:
+        recovered.done = "the service has stopped, and left its device dumps to the program that writes the vmcore"
+        recovered.failures = failures
 
 
 def _make_target(configuration: Configuration) -> bool:

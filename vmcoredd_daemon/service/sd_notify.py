@@ -26,8 +26,6 @@ STALL_TIMEOUT = 300.0
 STATUS_INTERVAL = 1.0
 """Seconds between two status lines."""
 
-_TAKING = "STATUS=Taking device dumps"
-
 
 def notify(state: str) -> None:
     """Tell the service manager; if that fails, the vmcore is written anyway."""
@@ -43,9 +41,9 @@ def _warn(reason: str) -> None:
     log.warning("Cannot notify the service manager: %s", reason)
 
 
-def ready() -> None:
-    """Say that the service takes device dumps."""
-    notify(f"READY=1\n{_TAKING}")
+def ready(status: str) -> None:
+    """Say that callers can come, and what they can expect."""
+    notify(f"READY=1\nSTATUS={status}")
 
 
 def stopping() -> None:
@@ -54,14 +52,14 @@ def stopping() -> None:
     notify("STATUS=Waiting for collectors")
 
 
-async def follow(writer: VmcoreWriter) -> None:
-    """Tell, until cancelled, how far a vmcore is that a caller asked for."""
+async def follow(writer: VmcoreWriter, status: str) -> None:
+    """Tell, until cancelled, how far a vmcore is that a caller asked for, and after that *status* again."""
     was_writing = False
     while True:
         if writer.writing:
             notify(f"STATUS={writer.progress.text}")
         elif was_writing:
-            notify(_TAKING)
+            notify(f"STATUS={status}")
         was_writing = writer.writing
         await asyncio.sleep(STATUS_INTERVAL)
 
