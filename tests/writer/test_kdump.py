@@ -3,20 +3,24 @@
 
 import os
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tests.lib import external_tools as judges
 from tests.lib.collectors import Fills
+from tests.lib.fuse import fuse_source
 from tests.lib.resources import tmpfs
 from tests.lib.shell_program import shell_program
 from tests.lib.vmcore_dumps import manifest
 from vmcoredd_daemon.config.vmcore_format import Compression, Format, Output
 from vmcoredd_daemon.dumps.dump_list import DumpList
 from vmcoredd_daemon.manifest import MANIFEST_NAME
+from vmcoredd_daemon.vmcore.copy.source import TimedCalls
 from vmcoredd_daemon.vmcore.inspect.inspect import find, inspect
 from vmcoredd_daemon.writer import kdump as write_kdump
+from vmcoredd_daemon.writer import writer
 from vmcoredd_daemon.writer.result import DEVICE_DUMPS_ONLY, VMCORE, WriteResult
 from vmcoredd_daemon.writer.writer import VmcoreWriter
 
@@ -60,6 +64,36 @@ async def test_filtered_vmcore(
     assert (inspection.format, inspection.problems) == ("kdump", ())
     assert [dump.verified for dump in inspection.device_dumps] == [True, True, None]
     assert sorted(path.name for path in written.path.parent.iterdir()) == [VMCORE, "vmcore-dmesg.txt"]
+
+
+async def test_spool_that_hangs(
+    dumps: DumpList, source_vmcore: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The memory is written, and the device dump that hangs costs itself."""
+    monkeypatch.setattr(writer, "TimedCalls", partial(TimedCalls, timeout=1.0, retry_timeout=0.5))
+    (tmp_path / "target").mkdir()
+    for name in ("hangs", "nic"):
+        await dumps.add_device_dump(name, 9, Fills(b"registers"), timeout=5)
+    note = dumps.complete[0].note
+    assert note is not None
+    (tmp_path / "note").write_bytes(os.pread(note.fd, note.note_size, 0))
+    with fuse_source(tmp_path / "note", tmp_path / "fuse") as spool:
+        spool.read = lambda offset, size: None
+        hanging = os.open(spool.path, os.O_RDONLY)
+        os.dup2(hanging, note.fd, inheritable=False)
+        os.close(hanging)
+        written = await VmcoreWriter(dumps, source_vmcore, tmp_path / "target", KDUMP).write()
+        assert len(spool.hanging) == 2
+        spool.answer_late(b"x")
+    apart = written.path.with_name(DEVICE_DUMPS_ONLY)
+    assert (written.path.name, own_names(written.path), own_names(apart)) == (
+        VMCORE,
+        [],
+        ["hangs", "nic", MANIFEST_NAME],
+    )
+    assert f"the device dumps are in {DEVICE_DUMPS_ONLY}: " in written.error
+    with apart.open("rb") as file:
+        assert [dump.verified for dump in inspect(file.fileno(), "FILE").device_dumps] == [False, True, None]
 
 
 async def test_progress(dumps: DumpList, source_vmcore: Path, tmp_path: Path) -> None:

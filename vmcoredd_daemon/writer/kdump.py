@@ -13,7 +13,7 @@ from ..files import sync, sync_directory
 from ..manifest import ManifestSource
 from ..vmcore.attach.attach import attach
 from ..vmcore.copy.page_cache import write_back_while
-from ..vmcore.copy.source import TimedFile
+from ..vmcore.copy.source import TimedFile, TimedNotes
 from ..vmcore.copy.write import VMCORE_INCOMPLETE
 from ..vmcore.formats import recognise
 from ..vmcore.image import file_image
@@ -157,7 +157,8 @@ def _attach(job: Job, path: Path, described: ManifestSource) -> tuple[str, str]:
     # The memory is in the file already, so the manifest is complete.
     with own_note(job, described) as own:
         try:
-            altered = report_altered(attach(str(path), [*job.snapshot.notes, *own.notes]).altered)
+            notes = [*job.snapshot.notes, *own.notes]
+            altered = report_altered(attach(str(path), notes, reads=TimedNotes(job.spool_reads)).altered)
         except VmcoreddError as error:
             return str(error), own.problem
         return "", "; ".join(filter(None, (altered, own.problem)))

@@ -29,6 +29,7 @@ from ...note import (
 )
 from ...progress import Progress
 from .. import kdump
+from ..copy.source import Reads
 from ..elf import largest_page_size, read_headers
 from ..formats import Vmcore, recognise
 from ..image import file_image
@@ -71,17 +72,23 @@ class Target:
 
 
 def attach(
-    path: str, dumps: Sequence[DeviceDumpNote], progress: Progress | None = None, *, force: bool = False
+    path: str,
+    dumps: Sequence[DeviceDumpNote],
+    progress: Progress | None = None,
+    *,
+    force: bool = False,
+    reads: Reads | None = None,
 ) -> Attached:
     """Put *dumps* into the vmcore at *path*, the last of them the manifest, and make that durable.
 
-    *progress* counts what is written, *force* is as for :func:`locked`. Blocks: call it in a thread. Raises
+    *progress* counts what is written, *force* is as for :func:`locked`; *reads* reads the notes into a
+    kdump-compressed file. Blocks: call it in a thread. Raises
     InvalidVmcore if nothing can be attached to the file, QuotaExceeded if crash would not find all device dumps,
     NameInUse if two of *dumps* have one name, Busy if another process attaches, NoSpace and WriteFailed. The file
     is then as it was.
     """
     with locked(path, force=force) as target:
-        return attach_notes(target, dumps, progress=progress)
+        return attach_notes(target, dumps, progress=progress, reads=reads)
 
 
 def attach_notes(
@@ -90,6 +97,7 @@ def attach_notes(
     replaced: Collection[int] = (),
     committing: Callable[[], None] = lambda: None,
     progress: Progress | None = None,
+    reads: Reads | None = None,
 ) -> Attached:
     """Do as :func:`attach`, but leave out the device dumps whose notes are at the offsets *replaced*.
 
@@ -104,7 +112,14 @@ def attach_notes(
     try:
         if target.header is not None:
             attachment = KdumpAttachment(
-                target.fd, target.vmcore, target.header, target.page_size, committing, progress, target.cut_off
+                target.fd,
+                target.vmcore,
+                target.header,
+                target.page_size,
+                committing,
+                progress,
+                cut_off=target.cut_off,
+                reads=reads,
             )
             altered, warnings = attachment.run(notes, dumps)
             return Attached(True, altered, target.vmcore.problems + warnings)

@@ -41,6 +41,7 @@ from ...progress import Progress
 from ..copy.clone import copy_range
 from ..copy.extents import ExtentCopy
 from ..copy.read_back import own_offsets, verify_notes
+from ..copy.source import Reads
 from ..copy.write import write_headers
 from ..formats import Notes, Vmcore
 from ..image import file_image
@@ -60,15 +61,21 @@ class KdumpAttachment:
         page_size: int,
         committing: Callable[[], None],
         progress: Progress,
+        *,
         cut_off: bool,
+        reads: Reads | None = None,
     ) -> None:
-        """*cut_off* says that pages are missing: nothing is between what there is of them and the notes."""
+        """*cut_off* says that pages are missing: nothing is between what there is of them and the notes.
+
+        *reads* reads the notes.
+        """
         self._fd = fd
         self._vmcore = vmcore
         self._header = header
         self._page_size = page_size
         self._committing = committing
         self._progress = progress
+        self._reads = reads
         self._size = vmcore.image.size
         self._alignment = 1 if cut_off else page_size
 
@@ -102,7 +109,7 @@ class KdumpAttachment:
         """Write the new area from *start* on, and read it back."""
         own = own_offsets(extents, dumps)
         self._progress.start("writing the notes", size)
-        copy = ExtentCopy(self._fd, self._page_size, self._progress)
+        copy = ExtentCopy(self._fd, self._page_size, self._progress, reads=self._reads)
         for extent in extents:
             copy.extent(extent)
         # The last note of the old area need not be padded if it ends the file.
