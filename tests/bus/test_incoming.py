@@ -70,7 +70,15 @@ def test_size_of_a_body(sockets: tuple[socket.socket, socket.socket], size: int)
 
 
 def test_size_of_a_header(sockets: tuple[socket.socket, socket.socket]) -> None:
-    assert received(sockets, pack([(1, "o", "/" + "x" * 500_000), *CALL_FIELDS[1:]])).message is None
+    long = (1, "o", "/" + "x" * 500_000)
+    for body in ("", "x", "x" * 2 * LIMIT):
+        incoming = received(sockets, pack([long, *CALL_FIELDS[1:]], "s", packed_body("s", [body]), serial=7))
+        assert incoming.message is not None
+        assert (incoming.message.serial, incoming.message.sender) == (7, ":1.1")
+        assert isinstance(incoming.problem, LimitsExceeded)
+    # No bus forwards a call without a sender, and none puts it first.
+    for fields in ([long], [CALL_FIELDS[-1], long]):
+        assert received(sockets, pack(fields)).message is None
 
 
 def test_body_that_cannot_be_read(sockets: tuple[socket.socket, socket.socket]) -> None:

@@ -161,6 +161,8 @@ def test_messages_that_are_larger_than_any_call(daemon: Service, bus_address: st
                 answer = caller.receive()
             assert answer is not None
             assert answer.error_name == LIMITS_EXCEEDED
+        long = Message(NAME, "/" + "x" * 100_000, MANAGER, "ListDeviceDumps")
+        assert caller.call(long).error_name == LIMITS_EXCEEDED
         assert caller.call(deep(29)).error_name == INVALID_ARGS
         listed = caller.call(Message(NAME, PATH, MANAGER, "ListDeviceDumps"))
         assert listed.message_type is MessageType.METHOD_RETURN

@@ -23,12 +23,16 @@ FIXED_HEADER = 16
 """Bytes up to and including the length of the array of header fields."""
 SKIP_SIZE = 64 << 10
 """Bytes of a message that is too large that are received, and dropped, at a time."""
+SENDER_SIZE = 512
+"""Bytes at the end of a header that hold its last field: the sender, which the bus appends, of 255 bytes at most."""
 MAX_SIGNATURES = 256
 """Signatures in the cache of dbus-next, which never drops one; a long one takes 100 KB."""
 
 _ANCILLARY = socket.CMSG_LEN(MAX_UNIX_FDS * array.array("i").itemsize)
 _TEXT = (b"\1s\0", b"\1o\0")
 """The signatures of most fields."""
+_SENDER = bytes([HeaderField.SENDER.value]) + _TEXT[0]
+"""How the field with the sender begins."""
 _FIELDS = {field.value: field.name.lower() for field in HeaderField}
 
 
@@ -43,7 +47,10 @@ class Incoming(Unmarshaller):
         """Why the message has no body; to be sent as the answer."""
         self._limit = limit
         self._kept = 0
-        self._rest = -1
+        self._dropped: dict[int, int] = {}
+        """Bytes that are still to be received and dropped, by those of the message that are kept before them."""
+        self._only_sender = False
+        """Whether only the end of the header is kept."""
 
     def unmarshall(self) -> bool:
         """Receive what is available; return whether the message is complete.
@@ -65,25 +72,30 @@ class Incoming(Unmarshaller):
         return True
 
     def _receive(self) -> None:
-        if self._rest < 0:
+        if not self._kept:
             self._fill(FIXED_HEADER)
             order = "<" if self.buf[:1] == b"l" else ">"
             body, _, fields = struct.unpack_from(f"{order}III", self.buf, 4)
             header = FIXED_HEADER + fields + self._padding(fields, 8)
-            self._kept, self._rest = header + body, 0
+            self._kept = header + body
             if self._limit is not None and max(header, body) > self._limit:
-                # The sender is the last field, appended by the bus: with too long a header it stays unknown, and
-                # gets no answer.
-                self._kept = header if header <= self._limit else FIXED_HEADER
-                self._rest = header + body - self._kept
-                self.problem = LimitsExceeded(f"the message has {body} bytes, the limit is {self._limit}")
-        self._fill(self._kept)
-        while self._rest:
+                self._only_sender = header > self._limit
+                self._kept = FIXED_HEADER + SENDER_SIZE if self._only_sender else header
+                self._dropped = {FIXED_HEADER: header - self._kept, self._kept: body}
+                what, size = ("header", header) if self._only_sender else ("message", body)
+                self.problem = LimitsExceeded(f"the {what} has {size} bytes, the limit is {self._limit}")
+        for kept in (FIXED_HEADER, self._kept):
+            self._drop(kept)
+
+    def _drop(self, kept: int) -> None:
+        """Receive until ``buf`` has *kept* bytes, and drop what is to be dropped behind them."""
+        self._fill(kept)
+        while missing := self._dropped.get(kept, 0):
             try:
-                self._fill(self._kept + min(self._rest, SKIP_SIZE))
+                self._fill(kept + min(missing, SKIP_SIZE))
             finally:
-                self._rest -= len(self.buf) - self._kept
-                del self.buf[self._kept :]
+                self._dropped[kept] = missing - (len(self.buf) - kept)
+                del self.buf[kept:]
 
     def _fill(self, size: int) -> None:
         """Receive until ``buf`` has *size* bytes. Raises BlockingIOError if they are not available yet."""
@@ -104,9 +116,7 @@ class Incoming(Unmarshaller):
         self.endian = self.buf[0]
         kind, flags = MessageType(self.buf[1]), MessageFlag(self.buf[2])
         (serial,) = struct.unpack_from("<I" if self.endian == ord("l") else ">I", self.buf, 8)
-        self.offset = FIXED_HEADER - 4
-        fields = self._fields()
-        self.align(8)
+        fields = self._sender() if self._only_sender else self._fields()
         fields.pop("unix_fds", None)
         signature = fields.pop("signature", "")
         if self.problem is None:
@@ -127,8 +137,17 @@ class Incoming(Unmarshaller):
             **fields,
         )
 
+    def _sender(self) -> dict[str, Any]:
+        """Return the fields of an answer to the sender, the last field; another one of a message is not known."""
+        _, found, field = bytes(self.buf[FIXED_HEADER:]).rpartition(_SENDER)
+        if not found:
+            raise InvalidArgs("the sender is not the last header field")
+        (size,) = struct.unpack_from("<I" if self.endian == ord("l") else ">I", field)
+        return {"path": "/", "member": "Unknown", "sender": field[4 : 4 + size].decode()}
+
     def _fields(self) -> dict[str, Any]:
         """Return the header fields. The types that a bus uses are parsed here: dbus-next is slowest there."""
+        self.offset = FIXED_HEADER - 4
         length = struct.Struct("<I" if self.endian == ord("l") else ">I")
         (size,) = length.unpack_from(self.buf, self.offset)
         self.offset += 4
@@ -154,4 +173,5 @@ class Incoming(Unmarshaller):
                 fields[_FIELDS[code]] = value
         if self.offset != end:
             raise InvalidArgs("the header fields do not end at their length")
+        self.align(8)
         return fields
