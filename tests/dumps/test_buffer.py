@@ -19,7 +19,7 @@ from tests.lib.waiting import eventually
 from vmcoredd_daemon.dumps.buffer import SYNCED, Buffer
 from vmcoredd_daemon.dumps.commit import Commit
 from vmcoredd_daemon.dumps.spool import Spool
-from vmcoredd_daemon.dumps.transfer import PIECE, WINDOW, Transfers
+from vmcoredd_daemon.dumps.transfer import PIECE, WINDOW, Rest, Transfers
 from vmcoredd_daemon.errors import CollectorFailed, InvalidArgs, NoSpace, WriteFailed
 from vmcoredd_daemon.manifest import ManifestDump
 from vmcoredd_daemon.note import VMCOREDD_HEADER_SIZE, ByteOrder, DeviceDumpNote
@@ -56,9 +56,9 @@ async def test_reads_into_place(buffer: Buffer, tmp_path: Path) -> None:
     with (tmp_path / "data").open("rb") as file:
         before = open_fds()
         reached: list[int] = []
-        assert await buffer.read_from(file.fileno(), 0, reached.append)
+        assert await buffer.read_from(file.fileno(), 0, reached.append) is Rest.NONE
         assert reached == [10]
-        assert await buffer.read_from(file.fileno(), 10, reached.append)
+        assert await buffer.read_from(file.fileno(), 10, reached.append) is Rest.NONE
         assert reached == [10]
         assert open_fds() == before
     assert os.pread(buffer.fd, 12, 64) == b"0123456789\0\0"
@@ -70,7 +70,7 @@ async def test_reads_into_place(buffer: Buffer, tmp_path: Path) -> None:
 async def test_reads_no_more_than_there_is_room_for(buffer: Buffer, tmp_path: Path) -> None:
     (tmp_path / "data").write_bytes(b"x" * 6000)
     with (tmp_path / "data").open("rb", buffering=0) as file:
-        assert not await buffer.read_from(file.fileno(), 0)
+        assert await buffer.read_from(file.fileno(), 0) is Rest.UNKNOWN
         assert file.tell() == 5000
     assert os.pread(buffer.fd, 10_000, 64 + 5000) == bytes(8192 - 64 - 5000)
 
@@ -82,7 +82,7 @@ async def test_sha256_behind_what_is_read(tmp_path: Path, counted: int) -> None:
     buffer = await Spool.in_memory(PAGE, ByteOrder.LITTLE).create("nic0", len(data))
     (tmp_path / "data").write_bytes(data)
     with (tmp_path / "data").open("rb") as file:
-        assert await buffer.read_from(file.fileno(), 0)
+        assert await buffer.read_from(file.fileno(), 0) is Rest.NONE
     size = len(data) + counted
     note = await commit(buffer, size)
     assert note.sha256 == hashlib.sha256(data[:size]).hexdigest()
@@ -107,9 +107,9 @@ async def test_large_one_that_a_collector_has_written(tmp_path: Path, size: int)
 async def test_nothing_there_yet(buffer: Buffer) -> None:
     reading, writing = os.pipe()
     os.set_blocking(reading, False)
-    assert not await buffer.read_from(reading, 0)
+    assert await buffer.read_from(reading, 0) is Rest.UNKNOWN
     os.close(writing)
-    assert await buffer.read_from(reading, 0)
+    assert await buffer.read_from(reading, 0) is Rest.NONE
     os.close(reading)
 
 

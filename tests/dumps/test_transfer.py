@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from vmcoredd_daemon.dumps.transfer import LARGE_PIECE, PIECE, WINDOW, Transfer
+from vmcoredd_daemon.dumps.transfer import LARGE_PIECE, PIECE, WINDOW, Rest, Transfer
 from vmcoredd_daemon.errors import WriteFailed
 
 OFFSET = 64
@@ -23,7 +23,7 @@ class Rig:
         self.large_pieces = threading.Semaphore(1)
         self.size = size
 
-    def run(self, source: int, position: int = 0, fd: int | None = None) -> bool:
+    def run(self, source: int, position: int = 0, fd: int | None = None) -> Rest:
         fd = self.fd if fd is None else fd
         transfer = Transfer("nic0", fd, self.size, position, self.reached.append, self.window, self.abandoned)
         return transfer.run(self.large_pieces, source)
@@ -53,7 +53,7 @@ def memfd(data: bytes) -> int:
 def test_file(rig: Rig, size: int, windows: int) -> None:
     data = os.urandom(1 << 20) * (size // (1 << 20)) + b"x" * (size % (1 << 20))
     source = memfd(data)
-    assert rig.run(source)
+    assert rig.run(source) is Rest.NONE
     assert (rig.written(), rig.windows) == (data, windows)
     assert rig.reached == [*range(LARGE_PIECE, size, LARGE_PIECE), *([size] if size else [])]
     os.close(source)
@@ -64,7 +64,7 @@ def test_few_have_large_pieces(rig: Rig, taken: bool) -> None:
     if taken:
         rig.large_pieces.acquire()
     source = memfd(bytes(2 * LARGE_PIECE))
-    assert rig.run(source)
+    assert rig.run(source) is Rest.NONE
     assert rig.reached[0] == (PIECE if taken else LARGE_PIECE)
     assert rig.large_pieces.acquire(blocking=False) is not taken
     os.close(source)
@@ -73,7 +73,7 @@ def test_few_have_large_pieces(rig: Rig, taken: bool) -> None:
 def test_small_one_needs_no_large_piece(rig: Rig) -> None:
     rig.size = WINDOW - 1
     source = memfd(bytes(2 * PIECE))
-    assert rig.run(source)
+    assert rig.run(source) is Rest.NONE
     assert rig.reached == [PIECE, 2 * PIECE]
     os.close(source)
 
@@ -81,16 +81,16 @@ def test_small_one_needs_no_large_piece(rig: Rig) -> None:
 def test_goes_on_where_it_was(rig: Rig) -> None:
     source = memfd(b"0123456789")
     os.lseek(source, 4, os.SEEK_SET)
-    assert rig.run(source, position=4)
+    assert rig.run(source, position=4) is Rest.NONE
     assert (rig.written(), rig.reached) == (bytes(4) + b"456789", [10])
     os.close(source)
 
 
-@pytest.mark.parametrize(("more", "ended"), [(0, True), (1, False)])
-def test_no_more_than_there_is_room_for(rig: Rig, more: int, ended: bool) -> None:
+@pytest.mark.parametrize(("more", "rest"), [(0, Rest.NONE), (1, Rest.UNKNOWN)])
+def test_no_more_than_there_is_room_for(rig: Rig, more: int, rest: Rest) -> None:
     rig.size = 1000
     source = memfd(bytes(1000 + more))
-    assert rig.run(source) is ended
+    assert rig.run(source) is rest
     assert os.lseek(source, 0, os.SEEK_CUR) == 1000
     os.close(source)
 
@@ -101,8 +101,8 @@ def test_what_does_not_say_where_it_ends(rig: Rig) -> None:
     os.write(writing, b"0123456789")
     os.close(writing)
     version = os.open("/proc/version", os.O_RDONLY)
-    assert not rig.run(reading)
-    assert not rig.run(version)
+    assert rig.run(reading) is Rest.UNKNOWN
+    assert rig.run(version) is Rest.UNKNOWN
     for fd in (reading, version):
         os.close(fd)
 
@@ -110,11 +110,11 @@ def test_what_does_not_say_where_it_ends(rig: Rig) -> None:
 def test_pipe_in_which_nothing_is_now(rig: Rig) -> None:
     reading, writing = os.pipe()
     os.write(writing, b"x" * PIECE)
-    assert not rig.run(reading)
+    assert rig.run(reading) is Rest.UNKNOWN
     os.set_blocking(writing, False)
     os.write(writing, b"y")
     os.close(writing)
-    assert rig.run(reading, position=PIECE)
+    assert rig.run(reading, position=PIECE) is Rest.NONE
     assert rig.written() == b"x" * PIECE + b"y"
     assert rig.reached == [PIECE, PIECE + 1]
     os.close(reading)
@@ -124,7 +124,7 @@ def test_abandoned(rig: Rig) -> None:
     rig.abandoned.set()
     reading, writing = os.pipe()
     os.write(writing, b"for another")
-    assert not rig.run(reading)
+    assert rig.run(reading) is Rest.UNKNOWN
     assert select.select([reading], [], [], 0) == ([reading], [], [])
     assert rig.reached == []
     for fd in (reading, writing):

@@ -24,7 +24,7 @@ FIXED_HEADER = 16
 SKIP_SIZE = 64 << 10
 """Bytes of a message that is too large that are received, and dropped, at a time."""
 SENDER_SIZE = 512
-"""Bytes at the end of a header that hold its last field: the sender, which the bus appends, of 255 bytes at most."""
+"""Bytes at the end of a header that hold its last field: the sender, which the bus appends, of 255 at most."""
 MAX_SIGNATURES = 256
 """Signatures in the cache of dbus-next, which never drops one; a long one takes 100 KB."""
 

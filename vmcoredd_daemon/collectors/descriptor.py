@@ -10,7 +10,7 @@ from functools import partial
 
 from ..dumps.buffer import Buffer
 from ..dumps.collector import Collected
-from ..dumps.transfer import is_anonymous, is_pipe_or_socket, read_now
+from ..dumps.transfer import Rest, is_anonymous, is_pipe_or_socket, read_now
 from ..errors import CollectorFailed, InvalidArgs
 from ..threads.fd_closer import FdCloser, close_fds
 from ..threads.loop import AbandonedThreads, run_with_duplicate, wait_for
@@ -57,12 +57,13 @@ class DescriptorCollector:
         try:
             if self._problem is not None:
                 raise self._problem
-            ended = await self._fill(buffer)
+            rest = await self._fill(buffer)
             size = self.position
             if size == 0 and not self._may_be_empty:
                 # So looks a program that failed before it wrote anything: the vmcore then names the failure.
                 raise CollectorFailed(f"device dump {dump_name}: no data were received", errno.ENODATA)
-            return Collected(size, truncated=not ended and await self._has_more())
+            more = rest is Rest.MORE or (rest is Rest.UNKNOWN and await self._has_more())
+            return Collected(size, truncated=more)
         except InvalidArgs as error:
             raise InvalidArgs(f"device dump {dump_name}: {error}") from error
         except OSError as error:
@@ -71,13 +72,13 @@ class DescriptorCollector:
                 f"device dump {dump_name}: cannot read its data: {os.strerror(code)}", code
             ) from error
 
-    async def _fill(self, buffer: Buffer) -> bool:
-        """Read until the end, or until the buffer is full; return whether the end was reached."""
-        ended = False
-        while self.position < buffer.size and not ended:
+    async def _fill(self, buffer: Buffer) -> Rest:
+        """Read until the end, or until the buffer is full; return what is left."""
+        rest = Rest.UNKNOWN
+        while self.position < buffer.size and rest is Rest.UNKNOWN:
             await self._wait()
-            ended = await buffer.read_from(self._fd, self.position, self._reached)
-        return ended
+            rest = await buffer.read_from(self._fd, self.position, self._reached)
+        return rest
 
     def _reached(self, position: int) -> None:
         self.position = position

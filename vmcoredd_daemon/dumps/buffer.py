@@ -16,7 +16,7 @@ from ..errors import CollectorFailed, TimedOut, of_storage
 from ..files import close, pwrite, sync, wait_for_writer
 from ..note import VMCOREDD_HEADER_SIZE, DeviceDumpNote, note_size, round_up
 from ..threads.loop import ignore_result, run_with_duplicate, wait_for
-from .transfer import Transfer, Transfers
+from .transfer import Rest, Transfer, Transfers
 
 _T = TypeVar("_T")
 
@@ -55,8 +55,8 @@ class Buffer:
         self._hashing: asyncio.Future[None] | None = None
         self._threads: set[asyncio.Future[Any]] = set()
 
-    async def read_from(self, fd: int, position: int, reached: Callable[[int], None] = lambda _: None) -> bool:
-        """Read what *fd* has now, and write it at *position*; return whether *fd* is at its end.
+    async def read_from(self, fd: int, position: int, reached: Callable[[int], None] = lambda _: None) -> Rest:
+        """Read what *fd* has now, and write it at *position*; return what is left of it.
 
         A thread calls *reached* with the position of the next byte, from which a later call goes on. Raises
         OSError when *fd* cannot be read, NoSpace or WriteFailed when the buffer cannot be written.

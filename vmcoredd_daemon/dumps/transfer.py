@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from enum import Enum, auto
 from functools import partial
 from types import TracebackType
 
@@ -41,6 +42,14 @@ PIPE_POLL = 0.01
 thread busy."""
 
 
+class Rest(Enum):
+    """What is behind the bytes that were read."""
+
+    NONE = auto()
+    MORE = auto()
+    UNKNOWN = auto()
+
+
 class Reading:
     """Reads as read(2) does, what is there now or soon, unless *abandoned*.
 
@@ -61,6 +70,9 @@ class Reading:
         mode = os.fstat(fd).st_mode
         _check_data(fd, mode)
         self.regular = stat.S_ISREG(mode)
+        # A packet in a pipe is at most as long; a shorter read drops the rest of it: O_DIRECT in pipe(2).
+        self.smallest = select.PIPE_BUF if stat.S_ISFIFO(mode) else 1
+        """Bytes that a read should ask for at least."""
         self._poll_seconds = PIPE_POLL if is_pipe_or_socket(fd) else READ_POLL
         if stat.S_ISSOCK(mode):
             self._socket = socket.socket(fileno=os.dup(fd))
@@ -104,11 +116,11 @@ class Reading:
             return self._socket.recv(size, socket.MSG_DONTWAIT)
         return os.read(self._fd if self._ours < 0 else self._ours, size)
 
-    def at_end(self) -> bool:
+    def rest(self) -> Rest:
         """Tell whether a regular file says that it has no more bytes; those of procfs do not say so. Blocks."""
-        if not self.regular:
-            return False
-        return os.lseek(self._fd, 0, os.SEEK_CUR) >= os.fstat(self._fd).st_size > 0
+        if self.regular and os.lseek(self._fd, 0, os.SEEK_CUR) >= os.fstat(self._fd).st_size > 0:
+            return Rest.NONE
+        return Rest.UNKNOWN
 
 
 def _check_data(fd: int, mode: int) -> None:
@@ -174,8 +186,8 @@ class Transfer:
     abandoned: threading.Event = field(default_factory=threading.Event)
     """Set when no caller waits any more: then no more is read."""
 
-    def run(self, large_pieces: threading.Semaphore, source: int) -> bool:
-        """Read *source* until its end, no data now, or no space; return whether it is at its end. Blocks.
+    def run(self, large_pieces: threading.Semaphore, source: int) -> Rest:
+        """Read *source* until its end, no data now, or no space; return what is left of it. Blocks.
 
         Raises OSError when it cannot be read, NoSpace or WriteFailed when the buffer cannot be written.
         """
@@ -184,29 +196,34 @@ class Transfer:
             try:
                 return self._copy(reading, LARGE_PIECE if large else PIECE)
             except BlockingIOError:
-                return False
+                return Rest.UNKNOWN
             finally:
                 if large:
                     large_pieces.release()
 
-    def _copy(self, reading: Reading, piece: int) -> bool:
+    def _copy(self, reading: Reading, piece: int) -> Rest:
         started = self.position
-        while self.position < self.size:
+        while space := self.size - self.position:
             # A piece is not kept in a variable while the next one is read: 64 transfers should take few MiB.
-            if not self._write(reading.read(min(piece, self.size - self.position))):
-                return True
+            size = self._write(reading.read(max(min(piece, space), reading.smallest)))
+            if not size:
+                return Rest.NONE
+            if size > space:
+                return Rest.MORE
             if self.position - started >= WINDOW:
                 self._write_back(started)
                 started = self.position
-        return reading.at_end()
+        return reading.rest()
 
     def _write(self, data: bytes) -> int:
+        """Write as much of *data* as fits; return the bytes of all."""
+        fits = memoryview(data)[: self.size - self.position]
         try:
-            pwrite(self.fd, data, VMCOREDD_HEADER_SIZE + self.position)
+            pwrite(self.fd, fits, VMCOREDD_HEADER_SIZE + self.position)
         except OSError as error:
             raise of_storage(error, f"device dump {self.dump_name}: cannot be kept in the spool") from error
         if data:
-            self.position += len(data)
+            self.position += len(fits)
             self.reached(self.position)
         return len(data)
 
@@ -220,9 +237,9 @@ class Transfers:
 
     def __init__(self) -> None:
         self._large_pieces = threading.Semaphore(MAX_LARGE_PIECES)
-        self._from_memory = Batches[Callable[[], bool], bool](each(lambda read: read()))
+        self._from_memory = Batches[Callable[[], Rest], Rest](each(lambda read: read()))
 
-    def begin(self, transfer: Transfer, source: int) -> "asyncio.Future[bool]":
+    def begin(self, transfer: Transfer, source: int) -> "asyncio.Future[Rest]":
         """Run *transfer*; return what :meth:`Transfer.run` will. Raises OSError when *source* cannot be read."""
         run = partial(transfer.run, self._large_pieces)
         if transfer.size <= PIECE and is_memory(source):
