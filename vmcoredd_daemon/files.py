@@ -71,15 +71,15 @@ MEMORY_RESERVE = 64 << 20
 """Bytes of memory that files in memory leave available."""
 
 
-def free_space(where: int | Path) -> int | None:
-    """Return the bytes that a file system has left; None if it does not say. Raises OSError.
+def free_space(where: int | Path, kind: str | None = None) -> int | None:
+    """Return the bytes that a file system, of type *kind* if that is known, has left; None if it does not say.
 
     A ramfs reports 0 of 0 blocks, and so may FUSE: that is unknown, and not full. The files of a ramfs or tmpfs
-    are memory, of which :data:`MEMORY_RESERVE` stays available.
+    are memory, of which :data:`MEMORY_RESERVE` stays available. Raises OSError.
     """
     state = os.statvfs(where)
     free = [state.f_bavail * state.f_frsize] if state.f_blocks else []
-    if file_system(where) in MEMORY_FILE_SYSTEMS and (memory := available_memory()) is not None:
+    if (kind or file_system(where)) in MEMORY_FILE_SYSTEMS and (memory := available_memory()) is not None:
         free.append(max(0, memory - MEMORY_RESERVE))
     return min(free, default=None)
 

@@ -7,6 +7,9 @@ from typing import Any
 _NO_UTF8 = re.compile("[\udc80-\udcff]")
 """What Python makes of bytes that are not UTF-8 (PEP 383)."""
 
+MAX_SHOWN = 200
+"""Characters of a name or a reason of others that are logged."""
+
 
 def valid(text: str) -> str:
     r"""Return *text* as valid UTF-8, as D-Bus requires: other bytes are escaped as systemd does it, ``\xff``."""
@@ -28,8 +31,15 @@ def valid_json(value: Any) -> Any:
     return value
 
 
+def shortened(text: str) -> str:
+    """Return the beginning of *text* as :func:`printable` does: it may be as long as a message."""
+    return printable(text[:MAX_SHOWN])
+
+
 def printable(text: str) -> str:
     """Return *text* on one line: unprintable characters are escaped as in Python, a backslash is not."""
+    if text.isprintable():
+        return text
     return "".join(
         character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
         for character in valid(text)

@@ -251,4 +251,4 @@ async def test_many_at_once() -> None:
 
 
 async def test_description_is_one_line() -> None:
-    assert CommandCollector("x", ["/bin/a b", "\n", "\udcff"], 1).description == "x: '/bin/a b' '\\n' '\\udcff'"
+    assert CommandCollector("x", ["/bin/a b", "\n", "\udcff"], 1).description == "x: '/bin/a b' '\\n' '\\xff'"

@@ -21,7 +21,7 @@ from vmcoredd_daemon.collectors.descriptor import DescriptorCollector, check_sou
 from vmcoredd_daemon.dumps.buffer import Buffer
 from vmcoredd_daemon.dumps.collector import Collected
 from vmcoredd_daemon.dumps.spool import Spool
-from vmcoredd_daemon.dumps.transfer import Rest
+from vmcoredd_daemon.dumps.transfer import Rest, kernel_name_of
 from vmcoredd_daemon.errors import Busy, CollectorFailed, InvalidArgs
 from vmcoredd_daemon.note import ByteOrder
 from vmcoredd_daemon.threads.fd_closer import FdCloser
@@ -187,7 +187,7 @@ def test_sockets_of_messages_are_refused(family: int, kind: int, name: str) -> N
         with pytest.raises(
             InvalidArgs, match=f"^device dump nic0: its data come from a socket of type {name}, .*$"
         ):
-            check_source("nic0", source.fileno())
+            check_source("nic0", source.fileno(), kernel_name_of(source.fileno()))
         assert open_fds() == before + 1
         assert not os.get_inheritable(source.fileno())
 
@@ -197,7 +197,7 @@ def test_whatever_else_is_not_refused(tmp_path: Path) -> None:
     ours, theirs = socket.socketpair()
     file, pipe = os.open(tmp_path / "file", os.O_RDONLY), os.pipe()
     for fd in (file, *pipe, ours.fileno(), theirs.fileno()):
-        check_source("nic0", fd)
+        check_source("nic0", fd, kernel_name_of(fd))
         os.fstat(fd)
     assert ours.getblocking()
     for fd in (file, *pipe, ours.detach(), theirs.detach()):
@@ -234,7 +234,7 @@ async def test_directory_is_no_data(buffer: Buffer, tmp_path: Path) -> None:
 async def test_data_without_bytes_is_a_failure(buffer: Buffer) -> None:
     reading, _ = pipe_with(b"")
     for fd in (reading, os.open(os.devnull, os.O_RDONLY), os.memfd_create("empty")):
-        collector = DescriptorCollector.duplicating(fd, "test", FdCloser(), AbandonedThreads(1))
+        collector = DescriptorCollector.duplicating("nic0", fd, "test", FdCloser(), AbandonedThreads(1))
         with pytest.raises(CollectorFailed, match="no data were received") as caught:
             await collector.collect("nic0", buffer)
         assert caught.value.errno == errno.ENODATA
@@ -310,7 +310,7 @@ async def test_poll_and_close_that_are_never_answered(buffer: Buffer, tmp_path: 
     with fuse_file(tmp_path, SIZE) as source:
         source.poll = source.flush = lambda: None
         with source.path.open("rb", buffering=0) as file:
-            collector = DescriptorCollector.duplicating(file.fileno(), "test", fd_closer, abandoned)
+            collector = DescriptorCollector.duplicating("nic0", file.fileno(), "test", fd_closer, abandoned)
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(collector.collect("nic0", buffer), 0.1)
             collector.close()
@@ -332,7 +332,7 @@ async def test_read_that_hangs_behind_the_last_byte_is_counted(buffer: Buffer, t
     with fuse_file(tmp_path, SIZE + 1) as source:
         source.read = lambda offset, size: 0 if offset < SIZE else None
         with source.path.open("rb", buffering=0) as file:
-            collector = DescriptorCollector.duplicating(file.fileno(), "test", FdCloser(), abandoned)
+            collector = DescriptorCollector.duplicating("nic0", file.fileno(), "test", FdCloser(), abandoned)
             assert await collector.collect("nic0", buffer) == Collected(SIZE)
             with pytest.raises(Busy):
                 abandoned.check()

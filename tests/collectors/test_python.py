@@ -119,7 +119,7 @@ def test_plan_asks_for_names_and_sizes() -> None:
         ([("nic", 1.5)], r"\('nic', 1.5\) is not a dump name and a size"),
         ([("nic", 1, 1)], r"\('nic', 1, 1\) is not a dump name and a size"),
         ([(b"nic", 1)], r"\(b'nic', 1\) is not a dump name and a size"),
-        (["a\nb"], r"'a\\\\nb' is not a dump name and a size"),
+        (["a\nb"], r"'a\\nb' is not a dump name and a size"),
         ([("nic", 1)] * (MAX_DUMPS + 1), "more than 64 device dumps"),
         (None, "TypeError: .* is not iterable"),
     ],

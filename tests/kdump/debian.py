@@ -19,6 +19,7 @@ from pathlib import Path
 
 from tests.kdump import capture, rig, units
 from tests.lib.paths import ROOT
+from tests.lib.shell_program import shell_program
 
 PROGRAMS = ("debootstrap", "chroot", "unshare", "dpkg-buildpackage", "dh_python3")
 MACHINE_PROGRAMS = ("mkfs.ext4", "debugfs", "qemu-system-x86_64")
@@ -201,9 +202,7 @@ def _add_rig(root: Path) -> None:
     device.parent.mkdir()
     device.write_bytes(REGISTERS)
     # The device of the README's helper is this file.
-    tool = root / "usr/local/bin/my-driver-tool"
-    tool.write_text(f"#!/bin/sh\nexec cat {DUMP}\n")
-    tool.chmod(0o755)
+    shell_program(root / "usr/local/bin/my-driver-tool", f"exec cat {DUMP}")
     (system / "panic.service").write_text(PANIC)
     (system / "endless.service").write_text(ENDLESS)
     for name, wanting in {"panic": "multi-user", "endless": "vmcoredd-capture"}.items():

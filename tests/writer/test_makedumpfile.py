@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.lib.shell_program import shell_program
 from tests.lib.tools import require
 from vmcoredd_daemon.errors import TimedOut
 from vmcoredd_daemon.writer import makedumpfile
@@ -14,13 +15,11 @@ from vmcoredd_daemon.writer import makedumpfile
 def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A makedumpfile that is a shell script."""
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    program = tmp_path / "makedumpfile"
-    program.touch(0o755)
-    return program
+    return tmp_path / "makedumpfile"
 
 
 def script(program: Path, *lines: str) -> None:
-    program.write_text("\n".join(["#!/bin/sh", *lines, ""]))
+    shell_program(program, "\n".join(lines))
 
 
 def test_the_real_one(source_vmcore: Path, tmp_path: Path) -> None:

@@ -10,8 +10,9 @@ from types import MappingProxyType
 from ..bus import Connection, take_fds
 from ..bus.dbus_names import COLLECTOR
 from ..dumps.buffer import Buffer
-from ..dumps.collector import Collected, one_line
+from ..dumps.collector import Collected
 from ..errors import CallFailed, CollectorFailed
+from ..text import shortened
 
 STANDARD_ERRORS: Mapping[str, str] = MappingProxyType(
     {
@@ -39,7 +40,7 @@ class CallbackCollector:
 
     def __init__(self, bus: Connection, sender: str, path: str) -> None:
         # A path may be as long as a message.
-        self.description = one_line(f"{sender}{path}")
+        self.description = shortened(f"{sender}{path}")
         self._bus = bus
         self._sender = sender
         self._path = path
@@ -54,7 +55,7 @@ class CallbackCollector:
         except CallFailed as error:
             raise CollectorFailed(
                 f"device dump {dump_name}: collector {self.description} failed: {error.name}: "
-                f"{one_line(error.text)}",
+                f"{shortened(error.text)}",
                 errno_of(error.name),
             ) from error
         except OSError as error:

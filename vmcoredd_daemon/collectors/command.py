@@ -15,9 +15,10 @@ from contextlib import suppress
 from typing import Any
 
 from ..dumps.buffer import Buffer
-from ..dumps.collector import Collected, one_line
+from ..dumps.collector import Collected
 from ..errors import CollectorFailed, TimedOut, TooLarge, VmcoreddError
 from ..journal import journal_fields
+from ..text import shortened
 from .descriptor import DescriptorCollector, readable
 from .process import Process, Starter
 
@@ -43,7 +44,7 @@ class CommandCollector:
     """The command of the registered collector *name*, which has *timeout* seconds."""
 
     def __init__(self, name: str, command: Sequence[str], timeout: float, starter: Starter | None = None) -> None:
-        self.description = one_line(f"{name}: {shlex.join(command)}")
+        self.description = shortened(f"{name}: {shlex.join(command)}")
         self._name = name
         self._command = command
         self._timeout = timeout
@@ -109,7 +110,7 @@ class CommandCollector:
         except TimeoutError:
             raise TimedOut(f"device dump {dump_name}: {self._late()}") from None
         except OSError as error:
-            problem = f"device dump {dump_name}: cannot run {one_line(self._command[0])}: {error.strerror}"
+            problem = f"device dump {dump_name}: cannot run {shortened(self._command[0])}: {error.strerror}"
             raise CollectorFailed(problem, error.errno or CollectorFailed.errno) from error
 
     async def _watch(
@@ -143,8 +144,8 @@ class CommandCollector:
     def _log(self, dump_name: str, text: bytes) -> None:
         fields = journal_fields(collector=self.description, dump_name=dump_name)
         for line in text.splitlines()[:STDERR_LINES]:
-            shown = one_line(line.decode(errors="backslashreplace"))
-            log.info("Collector %s: %s", one_line(self._name), shown, extra=fields)
+            shown = shortened(line.decode(errors="surrogateescape"))
+            log.info("Collector %s: %s", shortened(self._name), shown, extra=fields)
 
     def close(self) -> None:
         """Nothing is held."""
@@ -160,8 +161,8 @@ class _Stderr:
 
     @property
     def first_line(self) -> str:
-        lines = (line.strip() for line in self.text.decode(errors="backslashreplace").splitlines())
-        return one_line(next(filter(None, lines), ""))
+        lines = (line.strip() for line in self.text.decode(errors="surrogateescape").splitlines())
+        return shortened(next(filter(None, lines), ""))
 
     async def finish(self) -> None:
         """Read what is there now, and no more."""

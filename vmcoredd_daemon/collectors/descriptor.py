@@ -10,7 +10,7 @@ from functools import partial
 
 from ..dumps.buffer import Buffer
 from ..dumps.collector import Collected
-from ..dumps.transfer import Rest, is_anonymous, is_pipe_or_socket, read_now
+from ..dumps.transfer import ANONYMOUS_INODE, POLLED_BY_KERNEL, Rest, kernel_name_of, read_now
 from ..errors import CollectorFailed, InvalidArgs
 from ..threads.fd_closer import FdCloser, close_fds
 from ..threads.loop import AbandonedThreads, run_with_duplicate, wait_for
@@ -31,8 +31,12 @@ class DescriptorCollector:
         problem: OSError | None = None,
         *,
         may_be_empty: bool = True,
+        kernel_name: str | None = None,
     ) -> None:
-        """Another program's *fd* needs *fd_closer* and *abandoned*; *problem* is why there is no *fd*."""
+        """Another program's *fd* needs *fd_closer* and *abandoned*; *problem* is why there is no *fd*.
+
+        *kernel_name* is what :func:`..dumps.transfer.kernel_name_of` returns of *fd*, if that is known.
+        """
         self.description = description
         self.position = 0
         """Bytes that are in the buffer so far."""
@@ -41,16 +45,24 @@ class DescriptorCollector:
         self._abandoned = abandoned
         self._problem = problem
         self._may_be_empty = may_be_empty
+        # The thread that reads it polls all else.
+        self._polls = (kernel_name or kernel_name_of(fd)).startswith(POLLED_BY_KERNEL)
 
     @classmethod
     def duplicating(
-        cls, fd: int, description: str, fd_closer: FdCloser, abandoned: AbandonedThreads
+        cls, dump_name: str, fd: int, description: str, fd_closer: FdCloser, abandoned: AbandonedThreads
     ) -> "DescriptorCollector":
-        """Return one with a duplicate of *fd*; if there can be none, :meth:`collect` fails."""
+        """Return one with a duplicate of *fd*; if there can be none, :meth:`collect` fails.
+
+        Raises InvalidArgs for what can be seen to be no data without asking a file system, which may block.
+        """
+        kernel_name = kernel_name_of(fd)
+        check_source(dump_name, fd, kernel_name)
         try:
-            return cls(os.dup(fd), description, fd_closer, abandoned, may_be_empty=False)
+            ours = os.dup(fd)
         except OSError as error:
             return cls(-1, description, problem=error)
+        return cls(ours, description, fd_closer, abandoned, may_be_empty=False, kernel_name=kernel_name)
 
     async def collect(self, dump_name: str, buffer: Buffer) -> Collected:
         """Read until the end, or until the buffer is full; then check whether there is more."""
@@ -94,8 +106,7 @@ class DescriptorCollector:
             return False
 
     async def _wait(self) -> None:
-        # The thread that reads it polls all else.
-        if is_pipe_or_socket(self._fd):
+        if self._polls:
             await readable(self._fd)
 
     def close(self) -> None:
@@ -107,20 +118,19 @@ class DescriptorCollector:
             self._fd_closer.close(fds)
 
 
-def check_source(dump_name: str, fd: int) -> None:
+def check_source(dump_name: str, fd: int, kernel_name: str) -> None:
     """Raise InvalidArgs for what can be seen to be no data without asking a file system, which may block.
 
     Of a socket of messages a part of a long one is lost, and an empty one looks like the end.
     """
     if fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_PATH:
         raise InvalidArgs(f"device dump {dump_name}: its data was opened with O_PATH, and cannot be read")
-    if is_anonymous(fd):
+    if kernel_name.startswith(ANONYMOUS_INODE):
         raise InvalidArgs(f"device dump {dump_name}: its data is an anonymous inode, which is never read")
-    try:
-        source = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fd)
-    except OSError:
-        # Not a socket. If it cannot be read, collecting fails.
+    if not kernel_name.startswith("socket:"):
+        # If it cannot be read, collecting fails.
         return
+    source = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fd)
     try:
         kind = source.getsockopt(socket.SOL_SOCKET, socket.SO_TYPE)
     finally:

@@ -18,9 +18,10 @@ from pathlib import Path, PurePath
 from typing import BinaryIO, Protocol, TypeVar
 
 from ..dumps.buffer import Buffer
-from ..dumps.collector import Collected, one_line
+from ..dumps.collector import Collected
 from ..errors import CollectorFailed, TimedOut, TooLarge, VmcoreddError, of_storage
 from ..files import pwrite
+from ..text import shortened
 from ..threads.loop import AbandonedThreads, run_in_own_thread, wait_for
 
 GROUP = "vmcoredd.collectors"
@@ -57,7 +58,7 @@ def registered() -> dict[str, Load]:
 
 def plan(name: str, load: Load) -> tuple[DeviceCollector, list[tuple[str, int]]]:
     """Load a collector, and ask which device dumps it would make. Blocks. Raises CollectorFailed."""
-    what = f"collector {one_line(name)}"
+    what = f"collector {shortened(name)}"
     collector: DeviceCollector = _guarded(what, _guarded(what, load))
     # An endless iterator must not fill the memory.
     dumps = _guarded(what, lambda: list(itertools.islice(collector.device_dumps(), MAX_DUMPS + 1)))
@@ -69,7 +70,7 @@ def plan(name: str, load: Load) -> tuple[DeviceCollector, list[tuple[str, int]]]
                 pass
             case _:
                 raise CollectorFailed(
-                    f"{what}: {one_line(repr(dump))} is not a dump name and a size", errno.EINVAL
+                    f"{what}: {shortened(repr(dump))} is not a dump name and a size", errno.EINVAL
                 )
     return collector, dumps
 
@@ -98,7 +99,7 @@ class PythonCollector:
     ) -> None:
         """*abandoned* counts the threads of those that were cut off."""
         kind = type(collector)
-        self.description = one_line(f"{name}: {kind.__module__}.{kind.__qualname__}")
+        self.description = shortened(f"{name}: {kind.__module__}.{kind.__qualname__}")
         self._collector = collector
         self._timeout = timeout
         self._abandoned = abandoned
@@ -209,4 +210,4 @@ def _guarded(what: str, function: Callable[[], _T]) -> _T:
         # BaseException, because SystemExit would end the thread without a message.
         frame = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{PurePath(frame.filename).name}:{frame.lineno}"
-        raise CollectorFailed(one_line(f"{what}: {type(error).__name__}: {error} ({where})")) from error
+        raise CollectorFailed(shortened(f"{what}: {type(error).__name__}: {error} ({where})")) from error

@@ -7,11 +7,11 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..dumps.collector import one_line
 from ..dumps.dump_list import DumpList
 from ..errors import CollectorFailed, InvalidArgs, TimedOut, VmcoreddError
 from ..journal import journal_fields
 from ..manifest import State
+from ..text import shortened
 from ..threads.loop import AbandonedThreads, run_in_own_thread, wait_for
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class CollectorRunner:
         return numbers
 
     async def _begin(self, collector: "Registered", timeout: float | None, present: Collection[str]) -> list[int]:
-        name = one_line(collector.name)
+        name = shortened(collector.name)
         try:
             planned = await plan(collector, timeout, self._timeout)
         except asyncio.CancelledError:
@@ -96,11 +96,11 @@ class CollectorRunner:
                 for_service=self._for_service,
             )
         except VmcoreddError as error:
-            dump = self._dumps.add_failed(one_line(planned.dump_name), planned.collector.description, error)
+            dump = self._dumps.add_failed(shortened(planned.dump_name), planned.collector.description, error)
         return dump.number
 
     def _fail(self, collector: "Registered", error: VmcoreddError) -> int:
-        name = one_line(collector.name)
+        name = shortened(collector.name)
         return self._dumps.add_failed(name, name, error).number
 
 
@@ -136,9 +136,9 @@ async def plan(collector: "Registered", timeout: float | None, default_timeout: 
         return await wait_for(planning, default_timeout, collector.abandoned)
     except TimeoutError:
         problem = f"did not name its device dumps within {default_timeout:g} s"
-        raise TimedOut(f"collector {one_line(collector.name)}: {problem}") from None
+        raise TimedOut(f"collector {shortened(collector.name)}: {problem}") from None
     except OSError as error:
-        reason = f"collector {one_line(collector.name)}: cannot be asked for its device dumps: {error.strerror}"
+        reason = f"collector {shortened(collector.name)}: cannot be asked for its device dumps: {error.strerror}"
         raise CollectorFailed(reason) from error
 
 

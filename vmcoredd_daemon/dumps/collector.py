@@ -23,11 +23,6 @@ class Collected:
     """Why it is truncated, unless just because its source had more."""
 
 
-def one_line(text: str) -> str:
-    """Return the beginning of *text* on one line, fit for the journal and a terminal."""
-    return text[:200].encode("unicode_escape").decode("ascii")
-
-
 class Collector(Protocol):
     """Collects one device dump."""
 

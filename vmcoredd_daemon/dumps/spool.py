@@ -21,7 +21,16 @@ from functools import partial
 from pathlib import Path
 
 from ..errors import Busy, NoSpace, VmcoreddError, WriteFailed, of_storage
-from ..files import MEMORY_RESERVE, available_memory, close, free_space, open_unnamed, sync, wait_for_writer
+from ..files import (
+    MEMORY_RESERVE,
+    available_memory,
+    close,
+    file_system,
+    free_space,
+    open_unnamed,
+    sync,
+    wait_for_writer,
+)
 from ..note import ByteOrder, DeviceDumpNote, note_size
 from ..threads.batches import Batches, each
 from ..threads.loop import run_with_duplicate, wait_for
@@ -67,6 +76,7 @@ class Spool:
         self._refusal: NoSpace | WriteFailed = NoSpace("the spool takes no device dumps")
         self._last = last
         self._directory = directory
+        self._file_system = "" if directory is None else file_system(directory)
         self._page_size = page_size
         self._byteorder = byteorder
         self._keep_free = keep_free
@@ -216,7 +226,7 @@ class Spool:
             memory = available_memory()
             return memory is None or memory - size >= MEMORY_RESERVE
         # What is written to a disk, the kernel takes out of its cache when it needs the memory.
-        free = free_space(disk)
+        free = free_space(disk, self._file_system)
         # Unknown: fallocate(2) decides.
         return free is None or free - size >= self._keep_free
 

@@ -37,6 +37,12 @@ MAX_LARGE_PIECES = 4
 WINDOW = 8 << 20
 """Bytes that are written back together."""
 
+ANONYMOUS_INODE = "anon_inode:"
+"""How the kernel's name of such a file begins (Linux fs/anon_inodes.c); a path begins with a slash."""
+
+POLLED_BY_KERNEL = ("pipe:[", "socket:[")
+"""The same of those for which the kernel itself answers poll(2): a server of FUSE or CUSE may never."""
+
 PIPE_POLL = 0.01
 """Seconds that a thread waits for the writer of a pipe or a socket. The loop waits for a slower one: that keeps no
 thread busy."""
@@ -67,13 +73,13 @@ class Reading:
         self._writes_only = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_WRONLY
         self._ours = -1
         self._socket: socket.socket | None = None
-        mode = os.fstat(fd).st_mode
-        _check_data(fd, mode)
+        mode, kernel_name = os.fstat(fd).st_mode, kernel_name_of(fd)
+        _check_data(fd, mode, kernel_name)
         self.regular = stat.S_ISREG(mode)
         # A packet in a pipe is at most as long; a shorter read drops the rest of it: O_DIRECT in pipe(2).
         self.smallest = select.PIPE_BUF if stat.S_ISFIFO(mode) else 1
         """Bytes that a read should ask for at least."""
-        self._poll_seconds = PIPE_POLL if is_pipe_or_socket(fd) else READ_POLL
+        self._poll_seconds = PIPE_POLL if kernel_name.startswith(POLLED_BY_KERNEL) else READ_POLL
         if stat.S_ISSOCK(mode):
             self._socket = socket.socket(fileno=os.dup(fd))
         # Opened again, a descriptor that is only for writing could be read.
@@ -123,14 +129,14 @@ class Reading:
         return Rest.UNKNOWN
 
 
-def _check_data(fd: int, mode: int) -> None:
-    """Raise InvalidArgs unless *fd*, of that file *mode*, is known to be data. May block.
+def _check_data(fd: int, mode: int, kernel_name: str) -> None:
+    """Raise InvalidArgs unless *fd*, of that file *mode* and name, is known to be data. May block.
 
     A read(2) of a signalfd takes the signals of the process that reads, one of a fanotify or userfaultfd
     descriptor installs another descriptor there, and one of a terminal stops a process in the background:
     signalfd(2), fanotify(7), userfaultfd(2), termios(3).
     """
-    anonymous = is_anonymous(fd)
+    anonymous = kernel_name.startswith(ANONYMOUS_INODE)
     if not anonymous and (stat.S_ISREG(mode) or stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or stat.S_ISBLK(mode)):
         return
     if not anonymous and stat.S_ISCHR(mode) and not os.isatty(fd):
@@ -139,20 +145,15 @@ def _check_data(fd: int, mode: int) -> None:
     raise InvalidArgs(f"its data is {kinds.get(stat.S_IFMT(mode), 'an anonymous inode')}, which is never read")
 
 
-def is_anonymous(fd: int) -> bool:
-    """Tell whether *fd* has an anonymous inode (Linux fs/anon_inodes.c), without a path. Does not block."""
-    return os.readlink(f"/proc/self/fd/{fd}").startswith("anon_inode:")
+def kernel_name_of(fd: int) -> str:
+    """Return what the kernel calls the file *fd*: its path, or a name of ours above, if it has none.
 
-
-def is_pipe_or_socket(fd: int) -> bool:
-    """Tell whether *fd* has no path, and the kernel itself answers poll(2): a server of FUSE or CUSE may never.
-
-    fstat(2) would ask its file system, too; readlink(2) does not. A path begins with a slash.
+    Does not block: fstat(2) would ask its file system, which may be that of a server of FUSE.
     """
     try:
-        return os.readlink(f"/proc/self/fd/{fd}").startswith(("pipe:[", "socket:["))
+        return os.readlink(f"/proc/self/fd/{fd}")
     except OSError:
-        return False
+        return ""
 
 
 def read_now(fd: int, size: int) -> bytes:

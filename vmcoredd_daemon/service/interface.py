@@ -22,7 +22,7 @@ from ..bus import (
 )
 from ..bus.dbus_names import MANAGER, MANAGER_PATH
 from ..collectors.callback import CallbackCollector
-from ..collectors.descriptor import DescriptorCollector, check_source
+from ..collectors.descriptor import DescriptorCollector
 from ..collectors.runner import CollectorRunner
 from ..config.config import Configuration
 from ..dumps.collector import Collector
@@ -124,11 +124,12 @@ class ManagerInterface(ServiceInterface):
         if data is None:
             raise InvalidArgs("argument data is not a file descriptor of this message")
         check_dump_name(dump_name)
-        check_source(dump_name, data)
         self._dumps.abandoned.check()
         self._bus.fd_closer.check()
         description = f"descriptor from {SENDER.get()}"
-        reads = DescriptorCollector.duplicating(data, description, self._bus.fd_closer, self._dumps.abandoned)
+        reads = DescriptorCollector.duplicating(
+            dump_name, data, description, self._bus.fd_closer, self._dumps.abandoned
+        )
         return await self._add(dump_name, size, reads, chosen)
 
     @method()

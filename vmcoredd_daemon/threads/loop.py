@@ -181,10 +181,14 @@ async def wait_for(
     Raises TimeoutError then, and what is raised in the thread.
     """
     try:
+        if seconds is None:
+            # For speed: most waits are without a deadline of their own.
+            return await asyncio.shield(running)
         async with asyncio.timeout(seconds):
             return await asyncio.shield(running)
     finally:
-        # Once the wait is cancelled, shield() drops the error of what it shields (since Python 3.8).
-        ignore_result(running)
-        if abandoned is not None and not running.done():
-            abandoned.add(running)
+        if not running.done():
+            # Once the wait is cancelled, shield() drops the error of what it shields (since Python 3.8).
+            abandon(running, abandoned)
+        elif not running.cancelled():
+            running.exception()

@@ -5,6 +5,8 @@ import errno
 import sys
 from collections.abc import Iterable, Iterator
 
+from ...text import printable
+
 # linux/devlink.h
 DEVLINK_ATTR_FMSG_OBJ_NEST_START = 107
 DEVLINK_ATTR_FMSG_PAIR_NEST_START = 108
@@ -78,4 +80,4 @@ def number(value: bytes) -> int:
 
 def c_string(value: bytes) -> str:
     """Return a C string on one line."""
-    return value.partition(b"\0")[0].decode(errors="backslashreplace").encode("unicode_escape").decode("ascii")
+    return printable(value.partition(b"\0")[0].decode(errors="surrogateescape"))
