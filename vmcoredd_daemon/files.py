@@ -86,8 +86,8 @@ def free_space(where: int | Path, kind: str | None = None) -> int | None:
 
 def file_system(where: int | Path) -> str:
     """Return the type of a file system, as proc_pid_mountinfo(5) has it; empty if it is not known."""
-    device = os.stat(where).st_dev
     with suppress(OSError), open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as file:
+        device = os.stat(where).st_dev
         for line in file:
             _, _, number, *rest = line.split()
             if number == f"{os.major(device)}:{os.minor(device)}":

@@ -21,7 +21,7 @@ from vmcoredd_daemon.collectors.descriptor import DescriptorCollector, check_sou
 from vmcoredd_daemon.dumps.buffer import Buffer
 from vmcoredd_daemon.dumps.collector import Collected
 from vmcoredd_daemon.dumps.spool import Spool
-from vmcoredd_daemon.dumps.transfer import Rest, kernel_name_of
+from vmcoredd_daemon.dumps.transfer import POLLED_BY_KERNEL, Rest, kernel_name_of
 from vmcoredd_daemon.errors import Busy, CollectorFailed, InvalidArgs
 from vmcoredd_daemon.note import ByteOrder
 from vmcoredd_daemon.threads.fd_closer import FdCloser
@@ -45,7 +45,8 @@ def short_grace(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def collect(fd: int, buffer: Buffer) -> Collected:
     """Collect from *fd*, and close it."""
-    collector = DescriptorCollector(fd, "test")
+    polls = kernel_name_of(fd).startswith(POLLED_BY_KERNEL)
+    collector = DescriptorCollector(fd, "test", loop_polls=polls)
     try:
         return await collector.collect("nic0", buffer)
     finally:

@@ -69,7 +69,7 @@ class CommandCollector:
     async def _collect(self, dump_name: str, buffer: Buffer) -> Collected:
         deadline = asyncio.get_running_loop().time() + self._timeout
         process = await self._start(dump_name, buffer.size, deadline)
-        output = DescriptorCollector(process.stdout, self.description)
+        output = DescriptorCollector(process.stdout, self.description, loop_polls=True)
         reading = asyncio.create_task(output.collect(dump_name, buffer))
         stderr = _Stderr(process.stderr)
         try:

@@ -31,11 +31,11 @@ class DescriptorCollector:
         problem: OSError | None = None,
         *,
         may_be_empty: bool = True,
-        kernel_name: str | None = None,
+        loop_polls: bool = False,
     ) -> None:
         """Another program's *fd* needs *fd_closer* and *abandoned*; *problem* is why there is no *fd*.
 
-        *kernel_name* is what :func:`..dumps.transfer.kernel_name_of` returns of *fd*, if that is known.
+        With *loop_polls* the loop waits for a pipe or a socket; the thread that reads it polls all else.
         """
         self.description = description
         self.position = 0
@@ -45,8 +45,7 @@ class DescriptorCollector:
         self._abandoned = abandoned
         self._problem = problem
         self._may_be_empty = may_be_empty
-        # The thread that reads it polls all else.
-        self._polls = (kernel_name or kernel_name_of(fd)).startswith(POLLED_BY_KERNEL)
+        self._loop_polls = loop_polls
 
     @classmethod
     def duplicating(
@@ -56,13 +55,14 @@ class DescriptorCollector:
 
         Raises InvalidArgs for what can be seen to be no data without asking a file system, which may block.
         """
-        kernel_name = kernel_name_of(fd)
-        check_source(dump_name, fd, kernel_name)
         try:
+            kernel_name = kernel_name_of(fd)
+            check_source(dump_name, fd, kernel_name)
             ours = os.dup(fd)
         except OSError as error:
             return cls(-1, description, problem=error)
-        return cls(ours, description, fd_closer, abandoned, may_be_empty=False, kernel_name=kernel_name)
+        polls = kernel_name.startswith(POLLED_BY_KERNEL)
+        return cls(ours, description, fd_closer, abandoned, may_be_empty=False, loop_polls=polls)
 
     async def collect(self, dump_name: str, buffer: Buffer) -> Collected:
         """Read until the end, or until the buffer is full; then check whether there is more."""
@@ -106,7 +106,7 @@ class DescriptorCollector:
             return False
 
     async def _wait(self) -> None:
-        if self._polls:
+        if self._loop_polls:
             await readable(self._fd)
 
     def close(self) -> None:

@@ -76,9 +76,7 @@ class Reading:
         mode, kernel_name = os.fstat(fd).st_mode, kernel_name_of(fd)
         _check_data(fd, mode, kernel_name)
         self.regular = stat.S_ISREG(mode)
-        # A packet in a pipe is at most as long; a shorter read drops the rest of it: O_DIRECT in pipe(2).
-        self.smallest = select.PIPE_BUF if stat.S_ISFIFO(mode) else 1
-        """Bytes that a read should ask for at least."""
+        self.is_pipe = stat.S_ISFIFO(mode)
         self._poll_seconds = PIPE_POLL if kernel_name.startswith(POLLED_BY_KERNEL) else READ_POLL
         if stat.S_ISSOCK(mode):
             self._socket = socket.socket(fileno=os.dup(fd))
@@ -148,12 +146,9 @@ def _check_data(fd: int, mode: int, kernel_name: str) -> None:
 def kernel_name_of(fd: int) -> str:
     """Return what the kernel calls the file *fd*: its path, or a name of ours above, if it has none.
 
-    Does not block: fstat(2) would ask its file system, which may be that of a server of FUSE.
+    Does not block: fstat(2) would ask its file system, which may be that of a server of FUSE. Raises OSError.
     """
-    try:
-        return os.readlink(f"/proc/self/fd/{fd}")
-    except OSError:
-        return ""
+    return os.readlink(f"/proc/self/fd/{fd}")
 
 
 def read_now(fd: int, size: int) -> bytes:
@@ -206,7 +201,8 @@ class Transfer:
         started = self.position
         while space := self.size - self.position:
             # A piece is not kept in a variable while the next one is read: 64 transfers should take few MiB.
-            size = self._write(reading.read(max(min(piece, space), reading.smallest)))
+            # A read of less than a packet drops the rest of it, and leaves no trace: O_DIRECT in pipe(2).
+            size = self._write(reading.read(piece if reading.is_pipe else min(piece, space)))
             if not size:
                 return Rest.NONE
             if size > space:

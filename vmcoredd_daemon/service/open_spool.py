@@ -87,14 +87,13 @@ def _make_target(configuration: Configuration) -> bool:
     target = configuration.target
     try:
         target.mkdir(parents=True, exist_ok=True)
-        kind = file_system(target)
     except OSError as error:
         if configuration.output.format is Format.NONE:
             return True
         message = f"{of_storage(error, f'{target}: cannot make the target')}; no vmcore can be written"
         record(Event.VMCORE_FAILED, logging.ERROR, message, source=configuration.source, target=target)
         return False
-    if kind in MEMORY_FILE_SYSTEMS:
+    if (kind := file_system(target)) in MEMORY_FILE_SYSTEMS:
         log.warning("%s: is in memory (%s): what is written there is lost when the machine restarts", target, kind)
     return True
 
