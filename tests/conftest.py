@@ -2,6 +2,7 @@
 """Real parts for the tests: a message bus, the daemon as a process, a real vmcore."""
 
 import asyncio
+import signal
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -19,6 +20,10 @@ from vmcoredd_daemon.bus import Connection
 # No test fails because its machine is slow.
 settings.register_profile("vmcoredd", deadline=None)
 settings.load_profile("vmcoredd")
+
+# In the background of a shell they are ignored, and the programs that the tests start would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")

@@ -236,7 +236,7 @@ def test_interrupted_while_it_reads(vmcore: Path, tmp_path: Path, flattened: boo
         vmcore.write_bytes(flatten([(0, vmcore.read_bytes())]))
     before = vmcore.read_bytes()
     # In the background of a shell, it is ignored.
-    command = ["env", "--default-signal=INT", *VMCOREDD, "attach", str(vmcore), "nic=-"]
+    command = [*VMCOREDD, "attach", str(vmcore), "nic=-"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         # It has the lock as soon as it waits for its input.
         wait_until(lambda: has_open(process.pid, vmcore))

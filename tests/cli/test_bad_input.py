@@ -350,7 +350,7 @@ def test_interrupted(name: str) -> None:
     (built_in_masked / "hang.conf").write_text(f"[Collector]\nExec={command}\n")
     make_large(Path("large"))
     before = set(map(str, Path().rglob("*")))
-    command = ["env", "--default-signal=INT", *VMCOREDD, *words]
+    command = [*VMCOREDD, *words]
     pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
     with subprocess.Popen(command, **pipes) as process:
         assert process.stdin is not None
@@ -376,7 +376,7 @@ def test_interrupted_while_it_prints_an_error() -> None:
         while True:
             filled += os.write(writer, bytes(1 << 12))
     os.set_blocking(writer, True)
-    command = ["env", "--default-signal=INT", *VMCOREDD, "inspect", "missing"]
+    command = [*VMCOREDD, "inspect", "missing"]
     with subprocess.Popen(command, stderr=writer) as process:
         os.close(writer)
         waits = Path(f"/proc/{process.pid}/wchan")
@@ -402,7 +402,7 @@ def test_interrupted_in_a_loop_of_a_shell() -> None:
     """A shell ends its loop only where SIGINT has ended the program."""
     pipe()
     loop = 'for number in 1 2; do "$@" <pipe; echo next; done'
-    command = ["env", "--default-signal=INT", "bash", "-c", loop, "-", *VMCOREDD, "attach", "vmcore", "new=-"]
+    command = ["bash", "-c", loop, "-", *VMCOREDD, "attach", "vmcore", "new=-"]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
     ) as shell:

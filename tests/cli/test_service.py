@@ -318,9 +318,7 @@ def test_standard_output_that_is_full(vmcoredd: Vmcoredd, command: str) -> None:
 
 
 def _adding_from_an_open_pipe(daemon: Service, vmcoredd: Vmcoredd) -> "subprocess.Popen[str]":
-    add = [*VMCOREDD, "add", "--bus-address", str(daemon.address), "nic0", "--size", "9"]
-    # A shell starts its background jobs with SIGINT ignored, and these tests may be in one.
-    command = ["env", "--default-signal=INT", *add]
+    command = [*VMCOREDD, "add", "--bus-address", str(daemon.address), "nic0", "--size", "9"]
     pipe = subprocess.PIPE
     process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
     deadline = time.monotonic() + 20
