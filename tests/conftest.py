@@ -21,9 +21,10 @@ from vmcoredd_daemon.bus import Connection
 settings.register_profile("vmcoredd", deadline=None)
 settings.load_profile("vmcoredd")
 
-# In the background of a shell they are ignored, and the programs that the tests start would inherit that.
+# A shell's background jobs, and nohup, have them ignored, and the programs of the tests would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+for number in (signal.SIGQUIT, signal.SIGHUP):
+    signal.signal(number, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")

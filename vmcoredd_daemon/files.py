@@ -105,13 +105,15 @@ def available_memory() -> int | None:
 
 
 def wait_for_writer(fd: int) -> None:
-    """Wait until no program is in the middle of a write(2) to the file *fd*, whose mode becomes 0600.
+    """Wait until no program is in the middle of a write(2) to the file *fd*. Blocks, perhaps for ever.
 
-    Blocks, perhaps for ever. Raises OSError. A write holds the lock of the inode while it reads the writer's
-    memory, which a server of FUSE or a userfaultfd may never provide (Linux mm/filemap.c,
-    ``generic_file_write_iter()``); link(2) and unlink(2) would wait for it with the directory's lock held.
+    A write holds the lock of the inode while it reads the writer's memory, which a server of FUSE or a userfaultfd
+    may never provide (Linux mm/filemap.c, ``generic_file_write_iter()``); link(2) and unlink(2) would wait for it
+    with the directory's lock held. setxattr(2) takes the lock, finds no such namespace, and changes nothing: the
+    disk has nothing to do (fs/xattr.c, ``vfs_setxattr()``).
     """
-    os.fchmod(fd, 0o600)
+    with suppress(OSError):
+        os.setxattr(fd, "vmcoredd.none", b"")
 
 
 def begin_write_back(fd: int, offset: int = 0, size: int = 0) -> None:

@@ -72,12 +72,13 @@ def test_size_of_a_body(sockets: tuple[socket.socket, socket.socket], size: int)
 def test_size_of_a_header(sockets: tuple[socket.socket, socket.socket]) -> None:
     long = (1, "o", "/" + "x" * 500_000)
     for body in ("", "x", "x" * 2 * LIMIT):
-        incoming = received(sockets, pack([long, *CALL_FIELDS[1:]], "s", packed_body("s", [body]), serial=7))
+        fields = [long, *CALL_FIELDS[1:-1], (8, "g", "s"), CALL_FIELDS[-1]]
+        incoming = received(sockets, pack(fields, body=packed_body("s", [body]), serial=7))
         assert incoming.message is not None
         assert (incoming.message.serial, incoming.message.sender) == (7, ":1.1")
         assert isinstance(incoming.problem, LimitsExceeded)
     # No bus forwards a call without a sender, and none puts it first.
-    for fields in ([long], [CALL_FIELDS[-1], long]):
+    for fields in ([long], [CALL_FIELDS[-1], long], [long, CALL_FIELDS[-1], (99, "s", "later")]):
         assert received(sockets, pack(fields)).message is None
 
 

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lib.resources import tmpfs
-from vmcoredd_daemon.dumps.hand_over import hand_over, handed_over, path_written, vmcore_written
+from vmcoredd_daemon.dumps.hand_over import hand_over, handed_over, remember_vmcore, remembered_vmcore
 from vmcoredd_daemon.dumps.spool_directory import HANDED_OVER, VMCORE_WRITTEN
 from vmcoredd_daemon.errors import WriteFailed
 from vmcoredd_daemon.manifest import Failure
@@ -22,7 +21,7 @@ def directory(tmp_path: Path) -> Iterator[int]:
 
 
 def test_nothing_was_left(directory: int) -> None:
-    assert (handed_over(directory), path_written(directory)) == (None, None)
+    assert (handed_over(directory), remembered_vmcore(directory)) == (None, None)
 
 
 def test_failures_are_handed_over(directory: int, tmp_path: Path) -> None:
@@ -32,19 +31,22 @@ def test_failures_are_handed_over(directory: int, tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == [HANDED_OVER]
 
 
-def test_path_of_the_vmcore(directory: int, tmp_path: Path) -> None:
-    path = Path(os.fsdecode(b"/var/crash/\xff/vmcore"))
-    vmcore_written(directory, path)
-    assert path_written(directory) == path
+def test_vmcore_is_remembered(directory: int, tmp_path: Path) -> None:
+    (path := tmp_path / os.fsdecode(b"\xff")).touch()
+    for _ in range(2):
+        remember_vmcore(directory, path)
+    assert remembered_vmcore(directory) == path
+    path.unlink()
+    assert remembered_vmcore(directory) is None
     assert os.listdir(tmp_path) == [VMCORE_WRITTEN]
 
 
-def test_no_space(tmp_path: Path) -> None:
-    with tmpfs(tmp_path / "disk", 4096) as disk:
-        full = os.open(disk, os.O_RDONLY)
-        (disk / "file").write_bytes(bytes(4096))
-        with pytest.raises(WriteFailed, match=f"cannot write {VMCORE_WRITTEN} into the spool: No space"):
-            vmcore_written(full, Path("/var/crash/host/vmcore"))
-        assert path_written(full) is None
-        assert os.listdir(disk) == ["file"]
-        os.close(full)
+def test_directory_that_is_gone(tmp_path: Path) -> None:
+    (tmp_path / "gone").mkdir()
+    fd = os.open(tmp_path / "gone", os.O_RDONLY)
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(WriteFailed, match=f"cannot write {VMCORE_WRITTEN} into the spool: No such file"):
+        remember_vmcore(fd, tmp_path)
+    with pytest.raises(WriteFailed, match=f"cannot write {HANDED_OVER} into the spool: No such file"):
+        hand_over(fd, [])
+    os.close(fd)

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The daemon with short timeouts for its source and its spool: `python -m tests.lib.short_timeouts [OPTIONS]`."""
+"""The daemon with short timeouts for its source: `python -m tests.lib.short_timeouts [OPTIONS]`."""
 
 import sys
 from functools import partial
 
-from vmcoredd_daemon.dumps import buffer, dump_list, spool
 from vmcoredd_daemon.service.program import main
 from vmcoredd_daemon.vmcore.copy.source import TimedCalls
 from vmcoredd_daemon.writer import kernel_log, makedumpfile, writer
@@ -12,5 +11,4 @@ from vmcoredd_daemon.writer import kernel_log, makedumpfile, writer
 if __name__ == "__main__":
     writer.TimedCalls = partial(TimedCalls, timeout=1.5, retry_timeout=1.0, max_blocked=3)  # type: ignore[misc, assignment]
     kernel_log.TIMEOUT = makedumpfile.STALL_TIMEOUT = 1.0
-    buffer.WRITER_TIMEOUT = spool.REMOVE_TIMEOUT = dump_list.CUT_OFF_TIMEOUT = 1.0
     sys.exit(main())

@@ -624,11 +624,15 @@ async def test_no_vmcore_where_somebody_else_writes_it(
 async def test_thread_that_hangs_does_not_keep_the_service_from_ending(
     bus_address: str, bus: Connection, source_vmcore: Path, tmp_path: Path
 ) -> None:
-    with Service(bus_address, source_vmcore, tmp_path, module=("tests.lib.hanging_thread",)) as daemon:
+    module = ("tests.lib.hanging_thread",)
+    with Service(bus_address, source_vmcore, tmp_path, "DrainTimeoutSec=1", module=module) as daemon:
         daemon.start()
         await add(bus, "nic", 100, fill)
-        await call(bus, "RemoveDeviceDump", "o", [await add(bus, "removed", 100, fill)])
+        hanging = asyncio.create_task(add(bus, "hangs", 100, fill))
+        await eventually(lambda: names(bus), lambda found: "hangs" in found)
         assert await asyncio.to_thread(daemon.stop) == 0
+        with pytest.raises(CallFailed):
+            await hanging
         assert judges.crash_names(daemon.vmcore()) == ["nic", MANIFEST_NAME]
 
 

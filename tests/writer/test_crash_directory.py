@@ -3,12 +3,14 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.lib.resources import open_fds
 from vmcoredd_daemon.dumps.spool_directory import CRASH_DIRECTORY
+from vmcoredd_daemon.vmcore.copy.source import TimedCalls
 from vmcoredd_daemon.writer.crash_directory import CrashDirectory
 
 
@@ -26,13 +28,21 @@ def spool(tmp_path: Path) -> Iterator[int]:
     os.close(fd)
 
 
-def made(target: Path, spool: int | None) -> Path:
-    """Return the directory that a daemon makes or finds."""
-    directory = CrashDirectory(target, spool)
+@contextmanager
+def opened(target: Path, spool: int | None) -> Iterator[CrashDirectory]:
+    calls = TimedCalls()
+    directory = CrashDirectory(target, calls, spool)
     try:
-        return directory.make()
+        yield directory
     finally:
         directory.close()
+        calls.stop()
+
+
+def made(target: Path, spool: int | None) -> Path:
+    """Return the directory that a daemon makes or finds."""
+    with opened(target, spool) as directory:
+        return directory.make()
 
 
 def test_next_daemon_finds_it(target: Path, spool: int) -> None:
@@ -58,11 +68,10 @@ def test_whole_vmcore_is_left_alone(target: Path, spool: int) -> None:
 
 
 def test_what_is_whole_is_forgotten(target: Path, spool: int) -> None:
-    directory = CrashDirectory(target, spool)
-    directory.forget()
-    first = directory.make()
-    directory.forget()
-    directory.close()
+    with opened(target, spool) as directory:
+        directory.forget()
+        first = directory.make()
+        directory.forget()
     assert os.listdir(spool) == []
     assert made(target, spool) != first
 
@@ -100,8 +109,7 @@ def test_directory_in_the_place_of_the_name(target: Path, spool: int, tmp_path: 
 
 def test_close_that_fails_is_no_failure(tmp_path: Path) -> None:
     spool = os.open(tmp_path, os.O_RDONLY)
-    directory = CrashDirectory(tmp_path, spool)
-    # As EIO of a file system whose server is gone: nothing was written through it.
-    os.close(directory._spool or -1)
-    directory.close()
+    with opened(tmp_path, spool) as directory:
+        # As EIO of a file system whose server is gone: nothing was written through it.
+        os.close(directory._spool or -1)
     os.close(spool)

@@ -199,7 +199,7 @@ async def test_unexpected_error_leaves_the_memory(
     error: Exception,
     reason: str,
 ) -> None:
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise error
 
     monkeypatch.setattr(write_kdump, "attach", fail)

@@ -20,6 +20,7 @@ from vmcoredd_daemon.dumps.dump_list import DumpList
 from vmcoredd_daemon.errors import Disabled, WriteFailed
 from vmcoredd_daemon.threads.loop import EXECUTOR_THREADS, started_executor
 from vmcoredd_daemon.vmcore import layout
+from vmcoredd_daemon.vmcore.copy.source import TimedCalls
 from vmcoredd_daemon.writer.crash_directory import CrashDirectory
 from vmcoredd_daemon.writer.result import DEVICE_DUMPS_ONLY, VMCORE, WriteResult
 from vmcoredd_daemon.writer.writer import VmcoreWriter
@@ -180,9 +181,10 @@ async def test_what_a_killed_write_has_left_is_room_for_the_next(
     size = source_vmcore.stat().st_size
     try:
         with tmpfs(tmp_path / "target", size + (4 << 20)) as target:
-            left = CrashDirectory(target, spool)
+            left = CrashDirectory(target, calls := TimedCalls(), spool)
             unfinished = left.make() / "vmcore-incomplete"
             left.close()
+            calls.stop()
             unfinished.write_bytes(b"x" * (size // 2))
             written = await VmcoreWriter(dumps, source_vmcore, target, Output(), spool).write()
             # Neither part of it, nor compressed.

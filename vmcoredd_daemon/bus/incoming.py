@@ -140,9 +140,10 @@ class Incoming(Unmarshaller):
     def _sender(self) -> dict[str, Any]:
         """Return the fields of an answer to the sender, the last field; another one of a message is not known."""
         _, found, field = bytes(self.buf[FIXED_HEADER:]).rpartition(_SENDER)
-        if not found:
+        (size,) = struct.unpack_from("<I" if self.endian == ord("l") else ">I", field) if found else (0,)
+        # A length, the name, a zero, and up to 7 bytes of padding.
+        if not found or not 0 <= len(field) - (4 + size + 1) < 8:
             raise InvalidArgs("the sender is not the last header field")
-        (size,) = struct.unpack_from("<I" if self.endian == ord("l") else ">I", field)
         return {"path": "/", "member": "Unknown", "sender": field[4 : 4 + size].decode()}
 
     def _fields(self) -> dict[str, Any]:

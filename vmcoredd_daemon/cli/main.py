@@ -26,7 +26,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             # Nothing is left to clean up.
             signal.signal(signal.SIGINT, signal.SIG_DFL)
     except KeyboardInterrupt:
-        # It came while an error was printed, or after an earlier interrupt.
         status = -signal.SIGINT
     return leave(status)
 

@@ -3,6 +3,7 @@
 
 import argparse
 import asyncio
+import errno
 import os
 import signal
 from collections.abc import Iterable, Iterator, Sequence
@@ -155,7 +156,13 @@ def _write_file(dump: DeviceDump, directory: Path, taken: set[str]) -> Entry:
         _copy(dump.note.fd, dump.size, path)
     except OSError as error:
         # There may be space for the others.
-        return {**entry, "state": State.FAILED.value, "error": f"{path}: {error.strerror}"}
+        return {
+            **entry,
+            "size": 0,
+            "sha256": "",
+            "state": State.FAILED.value,
+            "error": f"{path}: {error.strerror}",
+        }
     return {**entry, "path": path}
 
 
@@ -163,7 +170,9 @@ def _copy(fd: int, size: int, path: str) -> None:
     with new_file(path) as file:
         done = 0
         while done < size:
-            done += os.sendfile(file, fd, VMCOREDD_HEADER_SIZE + done, size - done)
+            if not (sent := os.sendfile(file, fd, VMCOREDD_HEADER_SIZE + done, size - done)):
+                raise OSError(errno.EIO, "its data are cut off")
+            done += sent
 
 
 def _report(dumps: Sequence[Entry], view: View) -> int:

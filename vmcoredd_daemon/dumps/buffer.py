@@ -15,7 +15,7 @@ from ..digest import Digest
 from ..errors import CollectorFailed, TimedOut, of_storage
 from ..files import close, pwrite, sync, wait_for_writer
 from ..note import VMCOREDD_HEADER_SIZE, DeviceDumpNote, note_size, round_up
-from ..threads.loop import ignore_result, run_with_duplicate, wait_for
+from ..threads.loop import ignore_result, run_apart, run_with_duplicate, wait_for
 from .transfer import Rest, Transfer, Transfers
 
 _T = TypeVar("_T")
@@ -92,22 +92,25 @@ class Buffer:
                 f"{self._what}: the collector reports {size} bytes, but was given {self.size}",
                 errno.EOVERFLOW,
             )
-        if self.shared:
-            await self._wait_for_writer()
         if self._hashing is not None:
             await self._wait_for(self._hashing)
         if size >= SYNCED:
             work = partial(self._digest.follow, lambda: size), partial(sync, self.fd)
             await asyncio.gather(*(self._wait_for(self._in_thread(each)) for each in work))
+        if self.shared:
+            await self._wait_for_writer()
 
     async def _wait_for_writer(self) -> None:
-        # In a thread of its own: those of the executor commit other device dumps.
         try:
-            await wait_for(self._track(run_with_duplicate(wait_for_writer, self.fd)), WRITER_TIMEOUT)
+            # In a thread of its own: those of the executor commit other device dumps.
+            waiting = run_with_duplicate(wait_for_writer, self.fd)
+        except OSError:
+            # Without a thread nothing is known of a writer, and most collectors have none.
+            return
+        try:
+            await wait_for(self._track(waiting), WRITER_TIMEOUT)
         except TimeoutError:
             raise TimedOut(f"{self._what}: its collector still writes to it, {WRITER_TIMEOUT:g} s later") from None
-        except OSError as error:
-            raise of_storage(error, f"{self._what}: cannot be kept in the spool") from error
 
     def note(self, size: int, *, keep_size: bool = False) -> DeviceDumpNote:
         """Return the note of the first *size* bytes; it is as large as they need or, with *keep_size*, the buffer.
@@ -166,7 +169,8 @@ class Buffer:
         fd, self.fd = self.fd, -1
         if fd < 0:
             return None
-        free = partial(asyncio.get_running_loop().run_in_executor, None, _close_freed, fd)
+        # A collector that hangs in a write to it holds its lock.
+        free = partial(run_apart, partial(_close_freed, fd))
         if not self._threads:
             return free()
         ended = asyncio.gather(*self._threads, return_exceptions=True)
@@ -197,11 +201,15 @@ def _close_freed(fd: int) -> None:
     close(fd)
 
 
-def close_removed(fd: int) -> None:
-    """Close the file of a device dump that was removed, and free its space. Blocks.
+def close_removed(fd: int) -> "asyncio.Future[None]":
+    """Close the file of a device dump that was removed, and free its space; return what is done then.
 
     A reader that has it open is at its end then. A file that was given another name keeps its data.
     """
+    return run_apart(partial(_close_removed, fd))
+
+
+def _close_removed(fd: int) -> None:
     with suppress(OSError):
         if os.fstat(fd).st_nlink == 0:
             os.ftruncate(fd, 0)

@@ -10,13 +10,24 @@ import logging
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from typing import Any
 
 from ..config.limits import Limits
-from ..errors import Busy, CollectorFailed, Disabled, InvalidArgs, NoSpace, TimedOut, UnknownDump, VmcoreddError
-from ..files import close
+from ..errors import (
+    Busy,
+    CollectorFailed,
+    Disabled,
+    InvalidArgs,
+    NoSpace,
+    TimedOut,
+    UnknownDump,
+    VmcoreddError,
+    WriteFailed,
+)
+from ..files import close, wait_for_writer
 from ..manifest import State, now_usec
 from ..note import check_dump_name
-from ..threads.loop import AbandonedThreads, abandon, ignore_result, wait_for
+from ..threads.loop import AbandonedThreads, abandon, ignore_result, run_with_duplicate, wait_for
 from .buffer import Buffer, close_removed
 from .collector import Collected, Collector
 from .commit import Commit
@@ -28,6 +39,9 @@ log = logging.getLogger(__name__)
 
 CUT_OFF_TIMEOUT = 10.0
 """Seconds, at least, in which collectors that are cut off hand over what they have."""
+
+FREE_TIMEOUT = 5.0
+"""Seconds in which the space of a device dump is free again, unless a program hangs in a write to it."""
 
 
 class DumpList:
@@ -54,6 +68,9 @@ class DumpList:
         self._committing: set[int] = set()
         self._next = spool.next_number()
         self.abandoned = AbandonedThreads(limits.max_collecting)
+        """Threads that read for collectors."""
+        self._writers = AbandonedThreads(limits.max_collecting)
+        """Threads that wait for programs that hang in a write to a device dump."""
 
     def __iter__(self) -> Iterator[DeviceDump]:
         """Iterate over a snapshot of all device dumps, failed ones and those being collected included."""
@@ -87,6 +104,7 @@ class DumpList:
         """
         try:
             self.check_enabled()
+            self._writers.check()
             if not for_service:
                 self.check_open()
             dump = self._reserve(name, size, collector.description, caller, keep_size=keep_size)
@@ -132,6 +150,10 @@ class DumpList:
 
     async def remove(self, number: int) -> None:
         """Remove a device dump, or forget that it failed. Raises UnknownDump, Busy or WriteFailed."""
+        self._writers.check()
+        if (found := self._dumps.get(number)) is not None and found.note is not None:
+            # Without the lock, for which additions wait.
+            await self._wait_for_writer(found.name, found.note.fd)
         async with self._lock:
             self.check_open()
             if number not in self._dumps:
@@ -146,12 +168,19 @@ class DumpList:
             del self._dumps[number]
             # Listeners must not open the descriptor any more when its number may be another file's.
             self._notify(Change.REMOVED, dump)
-        if dump.note is None:
+            if dump.note is not None:
+                await self._wait_until_free(close_removed(dump.note.fd))
+
+    async def _wait_for_writer(self, name: str, fd: int) -> None:
+        """Wait until no program is in the middle of a write to a device dump. Raises WriteFailed."""
+        try:
+            waiting = run_with_duplicate(wait_for_writer, fd)
+        except OSError:
             return
-        # Without the lock: the file is no part of a vmcore any more, and a program that writes to it may hold it.
-        closing = asyncio.get_running_loop().run_in_executor(None, close_removed, dump.note.fd)
-        with suppress(TimeoutError):
-            await wait_for(closing, CUT_OFF_TIMEOUT, self.abandoned)
+        try:
+            await wait_for(waiting, FREE_TIMEOUT, self._writers)
+        except TimeoutError:
+            raise WriteFailed(f"device dump {name} is not removed: a program writes to it") from None
 
     def check_enabled(self) -> None:
         """Raise Disabled when no device dump is added."""
@@ -268,10 +297,9 @@ class DumpList:
         except Exception:
             log.exception("Device dump %s: unexpected error", dump.name)
             failure = CollectorFailed(f"device dump {dump.name}: internal error")
-        finally:
-            if buffer is not None:
-                await self._free(buffer)
         self._fail(dump, failure)
+        if buffer is not None:
+            await self._free(buffer)
         raise failure
 
     async def _free(self, buffer: Buffer) -> None:
@@ -279,10 +307,14 @@ class DumpList:
         if freed is None:
             return
         if busy:
-            abandon(freed, self.abandoned)
-        else:
-            # The caller that is told that it failed may want its space immediately.
-            await asyncio.wait([freed])
+            abandon(freed, self._writers if buffer.shared else self.abandoned)
+            return
+        # The caller that is told that it failed may want its space immediately.
+        await self._wait_until_free(freed)
+
+    async def _wait_until_free(self, freed: "asyncio.Future[Any]") -> None:
+        with suppress(TimeoutError):
+            await wait_for(freed, FREE_TIMEOUT, self._writers)
 
     async def _commit(self, dump: DeviceDump, buffer: Buffer, collected: Collected) -> DeviceDump:
         # Before the first await: the collector has done its part, and neither its deadline nor a drain may end the

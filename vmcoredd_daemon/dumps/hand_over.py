@@ -14,9 +14,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from ..errors import WriteFailed
-from ..files import close, link, open_unnamed, pread, sync, write_all
+from ..files import close, open_new, pread, sync, write_all
 from ..manifest import Failure
-from .spool_directory import HANDED_OVER, VMCORE_WRITTEN
+from .spool_directory import HANDED_OVER, INCOMPLETE, VMCORE_WRITTEN
 
 _MAX_SIZE = 1 << 20
 """Bytes."""
@@ -24,57 +24,49 @@ _MAX_SIZE = 1 << 20
 
 def hand_over(directory: int, failures: Sequence[Failure]) -> None:
     """Write *failures* into the directory of this boot. Blocks. Raises WriteFailed."""
-    _leave(directory, HANDED_OVER, json.dumps([asdict(failure) for failure in failures]).encode("ascii"))
-
-
-def vmcore_written(directory: int, path: Path) -> None:
-    """Write *path*, that of the vmcore, into the directory of this boot. Blocks. Raises WriteFailed."""
-    _leave(directory, VMCORE_WRITTEN, os.fsencode(path))
-
-
-def _leave(directory: int, name: str, data: bytes) -> None:
     try:
-        fd = open_unnamed(directory)
+        fd = open_new(directory, INCOMPLETE)
         try:
-            write_all(fd, data)
+            write_all(fd, json.dumps([asdict(failure) for failure in failures]).encode("ascii"))
             sync(fd)
-            with suppress(FileNotFoundError):
-                os.unlink(name, dir_fd=directory)
-            link(fd, directory, name)
         finally:
             close(fd)
+        os.rename(INCOMPLETE, HANDED_OVER, src_dir_fd=directory, dst_dir_fd=directory)
         sync(directory)
     except OSError as error:
-        raise WriteFailed(f"cannot write {name} into the spool: {error.strerror}") from error
+        raise WriteFailed(f"cannot write {HANDED_OVER} into the spool: {error.strerror}") from error
 
 
 def handed_over(directory: int) -> list[Failure] | None:
     """Return what :func:`hand_over` has written; None if it was not called. Blocks."""
-    data = _left(directory, HANDED_OVER)
-    if data is None:
+    try:
+        fd = os.open(HANDED_OVER, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
+    except OSError:
         return None
     try:
-        return [Failure(**failure) for failure in json.loads(data)]
-    except (ValueError, TypeError):
+        return [Failure(**failure) for failure in json.loads(pread(fd, _MAX_SIZE, 0))]
+    except (OSError, ValueError, TypeError):
         # The disk has changed it; the collectors have run anyway.
         return []
-
-
-def path_written(directory: int) -> Path | None:
-    """Return what :func:`vmcore_written` has written; None if it was not called. Blocks."""
-    data = _left(directory, VMCORE_WRITTEN)
-    return None if data is None else Path(os.fsdecode(data))
-
-
-def _left(directory: int, name: str) -> bytes | None:
-    """Return what a file in the spool has, nothing if it cannot be read, None if there is none."""
-    try:
-        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
-    except OSError:
-        return None
-    try:
-        return pread(fd, _MAX_SIZE, 0)
-    except OSError:
-        return b""
     finally:
         close(fd)
+
+
+def remember_vmcore(directory: int, path: Path) -> None:
+    """Remember where the vmcore of this boot is. Blocks. Raises WriteFailed."""
+    try:
+        with suppress(FileNotFoundError):
+            os.unlink(VMCORE_WRITTEN, dir_fd=directory)
+        # Nothing has to be synced: after a power cut there is another boot.
+        os.symlink(path, VMCORE_WRITTEN, dir_fd=directory)
+    except OSError as error:
+        raise WriteFailed(f"cannot write {VMCORE_WRITTEN} into the spool: {error.strerror}") from error
+
+
+def remembered_vmcore(directory: int) -> Path | None:
+    """Return the vmcore of this boot; None if none was remembered, or it is no longer there. Blocks."""
+    try:
+        path = Path(os.readlink(VMCORE_WRITTEN, dir_fd=directory))
+    except OSError:
+        return None
+    return path if path.exists() else None

@@ -30,13 +30,11 @@ from ..note import (
     walk_notes,
 )
 from .spool_directory import (
-    CRASH_DIRECTORY,
     DAMAGED,
-    HANDED_OVER,
+    NO_DUMPS,
     NOTE,
     SEPARATOR,
     SUPERSEDED,
-    VMCORE_WRITTEN,
     boot_id,
     note_name,
     note_number,
@@ -187,7 +185,7 @@ def left_by_other_boots(path: Path) -> list[Path]:
             if directory.name == boot or not directory.is_dir():
                 continue
             try:
-                if {CRASH_DIRECTORY, HANDED_OVER, VMCORE_WRITTEN}.issuperset(names := os.listdir(directory)):
+                if NO_DUMPS.issuperset(names := os.listdir(directory)):
                     for name in names:
                         (directory / name).unlink()
                 directory.rmdir()

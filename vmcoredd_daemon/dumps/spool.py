@@ -29,11 +29,10 @@ from ..files import (
     free_space,
     open_unnamed,
     sync,
-    wait_for_writer,
 )
 from ..note import ByteOrder, DeviceDumpNote, note_size
 from ..threads.batches import Batches, each
-from ..threads.loop import run_with_duplicate, wait_for
+from ..threads.loop import run_apart, run_with_duplicate, wait_for
 from .buffer import Buffer
 from .commit import Commit, commit_to_disk, commit_without_name
 from .recovery import Report, SpooledDump, recover
@@ -42,7 +41,7 @@ from .transfer import Transfers
 
 log = logging.getLogger(__name__)
 
-REMOVE_TIMEOUT = 30.0
+REMOVE_TIMEOUT = 60.0
 """Seconds for the removal of device dumps: a program may write to one, and never end that write."""
 
 
@@ -160,6 +159,11 @@ class Spool:
         return cls(opened, page_size, byteorder, 0, temporary=True)
 
     @property
+    def keeps(self) -> bool:
+        """Whether new device dumps outlive the service."""
+        return self._takes is _Takes.DISK and not self._temporary
+
+    @property
     def directory(self) -> int | None:
         """Descriptor of the directory of this boot, if there is one."""
         return self._directory
@@ -249,10 +253,10 @@ class Spool:
         # While memory takes new ones, only those that were there at first are in the directory.
         on_disk = self._takes is not _Takes.MEMORY
         names = [note_name(number) for number in numbers if on_disk or number <= self._last]
-        if self._directory is not None and names:
+        if self._directory is not None and names and not self._temporary:
             try:
-                # In a thread of its own: those of the executor commit other device dumps.
-                removing = run_with_duplicate(partial(self._remove, names), self._directory)
+                # Those of the executor commit other device dumps.
+                removing = run_with_duplicate(partial(self._remove, names), self._directory, run_apart)
                 await wait_for(removing, REMOVE_TIMEOUT)
             except OSError as error:
                 # That of the deadline has no number.
@@ -264,7 +268,6 @@ class Spool:
     def _remove(names: list[str], directory: int) -> None:
         for name in names:
             with suppress(FileNotFoundError):
-                _wait_for_writer(directory, name)
                 os.unlink(name, dir_fd=directory)
         # They are gone even if this fails; one that a power cut brings back is complete.
         with suppress(OSError):
@@ -284,17 +287,3 @@ class Spool:
         if self._directory is not None:
             close(self._directory)
             self._directory = None
-
-
-def _wait_for_writer(directory: int, name: str) -> None:
-    try:
-        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
-    except FileNotFoundError:
-        raise
-    except OSError:
-        # It can be removed anyway.
-        return
-    try:
-        wait_for_writer(fd)
-    finally:
-        close(fd)

@@ -14,8 +14,13 @@ CRASH_DIRECTORY = "crash-directory"
 
 HANDED_OVER = "handed-over"
 """Name of the file that says what kdump is to write, see hand_over.py."""
+INCOMPLETE = f"{HANDED_OVER}.incomplete"
+"""Its name while it is written."""
 VMCORE_WRITTEN = "vmcore-written"
-"""Name of the file that says where the vmcore of this boot is, see hand_over.py."""
+"""Name of the symbolic link to the vmcore of this boot, see hand_over.py."""
+
+NO_DUMPS = frozenset({CRASH_DIRECTORY, HANDED_OVER, INCOMPLETE, VMCORE_WRITTEN})
+"""Files of a boot that are of no use when it has ended."""
 
 SEPARATOR = b"\0"
 """Between the buffer and the description in the file of a note: JSON has no such byte, so it is the last one."""

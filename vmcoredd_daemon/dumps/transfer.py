@@ -121,7 +121,7 @@ class Reading:
         return os.read(self._fd if self._ours < 0 else self._ours, size)
 
     def rest(self) -> Rest:
-        """Tell whether a regular file says that it has no more bytes; those of procfs do not say so. Blocks."""
+        """Return what is left: a regular file says that it has no more bytes, but not one of procfs. Blocks."""
         if self.regular and os.lseek(self._fd, 0, os.SEEK_CUR) >= os.fstat(self._fd).st_size > 0:
             return Rest.NONE
         return Rest.UNKNOWN
@@ -213,7 +213,7 @@ class Transfer:
         return reading.rest()
 
     def _write(self, data: bytes) -> int:
-        """Write as much of *data* as fits; return the bytes of all."""
+        """Write as much of *data* as fits; return the size of all of it."""
         fits = memoryview(data)[: self.size - self.position]
         try:
             pwrite(self.fd, fits, VMCOREDD_HEADER_SIZE + self.position)

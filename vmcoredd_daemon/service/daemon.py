@@ -10,19 +10,20 @@ import importlib
 import logging
 import resource
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from ..collectors.runner import CollectorRunner
 from ..config.config import PROC_VMCORE, Configuration
 from ..dumps.dump_list import CUT_OFF_TIMEOUT, DumpList
-from ..dumps.hand_over import hand_over, vmcore_written
+from ..dumps.hand_over import hand_over, remember_vmcore
 from ..dumps.spool import Spool
 from ..errors import BusUnavailable, CollectorFailed, VmcoreddError, WriteFailed
 from ..journal import Event, record
-from ..threads.loop import started_executor
+from ..threads.loop import run_apart, run_with_duplicate, started_executor, wait_for
 from ..writer.writer import VmcoreWriter
 from . import sd_notify
 from .journal_entries import record_dump, record_vmcore
@@ -31,6 +32,9 @@ from .signals import STOP_SIGNALS, unblock_stop_signals
 
 RECONNECT_INTERVAL = 1.0
 """Seconds between attempts to reach the bus."""
+
+SPOOL_TIMEOUT = 60.0
+"""Seconds for what the service leaves in the spool at the end, and for its space to be free."""
 
 BUS_HEAD_START = 1.0
 """Seconds that registered collectors wait for the bus."""
@@ -70,8 +74,10 @@ class Daemon:
         self._bus_address = bus_address
         self._use_bus = use_bus
         self._stop_requested = asyncio.Event()
-        self._done = False
-        """Whether an earlier daemon has ended the service's part in the crash of this boot."""
+        self._done = ""
+        """How an earlier daemon has ended the service's part in the crash of this boot."""
+        self._cleared = False
+        """Whether a vmcore has all device dumps, and the spool none of them any more."""
         self._bus_ready = asyncio.Event()
         self._bus_problem = ""
         """Why the service is not on the bus, as last logged."""
@@ -94,7 +100,7 @@ class Daemon:
             late = await self._end(serving, collecting, reporting)
             if complete and late:
                 log.error("A device dump was on disk too late for the vmcore; the spool keeps it")
-            elif complete:
+            if self._cleared and recovered.complete and not late:
                 await self._remember_vmcore()
             await self._stop()
         return RunResult(complete and not late and recovered.complete, self._writer.directory)
@@ -113,7 +119,7 @@ class Daemon:
         opening = asyncio.to_thread(open_spool, configuration, recovered)
         # All of it is read and hashed: on a slow disk that takes a minute and more.
         self._spool = await sd_notify.extended(opening, recovered.progress)
-        self._done = bool(recovered.done)
+        self._done = recovered.done
         switched_off = "" if configuration.enabled else "device dumps are switched off by the configuration"
         self._dumps = DumpList(self._spool, configuration.limits, disabled=recovered.done or switched_off)
         self._restore(recovered)
@@ -124,6 +130,7 @@ class Daemon:
             configuration.output,
             spool=self._spool.directory,
             console=configuration.console_path,
+            done=recovered.done,
         )
         self._dumps.listeners.append(record_dump)
         self._writer.listeners.append(record_vmcore)
@@ -261,28 +268,39 @@ class Daemon:
         if self._done:
             return True
         if not writer.wanted:
-            await self._hand_over()
-            return True
+            return await self._hand_over()
         try:
-            complete = await sd_notify.extended(write_and_clear(self._dumps, writer), writer.progress)
+            self._cleared = await sd_notify.extended(write_and_clear(self._dumps, writer), writer.progress)
         except VmcoreddError:
             # Logged by the writer.
             return False
-        return complete and writer.written is not None and not writer.written.fallback
+        return self._cleared and writer.written is not None and not writer.written.fallback
 
-    async def _hand_over(self) -> None:
-        """Leave to the program that writes the vmcore the device dumps, and which have failed."""
-        count = len(self._dumps.complete)
-        if self._spool.directory is None:
+    async def _hand_over(self) -> bool:
+        """Leave to the program that writes the vmcore the device dumps, and which have failed.
+
+        Returns False if device dumps are lost.
+        """
+        count, directory = len(self._dumps.complete), self._spool.directory
+        if directory is None or not self._spool.keeps:
             if count:
                 log.error("No vmcore is written: %d device dumps in memory are lost", count)
-            return
+            return not count
         log.info("No vmcore is written: %d device dumps are kept in the spool", count)
         snapshot = await self._dumps.snapshot()
         try:
-            await sd_notify.extended(asyncio.to_thread(hand_over, self._spool.directory, snapshot.failures))
+            await self._in_spool(partial(hand_over, failures=snapshot.failures), directory)
         except WriteFailed as error:
             log.warning("%s; collectors that failed may run again", error)
+        return True
+
+    async def _in_spool(self, write: Callable[[int], None], directory: int) -> None:
+        """Call *write* with the spool's directory. Raises WriteFailed, also when it does not return in time."""
+        try:
+            await sd_notify.extended(wait_for(run_with_duplicate(write, directory, run_apart), SPOOL_TIMEOUT))
+        except OSError as error:
+            reason = error.strerror or f"not done within {SPOOL_TIMEOUT:g} s"
+            raise WriteFailed(f"cannot write into the spool: {reason}") from error
 
     # Stop.
 
@@ -292,7 +310,7 @@ class Daemon:
             task.cancel()
         await asyncio.wait(tasks)
         # No call is answered from here on, so what becomes durable later was never acknowledged.
-        return self._writer.wanted and not self._done and self._writer.outdated
+        return self._writer.wanted and self._writer.outdated
 
     async def _remember_vmcore(self) -> None:
         """Leave in the spool where the vmcore is: a service that is started again takes no device dumps."""
@@ -300,7 +318,7 @@ class Daemon:
         if directory is None or written is None or self._writer.source != PROC_VMCORE:
             return
         try:
-            await sd_notify.extended(asyncio.to_thread(vmcore_written, directory, written.path))
+            await self._in_spool(partial(remember_vmcore, path=written.path), directory)
         except WriteFailed as error:
             log.warning("%s; a service that is started again will take device dumps for another vmcore", error)
 
@@ -309,7 +327,8 @@ class Daemon:
         dumps, writer = self._dumps, self._writer
         settled = await sd_notify.extended(dumps.settle(CUT_OFF_TIMEOUT))
         # In a thread: the file system frees the space of the device dumps now.
-        await asyncio.to_thread(dumps.close)
+        with suppress(TimeoutError):
+            await sd_notify.extended(wait_for(run_apart(dumps.close), SPOOL_TIMEOUT))
         if settled:
             self._spool.close()
         writer.close()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..config.config import PROC_VMCORE, Configuration
 from ..config.vmcore_format import Format
-from ..dumps.hand_over import handed_over, path_written
+from ..dumps.hand_over import handed_over, remembered_vmcore
 from ..dumps.recovery import SpooledDump, left_by_other_boots, may_hold_notes
 from ..dumps.spool import Spool
 from ..errors import NameInUse, NoSpace, VmcoreddError, WriteFailed, of_storage
@@ -60,12 +60,12 @@ def open_spool(configuration: Configuration, recovered: RecoveredDumps) -> Spool
         spool = Spool.in_memory(page_size, byteorder)
         _write_elsewhere(spool, error, configuration, in_vain=in_vain)
         return spool
-    if spool.directory is not None and configuration.source == PROC_VMCORE:
-        _look_whether_done(spool.directory, recovered)
     try:
         recovered.dumps += spool.recover(recovered.report, recovered.progress.advance)
     except WriteFailed as error:
         recovered.report(path.name, error)
+    if spool.directory is not None and configuration.source == PROC_VMCORE:
+        _look_whether_done(spool.directory, configuration, recovered)
     try:
         spool.check_writable()
     except (NoSpace, WriteFailed) as error:
@@ -74,12 +74,13 @@ def open_spool(configuration: Configuration, recovered: RecoveredDumps) -> Spool
     return spool
 
 
-def _look_whether_done(directory: int, recovered: RecoveredDumps) -> None:
-    if (path := path_written(directory)) is not None:
+def _look_whether_done(directory: int, configuration: Configuration, recovered: RecoveredDumps) -> None:
+    if configuration.output.format is Format.NONE:
+        if (failures := handed_over(directory)) is not None:
+            left = "the service has stopped, and left its device dumps to the program that writes the vmcore"
+            recovered.done, recovered.failures = left, failures
+    elif (path := remembered_vmcore(directory)) is not None and not (recovered.dumps or recovered.problems):
         recovered.done = f"the vmcore of this crash is written: {path}"
-    elif (failures := handed_over(directory)) is not None:
-        recovered.done = "the service has stopped, and left its device dumps to the program that writes the vmcore"
-        recovered.failures = failures
 
 
 def _make_target(configuration: Configuration) -> bool:

@@ -15,7 +15,7 @@ from ..journal import logging_started, save_journal
 from ..terminal.exit import FAILURE, SUCCESS, USAGE, UsageError, leave
 from ..terminal.parser import Parser, Version, path
 from ..terminal.stdio import complain
-from ..threads.loop import Loop, threads_ended
+from ..threads.loop import Loop, wait_for_threads
 
 _PROGRAM = "vmcoredd-daemon"
 
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         configuration = _configuration(options)
         with logging_started():
-            # Imported late: --help, and a configuration that is refused, do not need it.
+            # Imported late: --help, and a configuration that is refused, do not need them.
             from ..collectors.settings import directories
             from .daemon import Daemon
 
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except VmcoreddError as error:
         complain(error, _PROGRAM)
         status = FAILURE
-    if not threads_ended(THREADS_TIMEOUT):
+    if not wait_for_threads(THREADS_TIMEOUT):
         # The interpreter would wait for them.
         os._exit(status)
     return status

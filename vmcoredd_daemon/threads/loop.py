@@ -68,7 +68,7 @@ def started_executor(threads: int = EXECUTOR_THREADS) -> ThreadPoolExecutor:
     return executor
 
 
-def threads_ended(seconds: float) -> bool:
+def wait_for_threads(seconds: float) -> bool:
     """Wait up to *seconds* for the threads that the interpreter waits for at its end; return whether none is left.
 
     Blocks. An executor must be shut down for its threads to end.
@@ -118,6 +118,14 @@ def run_in_own_thread(function: Callable[_P, _T], *args: _P.args, **kwargs: _P.k
 
 Run = Callable[[Callable[[], _T]], "asyncio.Future[_T]"]
 """Has a thread make a call. Raises OSError when no thread can be started."""
+
+
+def run_apart(function: Callable[[], _T]) -> "asyncio.Future[_T]":
+    """Run *function* in a thread of its own, so that no other waits if it hangs; without one, in the executor."""
+    try:
+        return run_in_own_thread(function)
+    except OSError:
+        return asyncio.get_running_loop().run_in_executor(None, function)
 
 
 def run_with_duplicate(
@@ -181,14 +189,11 @@ async def wait_for(
     Raises TimeoutError then, and what is raised in the thread.
     """
     try:
-        if seconds is None:
-            # For speed: most waits are without a deadline of their own.
-            return await asyncio.shield(running)
-        async with asyncio.timeout(seconds):
-            return await asyncio.shield(running)
+        # Unlike wait_for() and shield(), it leaves the future alone when the wait ends.
+        await asyncio.wait([running], timeout=seconds)
     finally:
         if not running.done():
-            # Once the wait is cancelled, shield() drops the error of what it shields (since Python 3.8).
             abandon(running, abandoned)
-        elif not running.cancelled():
-            running.exception()
+    if not running.done():
+        raise TimeoutError
+    return running.result()

@@ -11,21 +11,31 @@ import itertools
 import os
 import stat
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 from ..dumps.spool_directory import CRASH_DIRECTORY
 from ..errors import of_storage
 from ..files import close, sync_directory
+from ..vmcore.copy.source import TimedCalls
 from .result import VMCORE
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 
 class CrashDirectory:
-    """A directory in *target*; *spool*, if there is one, is the open directory that remembers its name."""
+    """A directory in *target*; *spool*, if there is one, is the open directory that remembers its name.
 
-    def __init__(self, target: Path, spool: int | None = None) -> None:
+    *calls* makes what concerns that one: a program that hangs in a write there can hold its lock.
+    """
+
+    def __init__(self, target: Path, calls: TimedCalls, spool: int | None = None) -> None:
         self.path: Path | None = None
         self._target = target
+        self._calls = calls
         self._spool: int | None = None
         if spool is not None:
             # Opened again, because dup(2) would share the spool's lock. Nothing depends on it.
@@ -44,7 +54,7 @@ class CrashDirectory:
         """Let the next daemon make a directory of its own: the vmcore in this one is complete. Blocks."""
         if self._spool is not None:
             with suppress(OSError):
-                os.unlink(CRASH_DIRECTORY, dir_fd=self._spool)
+                self._in_spool(os.unlink, CRASH_DIRECTORY, dir_fd=self._spool)
 
     def close(self) -> None:
         """Close the directory of the spool."""
@@ -57,7 +67,7 @@ class CrashDirectory:
         if self._spool is None:
             return None
         try:
-            name = os.readlink(CRASH_DIRECTORY, dir_fd=self._spool)
+            name = self._in_spool(os.readlink, CRASH_DIRECTORY, dir_fd=self._spool)
         except OSError:
             return None
         path = self._target / name
@@ -99,7 +109,11 @@ class CrashDirectory:
         self.forget()
         if self._spool is not None:
             with suppress(OSError):
-                os.symlink(name, CRASH_DIRECTORY, dir_fd=self._spool)
+                self._in_spool(os.symlink, name, CRASH_DIRECTORY, dir_fd=self._spool)
+
+    def _in_spool(self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        """Make a call. Raises OSError, also when it does not return in time."""
+        return self._calls.call(self._calls.retry_timeout, function, *args, **kwargs)
 
 
 def _host_name() -> str:

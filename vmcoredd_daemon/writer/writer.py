@@ -34,9 +34,10 @@ class VmcoreWriter:
         output: Output,
         spool: int | None = None,
         console: Path | None = None,
+        done: str = "",
     ) -> None:
         """*spool* is the open directory of this boot, if it is on a disk; the terminal *console* shows how far the
-        vmcore is. Raises VmcoreddError.
+        vmcore is; *done* is why no vmcore is written any more. Raises VmcoreddError.
         """
         self.source = source
         self.written: WriteResult | None = None
@@ -52,8 +53,11 @@ class VmcoreWriter:
         self._spool_reads = TimedCalls()
         # A thread of its own: those of the default executor may all hang in another file system than the target's.
         self._thread = started_executor(1)
-        self._directory = CrashDirectory(target, spool)
+        self._directory = CrashDirectory(target, self._spool_reads, spool)
         self._outcome = ""
+        self._unwanted = done
+        if not done and output.format is Format.NONE:
+            self._unwanted = "Format=none is configured: another program writes the vmcore"
         self._console = ConsoleStatus(console, self._status_line) if console is not None else None
 
     @property
@@ -63,8 +67,8 @@ class VmcoreWriter:
 
     @property
     def wanted(self) -> bool:
-        """False if the configuration leaves the vmcore to another program."""
-        return self._output.format is not Format.NONE
+        """False if the vmcore is written, or the configuration leaves it to another program."""
+        return not self._unwanted
 
     @property
     def outdated(self) -> bool:
@@ -81,7 +85,7 @@ class VmcoreWriter:
         Raises Busy, Disabled, NoSpace or WriteFailed.
         """
         if not self.wanted:
-            raise Disabled("Format=none is configured: another program writes the vmcore")
+            raise Disabled(self._unwanted)
         if self.writing:
             raise Busy("a vmcore is being written")
         self._dumps.check_open()
