@@ -170,7 +170,8 @@ class Buffer:
         if fd < 0:
             return None
         # A collector that hangs in a write to it holds its lock.
-        free = partial(run_apart, partial(_close_freed, fd))
+        run = run_apart if self.shared else partial(asyncio.get_running_loop().run_in_executor, None)
+        free = partial(run, partial(_close_freed, fd))
         if not self._threads:
             return free()
         ended = asyncio.gather(*self._threads, return_exceptions=True)

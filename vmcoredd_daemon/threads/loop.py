@@ -194,6 +194,9 @@ async def wait_for(
     finally:
         if not running.done():
             abandon(running, abandoned)
+        elif not running.cancelled():
+            # If the wait was cancelled in this moment, asyncio would log an error that no caller asks for.
+            running.exception()
     if not running.done():
         raise TimeoutError
     return running.result()
