@@ -124,7 +124,7 @@ def test_install_upgrade_and_purge_leave_nothing(package: Path, root: Path, tmp_
 
 
 @PACKAGED
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_suite_passes_with_debians_own_libraries(package: Path, root: Path) -> None:
     install(root, package.parent, package)
     control = (ROOT / "debian/tests/control").read_text().partition("Depends:")[2].partition("Restrictions:")[0]
