@@ -682,6 +682,20 @@ async def test_temporary_spool(tmp_path: Path, full: bool) -> None:
     assert open_fds() == before
 
 
+def test_what_outlives_the_service(tmp_path: Path) -> None:
+    spool = open_spool(tmp_path / "spool")
+    assert spool.keeps
+    # Those that are there already are on the disk.
+    spool.refuse(NoSpace("full"))
+    assert spool.keeps
+    spool.keep_in_memory()
+    assert not spool.keeps
+    spool.close()
+    temporary = Spool.temporary(tmp_path, PAGE, LITTLE)
+    assert not temporary.keeps
+    temporary.close()
+
+
 async def test_temporary_spool_without_a_directory(tmp_path: Path) -> None:
     note = await add(Spool.temporary(tmp_path / "missing", PAGE, LITTLE), 1, "nic0", b"data")
     assert os.pread(note.fd, 4, 64) == b"data"

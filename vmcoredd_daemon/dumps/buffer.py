@@ -15,13 +15,13 @@ from ..digest import Digest
 from ..errors import CollectorFailed, TimedOut, of_storage
 from ..files import close, pwrite, sync, wait_for_writer
 from ..note import VMCOREDD_HEADER_SIZE, DeviceDumpNote, note_size, round_up
-from ..threads.loop import ignore_result, run_apart, run_with_duplicate, wait_for
+from ..threads.loop import AbandonedThreads, ignore_result, run_apart, run_with_duplicate, wait_for
 from .transfer import Rest, Transfer, Transfers
 
 _T = TypeVar("_T")
 
 WRITER_TIMEOUT = 5.0
-"""Seconds in which a collector that has answered ends a write(2) that it is in. Less than CUT_OFF_TIMEOUT."""
+"""Seconds in which a program ends a write(2) to a device dump that it is in. Less than CUT_OFF_TIMEOUT."""
 
 SYNCED = 1 << 20
 """Bytes from which on a device dump is hashed and on the disk before it joins a batch, so that no other waits."""
@@ -97,20 +97,8 @@ class Buffer:
         if size >= SYNCED:
             work = partial(self._digest.follow, lambda: size), partial(sync, self.fd)
             await asyncio.gather(*(self._wait_for(self._in_thread(each)) for each in work))
-        if self.shared:
-            await self._wait_for_writer()
-
-    async def _wait_for_writer(self) -> None:
-        try:
-            # In a thread of its own: those of the executor commit other device dumps.
-            waiting = run_with_duplicate(wait_for_writer, self.fd)
-        except OSError:
-            # Without a thread nothing is known of a writer, and most collectors have none.
-            return
-        try:
-            await wait_for(self._track(waiting), WRITER_TIMEOUT)
-        except TimeoutError:
-            raise TimedOut(f"{self._what}: its collector still writes to it, {WRITER_TIMEOUT:g} s later") from None
+        if self.shared and not await writer_ended(self.fd):
+            raise TimedOut(f"{self._what}: its collector still writes to it, {WRITER_TIMEOUT:g} s later")
 
     def note(self, size: int, *, keep_size: bool = False) -> DeviceDumpNote:
         """Return the note of the first *size* bytes; it is as large as they need or, with *keep_size*, the buffer.
@@ -191,6 +179,21 @@ class Buffer:
             return await wait_for(future)
         except OSError as error:
             raise of_storage(error, f"{self._what}: cannot be kept in the spool") from error
+
+
+async def writer_ended(fd: int, abandoned: AbandonedThreads | None = None) -> bool:
+    """Wait until no program is in the middle of a write to *fd*; return False if one still is after a while."""
+    try:
+        # In a thread of its own: those of the executor commit other device dumps.
+        waiting = run_with_duplicate(wait_for_writer, fd)
+    except OSError:
+        # Without a thread nothing is known of a writer, and most device dumps have none.
+        return True
+    try:
+        await wait_for(waiting, WRITER_TIMEOUT, abandoned)
+    except TimeoutError:
+        return False
+    return True
 
 
 def _close_freed(fd: int) -> None:

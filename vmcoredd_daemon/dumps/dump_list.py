@@ -24,11 +24,11 @@ from ..errors import (
     VmcoreddError,
     WriteFailed,
 )
-from ..files import close, wait_for_writer
+from ..files import close
 from ..manifest import State, now_usec
 from ..note import check_dump_name
-from ..threads.loop import AbandonedThreads, abandon, ignore_result, run_with_duplicate, wait_for
-from .buffer import Buffer, close_removed
+from ..threads.loop import AbandonedThreads, abandon, ignore_result, wait_for
+from .buffer import Buffer, close_removed, writer_ended
 from .collector import Collected, Collector
 from .commit import Commit
 from .device_dump import Change, DeviceDump, Listeners, Snapshot, Usage
@@ -151,9 +151,10 @@ class DumpList:
     async def remove(self, number: int) -> None:
         """Remove a device dump, or forget that it failed. Raises UnknownDump, Busy or WriteFailed."""
         self._writers.check()
-        if (found := self._dumps.get(number)) is not None and found.note is not None:
-            # Without the lock, for which additions wait.
-            await self._wait_for_writer(found.name, found.note.fd)
+        found = self._dumps.get(number)
+        # Without the lock, for which additions wait.
+        if found and found.note and not await writer_ended(found.note.fd, self._writers):
+            raise WriteFailed(f"device dump {found.name} is not removed: a program writes to it")
         async with self._lock:
             self.check_open()
             if number not in self._dumps:
@@ -170,17 +171,6 @@ class DumpList:
             self._notify(Change.REMOVED, dump)
             if dump.note is not None:
                 await self._wait_until_free(close_removed(dump.note.fd))
-
-    async def _wait_for_writer(self, name: str, fd: int) -> None:
-        """Wait until no program is in the middle of a write to a device dump. Raises WriteFailed."""
-        try:
-            waiting = run_with_duplicate(wait_for_writer, fd)
-        except OSError:
-            return
-        try:
-            await wait_for(waiting, FREE_TIMEOUT, self._writers)
-        except TimeoutError:
-            raise WriteFailed(f"device dump {name} is not removed: a program writes to it") from None
 
     def check_enabled(self) -> None:
         """Raise Disabled when no device dump is added."""
@@ -307,10 +297,10 @@ class DumpList:
         if freed is None:
             return
         if busy:
-            abandon(freed, self._writers if buffer.shared else self.abandoned)
-            return
-        # The caller that is told that it failed may want its space immediately.
-        await self._wait_until_free(freed)
+            abandon(freed, self.abandoned)
+        else:
+            # The caller that is told that it failed may want its space immediately.
+            await self._wait_until_free(freed)
 
     async def _wait_until_free(self, freed: "asyncio.Future[Any]") -> None:
         with suppress(TimeoutError):

@@ -160,8 +160,8 @@ class Spool:
 
     @property
     def keeps(self) -> bool:
-        """Whether new device dumps outlive the service."""
-        return self._takes is _Takes.DISK and not self._temporary
+        """Whether the device dumps outlive the service: none was put into memory instead of the directory."""
+        return self._takes is not _Takes.MEMORY and not self._temporary
 
     @property
     def directory(self) -> int | None:
@@ -251,9 +251,8 @@ class Spool:
     async def remove(self, numbers: Iterable[int]) -> None:
         """Remove complete device dumps; one that is gone already is no error. Raises WriteFailed."""
         # While memory takes new ones, only those that were there at first are in the directory.
-        on_disk = self._takes is not _Takes.MEMORY
-        names = [note_name(number) for number in numbers if on_disk or number <= self._last]
-        if self._directory is not None and names and not self._temporary:
+        names = [note_name(number) for number in numbers if self.keeps or number <= self._last]
+        if self._directory is not None and names:
             try:
                 # Those of the executor commit other device dumps.
                 removing = run_with_duplicate(partial(self._remove, names), self._directory, run_apart)
