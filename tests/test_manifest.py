@@ -7,8 +7,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vmcoredd_daemon.errors import InvalidVmcore
-from vmcoredd_daemon.manifest import Failure, Manifest, ManifestDump, ManifestSource, load, load_dump
+from vmcoredd_daemon.errors import InvalidArgs, InvalidVmcore
+from vmcoredd_daemon.manifest import (
+    Failure,
+    IdleCollector,
+    Manifest,
+    ManifestDump,
+    ManifestMachine,
+    ManifestSource,
+    check_kind,
+    kind_of,
+    load,
+    load_dump,
+)
 
 DUMP = ManifestDump("nic0", 100, 4096, "ab" * 32, ":1.7/org/example", "complete", 1, 2)
 MANIFEST = Manifest("vmcoredd 0", 3, (DUMP,), (Failure("bad", "x", "org.vmcoredd1.Error.TimedOut", "late", 4),), 5)
@@ -17,6 +28,8 @@ usecs = st.integers(0, 2**64)
 dumps = st.builds(ManifestDump, st.text(), usecs, usecs, st.text(), st.text(), st.text(), usecs, usecs)
 failures = st.builds(Failure, st.text(), st.text(), st.text(), st.text(), usecs)
 sources = st.builds(ManifestSource, st.text(), usecs, usecs, st.text())
+machines = st.builds(ManifestMachine, *[st.text()] * 8)
+idle = st.builds(IdleCollector, st.text(), st.text())
 manifests = st.builds(
     Manifest,
     st.text(),
@@ -25,6 +38,8 @@ manifests = st.builds(
     st.lists(failures, max_size=3).map(tuple),
     usecs,
     sources,
+    machines,
+    st.lists(idle, max_size=3).map(tuple),
 )
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
@@ -59,6 +74,7 @@ def test_format_is_what_the_documentation_says() -> None:
                 "started_usec": 1,
                 "finished_usec": 2,
                 "error": "",
+                "kind": "",
             }
         ],
         "failures": [
@@ -72,7 +88,18 @@ def test_format_is_what_the_documentation_says() -> None:
         ],
         "failures_forgotten": 5,
         "source": {"path": "", "unreadable_pages": 0, "missing_bytes": 0, "error": "", "fallback": ""},
+        "machine": dict.fromkeys(
+            ("host", "kernel_release", "machine_id", "boot_id", "vendor", "product", "serial", "bios"), ""
+        ),
+        "idle_collectors": [],
     }
+
+
+def test_manifest_of_version_0_1() -> None:
+    """It has neither machine nor idle_collectors, and no kinds."""
+    content = json.loads(MANIFEST.dump())
+    del content["machine"], content["idle_collectors"], content["device_dumps"][0]["kind"]
+    assert load(json.dumps(content).encode()) == MANIFEST
 
 
 def test_text_is_ascii_on_one_line() -> None:
@@ -96,6 +123,10 @@ def test_text_is_ascii_on_one_line() -> None:
         ({"failures": [None]}, "failures holds NoneType, not an object"),
         ({"source": []}, "source is not of type dict"),
         ({"source": {"path": ""}}, "unreadable_pages is not of type int"),
+        ({"machine": []}, "machine holds list, not an object"),
+        ({"machine": {"host": 5}}, "host is not of type str"),
+        ({"idle_collectors": {}}, "idle_collectors is not of type list"),
+        ({"idle_collectors": [{"name": "nvme"}]}, "reason is not of type str"),
     ],
 )
 def test_wrong_content_is_named(changes: dict[str, Any], problem: str) -> None:
@@ -133,3 +164,22 @@ def test_hostile_values(data: st.DataObject) -> None:
     text = json.dumps(content).encode()
     with suppress(InvalidVmcore):
         assert isinstance(load(text), Manifest)
+
+
+@pytest.mark.parametrize("kind", ["", "nvme/1", "acme-hba/42", "a.b:c/0"])
+def test_kinds(kind: str) -> None:
+    check_kind(kind)
+
+
+@pytest.mark.parametrize(
+    "kind", ["nvme", "/1", "nvme/", "nvme/x", "a/b/1", "a b/1", "\x1b/1", "\u00e9/1", "a/\u0661", "a" * 65 + "/1"]
+)
+def test_what_is_no_kind(kind: str) -> None:
+    with pytest.raises(InvalidArgs, match=r"^kind '.*' is not NAME/VERSION, a name and a number$"):
+        check_kind(kind)
+    assert kind_of(kind, 1) in {"", f"{kind}/1"}
+
+
+def test_kind_of_a_collector() -> None:
+    assert kind_of("nvme", 2) == "nvme/2"
+    assert kind_of("else\nwhere", 1) == ""

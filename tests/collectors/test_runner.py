@@ -27,7 +27,8 @@ from vmcoredd_daemon.collectors.runner import CUT_OFF_MARGIN, CollectorRunner, p
 from vmcoredd_daemon.config.limits import Limits
 from vmcoredd_daemon.dumps.dump_list import DumpList
 from vmcoredd_daemon.dumps.spool import Spool
-from vmcoredd_daemon.errors import Busy, CallFailed, TimedOut
+from vmcoredd_daemon.errors import Busy, CallFailed, NameInUse, TimedOut
+from vmcoredd_daemon.manifest import IdleCollector
 from vmcoredd_daemon.note import ByteOrder
 from vmcoredd_daemon.threads.loop import AbandonedThreads
 
@@ -182,8 +183,10 @@ async def test_run_by_name(directory: Path, start_daemon: Callable[..., Service]
     answer = await call(bus, "RunCollectors", "asa{sv}", [["on"], options(wait=False, timeout=5)])
     assert answer.body == [["/org/vmcoredd1/dump/2"]]
     result = run("run", "--bus-address", daemon.address, "off")
-    assert (result.returncode, result.stderr) == (1, "vmcoredd: 1 of 1 device dumps failed: off\n")
-    assert "device dump off: the name is in use" in result.stdout
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr == "vmcoredd: device dump off: the name is in use\n"
+    listed = json.loads(run("list", "--bus-address", daemon.address, "--json").stdout)
+    assert {dump["name"]: dump["state"] for dump in listed} == {"off": "complete", "on": "complete"}
 
 
 async def test_size_that_is_kept(directory: Path, start_daemon: Callable[..., Service], bus: Connection) -> None:
@@ -235,9 +238,38 @@ async def test_second_run_makes_what_is_not_there(tmp_path: Path) -> None:
             ("on", "complete"),
         ]
         assert again == 3
-        # Who names it wants to know that it was not made.
-        await runner.run(["on"])
-        assert str(list(dumps)[-1].error) == "device dump on: the name is in use"
+        # Who names it wants to know that it was not made. That is an answer, not a device dump that failed.
+        write(tmp_path / "collectors.d", "new", "echo data")
+        with pytest.raises(NameInUse, match="^device dump on: the name is in use$"):
+            await runner.run(["on", "new"])
+        assert [(dump.name, dump.state) for dump in dumps][-1] == ("new", "complete")
+
+
+async def test_success_supersedes_earlier_failures(tmp_path: Path) -> None:
+    with runner_of(tmp_path / "collectors.d") as (runner, dumps):
+        write(tmp_path / "collectors.d", "flaky", "false")
+        await runner.run()
+        await runner.run()
+        write(tmp_path / "collectors.d", "flaky", "echo data")
+        await runner.run()
+        assert [(dump.name, dump.state) for dump in dumps] == [("flaky", "complete")]
+        assert (await dumps.snapshot()).failures == ()
+
+
+async def test_collectors_that_make_nothing_are_named(tmp_path: Path) -> None:
+    with runner_of(tmp_path / "collectors.d") as (runner, dumps):
+        write(tmp_path / "collectors.d", "off", "echo data", "Enabled=no")
+        write(tmp_path / "collectors.d", "unmet", "echo data", "ConditionPathExists=!/proc")
+        write(tmp_path / "collectors.d", "none", "echo data", f"Instances={tmp_path}/missing*")
+        write(tmp_path / "collectors.d", "some", "echo data")
+        await runner.run()
+        assert (await dumps.snapshot()).idle_collectors == (
+            IdleCollector("none", "nothing to collect here"),
+            IdleCollector("off", "switched off"),
+            IdleCollector("unmet", "ConditionPathExists=!/proc is not met"),
+        )
+        await runner.run(["off"])
+        assert "off" not in {idle.name for idle in dumps.idle_collectors}
 
 
 async def test_collector_with_nothing_to_collect(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

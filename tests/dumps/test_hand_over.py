@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from vmcoredd_daemon.dumps.hand_over import hand_over, handed_over, remember_vmcore, remembered_vmcore
+from vmcoredd_daemon.dumps.hand_over import HandedOver, hand_over, handed_over, remember_vmcore, remembered_vmcore
 from vmcoredd_daemon.dumps.spool_directory import HANDED_OVER, VMCORE_WRITTEN
 from vmcoredd_daemon.errors import WriteFailed
-from vmcoredd_daemon.manifest import Failure
+from vmcoredd_daemon.manifest import Failure, IdleCollector
 
 FAILURE = Failure("nic", "vendor", "org.vmcoredd1.Error.TimedOut", "device dump nic: \u00e9", 1)
 
@@ -25,9 +25,10 @@ def test_nothing_was_left(directory: int) -> None:
 
 
 def test_failures_are_handed_over(directory: int, tmp_path: Path) -> None:
-    hand_over(directory, [FAILURE])
-    hand_over(directory, [FAILURE, FAILURE])
-    assert handed_over(directory) == [FAILURE, FAILURE]
+    left = HandedOver((FAILURE, FAILURE), (IdleCollector("nvme", "nothing to collect here"),))
+    hand_over(directory, HandedOver((FAILURE,)))
+    hand_over(directory, left)
+    assert handed_over(directory) == left
     assert os.listdir(tmp_path) == [HANDED_OVER]
 
 
@@ -48,5 +49,5 @@ def test_directory_that_is_gone(tmp_path: Path) -> None:
     with pytest.raises(WriteFailed, match=f"cannot write {VMCORE_WRITTEN} into the spool: No such file"):
         remember_vmcore(fd, tmp_path)
     with pytest.raises(WriteFailed, match=f"cannot write {HANDED_OVER} into the spool: No such file"):
-        hand_over(fd, [])
+        hand_over(fd, HandedOver())
     os.close(fd)

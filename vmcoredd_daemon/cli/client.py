@@ -18,7 +18,7 @@ from ..errors import (
     VmcoreddError,
     from_dbus,
 )
-from ..manifest import State
+from ..manifest import IdleCollector, State
 from ..note import check_dump_name
 from ..threads.fd_closer import close_fds
 
@@ -53,6 +53,8 @@ class DumpInfo:
     error: str
     """Why it failed, empty unless it did."""
     collector: str
+    kind: str
+    """Name and version of the format of its data; empty if no one has said."""
     started_usec: int
     finished_usec: int
     """0 until it is finished."""
@@ -99,11 +101,19 @@ class Client:
         await self._connection.close()
 
     async def add_fd(
-        self, name: str, size: int, fd: int, timeout: float | None = None, *, keep_size: bool = False
+        self,
+        name: str,
+        size: int,
+        fd: int,
+        timeout: float | None = None,
+        *,
+        keep_size: bool = False,
+        kind: str = "",
     ) -> str:
         """Add a device dump of at most *size* bytes, read from *fd*; return its object path once it is durable.
 
-        With *keep_size* its note has that size in the vmcore, as the kernel's own, else that of the data.
+        With *keep_size* its note has that size in the vmcore, as the kernel's own, else that of the data. *kind*
+        is NAME/VERSION of the format of the data.
         *timeout*, in seconds, is for reading; None leaves that to the service's configuration. *fd* stays the
         caller's. Raises InvalidArgs, NameInUse, TooLarge, QuotaExceeded, NoSpace, CollectorFailed,
         TimedOut, Busy or Disabled.
@@ -116,6 +126,8 @@ class Client:
         options = {} if timeout is None else {"timeout": Variant("t", round(timeout * 1e6))}
         if keep_size:
             options["keep_size"] = Variant("b", True)
+        if kind:
+            options["kind"] = Variant("s", kind)
         deadline = None if timeout is None else timeout + DURABLE_TIMEOUT
         reply = await self._call_long("AddDeviceDumpFd", "suha{sv}", (name, size, 0, options), [fd], deadline)
         return str(reply[0])
@@ -178,6 +190,13 @@ class Client:
             bytes_total=_value(properties, "BytesTotal", int),
             bytes_done=_value(properties, "BytesDone", int),
         )
+
+    async def idle_collectors(self) -> list[IdleCollector]:
+        """Return the collectors that made no device dump, and did not fail; none of a service before 0.2."""
+        (properties,) = await self._call(MANAGER_PATH, _PROPERTIES, "GetAll", "s", (MANAGER,))
+        if "IdleCollectors" not in properties:
+            return []
+        return [IdleCollector(*each) for each in properties["IdleCollectors"].value]
 
     async def write(self) -> str:
         """Write the vmcore now, however long that takes, and return its path.
@@ -271,6 +290,7 @@ def _dump(path: str, properties: Mapping[str, Variant]) -> DumpInfo:
         note_size=_value(properties, "NoteSize", int),
         error=_value(properties, "Error", str),
         collector=_value(properties, "Collector", str),
+        kind=_value(properties, "Kind", str),
         started_usec=_value(properties, "StartedUSec", int),
         finished_usec=_value(properties, "FinishedUSec", int),
     )

@@ -99,7 +99,9 @@ async def _add(options: argparse.Namespace, fd: int, size: int) -> int:
             # The service reads the same open file description, so we see its position.
             return _position(fd) - start, size
 
-        added = client.add_fd(options.name, size, fd, options.timeout, keep_size=options.keep_size)
+        added = client.add_fd(
+            options.name, size, fd, options.timeout, keep_size=options.keep_size, kind=options.kind
+        )
         path = await show_while(f"adding {options.name}", added, state)
         # The device dump is durable: a service that is stopped now does not make this a failure.
         with suppress(VmcoreddError):

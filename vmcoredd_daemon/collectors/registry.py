@@ -12,6 +12,7 @@ from pathlib import Path
 from ..config import ini
 from ..dumps.collector import Collector
 from ..errors import InvalidConfiguration, VmcoreddError
+from ..manifest import kind_of
 from ..threads.loop import AbandonedThreads
 from . import builtin, python, settings
 from .command import CommandCollector
@@ -31,6 +32,8 @@ class Planned:
     collector: Collector
     keep_size: bool
     """Whether its note has that size in the vmcore, too, whatever it collects."""
+    kind: str
+    """Name and version of the format of its data."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +79,8 @@ class Registered:
                 (name, settings.size, CommandCollector(self.name, command, seconds, self.starter))
                 for name, command in settings.commands(self.name)
             ]
-        return [Planned(name, size, seconds, each, settings.keep_size) for name, size, each in collecting]
+        kind = kind_of(self.name, settings.version)
+        return [Planned(name, size, seconds, each, settings.keep_size, kind) for name, size, each in collecting]
 
 
 def find(directories: Sequence[Path], abandoned: AbandonedThreads | None = None) -> dict[str, Registered]:

@@ -4,11 +4,12 @@
 import asyncio
 import logging
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..dumps.dump_list import DumpList
-from ..errors import CollectorFailed, InvalidArgs, TimedOut, VmcoreddError
+from ..errors import CollectorFailed, InvalidArgs, NameInUse, TimedOut, VmcoreddError
 from ..journal import journal_fields
 from ..manifest import State
 from ..text import shortened
@@ -24,6 +25,16 @@ MAX_RUNS = 4
 """Calls that look for collectors at the same time; each takes a thread, and one for each collector."""
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """The device dumps of one collector."""
+
+    begun: list[int]
+    """Numbers of those that began, or failed to."""
+    present: list[str] = field(default_factory=list)
+    """Names of those that are not made again."""
 
 
 class CollectorRunner:
@@ -52,9 +63,9 @@ class CollectorRunner:
         """Run the collectors *names*, or all that are enabled; return the numbers of their device dumps.
 
         Failed ones are among them. Returns when all have finished or, with *wait* false, when all have begun.
-        Device dumps that are *present* are not made again, and without *names* none that is in the list: an
-        earlier daemon of this boot may have made some. No caller's limit counts them. Raises InvalidArgs for an
-        unknown name, Busy, Disabled or TimedOut.
+        Device dumps that are *present* or in the list are not made again: an earlier daemon of this boot may have
+        made some. No caller's limit counts them. Raises InvalidArgs for an unknown name, NameInUse when all others
+        are made if a collector in *names* has one that is in the list, Busy, Disabled or TimedOut.
         """
         self._dumps.check_enabled()
         if not self._for_service:
@@ -63,15 +74,21 @@ class CollectorRunner:
         async with self._runs:
             known = await registered(self._directories, self._timeout, self._dumps.abandoned)
             chosen = _choose(known, names)
-            if not names:
-                present = {*present, *(dump.name for dump in self._dumps if dump.state is not State.FAILED)}
+            for name, collector in known.items():
+                if not collector.enabled and collector not in chosen:
+                    self._dumps.set_idle(shortened(name), "switched off")
+            there = {dump.name for dump in self._dumps if dump.state is not State.FAILED}
+            present = {*present, *there}
             begun = await asyncio.gather(*(self._begin(collector, timeout, present) for collector in chosen))
-        numbers = [number for group in begun for number in group]
+        numbers = [number for group in begun for number in group.begun]
         if wait:
             await self._dumps.finished(numbers)
+        if names and (taken := [name for group in begun for name in group.present if name in there]):
+            raise NameInUse(f"device dump {taken[0]}: the name is in use")
         return numbers
 
-    async def _begin(self, collector: "Registered", timeout: float | None, present: Collection[str]) -> list[int]:
+    async def _begin(self, collector: "Registered", timeout: float | None, present: Collection[str]) -> _Begun:
+        """Begin the device dumps of one collector, but those that are *present*."""
         name = shortened(collector.name)
         try:
             planned = await plan(collector, timeout, self._timeout)
@@ -79,10 +96,14 @@ class CollectorRunner:
             self._fail(collector, TimedOut(f"collector {name}: did not begin before the shutdown"))
             raise
         except VmcoreddError as error:
-            return [self._fail(collector, error)]
-        if not planned:
+            return _Begun([self._fail(collector, error)])
+        reason = "" if planned else collector.settings.unmet() or "nothing to collect here"
+        self._dumps.set_idle(name, reason)
+        if reason:
             log.info("Collector %s has nothing to collect here", name, extra=journal_fields(collector=name))
-        return [await self._add(dump) for dump in planned if dump.dump_name not in present]
+        new = [dump for dump in planned if dump.dump_name not in present]
+        old = [dump.dump_name for dump in planned if dump.dump_name in present]
+        return _Begun([await self._add(dump) for dump in new], old)
 
     async def _add(self, planned: "Planned") -> int:
         try:
@@ -93,6 +114,7 @@ class CollectorRunner:
                 timeout=planned.timeout + CUT_OFF_MARGIN,
                 wait=False,
                 keep_size=planned.keep_size,
+                kind=planned.kind,
                 for_service=self._for_service,
             )
         except VmcoreddError as error:

@@ -7,6 +7,7 @@ As with units, a file in ``/etc`` masks the one of the same name in ``/usr/lib``
 
 import glob
 import os
+import re
 import shlex
 import stat
 from collections.abc import Iterator, Sequence
@@ -29,10 +30,14 @@ class Settings:
     dump_name: str = ""
     command: tuple[str, ...] = ()
     """Program and arguments; none for a collector in Python."""
+    decoder: tuple[str, ...] = ()
+    """Program and arguments that show a device dump of it, which is their standard input."""
     size: int = 1 << 20
     """Bytes that a device dump of it may hold at most."""
     keep_size: bool = False
     """Whether its notes have that size in the vmcore, too, whatever it collects."""
+    version: int = 1
+    """Of the format of its data: with the collector's name, the kind that the manifest states."""
     timeout: float | None = None
     """Seconds, None for the default of the configuration."""
     enabled: bool = True
@@ -169,6 +174,19 @@ def _command(value: str) -> tuple[str, ...]:
     return words
 
 
+def _decoder(value: str) -> tuple[str, ...]:
+    words = _command(value)
+    if any("%" in word.replace("%%", "") for word in words):
+        raise ValueError("a command line without %i and %n: one decoder reads all device dumps of the collector")
+    return tuple(word.replace("%%", "%") for word in words)
+
+
+def _version(value: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,9}", value):
+        raise ValueError("a number of at most nine digits")
+    return int(value)
+
+
 def _glob(value: str) -> str:
     return str(values.path(value))
 
@@ -181,8 +199,10 @@ def _condition(value: str) -> str:
 KEYS: ini.Keys = {
     "Name": ("dump_name", _template),
     "Exec": ("command", _command),
+    "Decode": ("decoder", _decoder),
     "Size": ("size", values.size_above_0),
     "KeepSize": ("keep_size", values.boolean),
+    "FormatVersion": ("version", _version),
     "TimeoutSec": ("timeout", values.seconds),
     "Enabled": ("enabled", values.boolean),
     "Instances": ("instances", _glob),

@@ -28,7 +28,7 @@ class Collector(Protocol):
 
     @property
     def description(self) -> str:
-        """Who this is, for the journal and the manifest: one line of printable text."""
+        """Who this is, for journal and manifest: one line of printable text, which :meth:`collect` may change."""
 
     async def collect(self, dump_name: str, buffer: Buffer) -> Collected:
         """Write at most ``buffer.size`` bytes. Raises CollectorFailed.

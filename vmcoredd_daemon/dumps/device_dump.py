@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Generic, ParamSpec
 
 from ..errors import CollectorFailed, VmcoreddError
-from ..manifest import Failure, ManifestDump, State, now_usec
+from ..manifest import Failure, IdleCollector, ManifestDump, State, now_usec
 from ..note import DeviceDumpNote
 
 log = logging.getLogger(__name__)
@@ -48,6 +48,8 @@ class DeviceDump:
     note: DeviceDumpNote | None = None
     caller: str = ""
     """Unique name of the connection that asked for it, empty for the service itself."""
+    kind: str = ""
+    """Name and version of the format of its data, ``nvme/1``; empty if no one has said."""
     keep_size: bool = False
     """Whether its note keeps the bytes that are reserved, as in the kernel."""
 
@@ -67,6 +69,7 @@ class DeviceDump:
             finished_usec=record.finished_usec,
             error=CollectorFailed(record.error) if record.error else None,
             note=note,
+            kind=record.kind,
         )
 
     def failure(self) -> Failure:
@@ -91,6 +94,7 @@ class DeviceDump:
             started_usec=self.started_usec,
             finished_usec=self.finished_usec,
             error="" if self.error is None else str(self.error),
+            kind=self.kind,
         )
 
 
@@ -153,3 +157,4 @@ class Snapshot:
     """In the order in which they were appended."""
     failures: tuple[Failure, ...]
     failures_forgotten: int
+    idle_collectors: tuple[IdleCollector, ...] = ()

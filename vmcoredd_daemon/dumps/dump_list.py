@@ -25,7 +25,7 @@ from ..errors import (
     WriteFailed,
 )
 from ..files import close
-from ..manifest import State, now_usec
+from ..manifest import IdleCollector, State, check_kind, now_usec
 from ..note import check_dump_name
 from ..threads.loop import AbandonedThreads, abandon, ignore_result, wait_for
 from .buffer import Buffer, close_removed, writer_ended
@@ -53,6 +53,8 @@ class DumpList:
         self.listeners = Listeners([self._usage.changed])
         self.disabled = disabled
         self.failures_forgotten = 0
+        self._idle: dict[str, str] = {}
+        """Collectors that made no device dump, and why."""
         self.generation = 0
         """Grows with each change of what a vmcore would hold."""
         self._spool = spool
@@ -90,6 +92,7 @@ class DumpList:
         timeout: float,
         wait: bool = True,
         keep_size: bool = False,
+        kind: str = "",
         caller: str = "",
         for_service: bool = False,
     ) -> DeviceDump:
@@ -97,17 +100,18 @@ class DumpList:
 
         The seconds are counted from when it has its turn, see ``Limits.max_collecting``. Returns when it is
         durable or, with *wait* false, as soon as its name and bytes are reserved. Its note has its true size or,
-        with *keep_size*, that of *size* bytes, as in the kernel. One *for_service* was begun by
-        the service itself before it was told to stop: a seal does not refuse it. Raises InvalidArgs, NameInUse,
-        TooLarge, QuotaExceeded, NoSpace, CollectorFailed, TimedOut, Busy or Disabled; then nothing was added. In
-        each case *collector* is closed once it is no longer needed.
+        with *keep_size*, that of *size* bytes, as in the kernel. *kind* is for the manifest. One *for_service* was
+        begun by the service itself before it was told to stop: a seal does not refuse it. Raises InvalidArgs,
+        NameInUse, TooLarge, QuotaExceeded, NoSpace, CollectorFailed, TimedOut, Busy or Disabled; then nothing was
+        added. In each case *collector* is closed once it is no longer needed.
         """
         try:
             self.check_enabled()
             self._writers.check()
             if not for_service:
                 self.check_open()
-            dump = self._reserve(name, size, collector.description, caller, keep_size=keep_size)
+            check_kind(kind)
+            dump = self._reserve(name, size, collector.description, caller, keep_size=keep_size, kind=kind)
         except BaseException:
             collector.close()
             raise
@@ -136,7 +140,19 @@ class DumpList:
                 notes=tuple(dump.note for dump in complete if dump.note is not None),
                 failures=tuple(dump.failure() for dump in failed),
                 failures_forgotten=self.failures_forgotten,
+                idle_collectors=self.idle_collectors,
             )
+
+    @property
+    def idle_collectors(self) -> tuple[IdleCollector, ...]:
+        """Registered collectors that made no device dump when they ran last, and did not fail."""
+        return tuple(IdleCollector(name, reason) for name, reason in sorted(self._idle.items()))
+
+    def set_idle(self, collector: str, reason: str) -> None:
+        """Note why *collector* makes no device dump; with an empty *reason*, that it makes some."""
+        self._idle.pop(collector, None)
+        if reason:
+            self._idle[collector] = reason
 
     def add_failed(self, name: str, collector: str, error: VmcoreddError) -> DeviceDump:
         """Add a device dump that failed before it began, so that it is seen, and return it."""
@@ -230,7 +246,9 @@ class DumpList:
         async with self._lock:
             await self._spool.remove(numbers)
 
-    def _reserve(self, name: str, size: int, collector: str, caller: str, *, keep_size: bool) -> DeviceDump:
+    def _reserve(
+        self, name: str, size: int, collector: str, caller: str, *, keep_size: bool, kind: str
+    ) -> DeviceDump:
         check_dump_name(name)
         if size < 1:
             raise InvalidArgs(f"device dump {name}: size is {size}")
@@ -239,7 +257,7 @@ class DumpList:
         begun = sum(dump.caller == caller != "" and dump.state is State.COLLECTING for dump in unfinished)
         usage = self._usage
         self._limits.check(name, note_size, names=usage, count=len(usage), total_size=usage.size, begun=begun)
-        return self._begin(name, size, note_size, collector, caller, keep_size=keep_size)
+        return self._begin(name, size, note_size, collector, caller, keep_size=keep_size, kind=kind)
 
     def _begin(
         self,
@@ -250,6 +268,7 @@ class DumpList:
         caller: str = "",
         *,
         keep_size: bool = False,
+        kind: str = "",
     ) -> DeviceDump:
         dump = DeviceDump(
             number=self._next,
@@ -259,6 +278,7 @@ class DumpList:
             collector=collector,
             caller=caller,
             keep_size=keep_size,
+            kind=kind,
         )
         self._next += 1
         self._dumps[dump.number] = dump
@@ -275,7 +295,7 @@ class DumpList:
                 async with asyncio.timeout(timeout):
                     buffer = await self._spool.create(dump.name, dump.limit)
                     collected = await collector.collect(dump.name, buffer)
-                return await self._commit(dump, buffer, collected)
+                return await self._commit(replace(dump, collector=collector.description), buffer, collected)
         except VmcoreddError as error:
             failure = error
         except TimeoutError:
@@ -287,7 +307,7 @@ class DumpList:
         except Exception:
             log.exception("Device dump %s: unexpected error", dump.name)
             failure = CollectorFailed(f"device dump {dump.name}: internal error")
-        self._fail(dump, failure)
+        self._fail(replace(dump, collector=collector.description), failure)
         if buffer is not None:
             await self._free(buffer)
         raise failure
@@ -326,7 +346,14 @@ class DumpList:
         finally:
             self._committing.discard(dump.number)
         self._notify(Change.ADDED, dump)
+        self._forget_failures(dump)
         return dump
+
+    def _forget_failures(self, dump: DeviceDump) -> None:
+        """Forget the attempts before *dump* that failed: now it is there."""
+        for other in self:
+            if other.name == dump.name and other.state is State.FAILED and other.number < dump.number:
+                self._notify(Change.REMOVED, self._dumps.pop(other.number))
 
     def _append(self, dump: DeviceDump) -> None:
         self._dumps[dump.number] = dump

@@ -1,33 +1,40 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What the service leaves in the spool when its part in the crash of this boot is done.
 
-If kdump writes the vmcore, these are, besides the device dumps, those that failed: core-collector then does not
-run the collectors again. If the service has written the vmcore, it is the vmcore's path. A helper that comes
-later, and starts the service again, has no vmcore any more for its device dump.
+If kdump writes the vmcore, these are, besides the device dumps, those that failed and the collectors that made
+none: core-collector then does not run the collectors again. If the service has written the vmcore, it is the
+vmcore's path. A helper that comes later, and starts the service again, has no vmcore any more for its device dump.
 """
 
 import json
 import os
-from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ..errors import WriteFailed
 from ..files import close, open_new, pread, sync, write_all
-from ..manifest import Failure
+from ..manifest import Failure, IdleCollector
 from .spool_directory import HANDED_OVER, INCOMPLETE, VMCORE_WRITTEN
 
 _MAX_SIZE = 1 << 20
 """Bytes."""
 
 
-def hand_over(directory: int, failures: Sequence[Failure]) -> None:
-    """Write *failures* into the directory of this boot. Blocks. Raises WriteFailed."""
+@dataclass(frozen=True, slots=True)
+class HandedOver:
+    """What the manifest says besides the device dumps."""
+
+    failures: tuple[Failure, ...] = ()
+    idle_collectors: tuple[IdleCollector, ...] = ()
+
+
+def hand_over(directory: int, left: HandedOver) -> None:
+    """Write what is *left* into the directory of this boot. Blocks. Raises WriteFailed."""
     try:
         fd = open_new(directory, INCOMPLETE)
         try:
-            write_all(fd, json.dumps([asdict(failure) for failure in failures]).encode("ascii"))
+            write_all(fd, json.dumps(asdict(left)).encode("ascii"))
             sync(fd)
         finally:
             close(fd)
@@ -37,17 +44,19 @@ def hand_over(directory: int, failures: Sequence[Failure]) -> None:
         raise WriteFailed(f"cannot write {HANDED_OVER} into the spool: {error.strerror}") from error
 
 
-def handed_over(directory: int) -> list[Failure] | None:
+def handed_over(directory: int) -> HandedOver | None:
     """Return what :func:`hand_over` has written; None if it was not called. Blocks."""
     try:
         fd = os.open(HANDED_OVER, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
     except OSError:
         return None
     try:
-        return [Failure(**failure) for failure in json.loads(pread(fd, _MAX_SIZE, 0))]
-    except (OSError, ValueError, TypeError):
+        left = json.loads(pread(fd, _MAX_SIZE, 0))
+        failures = tuple(Failure(**failure) for failure in left["failures"])
+        return HandedOver(failures, tuple(IdleCollector(**idle) for idle in left["idle_collectors"]))
+    except (OSError, ValueError, TypeError, KeyError):
         # The disk has changed it; the collectors have run anyway.
-        return []
+        return HandedOver()
     finally:
         close(fd)
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from ..collectors.runner import CollectorRunner
 from ..config.config import PROC_VMCORE, Configuration
 from ..dumps.dump_list import CUT_OFF_TIMEOUT, DumpList
-from ..dumps.hand_over import hand_over, remember_vmcore
+from ..dumps.hand_over import HandedOver, hand_over, remember_vmcore
 from ..dumps.spool import Spool
 from ..errors import BusUnavailable, CollectorFailed, VmcoreddError, WriteFailed
 from ..journal import Event, record
@@ -148,8 +148,10 @@ class Daemon:
             what = "kept" if isinstance(error, WriteFailed) else "set aside"
             message = f"{name}: not recovered from the spool, but {what}: {error}"
             record(Event.DUMP_DAMAGED, logging.ERROR, message, dump_name=name)
-        for failure in recovered.failures:
+        for failure in recovered.left.failures:
             self._dumps.add_failed(failure.name, failure.collector, CollectorFailed(failure.message))
+        for idle in recovered.left.idle_collectors:
+            self._dumps.set_idle(idle.name, idle.reason)
 
     async def _become_ready(self) -> None:
         """Tell the service manager that callers can come: by then the service is on the bus, if there is one."""
@@ -289,7 +291,8 @@ class Daemon:
         log.info("No vmcore is written: %d device dumps are kept in the spool", count)
         snapshot = await self._dumps.snapshot()
         try:
-            await self._in_spool(partial(hand_over, failures=snapshot.failures), directory)
+            left = HandedOver(snapshot.failures, snapshot.idle_collectors)
+            await self._in_spool(partial(hand_over, left=left), directory)
         except WriteFailed as error:
             log.warning("%s; collectors that failed may run again", error)
         return True

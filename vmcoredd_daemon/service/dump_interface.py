@@ -74,6 +74,10 @@ class DeviceDumpInterface(ServiceInterface):
         return self._dump.collector
 
     @dbus_property(PropertyAccess.READ)
+    def Kind(self) -> "s":
+        return self._dump.kind
+
+    @dbus_property(PropertyAccess.READ)
     def SHA256(self) -> "s":
         return self._dump.sha256
 

@@ -32,6 +32,7 @@ from ..errors import InvalidArgs, UnknownDump
 from ..note import check_dump_name
 from ..writer.result import WriteResult
 from ..writer.writer import VmcoreWriter
+from .callers import Callers, IntroducedCollector
 from .dump_interface import DeviceDumpInterface, dump_path
 
 ANNOUNCE_INTERVAL = 1.0
@@ -41,7 +42,7 @@ complete before that, and are announced once.
 
 _CHANGING = ("State", "VmcorePath", "DeviceDumps", "DeviceDumpBytes", "BytesTotal", "BytesDone")
 _COLLECTING = {"timeout": "t", "wait": "b"}
-_ADDING = _COLLECTING | {"keep_size": "b"}
+_ADDING = _COLLECTING | {"keep_size": "b", "kind": "s"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,7 @@ class Options:
     """Seconds."""
     wait: bool = True
     keep_size: bool = False
+    kind: str = ""
 
     @classmethod
     def of(
@@ -88,6 +90,7 @@ class ManagerInterface(ServiceInterface):
         self._dumps = dumps
         self._writer = writer
         self._configuration = configuration
+        self._callers = Callers(bus)
         self._objects: dict[int, DeviceDumpInterface] = {}
         self._without_object: dict[int, tuple[DeviceDump, asyncio.TimerHandle]] = {}
         self._announced: dict[str, object] = {}
@@ -211,14 +214,19 @@ class ManagerInterface(ServiceInterface):
     def BytesDone(self) -> "t":
         return self._writer.progress.done
 
+    @dbus_property(PropertyAccess.READ)
+    def IdleCollectors(self) -> "a(ss)":
+        return [[idle.name, idle.reason] for idle in self._dumps.idle_collectors]
+
     async def _add(self, name: str, size: int, collector: Collector, options: Options) -> str:
         dump = await self._dumps.add_device_dump(
             name,
             size,
-            collector,
+            IntroducedCollector(collector, self._callers, SENDER.get()),
             timeout=options.timeout,
             wait=options.wait,
             keep_size=options.keep_size,
+            kind=options.kind,
             caller=SENDER.get(),
         )
         if dump.number in self._without_object:

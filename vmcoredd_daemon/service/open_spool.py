@@ -11,13 +11,12 @@ from pathlib import Path
 
 from ..config.config import PROC_VMCORE, Configuration
 from ..config.vmcore_format import Format
-from ..dumps.hand_over import handed_over, remembered_vmcore
+from ..dumps.hand_over import HandedOver, handed_over, remembered_vmcore
 from ..dumps.recovery import SpooledDump, left_by_other_boots, may_hold_notes
 from ..dumps.spool import Spool
 from ..errors import NameInUse, NoSpace, VmcoreddError, WriteFailed, of_storage
 from ..files import MEMORY_FILE_SYSTEMS, file_system
 from ..journal import Event, record
-from ..manifest import Failure
 from ..note import system_byteorder, system_page_size
 from ..progress import Progress
 
@@ -33,7 +32,7 @@ class RecoveredDumps:
     """Names of files, and why they were not recovered."""
     done: str = ""
     """How an earlier daemon has ended its part in the crash of this boot, if it has."""
-    failures: list[Failure] = field(default_factory=list)
+    left: HandedOver = field(default_factory=HandedOver)
     """What it has handed over to the program that writes the vmcore."""
     progress: Progress = field(default_factory=Progress)
     """Advances with each file that is read."""
@@ -76,9 +75,10 @@ def open_spool(configuration: Configuration, recovered: RecoveredDumps) -> Spool
 
 def _look_whether_done(directory: int, configuration: Configuration, recovered: RecoveredDumps) -> None:
     if configuration.output.format is Format.NONE:
-        if (failures := handed_over(directory)) is not None:
-            left = "the service has stopped, and left its device dumps to the program that writes the vmcore"
-            recovered.done, recovered.failures = left, failures
+        if (left := handed_over(directory)) is not None:
+            writer = "the program that writes the vmcore"
+            recovered.done = f"the service has stopped, and left its device dumps to {writer}"
+            recovered.left = left
     elif (path := remembered_vmcore(directory)) is not None and not (recovered.dumps or recovered.problems):
         recovered.done = f"the vmcore of this crash is written: {path}"
 

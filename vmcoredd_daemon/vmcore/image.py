@@ -67,6 +67,15 @@ def file_image(fd: int, path: str) -> Image:
     return Image(partial(pread, fd), size, path)
 
 
+def slice_of(image: Image, offset: int, size: int, name: str) -> Image:
+    """Return the *size* bytes of *image* from *offset* as an image of their own; *name* is for messages."""
+
+    def read(count: int, start: int) -> bytes:
+        return image.pread(max(0, min(count, size - start)), offset + start)
+
+    return Image(read, size, f"{image.path}: {name}")
+
+
 class _Raw(io.RawIOBase):
     def __init__(self, image: Image) -> None:
         self._image = image

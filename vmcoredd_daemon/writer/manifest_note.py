@@ -9,7 +9,7 @@ from functools import partial
 
 from ..dumps.device_dump import Snapshot
 from ..files import close
-from ..manifest import MANIFEST_NAME, PRODUCER, Manifest, ManifestSource, now_usec
+from ..manifest import MANIFEST_NAME, PRODUCER, Manifest, ManifestMachine, ManifestSource, now_usec
 from ..note import (
     VMCOREDD_HEADER_SIZE,
     DeviceDumpNote,
@@ -21,6 +21,7 @@ from ..note import (
 from ..vmcore.copy.extents import CopyReport
 from ..vmcore.copy.write import Complete
 from .job import Job
+from .machine import machine_of
 
 _GROWTH = 512
 """Bytes by which the manifest may grow when it is completed: counts, and why memory is missing."""
@@ -48,7 +49,7 @@ def own_note(job: Job, source: ManifestSource) -> Iterator[OwnNote]:
             yield OwnNote()
             return
         try:
-            note, complete = stack.enter_context(manifest_note(job.snapshot, source))
+            note, complete = stack.enter_context(manifest_note(job.snapshot, source, machine_of(job)))
         except OSError as error:
             own = OwnNote(problem=f"it has no manifest: {error.strerror}")
         except MemoryError:
@@ -59,10 +60,12 @@ def own_note(job: Job, source: ManifestSource) -> Iterator[OwnNote]:
 
 
 @contextmanager
-def manifest_note(snapshot: Snapshot, source: ManifestSource) -> Iterator[tuple[DeviceDumpNote, Complete]]:
+def manifest_note(
+    snapshot: Snapshot, source: ManifestSource, machine: ManifestMachine
+) -> Iterator[tuple[DeviceDumpNote, Complete]]:
     """Provide the note of a snapshot's manifest, in memory, and the function that completes it. Raises OSError."""
     source = replace(source, error=source.error[:_REASON], fallback=source.fallback[:_REASON])
-    data = _manifest(snapshot, source).dump()
+    data = _manifest(snapshot, source, machine).dump()
     size = note_size(len(data) + _GROWTH, system_page_size())
     header = pack_vmcoredd_header(MANIFEST_NAME.encode("ascii"), size, system_byteorder())
     fd = os.memfd_create(MANIFEST_NAME, os.MFD_CLOEXEC)
@@ -71,12 +74,14 @@ def manifest_note(snapshot: Snapshot, source: ManifestSource) -> Iterator[tuple[
             file.write(header + data)
             file.truncate(size)
         note = DeviceDumpNote(MANIFEST_NAME, fd, size, len(data), "")
-        yield note, partial(_complete, snapshot, source, size - VMCOREDD_HEADER_SIZE)
+        yield note, partial(_complete, snapshot, source, machine, size - VMCOREDD_HEADER_SIZE)
     finally:
         close(fd)
 
 
-def _complete(snapshot: Snapshot, source: ManifestSource, space: int, report: CopyReport) -> bytes:
+def _complete(
+    snapshot: Snapshot, source: ManifestSource, machine: ManifestMachine, space: int, report: CopyReport
+) -> bytes:
     error = source.error
     if report.left_out and not error:
         stopped = f"the source stopped responding: {report.left_out} bytes are missing"
@@ -87,12 +92,12 @@ def _complete(snapshot: Snapshot, source: ManifestSource, space: int, report: Co
         missing_bytes=report.missing_bytes + report.left_out,
         error=error,
     )
-    data = _manifest(snapshot, source).dump()
+    data = _manifest(snapshot, source, machine).dump()
     # If it is too long, the manifest stays as it was before the copy.
     return data if len(data) <= space else b""
 
 
-def _manifest(snapshot: Snapshot, source: ManifestSource) -> Manifest:
+def _manifest(snapshot: Snapshot, source: ManifestSource, machine: ManifestMachine) -> Manifest:
     return Manifest(
         PRODUCER,
         now_usec(),
@@ -100,4 +105,6 @@ def _manifest(snapshot: Snapshot, source: ManifestSource) -> Manifest:
         snapshot.failures,
         snapshot.failures_forgotten,
         source,
+        machine,
+        snapshot.idle_collectors,
     )

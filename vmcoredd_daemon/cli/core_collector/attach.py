@@ -8,10 +8,14 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from ...manifest import ManifestSource
+from ...errors import InvalidVmcore
+from ...manifest import ManifestMachine, ManifestSource
 from ...progress import Progress
 from ...terminal.stdio import complain
 from ...vmcore.attach.attach import attach
+from ...vmcore.formats import recognise
+from ...vmcore.image import file_image
+from ...writer.machine import this_machine
 from ...writer.manifest_note import manifest_note
 from .gather import GATHER_TIMEOUT, GatheredDumps, Request, Send, gather
 from .makedumpfile import OWN_PREFIX, Call, be_killed_first
@@ -56,7 +60,7 @@ def attach_to_file(call: Call, path: str, status: int) -> None:
         source = ManifestSource(call.operands[0], error=error)
         gathered.drop_excess()
         with ExitStack() as stack:
-            note, _ = stack.enter_context(manifest_note(gathered.snapshot, source))
+            note, _ = stack.enter_context(manifest_note(gathered.snapshot, source, machine_of_source(call)))
             notes = [*gathered.notes, note]
             # Also to a file that makedumpfile could not finish: there will be no other for these device dumps.
             attached = attach(path, notes, stack.enter_context(_progress()), force=True)
@@ -67,6 +71,17 @@ def attach_to_file(call: Call, path: str, status: int) -> None:
         report(gathered, path)
     finally:
         gathered.close()
+
+
+def machine_of_source(call: Call) -> ManifestMachine:
+    """Return what is known of the machine, by the vmcore that makedumpfile reads. Blocks; never fails."""
+    path = call.operands[0]
+    try:
+        with open(path, "rb", buffering=0) as file:
+            return this_machine(recognise(file_image(file.fileno(), path)))
+    except (OSError, InvalidVmcore):
+        # makedumpfile says what is wrong with it.
+        return this_machine()
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from ...dumps.device_dump import Snapshot
 from ...errors import InvalidVmcore, QuotaExceeded, VmcoreddError
-from ...manifest import Failure, ManifestDump, now_usec
+from ...manifest import Failure, IdleCollector, ManifestDump, now_usec
 from ...note import (
     MAX_DEVICE_DUMPS,
     VMCOREDD_HEADER_SIZE,
@@ -66,6 +66,7 @@ class GatheredDumps:
     notes: list[DeviceDumpNote] = field(default_factory=list)
     """One for each record."""
     failures: list[Failure] = field(default_factory=list)
+    idle_collectors: list[IdleCollector] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     """One line each."""
     finished: bool = False
@@ -73,7 +74,8 @@ class GatheredDumps:
     @property
     def snapshot(self) -> Snapshot:
         """The same as a dump list returns it."""
-        return Snapshot(0, tuple(self.records), tuple(self.notes), tuple(self.failures), 0)
+        idle = tuple(self.idle_collectors)
+        return Snapshot(0, tuple(self.records), tuple(self.notes), tuple(self.failures), 0, idle)
 
     def drop_excess(self) -> None:
         """Keep as many device dumps as crash reads; the others become failures."""
@@ -160,6 +162,11 @@ def send_failure(send: Send, failed: Failure) -> None:
     send("failure", asdict(replace(failed, name=failed.name[:MAX_TEXT], message=failed.message[:MAX_TEXT])))
 
 
+def send_idle(send: Send, idle: IdleCollector) -> None:
+    """Send a collector that made no device dump, its texts cut to what fits a message."""
+    send("idle", asdict(replace(idle, name=idle.name[:MAX_TEXT], reason=idle.reason[:MAX_TEXT])))
+
+
 # In the parent.
 
 
@@ -197,6 +204,8 @@ def _receive(ours: socket.socket, deadline: float, gathered: GatheredDumps, prog
                 gathered.problems.append(str(content))
             case "failure":
                 gathered.failures.append(Failure(**content))
+            case "idle":
+                gathered.idle_collectors.append(IdleCollector(**content))
             case "dump":
                 _take_dump(content, fds, gathered)
                 progress.advance(content["record"]["size"])

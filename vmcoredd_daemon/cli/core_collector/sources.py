@@ -24,7 +24,7 @@ from ...errors import BusUnavailable, CallFailed, CollectorFailed, TimedOut, Vmc
 from ...manifest import Failure, ManifestDump, State
 from ...note import system_byteorder, system_page_size
 from ..client import Client, DumpInfo
-from .gather import Request, Send, failure, send_dump, send_failure
+from .gather import Request, Send, failure, send_dump, send_failure, send_idle
 
 ANSWER_TIMEOUT = 10.0
 """Seconds for the bus, and for each answer of the service."""
@@ -64,6 +64,8 @@ async def _from_service(request: Request, deadline: float, present: set[str], se
             dumps = await client.list_dumps()
         for dump in dumps:
             await _send_from_service(client, dump, present, send)
+        for idle in await client.idle_collectors():
+            send_idle(send, idle)
     finally:
         await client.close()
 
@@ -132,6 +134,8 @@ async def _without_service(request: Request, deadline: float, present: set[str],
             send_dump(send, record, note.note_size, note.fd)
         for failed in snapshot.failures:
             send_failure(send, failed)
+        for idle in snapshot.idle_collectors:
+            send_idle(send, idle)
         dumps.close()
 
 
@@ -153,10 +157,12 @@ def _send_spooled(configuration: Configuration, present: set[str], send: Send) -
 
     # Not locked: a service that cannot be reached may hold the lock. What has a name in the spool is complete.
     spool = Spool(directory, system_page_size(), system_byteorder(), 0)
-    failures = handed_over(directory)
+    left = handed_over(directory)
     try:
-        for failed in failures or ():
+        for failed in left.failures if left else ():
             send_failure(send, failed)
+        for idle in left.idle_collectors if left else ():
+            send_idle(send, idle)
         for spooled in spool.recover(report):
             if spooled.record.name not in present:
                 send_dump(send, spooled.record, spooled.note.note_size, spooled.note.fd)
@@ -166,7 +172,7 @@ def _send_spooled(configuration: Configuration, present: set[str], send: Send) -
         send("problem", str(error))
     finally:
         spool.close()
-    return failures is not None
+    return left is not None
 
 
 def directory_for(request: Request, configuration: Configuration) -> Path | None:

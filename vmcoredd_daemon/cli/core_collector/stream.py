@@ -14,7 +14,7 @@ from ...terminal.exit import FAILURE
 from ...terminal.stdio import complain
 from ...vmcore.attach.dump_files import FileAdditions, OpenFile
 from ...vmcore.attach.stream import attach_stream
-from .attach import report
+from .attach import machine_of_source, report
 from .gather import GatheredDumps
 from .makedumpfile import Call, reason, start, wait
 
@@ -29,19 +29,19 @@ def run(call: Call, gathered: GatheredDumps) -> int:
         process = start(call, writer)
         os.close(writer)
         # Nothing comes if it fails.
-        problem = _filter(output, gathered) if output.peek(1) else 0
+        problem = _filter(output, _additions(call, gathered), gathered) if output.peek(1) else 0
     status = wait(process)
     # It succeeded, but its output did not all get to standard output.
     return problem if status in {0, -signal.SIGPIPE} and problem else status
 
 
-def _filter(output: BinaryIO, gathered: GatheredDumps) -> int:
+def _filter(output: BinaryIO, additions: FileAdditions, gathered: GatheredDumps) -> int:
     """Pass on the vmcore, with device dumps if that works; return an exit status, 0 if all was passed on."""
     source = _Source(output)
     sink = _Sink(source)
     try:
         try:
-            problems = attach_stream(cast(BinaryIO, source), cast(BinaryIO, sink), _additions(gathered), _NAME)
+            problems = attach_stream(cast(BinaryIO, source), cast(BinaryIO, sink), additions, _NAME)
         except _SinkError:
             raise
         except VmcoreddError as error:
@@ -73,7 +73,7 @@ def _pass_on(source: "_Source", sink: "_Sink") -> int:
     return 0 if kept is not None else FAILURE
 
 
-def _additions(gathered: GatheredDumps) -> FileAdditions:
+def _additions(call: Call, gathered: GatheredDumps) -> FileAdditions:
     dumps = tuple(
         OpenFile(
             record.name,
@@ -86,7 +86,8 @@ def _additions(gathered: GatheredDumps) -> FileAdditions:
         )
         for record, note in zip(gathered.records, gathered.notes, strict=True)
     )
-    return FileAdditions(dumps, tuple(gathered.failures), PRODUCER)
+    machine = machine_of_source(call)
+    return FileAdditions(dumps, tuple(gathered.failures), PRODUCER, machine, tuple(gathered.idle_collectors))
 
 
 class _SinkError(Exception):

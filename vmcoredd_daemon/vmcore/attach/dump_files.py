@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from ...errors import InvalidArgs, NameInUse, QuotaExceeded
-from ...manifest import MANIFEST_NAME, Failure, ManifestDump, State, now_usec
+from ...manifest import MANIFEST_NAME, Failure, IdleCollector, ManifestDump, ManifestMachine, State, now_usec
 from ...note import (
     MAX_DEVICE_DUMPS,
     VMCOREDD_HEADER_SIZE,
@@ -102,6 +102,10 @@ class FileAdditions:
     """Of files that could not be added, for the manifest."""
     producer: str = "vmcoredd"
     """Program and version, for the manifest."""
+    machine: ManifestMachine | None = None
+    """For the manifest; None: as an earlier one has it."""
+    idle_collectors: tuple[IdleCollector, ...] = ()
+    """For the manifest."""
 
     def new_notes(self, image: Image, notes: Notes, byteorder: ByteOrder, page_size: int) -> "_NewFiles":
         """Return the new notes. Raises InvalidVmcore, NameInUse, QuotaExceeded and TooLarge."""
@@ -171,4 +175,7 @@ class _NewFiles:
         )
 
     def _manifest(self, entries: list[ManifestDump]) -> bytes:
-        return self.merge.manifest(self.additions.producer, now_usec(), entries, self.additions.failures).dump()
+        new = self.additions
+        return self.merge.manifest(
+            new.producer, now_usec(), entries, new.failures, new.machine, new.idle_collectors
+        ).dump()

@@ -9,7 +9,17 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from ...errors import InvalidVmcore, NameInUse, QuotaExceeded
-from ...manifest import MANIFEST_NAME, MAX_SIZE, Failure, Manifest, ManifestDump, ManifestSource, load
+from ...manifest import (
+    MANIFEST_NAME,
+    MAX_SIZE,
+    Failure,
+    IdleCollector,
+    Manifest,
+    ManifestDump,
+    ManifestMachine,
+    ManifestSource,
+    load,
+)
 from ...note import MAX_DEVICE_DUMPS, NT_VMCOREDD, VMCOREDD_HEADER_SIZE, Note
 from ..image import Image
 from ..inspect.inspect import read_manifest, search
@@ -27,9 +37,15 @@ class Merge:
     """Why a manifest is not merged but kept as it is, each in one line."""
 
     def manifest(
-        self, producer: str, written_usec: int, entries: Sequence[ManifestDump], failures: Sequence[Failure] = ()
+        self,
+        producer: str,
+        written_usec: int,
+        entries: Sequence[ManifestDump],
+        failures: Sequence[Failure] = (),
+        machine: ManifestMachine | None = None,
+        idle_collectors: Sequence[IdleCollector] = (),
     ) -> Manifest:
-        """Return the merged manifest, with the new *entries* and *failures*."""
+        """Return the merged manifest, with what is new; without *machine*, with that of the last one."""
         return Manifest(
             producer,
             written_usec,
@@ -37,6 +53,8 @@ class Merge:
             (*(failure for old in self.manifests for failure in old.failures), *failures),
             sum(old.failures_forgotten for old in self.manifests),
             self.manifests[-1].source if self.manifests else ManifestSource(),
+            machine or (self.manifests[-1].machine if self.manifests else ManifestMachine()),
+            (*(idle for old in self.manifests for idle in old.idle_collectors), *idle_collectors),
         )
 
 

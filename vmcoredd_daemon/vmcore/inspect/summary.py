@@ -10,6 +10,7 @@ from ..elf import read_headers
 from ..formats import Vmcore
 from ..image import Image
 from ..page_data import MAX_BITMAP
+from ..utsname import read_utsname
 from ..vmcoreinfo import lines
 
 _COMPRESSIONS = {0x1: "zlib", 0x2: "lzo", 0x4: "snappy", 0x20: "zstd"}
@@ -22,6 +23,8 @@ class Summary:
 
     kernel_release: str | None
     """As uname(2) calls it, and as in the file: it may hold control characters."""
+    host: str | None
+    """Host name of the kernel that died, as in the file."""
     crash_time: int | None
     """Seconds since the epoch."""
     memory: int | None
@@ -39,15 +42,19 @@ class Summary:
 def summarize(vmcore: Vmcore) -> Summary:
     """Return what *vmcore* says. Reads headers, VMCOREINFO and bitmaps. Raises InvalidVmcore."""
     info = lines(vmcore.image, vmcore.notes())
-    release, crash_time = info.get("OSRELEASE"), _number(info.get("CRASHTIME"))
+    utsname = read_utsname(vmcore)
+    release = info.get("OSRELEASE") or (utsname and utsname.release) or None
+    host = (utsname and utsname.nodename) or None
+    crash_time = _number(info.get("CRASHTIME"))
     if not kdump.is_kdump(vmcore.image):
-        return _of_elf(vmcore.image, release, crash_time)
+        return _of_elf(vmcore.image, release, host, crash_time)
     header = kdump.read_header(vmcore.image)
     pages = [_count(vmcore.image, *bitmap) for bitmap in header.bitmaps]
     there, stored = (None if count is None else count * header.block_size for count in pages)
     compression = next((name for bit, name in _COMPRESSIONS.items() if header.status & bit), "none")
     return Summary(
-        release or _utsname_release(vmcore.image),
+        release,
+        host,
         crash_time,
         there,
         stored,
@@ -57,7 +64,7 @@ def summarize(vmcore: Vmcore) -> Summary:
     )
 
 
-def _of_elf(image: Image, release: str | None, crash_time: int | None) -> Summary:
+def _of_elf(image: Image, release: str | None, host: str | None, crash_time: int | None) -> Summary:
     loads = read_headers(image).loads
     # The kernel's text is mapped twice, so that its memory is in two segments.
     memory = _union((load.p_paddr, load.p_paddr + load.p_memsz) for load in loads)
@@ -65,7 +72,8 @@ def _of_elf(image: Image, release: str | None, crash_time: int | None) -> Summar
     stored = _union((load.p_paddr, load.p_paddr + size) for load, size in there)
     end = max((load.p_offset + load.p_filesz for load in loads), default=0)
     # A file with device dumps only has no memory, whatever the machine had.
-    return Summary(release, crash_time, memory or None, stored if memory else None, None, None, end > image.size)
+    incomplete = end > image.size
+    return Summary(release, host, crash_time, memory or None, stored if memory else None, None, None, incomplete)
 
 
 def _union(ranges: Iterator[tuple[int, int]]) -> int:
@@ -82,9 +90,3 @@ def _count(image: Image, offset: int, size: int) -> int | None:
 
 def _number(text: str | None) -> int | None:
     return int(text) if text is not None and re.fullmatch(r"[0-9]{1,12}", text) else None
-
-
-def _utsname_release(image: Image) -> str | None:
-    # struct new_utsname has six fields of 65 bytes, behind the signature and header_version.
-    field = image.read(65, 12 + 2 * 65, "utsname.release").split(b"\0", 1)[0]
-    return field.decode("ascii", "backslashreplace") or None
