@@ -4,13 +4,18 @@
 import ctypes
 import errno
 import os
+import re
 import struct
+import subprocess
+import time
 from pathlib import Path
 
 import pytest
 
 from tests.collectors.builtin.collecting import collect, members, tree
 from tests.collectors.builtin.kernel_headers import values
+from tests.decoders.builtin import sensor_records
+from tests.lib.tools import require
 from vmcoredd_daemon.collectors.builtin import ipmi
 from vmcoredd_daemon.collectors.builtin.ipmi import SEL_INFO, Interface, Ipmi
 
@@ -46,6 +51,13 @@ ENTRIES = [
     # IDs need not follow each other.
     bytes.fromhex("07 00 c0 12 20 30 40 a2 02 00 01 02 03 04 05 06"),
 ]
+RECORDS = [
+    sensor_records.compact_sensor(0x0001, 0x71, 0x0C, sensor_records.string("DIMM_A1")),
+    sensor_records.full_sensor(0x0005, 0x30, 0x01, sensor_records.string("Inlet Temp")),
+    # The longest that a header allows, and one without anything.
+    sensor_records.record(0x0017, 0xC0, bytes(range(255))),
+    sensor_records.record(0x0018, 0xC0, b""),
+]
 
 
 def test_structures_are_those_of_the_kernel(tmp_path: Path) -> None:
@@ -64,6 +76,21 @@ class Bmc:
         self.silent: set[int] = set()
         self.before: list[tuple[int, int, bytes]] = []
         self.events = False
+        self.device_id = DEVICE
+        self.records = {int.from_bytes(record[:2], "little"): record for record in RECORDS}
+        self.record_count: int | None = None
+        self.reservation = 0
+        self.cancellations = 0
+        """How often it ends a reservation."""
+        self.most = 255
+        """Bytes of a record that fit in an answer."""
+        self.short = False
+        self.loop = False
+        self.refused = 0
+        """ID of a record that it does not find."""
+        self.delay = 0.0
+        self.asked: list[tuple[int, int]] = []
+        """Offset and size of each part of a record that it was asked for."""
         self._queue: list[tuple[int, int, bytes]] = []
 
     def __call__(self, fd: int, number: int, argument: bytearray) -> int:
@@ -72,9 +99,7 @@ class Bmc:
             assert ctypes.string_at(address, size) == struct.pack("@ihBx", 0x0C, 0xF, 0)
             self._queue += self.before
             if cmd not in self.silent:
-                code = self.codes.get(cmd, 0)
-                answer = b"" if code else self.answer(netfn, cmd, ctypes.string_at(data, length))
-                self._queue.append((1, msgid, bytes([code]) + answer))
+                self._queue.append((1, msgid, self.completed(netfn, cmd, ctypes.string_at(data, length))))
         else:
             assert number == ipmi.IPMICTL_RECEIVE_MSG_TRUNC
             _, address, size, _, _, _, length, data = struct.unpack("@iPIlBBHP", argument)
@@ -89,18 +114,59 @@ class Bmc:
             argument[:] = struct.pack("@iPIlBBHP", kind, address, 8, msgid, 0, 0, len(message), data)
         return 0
 
+    def completed(self, netfn: int, cmd: int, data: bytes) -> bytes:
+        """Return the answer with its completion code."""
+        if code := self.codes.get(cmd):
+            return bytes([code])
+        if (netfn, cmd) in ((0x0A, 0x23), (0x04, 0x21)):
+            return self.part_of_record(*struct.unpack("<HHBB", data))
+        return b"\0" + self.answer(netfn, cmd, data)
+
     def answer(self, netfn: int, cmd: int, data: bytes) -> bytes:
         """Answer as IPMI 2.0 has it."""
-        if (netfn, cmd, data) == (6, 1, b""):
-            return DEVICE
-        if (netfn, cmd, data) == (0x0A, 0x40, b""):
-            return struct.pack("<BHHIIB", 0x51, self.number, 1024, 0x40302012, 0, 2)
+        match netfn, cmd, data:
+            case 6, 1, b"":
+                return self.device_id
+            case 6, 4, b"":
+                return bytes([0x55, 0])
+            case 0x0A, 0x40, b"":
+                return struct.pack("<BHHIIB", 0x51, self.number, 1024, 0x40302012, 0, 2)
+            case 0x0A, 0x20, b"":
+                assert self.device_id[5] & 2
+                count = len(self.records) if self.record_count is None else self.record_count
+                return struct.pack("<BHHIIB", 0x51, count, 1024, 0x40302012, 0, 2)
+            case 0x04, 0x20, b"":
+                # The sensors of this LUN, not the records.
+                return bytes([2, 0x81, 0, 0, 0, 0])
+            case (0x0A, 0x22, b"") | (0x04, 0x22, b""):
+                self.reservation += 1
+                return self.reservation.to_bytes(2, "little")
         assert (netfn, cmd) == (0x0A, 0x43)
         reservation, entry_id, offset, size = struct.unpack("<HHBB", data)
         assert (reservation, offset, size) == (0, 0, 0xFF)
         ids = [*self.entries, 0xFFFF]
         following = ids[ids.index(entry_id) + 1] if entry_id else ids[1]
         return following.to_bytes(2, "little") + self.entries[entry_id or ids[0]]
+
+    def part_of_record(self, reservation: int, record_id: int, offset: int, size: int) -> bytes:
+        """Answer Get SDR and Get Device SDR."""
+        time.sleep(self.delay)
+        self.asked.append((offset, size))
+        if size > self.most:
+            return b"\xca"
+        if record_id and record_id == self.refused:
+            return b"\xcb"
+        if offset and self.cancellations:
+            self.cancellations -= 1
+            self.reservation += 1
+        if offset and reservation != self.reservation:
+            return b"\xc5"
+        ids = [*self.records, 0xFFFF]
+        record_id = record_id or ids[0]
+        part = self.records[record_id][offset : offset + size]
+        assert len(part) == size, "a real BMC would refuse that"
+        following = record_id if self.loop else ids[ids.index(record_id) + 1]
+        return b"\0" + following.to_bytes(2, "little") + (part[1:] if self.short else part)
 
 
 @pytest.fixture
@@ -118,6 +184,11 @@ def test_log(root: Path) -> None:
     assert found["sel"] == b"".join(ENTRIES)
     assert found["device_id"] == DEVICE
     assert found["sel_info"] == bytes.fromhex("51 0300 0004 12203040 00000000 02")
+    assert found["self_test"] == bytes([0x55, 0])
+    assert found["sdr"] == b"".join(RECORDS)
+    # The log matters more.
+    assert list(found) == ["device_id", "sel_info", "sel", "self_test", "sdr"]
+    assert max(size for _, size in bmc.asked) == 32
 
 
 def test_log_without_entries(root: Path) -> None:
@@ -144,7 +215,7 @@ def test_what_the_bmc_does_not_answer_costs_no_more_than_that(root: Path) -> Non
     bmc = Bmc(ENTRIES)
     bmc.codes = {1: 0xD4}
     ((_, (dump, error)),) = collect(Ipmi(root, bmc)).items()
-    assert sorted(members(dump)) == ["sel", "sel_info"]
+    assert sorted(members(dump)) == ["sdr", "sel", "sel_info", "self_test"]
     assert "Get Device ID: IPMI completion code d4" in error
     bmc.codes = {0x43: 0xC5}
     ((_, (dump, error)),) = collect(Ipmi(root, bmc)).items()
@@ -152,7 +223,7 @@ def test_what_the_bmc_does_not_answer_costs_no_more_than_that(root: Path) -> Non
     assert "Get SEL Entry 0x0000: IPMI completion code c5" in error
     bmc.codes = {0x40: 0xC1}
     ((_, (dump, error)),) = collect(Ipmi(root, bmc)).items()
-    assert sorted(members(dump)) == ["device_id"]
+    assert sorted(members(dump)) == ["device_id", "sdr", "self_test"]
     assert "Get SEL Info: IPMI completion code c1" in error
 
 
@@ -191,3 +262,121 @@ def test_device_file_that_is_none(root: Path) -> None:
 
 def test_machine_without_a_bmc(tmp_path: Path) -> None:
     assert list(Ipmi(tmp_path).device_dumps()) == []
+
+
+def test_ipmitool_reads_records_and_log(root: Path, tmp_path: Path) -> None:
+    require("ipmitool")
+    ((_, (dump, _)),) = collect(Ipmi(root, Bmc(ENTRIES))).items()
+    for name, content in members(dump).items():
+        (tmp_path / name).write_bytes(content)
+    # The interface is none: all that ipmitool needs is in the files.
+    command = ["ipmitool", "-I", "serial-terminal", "-D", "/dev/null:9600", "-S", "sdr", "sel", "ereadraw", "sel"]
+    # It answers with a failure, as no BMC answers it.
+    said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False).stdout
+    assert re.findall(r"^ +1 \|.*\| (.*) \| (.*) \| Asserted", said, re.MULTILINE) == [
+        ("Memory DIMM_A1", "Correctable ECC")
+    ]
+
+
+def test_reservation_that_is_lost(root: Path) -> None:
+    bmc = Bmc(ENTRIES)
+    bmc.cancellations = 5
+    ((_, (dump, error)),) = collect(Ipmi(root, bmc)).items()
+    assert (members(dump)["sdr"], error) == (b"".join(RECORDS), "")
+
+
+def test_reservation_that_is_lost_again_and_again(root: Path) -> None:
+    bmc = Bmc(ENTRIES)
+    bmc.cancellations = 10_000
+    ((_, (dump, error)),) = collect(Ipmi(root, bmc)).items()
+    assert members(dump)["sel"] == b"".join(ENTRIES)
+    assert "Get SDR 0x0000: 8 times the reservation was lost" in error
+    assert len(bmc.asked) == 16
+
+
+def test_records_of_a_bmc_with_short_answers(root: Path) -> None:
+    bmc = Bmc(ENTRIES)
+    bmc.most = 10
+    ((_, (dump, error)),) = collect(Ipmi(root, bmc)).items()
+    assert (members(dump)["sdr"], error) == (b"".join(RECORDS), "")
+    assert {size for _, size in bmc.asked[3:]} <= {32, 16, *range(9)}
+
+
+@pytest.mark.parametrize("most", [4, 7])
+def test_records_that_cannot_be_read(root: Path, most: int) -> None:
+    bmc = Bmc(ENTRIES)
+    bmc.most = most
+    ((_, (dump, error)),) = collect(Ipmi(root, bmc)).items()
+    found = members(dump)
+    assert (found["sel"], found["sdr"]) == (b"".join(ENTRIES), b"")
+    assert "Get SDR 0x0000: IPMI completion code ca" in error
+
+
+def test_records_before_one_that_cannot_be_read(root: Path) -> None:
+    bmc = Bmc(ENTRIES)
+    bmc.refused = 0x0017
+    ((_, (dump, error)),) = collect(Ipmi(root, bmc)).items()
+    assert members(dump)["sdr"] == RECORDS[0] + RECORDS[1]
+    assert "Get SDR 0x0017: IPMI completion code cb" in error
+    bmc.codes[0x04] = 0xC1
+    ((_, (dump, error)),) = collect(Ipmi(root, bmc)).items()
+    assert "self_test" not in members(dump)
+    assert "Get Self Test Results: IPMI completion code c1, and 1 more" in error
+
+
+def test_records_of_other_sizes_than_asked_for(root: Path) -> None:
+    bmc = Bmc(ENTRIES)
+    bmc.short = True
+    ((_, (dump, error)),) = collect(Ipmi(root, bmc)).items()
+    assert members(dump)["sdr"] == b""
+    assert "Get SDR 0x0000: the answer has 6 bytes, not 7" in error
+
+
+def test_records_that_are_the_same_for_ever(root: Path) -> None:
+    bmc = Bmc(ENTRIES)
+    bmc.loop = True
+    ((_, (dump, error)),) = collect(Ipmi(root, bmc)).items()
+    assert (members(dump)["sdr"], error) == (RECORDS[0], "")
+
+
+def test_more_records_than_the_bmc_has_counted(root: Path) -> None:
+    bmc = Bmc(ENTRIES)
+    bmc.record_count = 2
+    bmc.records = {number: sensor_records.record(number, 0xC0, b"a") for number in range(1, 30)}
+    ((_, (dump, error)),) = collect(Ipmi(root, bmc)).items()
+    assert members(dump)["sdr"] == b"".join(list(bmc.records.values())[:18])
+    assert "Get SDR: there are more than 18 records" in error
+
+
+def test_count_of_records_that_is_absurd_reserves_little(root: Path) -> None:
+    bmc = Bmc(ENTRIES)
+    bmc.record_count = 0xFFFF
+    ((_, size),) = Ipmi(root, bmc).device_dumps()
+    assert 1024 * 260 < size < 300_000
+
+
+def test_records_that_take_too_long(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bmc = Bmc(ENTRIES)
+    bmc.delay = 0.01
+    with (root / "dev/ipmi0").open("rb") as file:
+        records = ipmi.sdr_records(Interface(file.fileno(), bmc), ipmi.SDR_REPOSITORY, 10, timeout=0.05)
+        assert next(records) == RECORDS[0]
+        with pytest.raises(TimeoutError, match=r"Get SDR 0x00..: there is no more time for records"):
+            list(records)
+
+
+def test_bmc_without_a_repository_has_device_records(root: Path) -> None:
+    bmc = Bmc(ENTRIES)
+    bmc.device_id = DEVICE[:5] + b"\xbd" + DEVICE[6:]
+    ((_, (dump, error)),) = collect(Ipmi(root, bmc)).items()
+    assert (members(dump)["sdr"], error) == (b"".join(RECORDS), "")
+
+
+def test_bmc_without_records(root: Path) -> None:
+    bmc = Bmc(ENTRIES)
+    bmc.records = {}
+    ((_, (dump, error)),) = collect(Ipmi(root, bmc)).items()
+    assert (members(dump)["sdr"], error) == (b"", "")
+    bmc.device_id = DEVICE[:1] + b"\x01" + DEVICE[2:5] + b"\xbd" + DEVICE[6:]
+    ((_, (dump, error)),) = collect(Ipmi(root, bmc)).items()
+    assert ("sdr" in members(dump), error) == (False, "")
