@@ -24,7 +24,7 @@ FLOORS = (
     "note manifest digest journal threads terminal",
     "vmcore config",
     "dumps bus",
-    "collectors writer",
+    "collectors decoders writer",
     "service cli",
     "__main__",
 )

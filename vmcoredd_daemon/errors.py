@@ -104,6 +104,13 @@ class InvalidVmcore(VmcoreddError):
     dbus_name = "org.vmcoredd1.Error.InvalidVmcore"
 
 
+class InvalidDump(VmcoreddError):
+    """A device dump, or a part of it, is not what its decoder reads."""
+
+    errno = errno.EINVAL
+    dbus_name = "org.vmcoredd1.Error.InvalidDump"
+
+
 class WriteFailed(VmcoreddError):
     """The vmcore, or a device dump in the spool, could not be written."""
 
