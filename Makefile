@@ -19,8 +19,8 @@ export PYTHON
 
 # Two apt-get at the same time would fight for the lock.
 .NOTPARALLEL:
-.PHONY: help demo test test-all torture bench lint kdump-test man deb deb-test dist clean check-python netdevsim \
-    packages-build packages-demo packages-test packages-bench packages-kdump packages-deb
+.PHONY: help demo test test-all torture bench lint kdump-test man reader picture deb deb-test dist clean check-python \
+    netdevsim packages-build packages-demo packages-test packages-bench packages-kdump packages-picture packages-deb
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -50,6 +50,12 @@ man: check-python $(INSTALLED) ## make manual pages and completion, in build/man
 	$(VENV)/bin/python -m docs.pages build/man
 	$(VENV)/bin/python -m docs.completion build/completion
 
+reader: check-python $(INSTALLED) ## make one file that reads vmcores on any machine with Python, build/vmcoredd
+	.ci/build-reader build/vmcoredd
+
+picture: check-python packages-picture $(INSTALLED) ## make the picture of a report in docs, with Chromium
+	$(VENV)/bin/python -m tests.picture
+
 deb: packages-deb ## build the Debian package, in build/deb
 	.ci/debian-build build/deb
 
@@ -76,7 +82,7 @@ check-python:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' 2>/dev/null || \
 	{ echo "vmcoredd needs Python 3.11 to 3.14, and PYTHON=$(PYTHON) is $$($(PYTHON) --version 2>/dev/null || echo missing)" >&2; exit 1; }
 
-packages-build packages-demo packages-test packages-bench packages-kdump packages-deb:
+packages-build packages-demo packages-test packages-bench packages-kdump packages-picture packages-deb:
 	@$(PACKAGES) $(@:packages-%=%)
 
 $(INSTALLED): pyproject.toml | packages-build

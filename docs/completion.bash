@@ -18,10 +18,10 @@ _vmcoredd_lines() {
 }
 
 _vmcoredd_complete() {
-    case ${1%\?} in
+    case ${1%[?*]} in
         files) _filedir ;;
         directories) _filedir -d ;;
-        modes) mapfile -t COMPREPLY < <(compgen -W 'short pretty off' -- "$cur") ;;
+        modes) mapfile -t COMPREPLY < <(compgen -W 'short pretty lines off' -- "$cur") ;;
         collectors)
             _vmcoredd_lines < <("${program[0]}" run --list --json 2>/dev/null | _vmcoredd_names ', *"runs"') ;;
         dumps)
@@ -84,8 +84,7 @@ _vmcoredd() {
         if [[ $command == core-collector ]]; then
             _filedir
         elif [[ ${#kinds[@]} -gt 0 ]]; then
-            # The last one may be repeated.
-            [[ $count -lt ${#kinds[@]} ]] || [[ ${kinds[-1]} != @(collectors|attachments) ]] || count=$((${#kinds[@]} - 1))
+            [[ $count -lt ${#kinds[@]} ]] || [[ ${kinds[-1]} != *\* ]] || count=$((${#kinds[@]} - 1))
             _vmcoredd_complete "${kinds[count]-nothing}"
         fi
     fi

@@ -19,10 +19,12 @@ from docs import programs
 KINDS = {
     "FILE": "files",
     "VMCORE": "files",
+    "VMCORE|DIR": "files",
     "DIR": "directories",
     "COLLECTOR": "collectors",
     "NAME": "dumps",
-    "NAME|INDEX": "dumps_of_vmcore",
+    "NAME|INDEX|GLOB": "dumps_of_vmcore",
+    "NAME|INDEX|GLOB[/MEMBER]": "dumps_of_vmcore",
     "[VMCORE] NAME=FILE...": "attachments",
     "MODE": "modes",
 }
@@ -64,13 +66,16 @@ def parsers() -> Iterator[tuple[str, argparse.ArgumentParser]]:
 
 
 def bash() -> Iterator[str]:
-    """Yield the tables for bash: options, the kind of an option's value, the kinds of arguments."""
+    """Yield the tables for bash: options, the kind of a value, the kinds of arguments; ``*``: it may repeat."""
     yield f"_vmcoredd_commands={shlex.quote(' '.join(programs.commands()))}"
     yield "declare -gA _vmcoredd_options _vmcoredd_values _vmcoredd_arguments"
     for name, parser in parsers():
         strings = [option for action in programs.options(parser) for option in action.option_strings]
         yield f"_vmcoredd_options[{shlex.quote(f'{name}:')}]={shlex.quote(' '.join(strings))}"
-        kinds = [_kind(name, action) for action in programs.arguments(parser)]
+        kinds = [
+            _kind(name, action) + ("*" if action.nargs in {"*", "+"} else "")
+            for action in programs.arguments(parser)
+        ]
         yield f"_vmcoredd_arguments[{shlex.quote(f'{name}:')}]={shlex.quote(' '.join(kinds))}"
         for action in programs.options(parser):
             # A value that may be left out is joined to its option, as that of an option with "=" in its name: the

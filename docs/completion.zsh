@@ -14,7 +14,7 @@ _vmcoredd_names() {
 _vmcoredd_nothing() { _message 'no more' }
 _vmcoredd_files() { _files }
 _vmcoredd_directories() { _files -/ }
-_vmcoredd_modes() { compadd short pretty off }
+_vmcoredd_modes() { compadd short pretty lines off }
 _vmcoredd_collectors() {
     compadd -- ${(f)"$(vmcoredd run --list --json 2>/dev/null | _vmcoredd_names ', *"runs"')"}
 }

@@ -98,7 +98,8 @@ def test_files_and_directories_in_bash(complete: Complete, tmp_path: Path) -> No
     # A new name, and no more arguments than there are.
     assert complete("vmcoredd add ")[2:] == []
     assert complete("vmcoredd add name a\\ c")[3:] == ["a core"]
-    assert complete("vmcoredd inspect vmcore a")[3:] == ["a"]
+    assert complete("vmcoredd inspect vmcore a\\ c")[3:] == ["a core"]
+    assert complete("vmcoredd diff vmcore vmcore a")[4:] == ["a"]
 
 
 def test_collectors_in_bash(complete: Complete) -> None:
@@ -118,6 +119,7 @@ def test_names_of_device_dumps_in_bash(complete: Complete, daemon: Service, tmp_
     daemon.stop()
     (tmp_path / "vm core").symlink_to(daemon.vmcore())
     assert complete("vmcoredd extract vm\\ core nic")[3:] == ["nic_0000:02:00.4", "nic_0000:03:00.0"]
+    assert complete("vmcoredd extract vm\\ core x nic_0000:03")[4:] == ["nic_0000:03:00.0"]
     assert complete("vmcoredd extract nothing nic")[3:] == ["nic"]
 
 

@@ -46,6 +46,7 @@ def test_wheel_has_the_package_and_nothing_else(built: Path) -> None:
         names = archive.namelist()
         (metadata,) = [name for name in names if name.endswith("/METADATA")]
         assert b"License-Expression: LGPL-2.1-or-later\n" in archive.read(metadata)
-    modules = {str(path.relative_to(ROOT)) for path in (ROOT / "vmcoredd_daemon").rglob("*.py")}
-    assert {name for name in names if ".dist-info/" not in name} == modules
+    package = ROOT / "vmcoredd_daemon"
+    files = {str(path.relative_to(ROOT)) for kind in ("*.py", "*.css") for path in package.rglob(kind)}
+    assert {name for name in names if ".dist-info/" not in name} == files
     assert any(name.endswith("/licenses/LICENSE") for name in names)

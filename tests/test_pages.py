@@ -15,7 +15,7 @@ from tests.lib.paths import ROOT
 from tests.lib.tools import require
 from tests.lib.vmcore_dumps import GOLDEN
 from tests.lib.vmcoredd import run
-from vmcoredd_daemon.cli import inspect
+from vmcoredd_daemon.cli import crashes, inspect
 from vmcoredd_daemon.cli import map as map_of
 from vmcoredd_daemon.config.config import KEYS
 from vmcoredd_daemon.journal import Event
@@ -99,13 +99,17 @@ def test_what_verify_shows_is_explained_and_nothing_else() -> None:
     assert terms("vmcoredd verify") == shown
 
 
+def test_what_crashes_shows_is_explained_and_nothing_else() -> None:
+    assert terms("vmcoredd crashes") == list(crashes.COLUMNS)
+
+
 def test_environment_is_explained() -> None:
     # Where Debian tests its package, the code is not beside the tests.
     package = Path(vmcoredd_daemon.__file__).parent
     text = "".join(file.read_text() for room in ("cli", "terminal") for file in (package / room).glob("*.py"))
     read = set(re.findall(r"environ(?:\.get\(|\[)\"(\w+)\"", text))
     # Others are read in other ways, and by libraries.
-    others = {"PAGER", "SYSTEMD_PAGER", "COLUMNS", "LINES", "DBUS_SYSTEM_BUS_ADDRESS"}
+    others = {"PAGER", "SYSTEMD_PAGER", "COLUMNS", "LINES", "DBUS_SYSTEM_BUS_ADDRESS", "TMPDIR"}
     assert {"TERM", "NO_COLOR", "LC_ALL"} < read
     assert sorted(terms("ENVIRONMENT")) == sorted(read | others)
 

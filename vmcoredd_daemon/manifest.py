@@ -4,7 +4,7 @@
 A note's size is rounded up to a page and the kernel's format has no checksum, collector or time. The manifest
 is JSON, followed by zeros up to the end of its note::
 
-    {"version": 1, "producer": "vmcoredd 0.1.0", "written_usec": ...,
+    {"version": 1, "producer": "vmcoredd 0.2.0", "written_usec": ...,
      "device_dumps": [{"name", "size", "limit", "sha256", "collector", "state", "started_usec", "finished_usec",
                        "error", "kind"}],
      "failures": [{"name", "collector", "error", "message", "time_usec"}], "failures_forgotten": 0,

@@ -33,6 +33,10 @@ ON_FILES = {
     "extract": ["extract", VMCORE, "nic"],
     "extract -o": ["extract", VMCORE, "nic", "-o", "output"],
     "extract --all": ["extract", VMCORE, "--all", "directory"],
+    "extract -C": ["extract", VMCORE, "nic", "ker*", "-C", "directory"],
+    "crashes": ["crashes", VMCORE],
+    "diff": ["diff", VMCORE, VMCORE],
+    "crashes --json": ["crashes", "--json", VMCORE],
     "attach": ["attach", VMCORE, "new=data"],
 }
 WITH_SERVICE = {
@@ -48,7 +52,7 @@ ALONE = {
     "run -o": ["run", "-o", "collected", "--config", "vmcoredd.conf"],
 }
 PRINTING = [
-    *(name for name in ON_FILES if name not in {"extract -o", "extract --all", "attach"}),
+    *(name for name in ON_FILES if name not in {"extract -o", "extract --all", "extract -C", "attach"}),
     *ALONE,
 ]
 
@@ -185,14 +189,26 @@ BAD_USAGE = [
 ]
 
 
+TAKING_VMCORES = {"inspect", "inspect --json", "verify", "crashes", "crashes --json"}
+TAKING_NAMES = {*TAKING_VMCORES, "extract", "extract -o", "extract -C", "run", "run --list", "run -o"}
+
+
 @pytest.mark.parametrize("words", BAD_USAGE)
 @pytest.mark.parametrize("name", [*ON_FILES, *WITH_SERVICE, *ALONE])
 def test_wrong_usage(name: str, words: list[str]) -> None:
     before = there()
-    # Words that are no option are names of collectors to run.
-    collectors = name.startswith("run") and not str(words[0]).startswith("-")
-    outcome = call([*{**ON_FILES, **WITH_SERVICE, **ALONE}[name], *words])
-    check_refused(outcome, 1 if collectors else 2)
+    # Words that are no option are names: of collectors to run, of device dumps, of more vmcores.
+    named = name in TAKING_NAMES and not str(words[0]).startswith("-")
+    status, output, errors = call([*{**ON_FILES, **WITH_SERVICE, **ALONE}[name], *words])
+    if named and name in TAKING_VMCORES:
+        lines = errors.splitlines(keepends=True)
+        # verify has something to say of the first one, too.
+        assert len(lines) == len(words) + (name == "verify")
+        for line in lines:
+            check_refused((status, b"", line), 1)
+        assert b"vmcore" in output
+    else:
+        check_refused((status, output, errors), 1 if named else 2)
     assert there() == before
 
 

@@ -22,7 +22,7 @@ from vmcoredd_daemon.manifest import MANIFEST_NAME
 
 COMMANDS = [
     *("add", "run", "list", "status", "write", "remove"),
-    *("inspect", "verify", "extract", "attach"),
+    *("crashes", "inspect", "show", "report", "diff", "verify", "extract", "attach"),
 ]
 
 
@@ -42,7 +42,7 @@ def test_hostile_names_never_reach_the_terminal(tmp_path: Path) -> None:
     [
         (lambda path: None, os.strerror(errno.ENOENT)),
         (lambda path: path.touch(), "the file is empty"),
-        (lambda path: path.mkdir(), "is a directory, not a vmcore"),
+        (lambda path: path.mkdir(), "is a directory"),
         (os.mkfifo, "is neither a regular file nor a block device"),
         (lambda path: path.write_text("hello"), "is neither ELF, kdump-compressed nor flattened"),
         (lambda path: path.write_bytes(GOLDEN.read_bytes()[:100]), "the file ends at offset 0x64, inside the"),
@@ -108,9 +108,11 @@ def test_message_that_the_locale_has_no_characters_for(vmcore: Path) -> None:
     ("arguments", "reason"),
     [
         ([], "the following arguments are required: COMMAND (see vmcoredd --help)"),
+        (["inspct"], "there is no command inspct, did you mean inspect? (see vmcoredd --help)"),
+        (["xyzzy\x1b"], r"there is no command xyzzy\x1b (see vmcoredd --help)"),
         (["inspect"], "the following arguments are required: VMCORE (see vmcoredd inspect --help)"),
         (["inspect", "x", "--jso"], "unrecognized arguments: --jso (see vmcoredd inspect --help)"),
-        (["inspect", "x", "\x1b"], r"unrecognized arguments: \x1b (see vmcoredd inspect --help)"),
+        (["list", "\x1b"], r"unrecognized arguments: \x1b (see vmcoredd list --help)"),
     ],
 )
 def test_wrong_usage(arguments: list[str], reason: str) -> None:
@@ -123,15 +125,16 @@ def test_help_and_version() -> None:
     for arguments in ([], *([command] for command in COMMANDS)):
         result = run(*arguments, "--help")
         assert (result.returncode, result.stderr) == (0, "")
-        assert result.stdout.startswith(" ".join(["usage: vmcoredd", *arguments]))
+        assert result.stdout.startswith(" ".join(["usage: vmcoredd" if arguments else "vmcoredd", *arguments]))
+        assert run("help", *arguments).stdout == result.stdout
         lines = result.stdout.splitlines()
-        assert len(lines) < 24, "the prompt needs a line, too"
+        assert len(lines) < 28
         assert max(map(len, lines)) < 80
 
 
 def test_help_names_every_command() -> None:
-    listed = re.findall(r"^    ([a-z-]+)", run("--help").stdout, re.MULTILINE)
-    assert listed == [*COMMANDS, "core-collector"]
+    listed = re.findall(r"^  ([a-z-]+)", run("--help").stdout, re.MULTILINE)
+    assert sorted(listed) == sorted([*COMMANDS, "core-collector"])
 
 
 def test_vmcore_of_the_daemon(daemon: Service, tmp_path: Path) -> None:

@@ -49,12 +49,14 @@ def test_inspect_prints_json(vmcore: Path) -> None:
     result = run("inspect", "--json", vmcore)
     assert (result.returncode, result.stderr) == (0, "")
     assert json.loads(result.stdout) == {
+        "path": str(vmcore),
         "format": "elf",
         "class": 64,
         "endian": "little",
         "machine": "x86_64",
         "size": 20480,
         "kernel_release": None,
+        "host": None,
         "crash_time": None,
         "memory": None,
         "memory_in_file": None,

@@ -240,7 +240,7 @@ async def test_second_run_makes_what_is_not_there(tmp_path: Path) -> None:
         assert again == 3
         # Who names it wants to know that it was not made. That is an answer, not a device dump that failed.
         write(tmp_path / "collectors.d", "new", "echo data")
-        with pytest.raises(NameInUse, match="^device dump on: the name is in use$"):
+        with pytest.raises(NameInUse, match=r"^device dump on: the name is in use$"):
             await runner.run(["on", "new"])
         assert [(dump.name, dump.state) for dump in dumps][-1] == ("new", "complete")
 

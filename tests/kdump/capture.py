@@ -13,7 +13,7 @@ import re
 import shutil
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -79,6 +79,10 @@ class Scenario:
     before: str = ""
     """A shell script that runs there, before the panic."""
     first_command_line: str = ""
+    command_line: str = ""
+    """More for the capture kernel."""
+    watch: Callable[[str], None] = lambda console: None
+    """Called with the console, again and again."""
     timeout: float = 100.0
 
 
@@ -203,7 +207,7 @@ def _run(command: Sequence[str | Path], name: str, environment: Mapping[str, str
 def capture(workdir: Path, initramfs: Initramfs, scenario: Scenario) -> Captured:
     """Panic a machine, and fetch what the capture kernel has left on the disk."""
     machine = prepare(workdir, initramfs, scenario)
-    console = rig.boot(machine, workdir / "console.log", timeout=scenario.timeout)
+    console = rig.boot(machine, workdir / "console.log", timeout=scenario.timeout, watch=scenario.watch)
     target = workdir / "target"
     target.mkdir()
     for disk in machine.disks:
@@ -221,7 +225,8 @@ def prepare(workdir: Path, initramfs: Initramfs, scenario: Scenario) -> rig.Mach
         # The kernel looks for the next archive at a multiple of four.
         file.write(bytes(-file.tell() % 4))
         file.write(own.read_bytes())
-    panicking = rig.panicking_files(initramfs.kernel, combined, CAPTURE_COMMAND_LINE, scenario.before)
+    command_line = f"{CAPTURE_COMMAND_LINE} {scenario.command_line}".strip()
+    panicking = rig.panicking_files(initramfs.kernel, combined, command_line, scenario.before)
     first = rig.build_initramfs(workdir / "first.initramfs", {**panicking, **scenario.first_files})
     disks = (_ext4(workdir / "disk", scenario.disk_mib),) if scenario.disk_mib else ()
     return rig.Machine(

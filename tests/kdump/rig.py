@@ -227,9 +227,19 @@ def sparse_file(path: Path, mib: int) -> Path:
     return path
 
 
-def boot(machine: Machine, console_log: Path, *, timeout: float) -> str:
-    """Run a machine until it powers off or reboots, and return what it wrote to its serial console."""
-    status, console = run(machine, console_log, timeout=timeout)
+def boot(
+    machine: Machine, console_log: Path, *, timeout: float, watch: Callable[[str], None] = lambda console: None
+) -> str:
+    """Run a machine until it powers off or reboots, and return what it wrote to its serial console.
+
+    *watch* is called with that meanwhile, again and again.
+    """
+
+    def cut(console: str) -> bool:
+        watch(console)
+        return False
+
+    status, console = run(machine, console_log, timeout=timeout, cut=cut)
     if status != 0:
         raise RigError(f"{PROGRAMS[0]} exited with status {status}", console)
     return console

@@ -53,7 +53,7 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_sessions_that_need_no_symbols(source_vmcore: Path, directory: Path) -> None:
     shutil.copy(source_vmcore, directory / "vmcore")
     commands = by_need(symbols=False)
-    assert len(commands) == 9
+    assert len(commands) == 20
     for command, output in commands:
         check_session(command, output, directory)
 

@@ -3,10 +3,14 @@
 
 from __future__ import annotations
 
+import json
 import re
+import socket
 import struct
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +18,7 @@ from tests.collectors.builtin.collecting import members
 from tests.kdump import capture, rig, units
 from tests.lib import external_tools as judges
 from tests.lib.tools import require, skip_or_fail
+from tests.lib.vmcoredd import VMCOREDD, run
 from vmcoredd_daemon.journal import Event
 from vmcoredd_daemon.manifest import MANIFEST_NAME
 
@@ -27,8 +32,8 @@ E1000, E1000E = "52:54:00:76:6d:01", "52:54:00:76:6d:02"
 DEVICES = (
     ("pcie-root-port", "id=port1,chassis=1,addr=1c.0,multifunction=on"),
     ("pcie-root-port", "id=port2,chassis=2,addr=1c.1"),
-    ("nvme", f"serial={SERIAL.decode()},bus=port1"),
-    ("e1000e", f"mac={E1000E},bus=port2"),
+    ("nvme", f"serial={SERIAL.decode()},bus=port1,smart_critical_warning=4"),
+    ("e1000e", f"id=nic,mac={E1000E},bus=port2"),
     ("e1000", f"mac={E1000},addr=10"),
     ("acpi-erst", "memdev=erst,addr=11"),
     ("ipmi-bmc-sim", "id=bmc,mfg_id=674,product_id=256"),
@@ -38,6 +43,9 @@ DEVICES = (
 # Add SEL Entry: a critical stop of the operating system, and a memory error. IDs and times are the BMC's.
 STOP = "00 00 02 00 00 00 00 20 00 04 20 08 6f a1 ff ff"
 MEMORY = "00 00 02 00 00 00 00 20 00 04 0c 71 6f a0 ff ff"
+
+# Neither kernel may clear the status that the monitor sets: the firmware would have it then.
+NO_AER = "pci=noaer"
 
 BEFORE = """\
 tries=0
@@ -50,13 +58,30 @@ for entry in "{entries}"; do
 done
 ipmitool sel writeraw /sel || fail "ipmitool sel writeraw: status $?"
 say "SEL $(hexdump -v -e '1/1 "%02x"' /sel)"
+# What the tools read of the devices themselves, in lines that the kernel's log takes.
+tell() {
+    "$@" > /told 2>&1 || fail "$*: status $?"
+    sed "s/^/TOLD $1 $2: /" /told | fold -w 800 | while IFS= read -r line; do say "$line"; done
+}
+tell ipmitool sel elist
+ipmitool sdr dump /sdr || fail "ipmitool sdr dump: status $?"
+say "SDR $(hexdump -v -e '1/1 "%02x"' /sdr)"
+tell nvme smart-log /dev/nvme0
+tell nvme id-ctrl /dev/nvme0
+tell lspci -vvv -s 02:00.0
+say "waits for an error of the network card"
+until [ "$(setpci -s 02:00.0 ECAP_AER+4.l)" != 00000000 ]; do
+    [ $((tries += 1)) -le 600 ] || fail "no error came"
+    sleep 0.1
+done
 """
 
 
 @pytest.fixture(scope="module")
 def initramfs(tmp_path_factory: pytest.TempPathFactory) -> capture.Initramfs:
     """The initramfs of a capture kernel with drivers of all these devices."""
-    missing = [*capture.missing_tools(), *(name for name in ("ipmitool", "lspci") if rig.which(name) is None)]
+    needed = ("ipmitool", "lspci", "setpci", "nvme")
+    missing = [*capture.missing_tools(), *(name for name in needed if rig.which(name) is None)]
     try:
         kernel = rig.find_kernel(rig.FULL_KERNEL_IMAGES)
     except rig.RigError as error:
@@ -66,6 +91,32 @@ def initramfs(tmp_path_factory: pytest.TempPathFactory) -> capture.Initramfs:
     return capture.build(tmp_path_factory.mktemp("full"), kernel=kernel, drivers=DRIVERS)
 
 
+def programs(name: str) -> Iterable[tuple[str, Path | bytes]]:
+    return rig.program_files(name).items()
+
+
+class Injection:
+    """Injects one uncorrectable error into the network card, by QEMU's monitor, when the machine waits for it."""
+
+    def __init__(self, monitor: Path) -> None:
+        self._monitor = monitor
+        self._done = False
+
+    def __call__(self, console: str) -> None:
+        if self._done or "vmcoredd rig: waits for an error of the network card" not in console:
+            return
+        self._done = True
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(10)
+            connection.connect(str(self._monitor))
+            connection.sendall(b"pcie_aer_inject_error nic COMP_TIME\n")
+            # It is executed when the prompt comes again.
+            answer = b""
+            while answer.count(b"(qemu)") < 2:
+                answer += connection.recv(4096)
+        assert b"OK id: nic" in answer
+
+
 @pytest.fixture(scope="module")
 def captured(initramfs: capture.Initramfs, tmp_path_factory: pytest.TempPathFactory) -> capture.Captured:
     """What a panic of this machine has left."""
@@ -73,6 +124,8 @@ def captured(initramfs: capture.Initramfs, tmp_path_factory: pytest.TempPathFact
     erst = rig.sparse_file(workdir / "erst", 1)
     options = ["-machine", "q35"]
     options += ["-object", f"memory-backend-file,id=erst,size=1M,share=on,mem-path={erst}"]
+    monitor = workdir / "monitor"
+    options += ["-monitor", f"unix:{monitor},server=on,wait=off"]
     for name, properties in DEVICES:
         options += ["-device", f"{name},{properties}"]
     entries = '" "'.join(" ".join(f"0x{byte}" for byte in entry.split()) for entry in (STOP, MEMORY))
@@ -80,13 +133,15 @@ def captured(initramfs: capture.Initramfs, tmp_path_factory: pytest.TempPathFact
         files={**units.watched(), **units.devices_first("ipmi_devintf"), **units.finally_do("poweroff")},
         devices=tuple(options),
         first_files={
-            **rig.module_files(initramfs.kernel, ["ipmi_si", "ipmi_devintf"]),
-            **rig.program_files("ipmitool"),
+            **rig.module_files(initramfs.kernel, ["ipmi_si", "ipmi_devintf", "nvme"]),
+            **{path: file for name in ("ipmitool", "nvme", "lspci", "setpci") for path, file in programs(name)},
         },
         before=BEFORE.replace("{entries}", entries),
         # pstore has the panic in it then.
-        first_command_line="crash_kexec_post_notifiers",
-        timeout=200,
+        first_command_line=f"crash_kexec_post_notifiers {NO_AER}",
+        command_line=NO_AER,
+        watch=Injection(monitor),
+        timeout=250,
     )
     made = capture.capture(workdir / "run", initramfs, scenario)
     capture.report(initramfs, made)
@@ -171,3 +226,90 @@ def test_system_event_log(captured: capture.Captured, dumps: dict[str, bytes]) -
     assert [entry[2:3] + entry[7:] for entry in entries] == [entry[2:3] + entry[7:] for entry in added]
     # Manufacturer and product (IPMI 2.0, 20.1).
     assert struct.unpack_from("<3sH", found["device_id"], 6) == ((674).to_bytes(3, "little"), 256)
+
+
+# What `vmcoredd show` says of it on this machine, which has none of these devices.
+
+
+@pytest.fixture(scope="module")
+def shown(captured: capture.Captured) -> dict[str, Any]:
+    """What a program sees."""
+    result = run("show", "--json", captured.vmcore())
+    assert (result.returncode, result.stderr) == (0, "")
+    return {dump["name"]: dump for dump in json.loads(result.stdout)}
+
+
+def told(captured: capture.Captured, tool: str) -> list[str]:
+    """The lines that a tool printed in the machine before the panic."""
+    return re.findall(rf"vmcoredd rig: TOLD {tool}: (.*)", captured.console)
+
+
+def fields(dump: dict[str, Any], section: str) -> dict[str, Any]:
+    (found,) = [each for each in dump["sections"] if each["name"] == section]
+    values: dict[str, Any] = found["fields"]
+    return values
+
+
+def test_nothing_is_left_to_decode(shown: dict[str, Any], dumps: dict[str, bytes]) -> None:
+    assert {name: dump["problems"] for name, dump in shown.items() if dump["problems"]} == {}
+    assert set(shown) == set(dumps) - {MANIFEST_NAME}
+
+
+def test_shown_drive(captured: capture.Captured, shown: dict[str, Any]) -> None:
+    drive = shown["nvme_0000:01:00.0"]
+    assert drive["kind"] == "nvme"
+    assert "QEMU NVMe Ctrl" in drive["title"]
+    # smart_critical_warning=4: the reliability of the device is degraded.
+    assert any("reliab" in finding.lower() for finding in drive["findings"])
+    smart = fields(drive, "smart_log")
+    assert smart["critical_warning"] == 4
+    (temperature,) = [line for line in told(captured, "nvme smart-log") if line.startswith("temperature ")]
+    assert smart["composite_temperature"] == int(re.search(r"\((\d+) Kelvin\)", temperature)[1])  # type: ignore[index]
+    identify = fields(drive, "identify_controller")
+    for name, key in (("sn", "serial_number"), ("mn", "model_number"), ("fr", "firmware_revision")):
+        (line,) = [line for line in told(captured, "nvme id-ctrl") if line.startswith(f"{name} ")]
+        assert identify[key] == line.partition(":")[2].strip()
+
+
+def test_shown_event_log(captured: capture.Captured, shown: dict[str, Any], dumps: dict[str, bytes]) -> None:
+    (before,) = re.findall(r"vmcoredd rig: SDR ([0-9a-f]+)\n", captured.console)
+    assert members(dumps["ipmi0"])["sdr"].hex() == before
+    bmc = shown["ipmi0"]
+    assert "Dell" in bmc["title"]
+    # The memory error was corrected.
+    (finding,) = bmc["findings"]
+    assert "run-time critical stop" in finding
+    (sel,) = [each for each in bmc["sections"] if each["name"] == "sel"]
+    (rows,) = sel["tables"].values()
+    elist = [[cell.strip() for cell in line.split("|")] for line in told(captured, "ipmitool sel")]
+    assert len(rows) == len(elist) == 2
+    for row, expected in zip(rows, elist, strict=True):
+        # ipmitool: "1 | 11/30/2026 | 10:20:30 | OS Stop/Shutdown #0x08 | Run-time critical stop | Asserted"
+        assert expected[4].lower() in str(row).lower()
+
+
+def test_shown_error_of_the_network_card(shown: dict[str, Any]) -> None:
+    assert any("uncorrectable AER error" in finding for finding in shown["pci"]["findings"])
+    (card,) = [each for each in shown["pci"]["sections"] if each["name"].startswith("0000:02:00.0")]
+    assert "Completion Timeout" in json.dumps(card)
+
+
+def test_shown_network_cards(shown: dict[str, Any]) -> None:
+    for name, mac in (("e1000_0000:00:10.0", E1000), ("e1000e_0000:02:00.0", E1000E)):
+        assert mac in json.dumps(shown[name]).lower()
+
+
+def test_shown_panic_of_pstore(shown: dict[str, Any]) -> None:
+    assert any("Kernel panic - not syncing" in finding for finding in shown["pstore"]["findings"])
+
+
+def test_shown_without_any_other_program(captured: capture.Captured, shown: dict[str, Any]) -> None:
+    command = ["env", "PATH=/nonexistent", *VMCOREDD, "show", str(captured.vmcore())]
+    alone = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert alone == run("show", captured.vmcore()).stdout
+    for name, dump in shown.items():
+        (line,) = [line for line in alone.splitlines() if line.startswith(f"{name} ")]
+        assert all(finding in line for finding in dump["findings"])
+    everything = subprocess.run([*command, "*"], capture_output=True, text=True, check=True).stdout
+    assert "Completion Timeout" in everything
+    assert "Percentage Used" in everything

@@ -55,8 +55,10 @@ class Source:
     """Whether an open is answered."""
     poll: Callable[[], int | None] = lambda: errno.ENOSYS
     """What a poll does: an errno, or None: it is not answered. The kernel asks no more after ENOSYS."""
-    flush: Callable[[], int | None] = lambda: 0
-    """What a close of a descriptor does, as *poll*."""
+    flush: Callable[[], int | None] = lambda: errno.ENOSYS
+    """What a close of a descriptor does, as *poll*. A program that is started closes a copy of it in vfork(2), for
+    which this process waits, so that it cannot answer: the kernel must not ask any more by then.
+    """
     reads: int = 0
     """How many there were."""
     hanging: list[tuple[int, int]] = field(default_factory=list)

@@ -18,7 +18,9 @@ COMMAND_LINES = {
     "run": ([["run"], ["pci"], ["nvme"]], [["--timeout", "3"], ["-o", "directory"], ["--json"]]),
     "remove": ([["remove"], ["nic"]], [["--bus-address", "ADDRESS"]]),
     "inspect": ([["inspect"], ["vmcore"]], [["--json=short"], ["-l"], ["--map"]]),
-    "verify": ([["verify"], ["vmcore"]], [["--json"], ["--bytes"]]),
+    "verify": ([["verify"], ["vmcore"], ["b"]], [["--json"], ["--bytes"]]),
+    "diff": ([["diff"], ["a"], ["b"]], [["--json"], ["--config", "c"], ["-l"]]),
+    "crashes": ([["crashes"], ["a"], ["b"]], [["-1"], ["--since", "@5"], ["--host=*"], ["-r"]]),
     "extract": ([["extract"], ["vmcore"], ["0"]], [["-o", "-"]]),
     "extract --all": ([["extract"], ["vmcore"]], [["--all", "directory"]]),
     "attach": ([["attach"], ["vmcore"], ["a=b"], ["c=d"]], [["--stream"]]),
@@ -63,10 +65,10 @@ def test_an_option_has_a_value_in_all_commands_or_in_none() -> None:
 @pytest.mark.parametrize(
     ("words", "name", "value"),
     [
-        (["extract", "vmcore", "--", "-o"], "dump", "-o"),
-        (["extract", "--", "vmcore", "--all"], "dump", "--all"),
-        (["--", "extract", "vmcore", "-1"], "dump", "-1"),
-        (["extract", "vmcore", ""], "dump", ""),
+        (["extract", "vmcore", "--", "-o"], "dumps", ["-o"]),
+        (["extract", "--", "vmcore", "--all"], "dumps", ["--all"]),
+        (["--", "extract", "vmcore", "-1"], "dumps", ["-1"]),
+        (["extract", "vmcore", ""], "dumps", [""]),
         (["extract", "vmcore", "0", "-ooutput"], "output", "output"),
         (["extract", "vmcore", "0", "-o", "./-"], "output", "./-"),
         (["extract", "vmcore", "0"], "output", "-"),
@@ -76,6 +78,7 @@ def test_an_option_has_a_value_in_all_commands_or_in_none() -> None:
         (["list"], "json", "off"),
         (["--json", "list"], "json", "auto"),
         (["add", "--size", "1", "--size=2K", "nic"], "size", 2048),
+        (["crashes", "--until=2026-11-24 10:20"], "until", 1795515600.0),
     ],
 )
 def test_what_is_said(words: list[str], name: str, value: object) -> None:
@@ -87,7 +90,7 @@ def test_what_is_said(words: list[str], name: str, value: object) -> None:
     [
         (["list", "nic"], "unrecognized arguments: nic", "list"),
         (["list", "--", "-x"], "unrecognized arguments: -x", "list"),
-        (["inspect", "--nonsense", "x", "y"], "unrecognized arguments: --nonsense y", "inspect"),
+        (["inspect", "--nonsense", "x", "y"], "unrecognized arguments: --nonsense", "inspect"),
         (["--size", "1M", "inspect", "vmcore"], "unrecognized arguments: --size", "inspect"),
         (["extract", "vmcore", "-1"], "unrecognized arguments: -1", "extract"),
         (["--json", "core-collector", "a", "b"], "unrecognized arguments: --json a b", "core-collector"),

@@ -86,6 +86,15 @@ def test_json_of_a_path_that_is_not_utf8(capsys: pytest.CaptureFixture[str]) -> 
     assert json.loads(capsys.readouterr().out) == [{"path": r"/\xff", "name": "\U0001f600\x1b"}]
 
 
+def test_json_one_object_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    view = View(json="lines")
+    assert view.as_json
+    view.show_json([{"name": "nic\n", "size": 1}, {"name": "disk"}])
+    view.show_json({"name": "one"})
+    view.show_json([])
+    assert capsys.readouterr().out == '{"name":"nic\\n","size":1}\n{"name":"disk"}\n{"name":"one"}\n'
+
+
 def test_pager_where_the_terminal_can_do_more_than_print(tmp_path: Path) -> None:
     pager = shell_program(tmp_path / "pager", "echo paged; exec cat >/dev/null")
     for term, paged in (("linux", True), ("dumb", False), ("", False)):

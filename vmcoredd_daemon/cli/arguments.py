@@ -3,16 +3,30 @@
 
 import argparse
 import re
-from collections.abc import Iterable
-from typing import TypeAlias
+import time
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import NoReturn, TypeAlias
 
 from ..config import values
+from ..errors import InvalidArgs
+from ..manifest import check_kind
 from ..terminal.exit import UsageError
 from ..terminal.parser import Parser, Version, parse_command, path, path_as_given
 from .core_collector.makedumpfile import CORE_COLLECTOR
+from .timestamps import timestamp
 
-MODES = ("short", "pretty", "off")
+MODES = ("short", "pretty", "lines", "off")
 """Of ``--json``; without a value: pretty on a terminal, else short, as systemd's ``-j``."""
+
+GROUPS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "Read vmcores": ("crashes", "inspect", "show", "report", "diff", "verify", "extract"),
+        "Add to a vmcore": ("attach", CORE_COLLECTOR),
+        "Talk to the service": ("add", "run", "list", "status", "write", "remove"),
+    }
+)
+"""The commands as ``--help`` lists them."""
 
 Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
 
@@ -20,6 +34,8 @@ Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
 def parse(words: list[str]) -> argparse.Namespace:
     """Parse *words*. Raises UsageError; raises SystemExit after --help or --version."""
     main, commands = _parsers()
+    if words[:1] == ["help"]:
+        words = [*words[1:2], "--help"]
     options = parse_command(main, commands.choices, words)
     if options.command == CORE_COLLECTOR:
         raise UsageError(f"{CORE_COLLECTOR} must be the first word: all others are for makedumpfile")
@@ -37,16 +53,42 @@ def parser_of(command: str) -> Parser:
 
 
 def _parsers() -> tuple[Parser, Commands]:
-    main = Parser(
-        prog="vmcoredd", usage="vmcoredd COMMAND ...", description="Device dumps in the vmcore of a crash."
-    )
+    main = _Main(prog="vmcoredd", usage="vmcoredd COMMAND ...")
     main.add_argument("--version", action=Version, nargs=0, help="print the version")
     commands = main.add_subparsers(
-        dest="command", metavar="COMMAND", required=True, title="commands", prog="vmcoredd"
+        dest="command", metavar="COMMAND", required=True, title="commands", prog="vmcoredd", parser_class=Parser
     )
     _service_commands(commands, _bus(), _view(table=True), _view(table=False))
     _file_commands(commands, _view(table=True), _view(table=False))
+    main.summaries = {action.dest: action.help or "" for action in commands._choices_actions}
     return main, commands
+
+
+class _Main(Parser):
+    """The program without a command: its help has the commands in groups, as systemctl(1) does."""
+
+    summaries: Mapping[str, str] = MappingProxyType({})
+    """Of the commands, one line each."""
+
+    def format_help(self) -> str:
+        """Return the help."""
+        width = max(map(len, self.summaries)) + 2
+        lines = ["vmcoredd COMMAND [OPTIONS] ...", "", "Device dumps in the vmcore of a crash."]
+        for title, names in GROUPS.items():
+            lines += ["", f"{title}:", *(f"  {name:{width}}{self.summaries[name]}" for name in names)]
+        lines += ["", "See vmcoredd COMMAND --help, and the manual page vmcoredd(1)."]
+        return "".join(f"{line}\n" for line in lines)
+
+    def error(self, message: str) -> NoReturn:
+        """Raise UsageError; for a word that is no command, with the command that is most like it."""
+        if found := re.match(r"argument COMMAND: invalid choice: (.*) \(choose from", message):
+            # Imported late: few words are wrong.
+            from difflib import get_close_matches
+
+            word = found[1].strip("'\"")
+            like = get_close_matches(word, self.summaries, 1)
+            message = f"there is no command {word}" + (f", did you mean {like[0]}?" if like else "")
+        super().error(message)
 
 
 def _bus() -> Parser:
@@ -58,7 +100,7 @@ def _bus() -> Parser:
 def _view(*, table: bool) -> Parser:
     view = Parser(add_help=False)
     view.set_defaults(legend=True, full=False)
-    json = "JSON: short, pretty or off"
+    json = "JSON: short, pretty, lines or off"
     view.add_argument("--json", metavar="MODE", nargs="?", type=_mode, const="auto", default="off", help=json)
     view.add_argument("-j", dest="json", action="store_const", const="auto", help=argparse.SUPPRESS)
     view.add_argument("--bytes", action="store_true", help="sizes in bytes")
@@ -75,6 +117,9 @@ def _service_commands(commands: Commands, bus: Parser, table: Parser, view: Pars
     add.add_argument("file", metavar="FILE", nargs="?", default="-", help="by default, or with -, standard input")
     add.add_argument("--size", type=_size, metavar="N", help="most bytes it may hold (K, M, G), by default FILE's")
     add.add_argument("--timeout", type=_seconds, metavar="SEC", help="seconds that reading FILE may take")
+    add.add_argument(
+        "--kind", type=_kind, metavar="NAME/VERSION", default="", help="format of the data, for decoders"
+    )
     add.add_argument("--keep-size", action="store_true", help="N bytes in the vmcore, too, even if FILE has fewer")
 
     run = _command(commands, "run", "run registered collectors", ["[COLLECTOR...]"], bus, table)
@@ -97,15 +142,40 @@ def _service_commands(commands: Commands, bus: Parser, table: Parser, view: Pars
 def _file_commands(commands: Commands, table: Parser, view: Parser) -> None:
     vmcore = Parser(add_help=False)
     vmcore.add_argument("vmcore", metavar="VMCORE", help="ELF, kdump-compressed or flattened")
-    inspect = _command(commands, "inspect", "show a vmcore and its device dumps", ["VMCORE"], vmcore, table)
-    inspect.add_argument("--map", action="store_true", help="draw a map of the file")
+    vmcores = Parser(add_help=False)
+    help_text = "ELF, kdump-compressed or flattened, also in gzip or such, or a directory"
+    vmcores.add_argument("vmcores", metavar="VMCORE", nargs="+", help=help_text)
+    inspect = _command(commands, "inspect", "show vmcores and their device dumps", ["VMCORE..."], vmcores, table)
+    inspect.add_argument("--map", action="store_true", help="draw a map of the file, which is one")
+
+    what = "show what the device dumps of a vmcore say"
+    show = _command(commands, "show", what, ["VMCORE [NAME|INDEX|GLOB[/MEMBER]...]"], vmcore, table)
+    show.add_argument("names", metavar="NAME|INDEX|GLOB[/MEMBER]", nargs="*", help="by default one line for each")
+    data = show.add_mutually_exclusive_group()
+    data.add_argument("--hex", action="store_true", help="the data in hexadecimal")
+    data.add_argument("--raw", action="store_true", help="the data themselves")
+    show.add_argument("--config", type=path, metavar="FILE", help="of the service, for decoders of others")
+
+    what = "make a page for a support ticket of a vmcore"
+    report = _command(commands, "report", what, ["VMCORE"], vmcore)
+    page = "HTML; by default, or with -, on standard output"
+    report.add_argument("-o", "--output", type=path_as_given, default="-", metavar="FILE", help=page)
+    private = "leave out host names, serial numbers, and the like"
+    report.add_argument("--redact", action="store_true", help=private)
+    report.add_argument("--config", type=path, metavar="FILE", help="of the service, for decoders of others")
 
     what = "check a vmcore, and what crash and makedumpfile do with it"
-    _command(commands, "verify", what, ["VMCORE"], vmcore, view)
+    _command(commands, "verify", what, ["VMCORE..."], vmcores, view)
+    _crashes(commands, table)
+    what = "show which device dumps of two vmcores differ"
+    diff = _command(commands, "diff", what, ["VMCORE VMCORE"], table)
+    diff.add_argument("before", metavar="VMCORE", help="the first one")
+    diff.add_argument("after", metavar="VMCORE", help="the other one")
+    diff.add_argument("--config", type=path, metavar="FILE", help="of the service, for decoders of others")
 
-    usages = ["VMCORE NAME|INDEX", "VMCORE --all DIR"]
+    usages = ["VMCORE NAME|INDEX", "VMCORE NAME|INDEX|GLOB... -C DIR", "VMCORE --all DIR"]
     extract = _command(commands, "extract", "copy device dumps out of a vmcore", usages, vmcore)
-    extract.add_argument("dump", metavar="NAME|INDEX", nargs="?", help="digits are an index")
+    extract.add_argument("dumps", metavar="NAME|INDEX|GLOB", nargs="*", help="digits are an index")
     where = extract.add_mutually_exclusive_group()
     where.add_argument(
         "-o",
@@ -116,6 +186,9 @@ def _file_commands(commands: Commands, table: Parser, view: Parser) -> None:
         help="by default, or with -, standard output",
     )
     where.add_argument("--all", type=path, metavar="DIR", help="extract all, each to a file of its name")
+    where.add_argument("-C", "--directory", type=path, metavar="DIR", help="each to a file of its name")
+    extract.add_argument("--unpack", action="store_true", help="archives become directories")
+    extract.add_argument("--no-colons", dest="colons", action="store_false", help="file names without colons")
 
     usages = ["VMCORE NAME=FILE...", "--stream NAME=FILE..."]
     attach = _command(commands, "attach", "add files to a finished vmcore, as device dumps", usages)
@@ -128,6 +201,18 @@ def _file_commands(commands: Commands, table: Parser, view: Parser) -> None:
         help="or *.note of the spool; FILE - is standard input, not with --stream",
     )
     _core_collector(commands)
+
+
+def _crashes(commands: Commands, table: Parser) -> None:
+    crashes = _command(commands, "crashes", "list the vmcores of crashes", ["[VMCORE|DIR...]"], table)
+    crashes.add_argument("vmcores", metavar="VMCORE|DIR", nargs="*", help="by default Target= of the service")
+    crashes.add_argument("--since", type=_timestamp, metavar="TIME", help="not older: 2026-11-24 10:20, today")
+    crashes.add_argument("--until", type=_timestamp, metavar="TIME", help="not newer")
+    crashes.add_argument("--host", metavar="GLOB", help="of hosts with such a name")
+    crashes.add_argument("--dump", metavar="GLOB", help="with a device dump of such a name")
+    crashes.add_argument("-1", dest="newest", action="store_true", help="the newest only")
+    crashes.add_argument("-r", "--reverse", action="store_true", help="the newest first")
+    crashes.add_argument("--config", type=path, metavar="FILE", help="of the service")
 
 
 def _core_collector(commands: Commands) -> None:
@@ -156,9 +241,24 @@ def _mode(value: str) -> str:
     return value
 
 
+def _kind(value: str) -> str:
+    try:
+        check_kind(value)
+    except InvalidArgs as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return value
+
+
 def _size(value: str) -> int:
     try:
         return values.size_above_0(value)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{value[:80]!a} is not {error}") from None
+
+
+def _timestamp(value: str) -> float:
+    try:
+        return timestamp(value, time.time())
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{value[:80]!a} is not {error}") from None
 

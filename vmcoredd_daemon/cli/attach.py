@@ -28,7 +28,7 @@ from ..terminal.stdio import complain, standard_input, standard_output
 from ..vmcore.attach.attach import STDIN, attach_files
 from ..vmcore.attach.dump_files import COLLECTOR, FileAdditions, NamedFile, OpenFile, check_files, open_file
 from ..vmcore.attach.stream import attach_stream, pass_on
-from .operands import named_files
+from .operands import named_files, refuse_compressed
 
 _STDIN, _STDOUT = "standard input", "standard output"
 _SMALL = 1 << 16
@@ -56,6 +56,7 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError("standard input can be only one device dump")
     if from_stdin:
         standard_input()
+    refuse_compressed(vmcore)
     with progress() as shown:
         attached = attach_files(vmcore, files, PRODUCER, _ignore_interrupts, shown, force=options.force)
     for warning in attached.warnings:

@@ -4,33 +4,67 @@
 import argparse
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import InvalidArgs, InvalidVmcore, UnknownDump, WriteFailed
+from ..errors import InvalidArgs, InvalidDump, InvalidVmcore, WriteFailed
 from ..files import new_file, write_all
 from ..terminal.exit import FAILURE, SUCCESS, UsageError
 from ..terminal.progress_line import progress
 from ..terminal.stdio import complain, standard_output
-from ..vmcore.image import Image
-from ..vmcore.inspect.inspect import FoundDump, Inspection, copy_data, find
-from .operands import open_vmcore, unused_file_name
+from ..text import printable
+from ..vmcore.image import Image, slice_of
+from ..vmcore.inspect.inspect import FoundDump, copy_data, find
+from .operands import chosen_dump, chosen_dumps, open_vmcore, unused_file_name
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """The vmcore that device dumps come from."""
+
+    path: str
+    fd: int
+    image: Image
+
+    def is_at(self, state: os.stat_result) -> bool:
+        """Return whether a file is this one, or the compressed one that it was unpacked from."""
+        states = [os.fstat(self.fd)]
+        with suppress(OSError):
+            states.append(os.stat(self.path))
+        return any(os.path.samestat(state, own) for own in states)
 
 
 def run(options: argparse.Namespace) -> int:
     """Extract; return the exit status."""
-    if (options.dump is None) == (options.all is None):
-        missing = "the following arguments are required: NAME|INDEX or --all DIR (see vmcoredd extract --help)"
-        raise UsageError(missing if options.dump is None else "argument --all: not allowed with NAME|INDEX")
+    names, directory = options.dumps, options.all or options.directory
+    _check_usage(options)
     with open_vmcore(options.vmcore) as fd:
         found = find(fd, options.vmcore)
-        if options.all is not None:
-            with _directory(options.all):
-                return _extract_all(fd, found, options.vmcore, options.all)
-        dump, output = _choose(found, options.vmcore, options.dump), options.output
-        intact = _to_stdout(found.image, dump) if output == "-" else _to_file(fd, found.image, dump, output)
+        source = _Source(options.vmcore, fd, found.image)
+        if directory is not None:
+            dumps = chosen_dumps(found, options.vmcore, names) if names else found.device_dumps
+            with _directory(directory):
+                return _Directory(source, directory, options).extract(dumps)
+        several = chosen_dumps(found, options.vmcore, names)
+        if len(several) > 1 and (names[1:] or not any(dump.name == names[0] for dump in several)):
+            raise UsageError(f"{len(several)} device dumps are asked for: name a directory for them, with -C DIR")
+        # One name that several have.
+        dump = several[0] if len(several) == 1 else chosen_dump(found, options.vmcore, names[0])
+        intact = _to_stdout(found.image, dump) if options.output == "-" else _to_file(source, dump, options.output)
         return _report(options.vmcore, dump, intact)
+
+
+def _check_usage(options: argparse.Namespace) -> None:
+    if not options.dumps and options.all is None:
+        raise UsageError(
+            "the following arguments are required: NAME|INDEX or --all DIR (see vmcoredd extract --help)"
+        )
+    if options.dumps and options.all is not None:
+        raise UsageError("argument --all: not allowed with NAME|INDEX")
+    if options.all is None and options.directory is None and (options.unpack or not options.colons):
+        raise UsageError(f"{'--unpack' if options.unpack else '--no-colons'} needs -C DIR or --all DIR")
 
 
 @contextmanager
@@ -50,22 +84,72 @@ def _directory(directory: Path) -> Iterator[None]:
         raise
 
 
-def _extract_all(fd: int, found: Inspection, path: str, directory: Path) -> int:
-    """Write a file for each device dump, even if others cannot be read."""
-    statuses, taken = [SUCCESS], set[str]()
-    for dump in found.device_dumps:
-        output = str(directory / unused_file_name(dump.name, dump.index, taken))
-        try:
-            _check_replaceable(fd, output)
-            statuses.append(_report(path, dump, _replace(found.image, dump, output, output)))
-        except (InvalidArgs, InvalidVmcore) as error:
-            complain(error)
-            statuses.append(FAILURE)
-    return max(statuses)
+class _Directory:
+    """Makes a file of each device dump, or a directory."""
+
+    def __init__(self, source: _Source, directory: Path, options: argparse.Namespace) -> None:
+        self._source = source
+        self._directory = directory
+        self._unpack: bool = options.unpack
+        self._rename: Callable[[str], str] = _as_it_is if options.colons else _without_colons
+        self._taken = set[str]()
+
+    def extract(self, dumps: Iterable[FoundDump]) -> int:
+        """Extract all, even if others cannot be read; return the exit status."""
+        statuses = [SUCCESS]
+        for dump in dumps:
+            name = unused_file_name(self._rename(dump.name), dump.index, self._taken)
+            try:
+                statuses.append(self._extract(dump, self._directory / name))
+            except (InvalidArgs, InvalidVmcore) as error:
+                complain(error)
+                statuses.append(FAILURE)
+        return max(statuses)
+
+    def _extract(self, dump: FoundDump, output: Path) -> int:
+        if self._unpack and (status := self._unpacked(dump, output)) is not None:
+            return status
+        _check_replaceable(self._source, str(output))
+        return _report(self._source.path, dump, _replace(self._source.image, dump, str(output), str(output)))
+
+    def _unpacked(self, dump: FoundDump, output: Path) -> int | None:
+        """Make a directory of an archive; return the exit status, None if it is to be a file."""
+        # Imported late: tarfile takes memory and time.
+        from ..decoders.members import is_archive
+        from .unpack import unpack
+
+        image, path = self._source.image, self._source.path
+        size = dump.size if dump.true_size is None else dump.true_size
+        with slice_of(image, dump.offset, size, f"device dump {dump.name}").stream() as archive:
+            if not is_archive(archive):
+                return None
+            try:
+                with _writing(str(output)):
+                    left_out = unpack(archive, output, self._name)
+            except InvalidDump as error:
+                complain(f"{path}: device dump {dump.name} is not unpacked: {error}")
+                return None
+        status = _report(path, dump, copy_data(image, dump, lambda block: None))
+        if left_out:
+            others = f"; and {len(left_out) - 1} more" if left_out[1:] else ""
+            complain(f"{path}: not all of device dump {dump.name} is unpacked: {left_out[0]}{others}")
+            return FAILURE
+        return status
+
+    def _name(self, part: str) -> str:
+        return self._rename(printable(part))
 
 
-def _check_replaceable(fd: int, output: str) -> None:
-    """Raise InvalidArgs if *output* is no regular file, UsageError if it is the vmcore *fd*.
+def _as_it_is(name: str) -> str:
+    return name
+
+
+def _without_colons(name: str) -> str:
+    return name.replace(":", "-")
+
+
+def _check_replaceable(source: _Source, output: str) -> None:
+    """Raise InvalidArgs if *output* is no regular file, UsageError if it is the vmcore *source*.
 
     The directory may be /tmp: another user's symbolic link in it must not lead us elsewhere. If one appears later,
     the rename replaces the link itself.
@@ -77,11 +161,11 @@ def _check_replaceable(fd: int, output: str) -> None:
         return
     if not stat.S_ISREG(state.st_mode):
         raise InvalidArgs(f"{output}: is not a regular file, and is not replaced")
-    _check_other_file(fd, state, output)
+    _check_other_file(source, state, output)
 
 
-def _check_other_file(fd: int, state: os.stat_result, output: str) -> None:
-    if os.path.samestat(state, os.fstat(fd)):
+def _check_other_file(source: _Source, state: os.stat_result, output: str) -> None:
+    if source.is_at(state):
         raise UsageError(f"{output}: is the vmcore itself")
 
 
@@ -92,20 +176,6 @@ def _report(path: str, dump: FoundDump, intact: bool | None) -> int:
     return SUCCESS
 
 
-def _choose(inspection: Inspection, path: str, name: str) -> FoundDump:
-    dumps = inspection.device_dumps
-    if name.isascii() and name.isdecimal():
-        found = [dump for dump in dumps if str(dump.index) == name]
-    else:
-        found = [dump for dump in dumps if dump.name == name]
-    if not found:
-        raise UnknownDump(f"{path}: has no device dump {name[:80]}")
-    if len(found) > 1:
-        indices = ", ".join(str(dump.index) for dump in found)
-        raise UnknownDump(f"{path}: several device dumps are named {name}, choose by index: {indices}")
-    return found[0]
-
-
 def _to_stdout(image: Image, dump: FoundDump) -> bool | None:
     stdout = standard_output()
     if os.isatty(stdout):
@@ -113,7 +183,7 @@ def _to_stdout(image: Image, dump: FoundDump) -> bool | None:
     return _copy(image, dump, stdout, "standard output")
 
 
-def _to_file(fd: int, image: Image, dump: FoundDump, output: str) -> bool | None:
+def _to_file(source: _Source, dump: FoundDump, output: str) -> bool | None:
     """Write the file *output* under a temporary name; a device or a pipe is written directly."""
     try:
         # Of this name: the kernel may refuse another user's link, see fs.protected_symlinks in proc_sys_fs(5).
@@ -123,17 +193,17 @@ def _to_file(fd: int, image: Image, dump: FoundDump, output: str) -> bool | None
     except OSError as error:
         raise WriteFailed(f"{output}: {error.strerror}") from error
     if state is not None:
-        _check_other_file(fd, state, output)
+        _check_other_file(source, state, output)
     # The rename must replace the target of a symbolic link, not the link.
     target = os.path.realpath(output)
     if state is not None and not stat.S_ISREG(state.st_mode):
         with _writing(output):
             out = os.open(output, os.O_WRONLY | os.O_CLOEXEC)
         try:
-            return _copy(image, dump, out, output)
+            return _copy(source.image, dump, out, output)
         finally:
             os.close(out)
-    return _replace(image, dump, target, output)
+    return _replace(source.image, dump, target, output)
 
 
 def _replace(image: Image, dump: FoundDump, target: str, output: str) -> bool | None:

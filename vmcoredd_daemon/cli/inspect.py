@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The subcommand inspect: what a vmcore is, and what device dumps it holds."""
+"""The subcommand inspect: what vmcores are, and what device dumps they hold."""
 
 import argparse
 from dataclasses import asdict
 from typing import Any
 
 from ..manifest import Manifest, State
-from ..terminal.exit import SUCCESS
+from ..terminal.exit import UsageError
 from ..terminal.progress_line import progress
 from ..terminal.stdio import complain
 from ..terminal.view import Cell, Mark, Size, View, utc
@@ -15,8 +15,9 @@ from ..vmcore.image import file_image
 from ..vmcore.inspect.inspect import FoundDump, Inspection, check, find_in
 from ..vmcore.inspect.summary import Summary, summarize
 from .map import show_map
-from .operands import open_vmcore
+from .operands import name_of, open_vmcore
 from .panic_message import panic_line
+from .vmcores import Answer, for_each
 
 FIELDS = (
     *("Vmcore", "Format", "Kernel", "Crash time", "Panic", "Memory", "In the file", "Dump level", "Compression"),
@@ -32,23 +33,29 @@ _CHECKSUM: dict[bool | None, Cell] = {True: Mark("ok", True), False: Mark("alter
 
 
 def run(options: argparse.Namespace) -> int:
-    """Show the vmcore; return the exit status."""
+    """Show the vmcores; return the exit status."""
     view = View.of(options)
-    with open_vmcore(options.vmcore) as fd:
-        image = file_image(fd, options.vmcore)
+    if not options.map:
+        return for_each(view, options.vmcores, lambda path: _answer(view, path))
+    (path, *others) = options.vmcores
+    if others:
+        raise UsageError("inspect --map takes one VMCORE")
+    with open_vmcore(path) as fd:
+        return show_map(view, fd, recognise(file_image(fd, path)))
+
+
+def _answer(view: View, path: str) -> Answer:
+    with open_vmcore(path) as fd:
+        image = file_image(fd, path)
         vmcore = recognise(image)
         summary = summarize(vmcore)
-        if options.map:
-            return show_map(view, fd, vmcore)
         found = check_with_progress(find_in(vmcore))
         for problem in found.problems:
-            complain(f"{options.vmcore}: {problem}")
-        panic = panic_line(options.vmcore, flattened=vmcore.format == "flattened")
-        if view.as_json:
-            view.show_json(_json(found, image.size, summary, panic))
-        else:
-            view.show(_text(view, vmcore, found, image.size, summary, panic))
-    return SUCCESS
+            complain(f"{path}: {problem}")
+        panic = panic_line(path, flattened=vmcore.format == "flattened", inside=name_of(fd, path))
+    if view.as_json:
+        return Answer({"path": path, **_json(found, image.size, summary, panic)})
+    return Answer(_text(view, vmcore, found, image.size, summary, panic))
 
 
 def check_with_progress(found: Inspection) -> Inspection:

@@ -3,14 +3,17 @@
 
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import FrameType
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from ..errors import VmcoreddError
 from ..terminal.exit import FAILURE, SUCCESS, USAGE, UsageError, leave
 from ..terminal.stdio import complain, discard
 from .core_collector.makedumpfile import CORE_COLLECTOR
+
+if TYPE_CHECKING:
+    import argparse
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -63,21 +66,38 @@ def _run(words: list[str]) -> int:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _stop)
     options = arguments.parse(words)
+    try:
+        run = _command(options.command)
+    except ModuleNotFoundError as error:
+        # Of a file that `make reader` has built, which has no bus, or in a capture kernel, where no one reads.
+        raise VmcoreddError(f"{options.command} needs the Python module {error.name}, which is missing") from error
+    return run(options)
+
+
+def _command(name: str) -> "Callable[[argparse.Namespace], int]":
     # Imported late: each needs other modules, and those for files need no bus.
-    match options.command:
-        case "inspect":
-            from .inspect import run
-        case "verify":
-            from .verify import run
-        case "extract":
-            from .extract import run
+    match name:
         case "attach":
             from .attach import run
+        case "crashes":
+            from .crashes import run
+        case "diff":
+            from .diff import run
+        case "extract":
+            from .extract import run
+        case "inspect":
+            from .inspect import run
+        case "report":
+            from .report.report import run
         case "run":
             from .run import run
+        case "show":
+            from .show import run
+        case "verify":
+            from .verify import run
         case _:
             from .service import run
-    return run(options)
+    return run
 
 
 def _stop(number: int, frame: FrameType | None) -> NoReturn:

@@ -1,16 +1,19 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The operands of commands: VMCORE, and NAME=FILE or SPOOL.note; and file names for device dumps."""
+"""The operands of commands: VMCORE, NAME|INDEX|GLOB, NAME=FILE or SPOOL.note; and file names for device dumps."""
 
 import os
 import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from fnmatch import fnmatchcase
 
 from ..dumps.recovery import load_note
-from ..errors import InvalidArgs, InvalidVmcore, VmcoreddError
+from ..errors import InvalidArgs, InvalidVmcore, UnknownDump, VmcoreddError
 from ..terminal.exit import UsageError
 from ..text import printable
 from ..vmcore.attach.dump_files import NamedFile
+from ..vmcore.inspect.inspect import FoundDump, Inspection
+from .compressed import MAGIC_SIZE, compression_of, unpacked
 
 
 def named_files(arguments: Iterable[str]) -> list[NamedFile]:
@@ -57,9 +60,85 @@ def unused_file_name(dump_name: str, index: int, taken: set[str]) -> str:
     return name
 
 
+def chosen_dump(inspection: Inspection, path: str, name: str) -> FoundDump:
+    """Return the device dump NAME or INDEX of the vmcore *path*. Raises UnknownDump unless it is one."""
+    found = _named(inspection, name)
+    if not found:
+        raise UnknownDump(f"{path}: has no device dump {name[:80]}")
+    if len(found) > 1:
+        indices = ", ".join(str(dump.index) for dump in found)
+        raise UnknownDump(f"{path}: several device dumps are named {name}, choose by index: {indices}")
+    return found[0]
+
+
+def chosen_dumps(inspection: Inspection, path: str, names: Iterable[str]) -> list[FoundDump]:
+    """Return the device dumps of each NAME, INDEX or GLOB, each once. Raises UnknownDump if one stands for none.
+
+    A name may have characters of globs: only what no device dump is named is a glob.
+    """
+    chosen: dict[int, FoundDump] = {}
+    for name in names:
+        found = _named(inspection, name)
+        found = found or [dump for dump in inspection.device_dumps if fnmatchcase(dump.name, name)]
+        if not found:
+            raise UnknownDump(f"{path}: has no device dump {name[:80]}")
+        chosen.update((dump.index, dump) for dump in found)
+    return list(chosen.values())
+
+
+def _named(inspection: Inspection, name: str) -> list[FoundDump]:
+    if name.isascii() and name.isdecimal():
+        return [dump for dump in inspection.device_dumps if str(dump.index) == name]
+    return [dump for dump in inspection.device_dumps if dump.name == name]
+
+
 @contextmanager
 def open_vmcore(path: str) -> Iterator[int]:
-    """Open the file or block device at *path*. Raises InvalidVmcore, also for any other kind of file."""
+    """Open the file or block device at *path*; of a compressed file, what it becomes, see :func:`.unpacked`.
+
+    Raises InvalidVmcore, also for any other kind of file; for a compressed one, NoSpace and WriteFailed, too.
+    """
+    with _opened(path) as fd:
+        try:
+            start = os.pread(fd, MAGIC_SIZE, 0)
+        except OSError:
+            # What reads it next says so.
+            start = b""
+        compression = compression_of(start)
+        if compression is None:
+            yield fd
+            return
+        with unpacked(fd, path, compression) as file:
+            yield file
+
+
+def refuse_compressed(path: str) -> None:
+    """Raise InvalidVmcore if the file at *path* is compressed: it cannot be changed in place."""
+    try:
+        with _opened(path) as fd:
+            compression = compression_of(os.pread(fd, MAGIC_SIZE, 0))
+    except (OSError, InvalidVmcore):
+        # What opens it next says so.
+        return
+    if compression is not None:
+        name = compression.name
+        raise InvalidVmcore(
+            f"{path}: is compressed by {name}: unpack it with {name} -d, and compress it afterwards"
+        )
+
+
+def name_of(fd: int, path: str) -> str:
+    """Return a name by which another program can open the file *fd* of :func:`open_vmcore`, for *path*."""
+    try:
+        if os.path.samestat(os.fstat(fd), os.stat(path)):
+            return path
+    except OSError:
+        pass
+    return f"/proc/{os.getpid()}/fd/{fd}"
+
+
+@contextmanager
+def _opened(path: str) -> Iterator[int]:
     try:
         # O_NONBLOCK: opening a pipe would block, only for it to be refused.
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)

@@ -18,6 +18,9 @@ MAKEDUMPFILE_TIMEOUT = 10.0
 _TAIL = 1 << 20
 """Bytes at the end of a log that are searched for the panic."""
 
+_OF_KDUMP_TOOLS = re.compile(r"(?:dump|vmcore)\.([^.]+)")
+"""What kdump-tools calls its vmcore; it appends ``.gz`` to a compressed one, but not to the log."""
+
 # The most informative first; crash looks for the same (get_panicmsg() in its kernel.c).
 _PANIC = tuple(
     re.compile(pattern)
@@ -32,23 +35,39 @@ _PANIC = tuple(
 )
 
 
-def panic_line(vmcore: str, *, flattened: bool) -> str | None:
-    """Return the line, None if there is no log, or no panic in it. Never fails."""
-    for text in _logs(vmcore, flattened=flattened):
-        for pattern in _PANIC:
-            if found := pattern.search(text):
-                return found[0].decode("utf-8", "backslashreplace").strip()
-    return None
+def panic_line(vmcore: str, *, flattened: bool, inside: str | None = None) -> str | None:
+    """Return the line, None if there is no log, or no panic in it. Never fails.
+
+    *inside* is a name by which makedumpfile can open the vmcore, if that is not *vmcore*: see :func:`.name_of`.
+    """
+    return panic_beside(vmcore) or (None if flattened else _panic(_dumped(inside or vmcore)))
 
 
-def _logs(vmcore: str, *, flattened: bool) -> Iterator[bytes]:
-    """Yield what kdump-utils and we save, what kdump-tools saves beside its dump.TIME, and what the vmcore has."""
+def panic_beside(vmcore: str) -> str | None:
+    """Do as :func:`panic_line`, but read only a log that lies beside the vmcore."""
+    return next(filter(None, map(_panic, _logs(vmcore))), None)
+
+
+def panic_and_log(vmcore: str, *, flattened: bool, inside: str | None = None) -> tuple[str | None, bytes]:
+    """Do as :func:`panic_line`; return the end of the log, too: of the one with the line, else of the first."""
+    logs = list(_logs(vmcore))
+    if not flattened and not any(map(_panic, logs)):
+        logs.append(_dumped(inside or vmcore))
+    log = next((each for each in logs if _panic(each)), next(filter(None, logs), b""))
+    return _panic(log), log
+
+
+def _panic(log: bytes) -> str | None:
+    found = next(filter(None, (pattern.search(log) for pattern in _PANIC)), None)
+    return found and found[0].decode("utf-8", "backslashreplace").strip()
+
+
+def _logs(vmcore: str) -> Iterator[bytes]:
+    """Yield what kdump-utils and we save, and what kdump-tools saves beside its dump.TIME."""
     path = Path(vmcore)
     yield _tail(path.with_name(KERNEL_LOG))
-    if path.name.startswith("dump."):
-        yield _tail(path.with_name(f"dmesg.{path.name.removeprefix('dump.')}"))
-    if not flattened:
-        yield _dumped(vmcore)
+    if found := _OF_KDUMP_TOOLS.match(path.name):
+        yield _tail(path.with_name(f"dmesg.{found[1]}"))
 
 
 def _tail(log: Path) -> bytes:

@@ -1,25 +1,28 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The subcommand verify: whether a vmcore is intact, and what crash and makedumpfile do with it."""
+"""The subcommand verify: whether vmcores are intact, and what crash and makedumpfile do with them."""
 
 import argparse
 import os
 from typing import Any
 
 from ..errors import InvalidVmcore
-from ..terminal.exit import FAILURE, SUCCESS
 from ..terminal.progress_line import progress
-from ..terminal.stdio import complain
 from ..terminal.view import Cell, Mark, View
 from ..vmcore.image import file_image
 from ..vmcore.inspect.compat import Verdict
 from ..vmcore.inspect.inspect import Inspection
 from ..vmcore.inspect.verify import Verification, verify
 from .operands import open_vmcore
+from .vmcores import Answer, for_each
 
 
 def run(options: argparse.Namespace) -> int:
     """Verify; return the exit status: 0 if nothing is wrong."""
-    view, path = View.of(options), options.vmcore
+    view = View.of(options)
+    return for_each(view, options.vmcores, lambda path: _answer(view, path))
+
+
+def _answer(view: View, path: str) -> Answer:
     with open_vmcore(path) as fd, progress("verifying") as shown:
         image = file_image(fd, path)
         try:
@@ -27,14 +30,17 @@ def run(options: argparse.Namespace) -> int:
         except OSError as error:
             raise InvalidVmcore(f"{path}: cannot be read: {os.strerror(error.errno or 0)}") from error
     if view.as_json:
-        view.show_json(_json(path, image.size, verification))
+        value: object = _json(path, image.size, verification)
     else:
-        view.show(view.fields(_fields(f"{path} ({view.size(image.size)})", verification)))
+        value = view.fields(_fields(f"{path} ({view.size(image.size)})", verification))
+    return Answer(value, _complaint(path, verification))
+
+
+def _complaint(path: str, verification: Verification) -> str:
     if verification.good:
-        return SUCCESS
+        return ""
     (first, *others) = _all_problems(verification)
-    complain(f"{path}: {first}{f'; and {len(others)} more' if others else ''}")
-    return FAILURE
+    return f"{path}: {first}{f'; and {len(others)} more' if others else ''}"
 
 
 def _all_problems(verification: Verification) -> list[str]:

@@ -4,7 +4,7 @@
 import tarfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from ..errors import InvalidDump
 from ..text import printable
@@ -12,6 +12,9 @@ from .decoded import Part, Section
 
 MAX_MEMBERS = 8192
 """Members that are looked at."""
+
+MAX_HEADER = 1 << 20
+"""Bytes of one header: GNU's and POSIX's have long names and other values behind it, of any size."""
 
 MAX_READ = 16 << 20
 """Bytes of a member that are in memory; a decoder of more reads it piece by piece."""
@@ -55,20 +58,24 @@ def is_archive(data: BinaryIO) -> bool:
 def read_members(data: BinaryIO) -> Members:
     """Return the regular files in the archive *data*. Raises InvalidDump if there is none.
 
-    Other members (links, devices, directories) are problems: no collector writes them.
+    Other members (links, devices) are problems: no collector writes them.
     """
     files: dict[str, Member] = {}
     problems: list[str] = []
     data.seek(0)
     try:
         # A header at a time: what cannot be read later must not cost what was read before.
-        with tarfile.open(fileobj=data, mode="r:", encoding="utf-8", errors="surrogateescape") as archive:
-            for info in _each(archive):
-                if not info.isreg() or info.issparse():
-                    problems.append(f"{printable(info.name)}: is no regular file")
-                elif len(files) == MAX_MEMBERS:
+        headers = cast(BinaryIO, _Headers(data))
+        with tarfile.open(fileobj=headers, mode="r:", encoding="utf-8", errors="surrogateescape") as archive:
+            for number, info in enumerate(_each(archive)):
+                if number == MAX_MEMBERS:
                     problems.append(f"only the first {MAX_MEMBERS} members are read")
                     break
+                if info.isdir():
+                    # What tar makes of a directory has its files, too.
+                    continue
+                if not info.isreg() or info.issparse():
+                    problems.append(f"{printable(info.name)}: is no regular file")
                 else:
                     mtime = int(info.mtime)
                     files[info.name] = Member(printable(info.name), info.size, mtime, info.offset_data, data)
@@ -79,8 +86,24 @@ def read_members(data: BinaryIO) -> Members:
     return Members(files, tuple(problems))
 
 
+class _Headers:
+    """What tarfile reads of an archive: headers, which it takes to be of any size."""
+
+    def __init__(self, data: BinaryIO) -> None:
+        self._data = data
+        self.tell, self.seek = data.tell, data.seek
+
+    def read(self, size: int) -> bytes:
+        if not 0 <= size <= MAX_HEADER:
+            raise tarfile.ReadError(f"a header of {size} bytes")
+        return self._data.read(size)
+
+
 def _each(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
     while (info := archive.next()) is not None:
+        # The next header would be one that was read before, for ever (CVE-2025-8194).
+        if info.size < 0:
+            raise tarfile.ReadError(f"{info.name}: its size is {info.size}")
         # The list that tarfile keeps would be as long as the archive has headers.
         archive.members = []  # type: ignore[attr-defined]
         yield info

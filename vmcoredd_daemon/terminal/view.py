@@ -21,11 +21,12 @@ from ..progress import human_size
 from ..text import printable, valid_json
 from .stdio import show
 
-_ENOUGH = {"ERROR": 24, "MESSAGE": 24}
+_ENOUGH = {"ERROR": 24, "MESSAGE": 24, "FILE": 48}
 """Characters that keep an ellipsized column readable; others need 12."""
 _LEAST = 4
 """Characters that it keeps when nothing else can be dropped."""
-_RED, _GREEN, _UNDERLINE, _RESET = "\033[0;1;31m", "\033[0;32m", "\033[0;4m", "\033[0m"
+_RED, _GREEN, _UNDERLINE, _BOLD = "\033[0;1;31m", "\033[0;32m", "\033[0;4m", "\033[0;1m"
+_RESET = "\033[0m"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ class Mark:
     good: bool
 
 
-Cell = str | int | Size | Mark | None
+Cell = str | int | float | Size | Mark | None
 """None is shown as a dash."""
 
 
@@ -52,7 +53,7 @@ class View:
     """How a command shows its results, by its options."""
 
     json: str = "off"
-    """``off``, ``short``, ``pretty``, or ``auto``: pretty on a terminal."""
+    """``off``, ``short``, ``pretty``, ``lines``, or ``auto``: pretty on a terminal."""
     exact: bool = False
     """Whether sizes are shown in bytes."""
     legend: bool = True
@@ -73,6 +74,11 @@ class View:
         return self.json != "off"
 
     @property
+    def as_lines(self) -> bool:
+        """Whether JSON is asked for, one object a line."""
+        return self.json == "lines"
+
+    @property
     def width(self) -> int | None:
         """Width of the terminal in characters, None if lines may have any length."""
         return None if self.full or not is_terminal() else shutil.get_terminal_size().columns
@@ -87,8 +93,9 @@ class View:
         rows: Iterable[Sequence[Cell]],
         shrink: Sequence[str] = (),
         drop: Sequence[str] = (),
+        indent: int = 0,
     ) -> str:
-        """Return an aligned table: columns of numbers to the right, others to the left.
+        """Return an aligned table: columns of numbers to the right, others to the left; *indent* spaces before it.
 
         If it is too wide for the terminal, the columns *shrink* are ellipsized, one after the other; before they
         become unreadable, the columns *drop* are left out, one after the other.
@@ -99,14 +106,15 @@ class View:
         texts = [list(header), *([self._text(cell) for cell in row] for row in cells)]
         styles = [[_UNDERLINE] * len(header), *([_style(cell) for cell in row] for row in cells)]
         natural = {name: max(len(row[i]) for row in texts) for i, name in enumerate(header)}
-        widths = _fitting(natural, self.width, shrink, drop)
+        limit = None if self.width is None else self.width - indent
+        widths = _fitting(natural, limit, shrink, drop)
         shown = [(i, widths[name]) for i, name in enumerate(header) if name in widths]
         lines = []
         for row, style in zip(texts, styles, strict=True):
             fitted = [_fit(row[i], width, numbers[i]) for i, width in shown]
             # No line ends in spaces.
             fitted[-1] = fitted[-1].rstrip()
-            lines.append("  ".join(map(_coloured, fitted, (style[i] for i, _ in shown))).rstrip())
+            lines.append(" " * indent + "  ".join(map(_coloured, fitted, (style[i] for i, _ in shown))).rstrip())
         return "".join(f"{line}\n" for line in (lines if self.legend else lines[1:]))
 
     def fields(self, values: Iterable[tuple[str, Cell]]) -> str:
@@ -117,6 +125,10 @@ class View:
             f"{name.rjust(width)}{':' if name else ' '} {_coloured(self._text(value), _style(value))}\n"
             for name, value in fields
         )
+
+    def heading(self, text: str) -> str:
+        """Return the heading of a part."""
+        return _coloured(printable(text), _BOLD)
 
     def show(self, text: str) -> None:
         """Print *text*, through a pager if the terminal is too short. Raises as :func:`.stdio.show`."""
@@ -130,10 +142,11 @@ class View:
         show(text)
 
     def show_json(self, value: object) -> None:
-        """Print *value* as JSON. Raises as :func:`.stdio.show`."""
+        """Print *value* as JSON, or of a list each entry on a line. Raises as :func:`.stdio.show`."""
         pretty = self.json == "pretty" or (self.json == "auto" and is_terminal())
         dump = partial(json.dumps, indent=2) if pretty else partial(json.dumps, separators=(",", ":"))
-        self.show(dump(valid_json(value)) + "\n")
+        entries = value if self.as_lines and isinstance(value, list | tuple) else [value]
+        self.show("".join(f"{dump(valid_json(entry))}\n" for entry in entries))
 
     def _text(self, cell: Cell) -> str:
         match cell:

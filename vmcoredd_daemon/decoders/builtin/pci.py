@@ -189,7 +189,9 @@ def _below(link: Link, other: Link, shows: bool) -> tuple[list[str], tuple[Findi
         texts.append(f"x{link.width}, but both ends have x{width}")
         findings.append(Finding.WIDTH)
     # The upper end can be told to be slower.
-    speed = min(filter(None, (link.max_speed, other.max_speed, other.target_speed)), default=0)
+    speeds = (link.max_speed, other.max_speed, *([other.target_speed] if other.target_speed else []))
+    # 0: a device that does not say how fast it can be.
+    speed = min(speeds)
     if 0 < link.speed < speed and not shows:
         texts.append(f"{speed_name(link.speed)}, but both ends have {speed_name(speed)}")
         findings.append(Finding.SPEED)

@@ -291,9 +291,12 @@ class _Decoder:
         at = EXTENDED
         while at and len(found) < MAX_CAPABILITIES:
             header = self._long(at)
-            if at < EXTENDED or at in found or at + 4 > len(self._config) or header in (0, 0xFFFFFFFF):
+            if at < EXTENDED or at in found or at + 4 > len(self._config) or header == 0xFFFFFFFF:
                 what = "has a loop" if at in found else "is broken"
                 self._function.problems.append(f"the list of extended capabilities {what} at {at:#x}")
+                break
+            if header == 0:
+                # As at the beginning, there is none: QEMU's e1000e has such an end, and lspci takes it for one.
                 break
             found[at] = header & 0xFFFF
             at = header >> 20 & ~3

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Archives that would take a reader all its time or memory."""
+
+import io
+import tarfile
+
+import pytest
+
+from vmcoredd_daemon.decoders.members import MAX_HEADER, MAX_MEMBERS, read_members
+from vmcoredd_daemon.errors import InvalidDump
+
+
+def header(name: str, size: int, kind: bytes = tarfile.REGTYPE) -> bytes:
+    """Return a header with a size that tarfile would not write: in base 256, as GNU's."""
+    info = tarfile.TarInfo(name)
+    info.type = kind
+    data = bytearray(info.tobuf(tarfile.GNU_FORMAT))
+    data[124:136] = (b"\xff" if size < 0 else b"\x80") + size.to_bytes(11, "big", signed=True)
+    data[148:156] = b" " * 8
+    data[148:156] = b"%06o\0 " % sum(data)
+    return bytes(data)
+
+
+END = bytes(1024)
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("size", [-512, -1024, -1, -(1 << 80)])
+def test_size_below_zero_leads_to_no_header_again(size: int) -> None:
+    found = read_members(io.BytesIO(header("first", 0) + header("second", size) * 3 + END))
+    assert list(found.files) == ["first"]
+    assert found.problems == (f"the archive is damaged: second: its size is {size}",)
+
+
+@pytest.mark.parametrize("kind", [tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE])
+def test_long_name_takes_no_memory(kind: bytes) -> None:
+    data = header("first", 0) + header("././@LongLink", MAX_HEADER + 1, kind) + bytes(MAX_HEADER + 512) + END
+    found = read_members(io.BytesIO(data))
+    assert list(found.files) == ["first"]
+    assert len(found.problems) == 1
+
+
+def test_number_of_members_and_problems_is_bounded() -> None:
+    link = header("link", 0, tarfile.SYMTYPE)
+    found = read_members(io.BytesIO(header("first", 0) + link * (MAX_MEMBERS + 10) + END))
+    assert list(found.files) == ["first"]
+    assert len(found.problems) == MAX_MEMBERS
+    assert found.problems[-1] == f"only the first {MAX_MEMBERS} members are read"
+    same = read_members(io.BytesIO(header("same", 0) * (MAX_MEMBERS + 10) + END))
+    assert same.problems == (f"only the first {MAX_MEMBERS} members are read",)
+
+
+def test_directories_are_no_problem() -> None:
+    found = read_members(io.BytesIO(header("d/", 0, tarfile.DIRTYPE) + header("d/x", 0) + END))
+    assert (list(found.files), found.problems) == (["d/x"], ())
+    with pytest.raises(InvalidDump):
+        read_members(io.BytesIO(header("d/", 0, tarfile.DIRTYPE) + END))

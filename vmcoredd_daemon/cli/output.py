@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The file that a command writes: of a temporary name until it is complete, unless it is a device or a pipe."""
+
+import os
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from ..errors import WriteFailed
+from ..files import new_file, write_all
+from ..terminal.exit import UsageError
+from ..terminal.stdio import standard_output
+
+Write = Callable[[bytes], None]
+
+
+def check_output(output: str, vmcore: str) -> None:
+    """Raise UsageError if *output* is a terminal by way of ``-``, or the file *vmcore*.
+
+    Raises WriteFailed if that cannot be told.
+    """
+    if output == "-":
+        if os.isatty(standard_output()):
+            raise UsageError("this is not for a terminal: redirect the output, or use -o FILE")
+        return
+    with _writing(output):
+        if _state(output) is not None and os.path.samefile(output, vmcore):
+            raise UsageError(f"{output}: is the vmcore itself")
+
+
+@contextmanager
+def open_output(output: str) -> Iterator[Write]:
+    """Provide a function that writes to the file *output*, or to standard output if that is ``-``.
+
+    Raises WriteFailed and BrokenPipeError, also for an OSError that is raised in the context.
+    """
+    if output == "-":
+        yield _writer(standard_output(), "standard output")
+        return
+    with _writing(output):
+        state = _state(output)
+        if state is not None and not stat.S_ISREG(state.st_mode):
+            out = os.open(output, os.O_WRONLY | os.O_CLOEXEC)
+            try:
+                yield _writer(out, output)
+            finally:
+                os.close(out)
+            return
+        # The rename must replace the target of a symbolic link, not the link.
+        with new_file(os.path.realpath(output)) as out:
+            yield _writer(out, output)
+
+
+def _state(output: str) -> os.stat_result | None:
+    try:
+        return os.stat(output)
+    except FileNotFoundError:
+        return None
+
+
+def _writer(fd: int, output: str) -> Write:
+    def write(block: bytes) -> None:
+        with _writing(output):
+            write_all(fd, block)
+
+    return write
+
+
+@contextmanager
+def _writing(output: str) -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise WriteFailed(f"{output}: {error.strerror}") from error

@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The subcommand report: what a vmcore and its device dumps say, as one page for a support ticket."""
+
+import argparse
+import os
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from ...decoders.decoded import Decoded
+from ...decoders.registry import Decoders
+from ...manifest import ManifestMachine
+from ...terminal.exit import SUCCESS
+from ...terminal.stdio import complain
+from ...vmcore.formats import Vmcore, recognise
+from ...vmcore.image import file_image
+from ...vmcore.inspect.inspect import Inspection, find_in
+from ...vmcore.inspect.summary import summarize
+from ..inspect import check_with_progress
+from ..operands import name_of, open_vmcore
+from ..output import check_output, open_output
+from ..panic_message import panic_and_log
+from ..show import decoders_of
+from .content import Entry, Report
+from .limits import MAX_DECODED, MAX_DUMP, cut
+from .page import page
+from .redaction import Redaction, private_values
+
+MAX_LOG = 1 << 16
+"""Characters of the end of the kernel's log that the page has."""
+
+LOG_LINES = 200
+"""Lines of it: the messages of a panic are some 60."""
+
+_WRITE_SIZE = 1 << 16
+_DIRECTORY = re.compile(r"(.+)-[0-9]{4}-[0-9]{2}-[0-9]{2}-[0-9]{2}[:-][0-9]{2}[:-][0-9]{2}(?:\.[0-9]+)?")
+"""Host and time, as kdump-utils and the service name the directory of a crash."""
+_NO_HOSTS = frozenset({"", "(none)", "localhost", "localhost.localdomain"})
+"""Names of a machine that has none."""
+
+
+def run(options: argparse.Namespace) -> int:
+    """Write the page; return the exit status."""
+    with open_vmcore(options.vmcore) as fd:
+        check_output(options.output, options.vmcore)
+        vmcore = recognise(file_image(fd, options.vmcore))
+        inside = name_of(fd, options.vmcore)
+        report = gather(vmcore, inside, decoders_of(options.config), redact=options.redact)
+    for problem in report.problems:
+        complain(f"{options.vmcore}: {problem}")
+    with open_output(options.output) as write:
+        for block in _blocks(page(report)):
+            write(block)
+    return SUCCESS
+
+
+def gather(vmcore: Vmcore, inside: str, decoders: Decoders, *, redact: bool) -> Report:
+    """Return what *vmcore* and its device dumps say. Raises InvalidVmcore.
+
+    *inside* is a name by which makedumpfile can open it.
+    """
+    path = vmcore.image.path
+    unchecked, summary = find_in(vmcore), summarize(vmcore)
+    found = check_with_progress(unchecked)
+    panic, log = panic_and_log(path, flattened=vmcore.format == "flattened", inside=inside)
+    kernel_log = log.decode("utf-8", "backslashreplace")
+    machine = found.manifest.machine if found.manifest is not None else ManifestMachine()
+    hosts = [host for host in (summary.host or "", machine.host, *_host_of(path)) if host not in _NO_HOSTS]
+    private = {machine.serial, machine.machine_id, machine.boot_id}
+    report = Report(
+        file_name=os.path.basename(path),
+        size=vmcore.image.size,
+        format=vmcore.format,
+        machine=vmcore.machine,
+        host=next(iter(hosts), None),
+        hardware=_hardware(machine, kernel_log),
+        summary=summary,
+        panic=panic,
+        log=_end(kernel_log),
+        manifest=found.manifest,
+        entries=tuple(fitting(_decoded(found, decoders, private))),
+        failures=found.failures,
+        # Those that the check adds are about device dumps, which the page has.
+        problems=unchecked.problems,
+        redacted=redact,
+    )
+    return redacted(report, Redaction(hosts, private)) if redact else report
+
+
+def redacted(report: Report, redaction: Redaction) -> Report:
+    """Return *report* without what identifies the machine. What stands in its place may be longer."""
+    left = redaction.record(report)
+    return replace(left, host=None, entries=tuple(fitting(left.entries)))
+
+
+def fitting(entries: Iterable[Entry]) -> Iterator[Entry]:
+    """Yield as much of *entries* as fits into a page."""
+    left = MAX_DECODED
+    for entry in entries:
+        kept = cut(entry.decoded, min(MAX_DUMP, left))
+        left -= kept.cost
+        yield replace(entry, decoded=kept.decoded, left_out=entry.left_out + kept.left_out)
+
+
+def _decoded(found: Inspection, decoders: Decoders, private: set[str]) -> Iterator[Entry]:
+    """Yield the device dumps, and add what is private in them to *private*: before they are cut."""
+    for dump in found.device_dumps:
+        entry = Entry(dump=dump, decoded=Decoded())
+        # The page has all that the manifest says.
+        if not entry.is_manifest:
+            entry = replace(entry, decoded=decoders.decode(found.image, dump))
+        private.update(private_values(entry.decoded))
+        yield entry
+
+
+def _host_of(path: str) -> Iterator[str]:
+    named = _DIRECTORY.fullmatch(Path(path).absolute().parent.name)
+    # By default kdump-utils name the loopback interface.
+    if named and not named[1].startswith("127."):
+        yield named[1]
+
+
+def _hardware(machine: ManifestMachine, log: str) -> str | None:
+    """Return the machine as dump_stack_print_info() has it in the log, Linux lib/dump_stack.c."""
+    named = re.search(r"Hardware name: ([^\r\n]+)", log)
+    known = " ".join(filter(None, (machine.vendor, machine.product)))
+    bios = machine.bios and f"BIOS {machine.bios}"
+    return named[1] if named else ", ".join(filter(None, (known, bios))) or None
+
+
+def _end(log: str) -> str:
+    log = log.rstrip("\n\0")
+    return "\n".join(log[-MAX_LOG:].split("\n")[-LOG_LINES:])
+
+
+def _blocks(pieces: Iterable[str]) -> Iterator[bytes]:
+    """Yield the bytes of *pieces* in larger blocks."""
+    block: list[bytes] = []
+    size = 0
+    for piece in pieces:
+        block.append(piece.encode())
+        size += len(block[-1])
+        if size >= _WRITE_SIZE:
+            yield b"".join(block)
+            block, size = [], 0
+    yield b"".join(block)
