@@ -12,6 +12,7 @@ import pytest
 
 import vmcoredd_daemon
 from tests.lib.attaching import contents
+from tests.lib.elf_writer import Core, device_dump
 from tests.lib.paths import ROOT
 from tests.lib.service import Service, mask_built_in
 from tests.lib.tools import require
@@ -47,8 +48,10 @@ def test_examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "vmcoredd.conf").touch()
     for name, text in zip(("kernel", "net"), blocks("ini"), strict=True):
         (directory / f"{name}.conf").write_text(text)
-    (tmp_path / "my_package.py").write_text(*blocks("python"))
-    (toml,) = blocks("toml")
+    decoder, collector = blocks("python")
+    (tmp_path / "acme_nic.py").write_text(decoder)
+    (tmp_path / "my_package.py").write_text(collector)
+    toml = "\n".join(blocks("toml"))
     package = tmp_path / "my_package-1.dist-info"
     package.mkdir()
     (package / "entry_points.txt").write_text(toml.replace("project.entry-points.", "").replace('"', ""))
@@ -61,6 +64,13 @@ def test_examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in INTERFACES:
         assert made[f"mtu_{name}"] == Path("/sys/class/net", name, "mtu").read_text()
         assert f"/sys/class/net/{name}/statistics/rx_bytes " in made[f"net_{name}"]
+    # The decoders: of one collector a program, and of a device dump called acme a function.
+    vmcore = Core(device_dump(b"acme", (95).to_bytes(2, "little"))).write(tmp_path / "vmcore")
+    run("attach", vmcore, f"net_lo={tmp_path}/out/net_lo")
+    shown = run("show", vmcore, "--config", tmp_path / "vmcoredd.conf")
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert "Acme NIC, 95 C" in shown.stdout
+    assert re.search(r"^net_lo +lo/statistics/", shown.stdout, re.MULTILINE)
 
 
 def compiled(number: int, directory: Path) -> Path:

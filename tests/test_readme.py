@@ -62,6 +62,7 @@ def test_commands_are_as_they_stand_there(
     ssh = shell_program(tmp_path / "bin/ssh", 'exec sh -c "$2"')
     (boot,) = (daemon.target / ".vmcoredd-spool").iterdir()
     places = {"VMCORE": f"{daemon.target}/*/vmcore", "/var/crash/.vmcoredd-spool/BOOT": str(boot)}
+    places |= {"/var/crash": str(daemon.target), "OTHER": places["VMCORE"]}
     places |= {"/proc/vmcore": str(source_vmcore), "DIRECTORY": "all", "NAME=FILE": "log=firmware.log"}
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", bus_address)
