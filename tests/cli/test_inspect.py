@@ -4,6 +4,7 @@
 import json
 import os
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from tests.lib.external_tools import makedumpfile
 from tests.lib.tools import require
 from tests.lib.vmcore_dumps import DATA, DUMP, GOLDEN, MANIFEST, SHA256, truncated_manifest
 from tests.lib.vmcoredd import run, run_in_terminal
-from vmcoredd_daemon.manifest import MANIFEST_NAME, ManifestDump
+from vmcoredd_daemon.manifest import MANIFEST_NAME, IdleCollector, Manifest, ManifestDump, ManifestMachine
 
 
 def test_inspect_prints_a_table(vmcore: Path) -> None:
@@ -67,6 +68,7 @@ def test_inspect_prints_json(vmcore: Path) -> None:
         "producer": "vmcoredd 0",
         "written_usec": 3,
         "source": {"path": "", "unreadable_pages": 0, "missing_bytes": 0, "error": "", "fallback": ""},
+        "hardware": asdict(ManifestMachine()),
         "device_dumps": [
             _dump(0, "kernel", 0x1040, 4032, None, None, None),
             _dump(1, "nic", 0x2040, 8128, 5120, SHA256, True, DUMP),
@@ -81,7 +83,22 @@ def test_inspect_prints_json(vmcore: Path) -> None:
                 "time_usec": 5,
             }
         ],
+        "idle_collectors": [],
     }
+
+
+def test_inspect_names_the_machine_and_who_made_nothing(tmp_path: Path) -> None:
+    machine = ManifestMachine("db7", "6.1.0", "", "", "Acme", "Server 1", "4711", "2.1 11/30/2026")
+    idle = (IdleCollector("edac", "nothing to collect here"), IdleCollector("pmt", "switched off"))
+    manifest = Manifest("test", 3, (), machine=machine, idle_collectors=idle)
+    vmcore = Core(device_dump(MANIFEST_NAME.encode(), manifest.dump())).write(tmp_path / "vmcore")
+    lines = run("inspect", vmcore).stdout.splitlines()
+    assert "        Host: db7" in lines
+    assert "    Hardware: Acme Server 1, serial number 4711, BIOS 2.1 11/30/2026" in lines
+    assert "Nothing from: edac, pmt" in lines
+    content = json.loads(run("inspect", "--json", vmcore).stdout)
+    assert content["hardware"] == asdict(machine)
+    assert content["idle_collectors"] == [asdict(each) for each in idle]
 
 
 def _dump(
@@ -96,7 +113,7 @@ def _dump(
 ) -> dict[str, object]:
     values = {"index": index, "name": name, "offset": offset, "size": size}
     described = ("state", "collector", "started_usec", "finished_usec", "error")
-    values |= {key: None if entry is None else getattr(entry, key) for key in described}
+    values |= {key: None if entry is None else getattr(entry, key) for key in described} | {"kind": None}
     return values | {"bytes": true_size, "sha256": sha256, "verified": verified}
 
 

@@ -5,7 +5,7 @@ import argparse
 from dataclasses import asdict
 from typing import Any
 
-from ..manifest import Manifest, State
+from ..manifest import Manifest, ManifestMachine, State
 from ..terminal.exit import UsageError
 from ..terminal.progress_line import progress
 from ..terminal.stdio import complain
@@ -20,8 +20,20 @@ from .panic_message import panic_line
 from .vmcores import Answer, for_each
 
 FIELDS = (
-    *("Vmcore", "Format", "Kernel", "Crash time", "Panic", "Memory", "In the file", "Dump level", "Compression"),
-    *("Complete", "Written", "Incomplete", "Unreadable", "Missing", "Fallback", "Device dumps"),
+    *(
+        "Vmcore",
+        "Format",
+        "Host",
+        "Hardware",
+        "Kernel",
+        "Crash time",
+        "Panic",
+        "Memory",
+        "In the file",
+        "Dump level",
+        "Compression",
+    ),
+    *("Complete", "Written", "Incomplete", "Unreadable", "Missing", "Fallback", "Device dumps", "Nothing from"),
 )
 """The lines above the tables, in this order; unknown ones are left out."""
 COLUMNS = ("INDEX", "NAME", "SIZE", "STATE", "CHECKSUM", "COLLECTOR", "TIME")
@@ -78,8 +90,10 @@ def _json(found: Inspection, size: int, summary: Summary, panic: str | None) -> 
         "producer": manifest and manifest.producer,
         "written_usec": manifest and manifest.written_usec,
         "source": manifest and asdict(manifest.source),
+        "hardware": manifest and asdict(manifest.machine),
         "device_dumps": [_json_dump(dump) for dump in found.device_dumps],
         "failures": [asdict(failure) for failure in found.failures],
+        "idle_collectors": [asdict(idle) for idle in manifest.idle_collectors] if manifest else [],
     }
 
 
@@ -95,6 +109,7 @@ def _json_dump(dump: FoundDump) -> dict[str, Any]:
         "verified": dump.verified,
         "state": entry and entry.state,
         "collector": entry and entry.collector,
+        "kind": (entry and entry.kind) or None,
         "started_usec": entry and entry.started_usec,
         "finished_usec": entry and entry.finished_usec,
         "error": entry and entry.error,
@@ -107,6 +122,7 @@ def _text(view: View, vmcore: Vmcore, found: Inspection, size: int, summary: Sum
     known: dict[str, Cell] = {
         "Vmcore": f"{vmcore.image.path} ({view.size(size)})",
         "Format": f"{vmcore.format}, {bits}",
+        "Host": summary.host or (found.manifest and found.manifest.machine.host) or None,
         "Kernel": summary.kernel_release,
         "Crash time": f"{crash_time} UTC" if crash_time else None,
         "Panic": panic,
@@ -133,12 +149,21 @@ def _manifest(view: View, manifest: Manifest) -> dict[str, Cell]:
     written, source = utc(manifest.written_usec), manifest.source
     pages = f"{source.unreadable_pages} page{'' if source.unreadable_pages == 1 else 's'}"
     return {
+        "Hardware": _hardware(manifest.machine),
+        "Nothing from": ", ".join(idle.name for idle in manifest.idle_collectors) or None,
         "Written": f"{written} UTC by {manifest.producer}" if written else f"by {manifest.producer}",
         "Incomplete": Mark(source.error, False) if source.error else None,
         "Unreadable": Mark(f"{pages}, replaced by zeros", False) if source.unreadable_pages else None,
         "Missing": Mark(f"{view.size(source.missing_bytes)} of memory", False) if source.missing_bytes else None,
         "Fallback": source.fallback or None,
     }
+
+
+def _hardware(machine: ManifestMachine) -> str | None:
+    name = " ".join(filter(None, (machine.vendor, machine.product)))
+    serial = f"serial number {machine.serial}" if machine.serial else ""
+    bios = f"BIOS {machine.bios}" if machine.bios else ""
+    return ", ".join(filter(None, (name, serial, bios))) or None
 
 
 def _tables(view: View, found: Inspection) -> str:

@@ -99,7 +99,10 @@ class PythonCollector:
     ) -> None:
         """*abandoned* counts the threads of those that were cut off."""
         kind = type(collector)
-        self.description = shortened(f"{name}: {kind.__module__}.{kind.__qualname__}")
+        ours = kind.__module__.startswith(f"{__package__}.builtin.")
+        self.description = shortened(
+            f"{name} (built-in)" if ours else f"{name}: {kind.__module__}.{kind.__qualname__}"
+        )
         self._collector = collector
         self._timeout = timeout
         self._abandoned = abandoned
