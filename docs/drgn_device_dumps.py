@@ -7,9 +7,10 @@ In a session of drgn::
     >>> dumps = device_dumps(prog)
     >>> dumps["hba_0000:03:00.0"].read()[:40]
 
-Needs neither debugging symbols nor vmcoredd. drgn has no interface for notes, so they are read here, from where an
-ELF vmcore has them (PT_NOTE) and a kdump-compressed one (offset_note in ``struct kdump_sub_header``), both of 64
-bits. A note is a ``struct vmcoredd_header`` (``include/uapi/linux/vmcore.h``) and its data.
+Needs neither debugging symbols nor, but for ``decoded()``, vmcoredd. drgn has no interface for notes, so they are
+read here, from where an ELF vmcore has them (PT_NOTE) and a kdump-compressed one (offset_note in ``struct
+kdump_sub_header``), both of 64 bits. A note is a ``struct vmcoredd_header`` (``include/uapi/linux/vmcore.h``) and
+its data.
 """
 
 import hashlib
@@ -73,6 +74,23 @@ def device_dumps(program: Any) -> dict[str, DeviceDump]:
                 dump = found[entry["name"]]
                 found[dump.name] = replace(dump, true_size=min(entry["size"], dump.size), sha256=entry["sha256"])
     return found
+
+
+def decoded(program: Any, reader: str | None = None) -> dict[str, Any]:
+    """Return what vmcoredd's decoders say of each device dump, by its name: title, findings, sections.
+
+    *reader* is the file that ``make reader`` has made; without it, the package vmcoredd must be installed. Raises
+    ModuleNotFoundError if it is not, and its InvalidVmcore.
+    """
+    if reader is not None:
+        sys.path.insert(0, reader)
+    from vmcoredd_daemon.decoders.registry import Decoders
+    from vmcoredd_daemon.vmcore.inspect.inspect import find
+
+    decoders = Decoders.load()
+    with open(program.core_dump_path, "rb") as file:
+        found = find(file.fileno(), program.core_dump_path)
+        return {dump.name: decoders.decode(found.image, dump) for dump in found.device_dumps}
 
 
 def _notes(path: str) -> Iterator[tuple[str, int, int]]:

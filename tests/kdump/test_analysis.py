@@ -14,7 +14,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from docs.drgn_device_dumps import device_dumps
+from docs.drgn_device_dumps import decoded, device_dumps
+from tests.decoders.builtin import test_nvme
 from tests.kdump import rig
 from tests.lib.attaching import attach_data
 from tests.lib.elf_writer import Core, device_dump
@@ -53,7 +54,7 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_sessions_that_need_no_symbols(source_vmcore: Path, directory: Path) -> None:
     shutil.copy(source_vmcore, directory / "vmcore")
     commands = by_need(symbols=False)
-    assert len(commands) == 20
+    assert len(commands) == 22
     for command, output in commands:
         check_session(command, output, directory)
 
@@ -95,6 +96,13 @@ def test_damaged_headers_have_one_error(tmp_path: Path, kind: str) -> None:
         else:
             outcomes.add("read")
     assert outcomes == {str(core), "read"}
+
+
+def test_decoded_device_dumps(tmp_path: Path) -> None:
+    name, data = test_nvme.samples()[1]
+    core = Core(device_dump(name.encode(), data)).write(tmp_path / "core")
+    drive = decoded(SimpleNamespace(core_dump_path=str(core)))[name]
+    assert any("media error" in finding for finding in drive.findings)
 
 
 @pytest.mark.debuginfo
