@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import InvalidArgs, InvalidDump, InvalidVmcore, WriteFailed
-from ..files import new_file, write_all
 from ..terminal.exit import FAILURE, SUCCESS, UsageError
 from ..terminal.progress_line import progress
 from ..terminal.stdio import complain, standard_output
@@ -18,6 +17,7 @@ from ..text import printable
 from ..vmcore.image import Image, slice_of
 from ..vmcore.inspect.inspect import FoundDump, copy_data, find
 from .operands import chosen_dump, chosen_dumps, open_vmcore, unused_file_name
+from .output import Write, open_new, open_output, writing
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +52,7 @@ def run(options: argparse.Namespace) -> int:
             raise UsageError(f"{len(several)} device dumps are asked for: name a directory for them, with -C DIR")
         # One name that several have.
         dump = several[0] if len(several) == 1 else chosen_dump(found, options.vmcore, names[0])
-        intact = _to_stdout(found.image, dump) if options.output == "-" else _to_file(source, dump, options.output)
-        return _report(options.vmcore, dump, intact)
+        return _report(options.vmcore, dump, _to_output(source, dump, options.output))
 
 
 def _check_usage(options: argparse.Namespace) -> None:
@@ -110,7 +109,8 @@ class _Directory:
         if self._unpack and (status := self._unpacked(dump, output)) is not None:
             return status
         _check_replaceable(self._source, str(output))
-        return _report(self._source.path, dump, _replace(self._source.image, dump, str(output), str(output)))
+        with open_new(str(output)) as write:
+            return _report(self._source.path, dump, _copy(self._source.image, dump, write))
 
     def _unpacked(self, dump: FoundDump, output: Path) -> int | None:
         """Make a directory of an archive; return the exit status, None if it is to be a file."""
@@ -124,7 +124,7 @@ class _Directory:
             if not is_archive(archive):
                 return None
             try:
-                with _writing(str(output)):
+                with writing(str(output)):
                     left_out = unpack(archive, output, self._name)
             except InvalidDump as error:
                 complain(f"{path}: device dump {dump.name} is not unpacked: {error}")
@@ -176,57 +176,23 @@ def _report(path: str, dump: FoundDump, intact: bool | None) -> int:
     return SUCCESS
 
 
-def _to_stdout(image: Image, dump: FoundDump) -> bool | None:
-    stdout = standard_output()
-    if os.isatty(stdout):
+def _to_output(source: _Source, dump: FoundDump, output: str) -> bool | None:
+    """Write the file *output*, or standard output if that is ``-``."""
+    if output == "-" and os.isatty(standard_output()):
         raise UsageError("a device dump is not for a terminal: redirect the output, or use -o FILE")
-    return _copy(image, dump, stdout, "standard output")
+    if output != "-":
+        with writing(output), suppress(FileNotFoundError):
+            # Of this name: the kernel may refuse another user's link, see fs.protected_symlinks in proc_sys_fs(5).
+            _check_other_file(source, os.stat(output), output)
+    with open_output(output) as write:
+        return _copy(source.image, dump, write)
 
 
-def _to_file(source: _Source, dump: FoundDump, output: str) -> bool | None:
-    """Write the file *output* under a temporary name; a device or a pipe is written directly."""
-    try:
-        # Of this name: the kernel may refuse another user's link, see fs.protected_symlinks in proc_sys_fs(5).
-        state = os.stat(output)
-    except FileNotFoundError:
-        state = None
-    except OSError as error:
-        raise WriteFailed(f"{output}: {error.strerror}") from error
-    if state is not None:
-        _check_other_file(source, state, output)
-    # The rename must replace the target of a symbolic link, not the link.
-    target = os.path.realpath(output)
-    if state is not None and not stat.S_ISREG(state.st_mode):
-        with _writing(output):
-            out = os.open(output, os.O_WRONLY | os.O_CLOEXEC)
-        try:
-            return _copy(source.image, dump, out, output)
-        finally:
-            os.close(out)
-    return _replace(source.image, dump, target, output)
-
-
-def _replace(image: Image, dump: FoundDump, target: str, output: str) -> bool | None:
-    with _writing(output), new_file(target) as out:
-        return _copy(image, dump, out, output)
-
-
-def _copy(image: Image, dump: FoundDump, out: int, output: str) -> bool | None:
+def _copy(image: Image, dump: FoundDump, write: Write) -> bool | None:
     with progress(dump.name, dump.size if dump.true_size is None else dump.true_size) as shown:
 
-        def write(block: bytes) -> None:
-            with _writing(output):
-                write_all(out, block)
+        def write_and_advance(block: bytes) -> None:
+            write(block)
             shown.advance(len(block))
 
-        return copy_data(image, dump, write)
-
-
-@contextmanager
-def _writing(output: str) -> Iterator[None]:
-    try:
-        yield
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise WriteFailed(f"{output}: {error.strerror}") from error
+        return copy_data(image, dump, write_and_advance)

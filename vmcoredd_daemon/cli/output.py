@@ -23,7 +23,7 @@ def check_output(output: str, vmcore: str) -> None:
         if os.isatty(standard_output()):
             raise UsageError("this is not for a terminal: redirect the output, or use -o FILE")
         return
-    with _writing(output):
+    with writing(output):
         if _state(output) is not None and os.path.samefile(output, vmcore):
             raise UsageError(f"{output}: is the vmcore itself")
 
@@ -37,7 +37,7 @@ def open_output(output: str) -> Iterator[Write]:
     if output == "-":
         yield _writer(standard_output(), "standard output")
         return
-    with _writing(output):
+    with writing(output):
         state = _state(output)
         if state is not None and not stat.S_ISREG(state.st_mode):
             out = os.open(output, os.O_WRONLY | os.O_CLOEXEC)
@@ -46,9 +46,19 @@ def open_output(output: str) -> Iterator[Write]:
             finally:
                 os.close(out)
             return
-        # The rename must replace the target of a symbolic link, not the link.
-        with new_file(os.path.realpath(output)) as out:
-            yield _writer(out, output)
+    # The rename must replace the target of a symbolic link, not the link.
+    with open_new(os.path.realpath(output), output) as write:
+        yield write
+
+
+@contextmanager
+def open_new(path: str, shown: str | None = None) -> Iterator[Write]:
+    """Provide a function that writes to a new file, which replaces what is at *path* when it is complete.
+
+    Raises as :func:`open_output`; errors name *shown*, by default *path*.
+    """
+    with writing(shown or path), new_file(path) as out:
+        yield _writer(out, shown or path)
 
 
 def _state(output: str) -> os.stat_result | None:
@@ -60,14 +70,15 @@ def _state(output: str) -> os.stat_result | None:
 
 def _writer(fd: int, output: str) -> Write:
     def write(block: bytes) -> None:
-        with _writing(output):
+        with writing(output):
             write_all(fd, block)
 
     return write
 
 
 @contextmanager
-def _writing(output: str) -> Iterator[None]:
+def writing(output: str) -> Iterator[None]:
+    """Raise WriteFailed, which names *output*, for an OSError in the context."""
     try:
         yield
     except BrokenPipeError:
