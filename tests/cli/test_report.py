@@ -6,6 +6,7 @@ import os
 import pty
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -206,6 +207,29 @@ def test_file_that_is_no_vmcore_leaves_no_page(tmp_path: Path) -> None:
     assert result.returncode == 1
     assert result.stderr.startswith(f"vmcoredd: {tmp_path / 'text'}: ")
     assert [path.name for path in tmp_path.iterdir()] == ["text"]
+
+
+def test_several_vmcores_have_several_pages(vmcore: Path, tmp_path: Path) -> None:
+    crashes = tmp_path / "crashes"
+    for name in ("db7-2026-11-23-20:05:21", "db8-2026-11-24-10:00:00"):
+        (crashes / name).mkdir(parents=True)
+        shutil.copy(vmcore, crashes / name / "vmcore")
+    (crashes / "db9-2026-11-25-11:00:00").mkdir()
+    broken = crashes / "db9-2026-11-25-11:00:00" / "vmcore"
+    broken.write_bytes(vmcore.read_bytes()[:100])
+    pages = tmp_path / "pages"
+    result = run("report", crashes, "-C", pages)
+    assert (result.returncode, result.stdout, result.stderr.count("\n")) == (1, "", 1)
+    assert str(broken) in result.stderr
+    names = ["db7-2026-11-23-20:05:21.html", "db8-2026-11-24-10:00:00.html"]
+    assert sorted(os.listdir(pages)) == names
+    assert "db8" in (pages / names[1]).read_text()
+    broken.unlink()
+    assert run("report", crashes, vmcore, "--redact", "-C", tmp_path / "redacted").returncode == 0
+    assert sorted(os.listdir(tmp_path / "redacted")) == ["crash-0.html", "crash-1.html", "crash-2.html"]
+    result = run("report", crashes)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "name a directory for them, with -C DIR" in result.stderr
 
 
 def test_page_in_a_browser(tmp_path: Path) -> None:

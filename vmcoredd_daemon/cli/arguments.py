@@ -157,9 +157,13 @@ def _file_commands(commands: Commands, table: Parser, view: Parser) -> None:
     show.add_argument("--config", type=path, metavar="FILE", help="of the service, for decoders of others")
 
     what = "make a page for a support ticket of a vmcore"
-    report = _command(commands, "report", what, ["VMCORE"], vmcore)
+    report = _command(commands, "report", what, ["VMCORE", "VMCORE... -C DIR"], vmcores)
     page = "HTML; by default, or with -, on standard output"
-    report.add_argument("-o", "--output", type=path_as_given, default="-", metavar="FILE", help=page)
+    pages = report.add_mutually_exclusive_group()
+    pages.add_argument("-o", "--output", type=path_as_given, default="-", metavar="FILE", help=page)
+    pages.add_argument(
+        "-C", "--directory", type=path, metavar="DIR", help="a page for each, of its directory's name"
+    )
     private = "leave out host names, serial numbers, and the like"
     report.add_argument("--redact", action="store_true", help=private)
     report.add_argument("--config", type=path, metavar="FILE", help="of the service, for decoders of others")

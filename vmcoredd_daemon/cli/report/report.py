@@ -10,18 +10,20 @@ from pathlib import Path
 
 from ...decoders.decoded import Decoded
 from ...decoders.registry import Decoders
+from ...errors import InvalidVmcore, NoSpace, WriteFailed
 from ...manifest import ManifestMachine
-from ...terminal.exit import SUCCESS
+from ...terminal.exit import FAILURE, SUCCESS, UsageError
 from ...terminal.stdio import complain
 from ...vmcore.formats import Vmcore, recognise
 from ...vmcore.image import file_image
 from ...vmcore.inspect.inspect import Inspection, find_in
 from ...vmcore.inspect.summary import summarize
 from ..inspect import check_with_progress
-from ..operands import name_of, open_vmcore
+from ..operands import name_of, open_vmcore, unused_file_name
 from ..output import check_output, open_output
 from ..panic_message import panic_and_log
 from ..show import decoders_of
+from ..vmcores import vmcores_of
 from .content import Entry, Report
 from .limits import MAX_DECODED, MAX_DUMP, cut
 from .page import page
@@ -41,18 +43,48 @@ _NO_HOSTS = frozenset({"", "(none)", "localhost", "localhost.localdomain"})
 
 
 def run(options: argparse.Namespace) -> int:
-    """Write the page; return the exit status."""
-    with open_vmcore(options.vmcore) as fd:
-        check_output(options.output, options.vmcore)
-        vmcore = recognise(file_image(fd, options.vmcore))
-        inside = name_of(fd, options.vmcore)
-        report = gather(vmcore, inside, decoders_of(options.config), redact=options.redact)
+    """Write a page for each vmcore; return the exit status."""
+    decoders = decoders_of(options.config)
+    if options.directory is not None:
+        return _several(options, decoders)
+    (path, *others) = options.vmcores
+    if others or os.path.isdir(path):
+        raise UsageError("several vmcores have several pages: name a directory for them, with -C DIR")
+    _write(path, options.output, decoders, redact=options.redact)
+    return SUCCESS
+
+
+def _several(options: argparse.Namespace, decoders: Decoders) -> int:
+    """Write a page for each vmcore, even if others cannot be read."""
+    directory: Path = options.directory
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WriteFailed(f"{directory}: {error.strerror}") from error
+    problems: list[str] = []
+    taken = set[str]()
+    for index, path in enumerate(vmcores_of(options.vmcores, problems)):
+        # HOST-TIME/vmcore, TIME/dump.TIME: the directory is what tells them apart. It has the host's name.
+        crash = os.path.basename(os.path.dirname(os.path.abspath(path))) or os.path.basename(path)
+        name = unused_file_name(f"crash-{index}" if options.redact else crash, index, taken)
+        try:
+            _write(path, str(directory / f"{name}.html"), decoders, redact=options.redact)
+        except (InvalidVmcore, NoSpace) as error:
+            problems.append(str(error))
+    for problem in problems:
+        complain(problem)
+    return FAILURE if problems else SUCCESS
+
+
+def _write(path: str, output: str, decoders: Decoders, *, redact: bool) -> None:
+    with open_vmcore(path) as fd:
+        check_output(output, path)
+        report = gather(recognise(file_image(fd, path)), name_of(fd, path), decoders, redact=redact)
     for problem in report.problems:
-        complain(f"{options.vmcore}: {problem}")
-    with open_output(options.output) as write:
+        complain(f"{path}: {problem}")
+    with open_output(output) as write:
         for block in _blocks(page(report)):
             write(block)
-    return SUCCESS
 
 
 def gather(vmcore: Vmcore, inside: str, decoders: Decoders, *, redact: bool) -> Report:
