@@ -146,7 +146,7 @@ def test_which_are_asked_for(target: Path, options: list[str], expected: list[st
 def test_none_is_found(target: Path, options: list[str]) -> None:
     result = run("crashes", target, *options)
     assert (result.returncode, result.stdout) == (1, "")
-    assert result.stderr == f"vmcoredd: no vmcore is found in {target}\n"
+    assert result.stderr == f"vmcoredd: no vmcore that matches is found in {target}\n"
     assert run("crashes", "--json", target, *options).stdout == "[]\n"
 
 

@@ -3,6 +3,7 @@
 
 import io
 import json
+import re
 import subprocess
 import tarfile
 from pathlib import Path
@@ -114,6 +115,27 @@ def test_what_is_not_there(tmp_path: Path, name: str) -> None:
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr.startswith(f"vmcoredd: {vmcore}: has no ")
     assert result.stderr.count("\n") == 1
+
+
+def test_parts_that_there_are_are_named(tmp_path: Path) -> None:
+    vmcore = vmcore_of(tmp_path, {"acme": archive(first=b"1", second=b"2")})
+    assert run("show", vmcore, "acme/third").stderr == (
+        f"vmcoredd: {vmcore}: has no acme/third: it has first, second\n"
+    )
+
+
+def test_incomplete_device_dump_says_so(truncated: Path) -> None:
+    assert re.search(r"^nic .*; it is not complete: late$", show(truncated), re.MULTILINE)
+    assert "Problem: it is not complete: late\n" in show(truncated, "nic")
+    assert json.loads(show(truncated, "--json"))[0]["problems"][0] == "it is not complete: late"
+
+
+def test_columns_that_do_not_fit_are_counted(tmp_path: Path) -> None:
+    name, failing = test_nvme.samples()[1]
+    vmcore = vmcore_of(tmp_path, {name: failing})
+    narrow = run_in_terminal(80, "show", "--no-pager", vmcore, f"{name}/error_log")
+    assert re.fullmatch(r"  \(\d+ columns left out: see --full\)", narrow[-1])
+    assert not any("see --full" in line for line in show(vmcore, f"{name}/error_log").splitlines())
 
 
 def test_vmcore_without_device_dumps(tmp_path: Path) -> None:

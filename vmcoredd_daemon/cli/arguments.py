@@ -141,12 +141,12 @@ def _service_commands(commands: Commands, bus: Parser, table: Parser, view: Pars
 
 def _file_commands(commands: Commands, table: Parser, view: Parser) -> None:
     vmcore = Parser(add_help=False)
-    vmcore.add_argument("vmcore", metavar="VMCORE", help="ELF, kdump-compressed or flattened")
+    kinds = "ELF, kdump-compressed or flattened, also in gzip or such"
+    vmcore.add_argument("vmcore", metavar="VMCORE", help=kinds)
     vmcores = Parser(add_help=False)
-    help_text = "ELF, kdump-compressed or flattened, also in gzip or such, or a directory"
-    vmcores.add_argument("vmcores", metavar="VMCORE", nargs="+", help=help_text)
+    vmcores.add_argument("vmcores", metavar="VMCORE", nargs="+", help=f"{kinds}, or a directory")
     inspect = _command(commands, "inspect", "show vmcores and their device dumps", ["VMCORE..."], vmcores, table)
-    inspect.add_argument("--map", action="store_true", help="draw a map of the file, which is one")
+    inspect.add_argument("--map", action="store_true", help="draw a map of one VMCORE")
 
     what = "show what the device dumps of a vmcore say"
     show = _command(commands, "show", what, ["VMCORE [NAME|INDEX|GLOB[/MEMBER]...]"], vmcore, table)
@@ -154,7 +154,9 @@ def _file_commands(commands: Commands, table: Parser, view: Parser) -> None:
     data = show.add_mutually_exclusive_group()
     data.add_argument("--hex", action="store_true", help="the data in hexadecimal")
     data.add_argument("--raw", action="store_true", help="the data themselves")
-    show.add_argument("--config", type=path, metavar="FILE", help="of the service, for decoders of others")
+    show.add_argument(
+        "--config", type=path, metavar="FILE", help="vmcoredd.conf, beside which collectors.d has decoders"
+    )
 
     what = "make a page for a support ticket of a vmcore"
     report = _command(commands, "report", what, ["VMCORE", "VMCORE... -C DIR"], vmcores)
@@ -166,7 +168,9 @@ def _file_commands(commands: Commands, table: Parser, view: Parser) -> None:
     )
     private = "leave out host names, serial numbers, and the like"
     report.add_argument("--redact", action="store_true", help=private)
-    report.add_argument("--config", type=path, metavar="FILE", help="of the service, for decoders of others")
+    report.add_argument(
+        "--config", type=path, metavar="FILE", help="vmcoredd.conf, beside which collectors.d has decoders"
+    )
 
     what = "check a vmcore, and what crash and makedumpfile do with it"
     _command(commands, "verify", what, ["VMCORE..."], vmcores, view)
@@ -175,7 +179,9 @@ def _file_commands(commands: Commands, table: Parser, view: Parser) -> None:
     diff = _command(commands, "diff", what, ["VMCORE VMCORE"], table)
     diff.add_argument("before", metavar="VMCORE", help="the first one")
     diff.add_argument("after", metavar="VMCORE", help="the other one")
-    diff.add_argument("--config", type=path, metavar="FILE", help="of the service, for decoders of others")
+    diff.add_argument(
+        "--config", type=path, metavar="FILE", help="vmcoredd.conf, beside which collectors.d has decoders"
+    )
 
     usages = ["VMCORE NAME|INDEX", "VMCORE NAME|INDEX|GLOB... -C DIR", "VMCORE --all DIR"]
     extract = _command(commands, "extract", "copy device dumps out of a vmcore", usages, vmcore)

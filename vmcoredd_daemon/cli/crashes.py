@@ -88,7 +88,9 @@ def run(options: argparse.Namespace) -> int:
     for problem in problems:
         complain(problem)
     if not found and not problems:
-        complain(f"no vmcore is found in {', '.join(operands)}")
+        filters = (options.since, options.until, options.host, options.dump)
+        what = "vmcore" if filters == (None,) * len(filters) else "vmcore that matches"
+        complain(f"no {what} is found in {', '.join(operands)}")
     if view.as_json and (found or not problems):
         view.show_json([_json(row) for row in found])
     elif found:

@@ -4,20 +4,21 @@
 import argparse
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from ..collectors import settings
 from ..collectors.settings import Settings
-from ..decoders.decoded import Decoded, Field, Part, Section, Text, to_json
+from ..decoders.decoded import Decoded, Field, Part, Section, Text, Value, to_json
 from ..decoders.members import read_members
 from ..decoders.registry import Decoders, data_of
 from ..decoders.stock_tools import decode_by_stock_tool
 from ..decoders.structure import hexadecimal
 from ..errors import InvalidDump, UnknownDump
 from ..files import write_all
-from ..manifest import MANIFEST_NAME
+from ..manifest import MANIFEST_NAME, State
 from ..terminal.exit import FAILURE, SUCCESS, UsageError
 from ..terminal.stdio import complain, show, standard_output
 from ..terminal.view import Cell, Mark, View
@@ -32,6 +33,8 @@ JSON_VERSION = 1
 _INDENT = "  "
 _SHORT = 20
 """Characters of a value, a time for example, that is not ellipsized."""
+_NAMED = 10
+"""Members that are named if another is asked for."""
 _PREVIEW = 4096
 """Bytes of a member that no decoder knows."""
 
@@ -106,7 +109,7 @@ def _overview(view: View, found: Inspection, path: str, decoders: Decoders) -> i
     rows: list[list[Cell]] = []
     for dump in found.device_dumps:
         if dump.name != MANIFEST_NAME:
-            rows.append([dump.name, _line(decoders.decode(found.image, dump))])
+            rows.append([dump.name, _line(_decoded(found.image, decoders, Shown(dump)))])
     rows += [[failure.name, Mark(f"FAILED: {failure.message}", False)] for failure in found.failures]
     if not rows:
         complain(f"{path}: has no device dumps")
@@ -116,7 +119,7 @@ def _overview(view: View, found: Inspection, path: str, decoders: Decoders) -> i
 
 
 def _line(decoded: Decoded) -> Cell:
-    text = decoded.summary or "; ".join(decoded.problems) or "nothing"
+    text = "; ".join(filter(None, (decoded.summary, *decoded.problems))) or "nothing"
     return Mark(text, False) if decoded.findings or decoded.problems else text
 
 
@@ -132,6 +135,10 @@ def _json(found: Inspection, decoders: Decoders, asked: Iterable[Shown]) -> list
 def _decoded(image: Image, decoders: Decoders, one: Shown) -> Decoded:
     """Return what the device dump says, or its part *member*. Raises UnknownDump if there is no such member."""
     decoded = decoders.decode(image, one.dump)
+    entry = one.dump.entry
+    if entry is not None and entry.state != State.COMPLETE:
+        problem = f"it is not complete: {entry.error or 'its source had more than it may hold'}"
+        decoded = replace(decoded, problems=(problem, *decoded.problems))
     if not one.member:
         return decoded
     below = f"{one.member}/"
@@ -141,7 +148,8 @@ def _decoded(image: Image, decoders: Decoders, one: Shown) -> Decoded:
     if not sections:
         text = Text("", hexadecimal(_data(image, one).pread(_PREVIEW, 0)))
         sections = [Section(one.member, (text,))]
-    return Decoded(decoded.title, decoded.findings, decoded.facts, tuple(sections), decoded.problems)
+    # What is said of the whole is not of this part.
+    return Decoded(decoded.title, sections=tuple(sections))
 
 
 def _data(image: Image, one: Shown) -> Image:
@@ -150,16 +158,22 @@ def _data(image: Image, one: Shown) -> Image:
     if not one.member:
         return data
     try:
-        member = read_members(data.stream()).files[one.member]
-    except (InvalidDump, KeyError):
-        raise UnknownDump(f"{image.path}: has no {printable(one.name)}") from None
+        members = read_members(data.stream()).files
+    except InvalidDump:
+        members = {}
+    member = members.get(one.member)
+    if member is None:
+        known = f": it has {', '.join(map(printable, islice(members, _NAMED)))}" if members else ""
+        raise UnknownDump(f"{image.path}: has no {printable(one.name)}{known}")
     return slice_of(data, member.offset, member.size, one.name)
 
 
 def _details(view: View, image: Image, decoders: Decoders, one: Shown) -> str:
     decoded = _decoded(image, decoders, one)
     if not one.member and (tool := decode_by_stock_tool(one.dump.name, data_of(image, one.dump).stream())):
-        decoded = Decoded(decoded.title, decoded.findings, decoded.facts, tool.sections, decoded.problems)
+        # Without a name: the list of what is in it, with the findings.
+        own = (section for section in decoded.sections if not section.name)
+        decoded = replace(decoded, sections=(*own, *tool.sections))
     known: list[tuple[str, Cell]] = [("Name", one.name)]
     if decoded.title:
         known.append(("Device", decoded.title))
@@ -195,14 +209,21 @@ def _parts(view: View, parts: Iterable[Part]) -> Iterator[str]:
             ]
             # The last columns say the least.
             drop = columns[:1:-1]
-            yield _named(part.name) + view.table(columns, part.rows, texts, drop, indent=len(_INDENT))
+            rows = [[_yes_or_no(value) for value in row] for row in part.rows]
+            table = view.table(columns, rows, texts, drop, indent=len(_INDENT), count_dropped=True)
+            yield _named(part.name) + table
     if fields:
         yield _indented(view.fields(fields))
 
 
 def _value(field: Field) -> Cell:
-    text = field.text or str(field.value)
+    value = _yes_or_no(field.value)
+    text = field.text if field.text and field.text != str(field.value) else str(value)
     return Mark(text, False) if field.wrong else text
+
+
+def _yes_or_no(value: Value) -> Value:
+    return ("no", "yes")[value] if isinstance(value, bool) else value
 
 
 def _named(name: str) -> str:

@@ -94,11 +94,13 @@ class View:
         shrink: Sequence[str] = (),
         drop: Sequence[str] = (),
         indent: int = 0,
+        count_dropped: bool = False,
     ) -> str:
         """Return an aligned table: columns of numbers to the right, others to the left; *indent* spaces before it.
 
         If it is too wide for the terminal, the columns *shrink* are ellipsized, one after the other; before they
-        become unreadable, the columns *drop* are left out, one after the other.
+        become unreadable, the columns *drop* are left out, one after the other; with *count_dropped*, a last line
+        says how many.
         """
         cells = [list(row) for row in rows]
         kinds = [{type(row[i]) for row in cells} for i in range(len(header))]
@@ -109,12 +111,16 @@ class View:
         limit = None if self.width is None else self.width - indent
         widths = _fitting(natural, limit, shrink, drop)
         shown = [(i, widths[name]) for i, name in enumerate(header) if name in widths]
+        left_out = [name for name in header if name not in widths]
         lines = []
         for row, style in zip(texts, styles, strict=True):
             fitted = [_fit(row[i], width, numbers[i]) for i, width in shown]
             # No line ends in spaces.
             fitted[-1] = fitted[-1].rstrip()
             lines.append(" " * indent + "  ".join(map(_coloured, fitted, (style[i] for i, _ in shown))).rstrip())
+        if count_dropped and left_out:
+            count = f"{len(left_out)} column{'' if len(left_out) == 1 else 's'}"
+            lines.append(f"{' ' * indent}({count} left out: see --full)")
         return "".join(f"{line}\n" for line in (lines if self.legend else lines[1:]))
 
     def fields(self, values: Iterable[tuple[str, Cell]]) -> str:

@@ -32,8 +32,11 @@ _NO_SECRETS = frozenset(
 )
 """What manufacturers write in the place of a value."""
 
-_ADDRESS = r"(?<![0-9a-f:-])(?:[0-9a-f]{2}:){5,19}[0-9a-f]{2}(?![0-9a-f:-])"
-"""A MAC address, or the longer one of InfiniBand."""
+_ADDRESS = r"(?<![0-9a-f:-])(?:[0-9a-f]{2}[:-]){5,19}[0-9a-f]{2}(?![0-9a-f:-])"
+"""A MAC address, or a longer one: of InfiniBand, or a PCI device's serial number, which lspci has with dashes."""
+
+_NAMED = r"(?<=serial number)[ :=]+(?!is\b)[^\s,;]+(?=[\s,;]|$)"
+"""What a log calls a serial number."""
 
 _HEXADECIMAL = re.compile(r"\s*(?:0x)?[0-9a-f]{2,16}:?\s+(?:[0-9a-f]{2,16}\s+){4,}", re.IGNORECASE)
 """The first line of a dump as of xxd(1), hexdump(1), lspci(8) or dmidecode(8)."""
@@ -66,7 +69,7 @@ class Redaction:
             short.update((host.lower(), host.lower().partition(".")[0]))
         for value in islice(filter(_identifies, {value.strip()[:LONGEST] for value in values}), MOST):
             (long if len(value) >= _LONG else short).update(_variants(value))
-        patterns = [_ADDRESS]
+        patterns = [_ADDRESS, _NAMED]
         if long:
             patterns.append(_any_of(long))
         if short := short - {""} - _NO_SECRETS:

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 from ...decoders.decoded import Decoded
@@ -13,7 +14,8 @@ from ...decoders.registry import Decoders
 from ...errors import InvalidVmcore, NoSpace, WriteFailed
 from ...manifest import ManifestMachine
 from ...terminal.exit import FAILURE, SUCCESS, UsageError
-from ...terminal.stdio import complain
+from ...terminal.stdio import complain, show
+from ...text import printable
 from ...vmcore.formats import Vmcore, recognise
 from ...vmcore.image import file_image
 from ...vmcore.inspect.inspect import Inspection, find_in
@@ -47,11 +49,15 @@ def run(options: argparse.Namespace) -> int:
     decoders = decoders_of(options.config)
     if options.directory is not None:
         return _several(options, decoders)
-    (path, *others) = options.vmcores
-    if others or os.path.isdir(path):
+    problems: list[str] = []
+    paths = list(islice(vmcores_of(options.vmcores, problems), 2))
+    for problem in problems:
+        complain(problem)
+    if len(paths) > 1:
         raise UsageError("several vmcores have several pages: name a directory for them, with -C DIR")
-    _write(path, options.output, decoders, redact=options.redact)
-    return SUCCESS
+    for path in paths:
+        _write(path, options.output, decoders, redact=options.redact)
+    return FAILURE if problems else SUCCESS
 
 
 def _several(options: argparse.Namespace, decoders: Decoders) -> int:
@@ -68,7 +74,9 @@ def _several(options: argparse.Namespace, decoders: Decoders) -> int:
         crash = os.path.basename(os.path.dirname(os.path.abspath(path))) or os.path.basename(path)
         name = unused_file_name(f"crash-{index}" if options.redact else crash, index, taken)
         try:
-            _write(path, str(directory / f"{name}.html"), decoders, redact=options.redact)
+            output = str(directory / f"{name}.html")
+            _write(path, output, decoders, redact=options.redact)
+            show(f"{printable(output)}: {printable(path)}\n")
         except (InvalidVmcore, NoSpace) as error:
             problems.append(str(error))
     for problem in problems:

@@ -34,6 +34,9 @@ MAX_DEVICES = 2048
 MAX_SHOWN = 768
 """Devices of which all registers are shown: those with findings before others."""
 
+MAX_NAMED = 3
+"""Devices that a finding names."""
+
 MAX_COUNTERS = 4096
 """AER counters that are shown."""
 
@@ -76,6 +79,11 @@ class _Device:
         return int(self.address[-7:-5], 16)
 
 
+Found = tuple[_Device, Function]
+Below = dict[str, tuple[str, tuple[Finding, ...]]]
+"""By the address of a device at the lower end of a link: what is wrong with the link, as text and as findings."""
+
+
 def decode(dump_name: str, data: BinaryIO) -> Decoded:
     """Decode ``pci``, or the counters ``pci_aer``. Raises InvalidDump if there is no device in it."""
     return _decode_counters(data) if dump_name == "pci_aer" else _decode_devices(data)
@@ -105,10 +113,21 @@ def _decode_devices(data: BinaryIO) -> Decoded:
     )
     return Decoded(
         _count(len(found), ("device", "devices")),
-        tuple(_count(findings[kind], kind.value) for kind in Finding if findings[kind]),
+        tuple(_finding(kind, findings[kind], found, below) for kind in Finding if findings[kind]),
         sections=(overview, *sections),
         problems=_bounded(problems),
     )
+
+
+def _finding(kind: Finding, count: int, found: Iterable[Found], below: Below) -> str:
+    """Return a finding, and of which devices it is, if those are few."""
+    devices = [
+        device.address
+        for device, function in found
+        if function.findings.get(kind) or kind in below.get(device.address, ("", ()))[1]
+    ]
+    where = f" ({', '.join(devices)})" if len(devices) <= MAX_NAMED else ""
+    return f"{_count(count, kind.value)}{where}"
 
 
 def _devices(data: BinaryIO, problems: list[str]) -> Iterator[_Device]:
@@ -143,11 +162,6 @@ def _read_line(device: _Device, line: str, problems: list[str]) -> None:
             device.config += bytes.fromhex(found[2])
     elif found := DRIVER.match(line):
         device.driver = shortened(found[1])
-
-
-Found = tuple[_Device, Function]
-Below = dict[str, tuple[str, tuple[Finding, ...]]]
-"""By the address of a device at the lower end of a link: what is wrong with the link, as text and as findings."""
 
 
 def _links_below(found: Iterable[Found]) -> Below:
