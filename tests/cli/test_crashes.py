@@ -407,3 +407,13 @@ def test_real_vmcore_in_every_format(source_vmcore: Path, tmp_path: Path) -> Non
     for row in rows:
         assert (row["time"], row["kernel_release"]) == (1795464321, "6.1.0-56-cloud-amd64")
         assert (row["device_dumps"], row["failures"]) == (["nic"], [])
+
+
+@pytest.mark.timeout(30)
+def test_hole_behind_a_compressed_file_takes_no_time(tmp_path: Path) -> None:
+    """GzipFile would skip its zeros one by one."""
+    path = tmp_path / "vmcore.gz"
+    path.write_bytes(gzip.compress(b"no vmcore"))
+    os.truncate(path, 1 << 40)
+    result = run("crashes", tmp_path)
+    assert (result.returncode, result.stdout) == (1, "")

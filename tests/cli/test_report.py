@@ -235,6 +235,26 @@ def test_several_vmcores_have_several_pages(vmcore: Path, tmp_path: Path) -> Non
     assert run("report", crashes / names[0][:-5], "-o", tmp_path / "one.html").returncode == 0
 
 
+def test_pages_replace_files_only(vmcore: Path, tmp_path: Path) -> None:
+    """The directory may be /tmp, with links of other users."""
+    crashes, pages, victim = tmp_path / "crashes", tmp_path / "pages", tmp_path / "victim"
+    victim.write_text("precious")
+    pages.mkdir()
+    for name in ("a" * 200, "fifo", "link", "z"):
+        (crashes / name).mkdir(parents=True)
+        shutil.copy(vmcore, crashes / name / "vmcore")
+    os.mkfifo(pages / "fifo.html")
+    (pages / "link.html").symlink_to(victim)
+    result = run("report", crashes, "-C", pages)
+    assert result.returncode == 1
+    assert [line.partition(": is not")[2] for line in result.stderr.splitlines()] == [
+        " a regular file, and is not replaced"
+    ] * 2
+    assert victim.read_text() == "precious"
+    assert len(result.stdout.splitlines()) == 2
+    assert (pages / "z.html").exists()
+
+
 def test_page_in_a_browser(tmp_path: Path) -> None:
     hostile = "<img src=x onerror=document.title='hacked'><script>document.title='hacked'</script>\u202e" * 9
     sections = (*DECODED.sections, Section(hostile, (Text(hostile, f"{hostile}\n" * 99),)))

@@ -168,10 +168,23 @@ def test_thousands_of_values_are_found_fast() -> None:
         "eth0: MAC 52-54-00-76-6d-02",
         "usb 1-1: SerialNumber: 1, Serial Number: ABC123456",
         "ata1: serial number=WD-4711",
+        "eth0 52:54:00:12:34:56: link up",
+        "peer 5254.0012.3456 seen",
     ],
 )
 def test_serial_numbers_that_a_log_names(line: str) -> None:
     """lspci and the kernel print them, and no decoder has read them."""
     text = Redaction([], []).text(line)
-    assert not any(secret in text for secret in ("52-54", "ABC123456", "WD-4711"))
+    assert not any(secret in text for secret in ("52-54", "52:54", "5254.", "ABC123456", "WD-4711"))
     assert text.startswith(line[:4])
+
+
+def test_long_serial_number_has_no_end_left() -> None:
+    serial = "SN-" + "0123456789" * 8
+    assert "456789" not in Redaction([], [serial]).text(f"serial {serial} of it")
+
+
+def test_domain_is_left_out_too() -> None:
+    text = Redaction(["db-07.corp.example.com"], []).text("db-08.corp.example.com is the peer of db-07")
+    assert "corp.example.com" not in text
+    assert "db-07" not in text

@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Decoders that misbehave, in real processes: each costs its own text, and nothing is left behind."""
 
+import contextlib
 import io
 import os
+import pty
+import resource
 import signal
 import socket
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -12,10 +16,11 @@ from typing import BinaryIO
 
 import pytest
 
+from tests.lib.paths import ROOT
 from tests.lib.shell_program import shell_program
 from vmcoredd_daemon.decoders import apart
 from vmcoredd_daemon.decoders.apart import decode_apart, decode_by_program
-from vmcoredd_daemon.decoders.decoded import Decode, Decoded, Field, Section, Table, Text
+from vmcoredd_daemon.decoders.decoded import MAX_SUMMARY, Decode, Decoded, Field, Section, Table, Text, to_json
 from vmcoredd_daemon.errors import InvalidDump
 
 DECODED = Decoded(
@@ -171,6 +176,7 @@ def test_program_reads_the_data_and_prints_findings(tmp_path: Path) -> None:
     [
         ("echo begun; echo 'no such format' >&2; exit 3", "decoder: exit status 3: no such format"),
         ("kill -SEGV $$", "decoder: SIGSEGV ended it"),
+        ("kill -40 $$", "decoder: signal 40 ended it"),
         ("dd if=/dev/zero bs=1M count=20 status=none", "the decoder gave more than 16 MiB"),
     ],
 )
@@ -197,6 +203,72 @@ def test_program_leaves_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     while Path(f"/proc/{number}").exists() and state(number) != "Z":
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def test_child_that_leaves_the_session_ends_too(tmp_path: Path) -> None:
+    pid = tmp_path / "pid"
+    leaving = f"setsid sh -c 'echo $$ > {pid}; exec sleep 600' > /dev/null 2>&1 &"
+    assert by_program(tmp_path, f"{leaving}\nwhile ! [ -s {pid} ]; do :; done; echo hi").title == "hi"
+    number = int(pid.read_text())
+    deadline = time.monotonic() + 10
+    while Path(f"/proc/{number}").exists() and state(number) != "Z":
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_decoder_has_no_terminal(tmp_path: Path) -> None:
+    """It could write escapes to it, and type commands into it."""
+    decoder = shell_program(
+        tmp_path / "decoder", "if (: > /dev/tty) 2> /dev/null; then echo tty; else echo none; fi"
+    )
+    program = (
+        "import io; from vmcoredd_daemon.decoders.apart import decode_by_program\n"
+        f"print(decode_by_program([{str(decoder)!r}], io.BytesIO(b'')).title)"
+    )
+    master, terminal = pty.openpty()
+    pid = os.fork()
+    if pid == 0:
+        os.login_tty(terminal)
+        os.execv(sys.executable, [sys.executable, "-c", program])
+    os.close(terminal)
+    shown = b""
+    with contextlib.suppress(OSError):
+        while block := os.read(master, 4096):
+            shown += block
+    os.waitpid(pid, 0)
+    os.close(master)
+    assert shown.decode().strip() == "none"
+
+
+def test_limits_of_the_user_are_kept() -> None:
+    def limits(dump_name: str, data: BinaryIO) -> Decoded:
+        return Decoded(str(resource.getrlimit(resource.RLIMIT_NOFILE)))
+
+    program = (
+        "import io, resource; from tests.decoders.test_apart import *\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))\n"
+        "print(decode_apart(lambda name, data: Decoded(str(resource.getrlimit(resource.RLIMIT_NOFILE))),"
+        " 'nic', io.BytesIO(b''), network=True).title)"
+    )
+    assert decode(limits).title == "(64, 64)"
+    shown = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert shown.stdout == "(40, 40)\n"
+
+
+def test_findings_are_bounded(tmp_path: Path) -> None:
+    decoded = by_program(tmp_path, "yes '<0>ab' | head -n 100000")
+    assert len(decoded.findings) == apart.MAX_FINDINGS
+    assert len(decoded.summary) <= MAX_SUMMARY
+
+
+def test_names_that_are_the_same_take_no_time() -> None:
+    """They are told apart by numbers."""
+    fields = tuple(Field("-", number) for number in range(50_000))
+    found = to_json(Decoded(sections=(Section("", fields),)))["sections"][0]["fields"]
+    assert (len(found), found["unnamed"], found["unnamed_50000"]) == (50_000, 0, 49_999)
+    mixed = (Field("a", 1), Field("a 2", 2), Field("a", 3), Field("a", 4))
+    found = to_json(Decoded(sections=(Section("", mixed),)))["sections"][0]["fields"]
+    assert found == {"a": 1, "a_2": 2, "a_3": 3, "a_4": 4}
 
 
 def state(pid: int) -> str:

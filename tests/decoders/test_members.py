@@ -55,3 +55,47 @@ def test_directories_are_no_problem() -> None:
     assert (list(found.files), found.problems) == (["d/x"], ())
     with pytest.raises(InvalidDump):
         read_members(io.BytesIO(header("d/", 0, tarfile.DIRTYPE) + END))
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize(
+    "body", [b"1" * 40_000, b"1" * 40_000 + b" ", b"12 path=xyz", b"999999 path=x\n", b"3 \n"]
+)
+def test_extended_header_that_is_none(body: bytes) -> None:
+    """tarfile takes hours of the first (CVE-2024-6232)."""
+    data = header("first", 0) + header("pax", len(body), tarfile.XHDTYPE) + body + bytes(-len(body) % 512) + END
+    found = read_members(io.BytesIO(data))
+    assert (list(found.files), len(found.problems)) == (["first"], 1)
+
+
+@pytest.mark.timeout(20)
+def test_global_headers_pile_up_nowhere() -> None:
+    keys = b"".join(b"%d k%d=v\n" % (len(b"NN k%d=v\n" % number), number) for number in range(10_000, 14_000))
+    pile = (header("g", len(keys), tarfile.XGLTYPE) + keys + bytes(-len(keys) % 512)) * 200
+    found = read_members(io.BytesIO(pile + header("last", 0) + END))
+    assert (list(found.files), found.problems) == (["last"], ())
+
+
+@pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_archives_of_every_kind(form: int) -> None:
+    """As tarfile writes them: it is a judge of names, if not a reader of hostile ones."""
+    names = ["short", "deep/" * 19 + "name", "d" * 80 + "/" + "n" * 90, "\u00fc"]
+    if form != tarfile.USTAR_FORMAT:
+        names += ["l" * 300, "long/" * 60 + "\u20ac"]
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w", format=form) as archive:
+        for number, name in enumerate(names):
+            info = tarfile.TarInfo(name)
+            info.size, info.mtime = number * 300, 1_700_000_000 + number
+            archive.addfile(info, io.BytesIO(bytes([number]) * info.size))
+    found = read_members(packed)
+    assert (list(found.files), found.problems) == (names, ())
+    for number, member in enumerate(found.files.values()):
+        assert (member.read(), member.mtime) == (bytes([number]) * (number * 300), 1_700_000_000 + number)
+
+
+def test_archive_that_is_cut_off() -> None:
+    data = header("first", 600) + b"x" * 1024 + header("second", 600) + b"y" * 100
+    found = read_members(io.BytesIO(data))
+    assert {name: len(member.read()) for name, member in found.files.items()} == {"first": 600, "second": 100}
+    assert found.problems == ("the archive is damaged: it ends inside second",)

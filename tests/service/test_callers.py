@@ -34,12 +34,16 @@ async def test_caller_is_known_by_its_program(tmp_path: Path) -> None:
 async def test_few_are_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(callers, "MAX_KNOWN", 2)
     with private_bus(tmp_path) as address:
-        bus = await Connection.open(address, 5)
+        bus, *others = [await Connection.open(address, 5) for _ in range(6)]
         known = Callers(bus)
-        names = [f":1.{number}" for number in range(100, 110)]
-        assert await asyncio.gather(*map(known.describe, names)) == names
+        described = await asyncio.gather(*(known.describe(other.unique_name or "") for other in others))
+        assert len(set(described)) == 1
         assert len(known._known) == 2
-        await bus.close()
+        # Who is not found is asked for again.
+        assert await known.describe(":1.999") == ":1.999"
+        assert ":1.999" not in known._known
+        for connection in (bus, *others):
+            await connection.close()
 
 
 @pytest.mark.parametrize(
@@ -48,6 +52,7 @@ async def test_few_are_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         ("0::/system.slice/acme-dump.service\n", "acme-dump.service (acme)"),
         ("0::/system.slice/acme@0000:03:00.0.service/payload\n", "acme@0000:03:00.0.service (acme)"),
         ("0::/user.slice/user-0.slice/user@0.service/app.slice/run-1.scope\n", "run-1.scope (acme)"),
+        ("0::/machine.slice/a.service/b.service\n", "b.service (acme)"),
         ("1:name=systemd:/system.slice/ssh.service\n", "ssh.service (acme)"),
         ("0::/\n", "acme[7]"),
         ("", "acme[7]"),

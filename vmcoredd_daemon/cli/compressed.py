@@ -7,7 +7,6 @@ holes.
 """
 
 import bz2
-import gzip
 import lzma
 import os
 import subprocess
@@ -16,7 +15,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from ..errors import InvalidVmcore, NoSpace, of_storage
 from ..files import BLOCK_SIZE, free_space, pwrite
@@ -31,6 +30,8 @@ _KEPT_FREE = 16 << 20
 """Bytes that stay free where the file is unpacked."""
 _CHECKED = 16 << 20
 """Bytes after which the free space is looked at again."""
+_LOOKED_AT = 16 << 20
+"""Bytes of a compressed file that are read for its beginning, and a little more."""
 _ERRORS = (EOFError, OSError, ValueError, lzma.LZMAError, zlib.error)
 """What decompressors of the library raise for damaged data; of a disk that cannot be read, too."""
 
@@ -77,11 +78,24 @@ def beginning(fd: int, compression: Compression, size: int) -> bytes | None:
         return None
     data = bytearray()
     with suppress(*_ERRORS), _opened(fd) as file:
-        for block in compression.unpack(file):
+        for block in compression.unpack(cast(BinaryIO, _Start(file, size + _LOOKED_AT))):
             data += block
             if len(data) >= size:
                 break
     return bytes(data[:size])
+
+
+class _Start:
+    """The first bytes of a file: after them may be terabytes of zeros, as a hole."""
+
+    def __init__(self, file: BinaryIO, size: int) -> None:
+        self._file = file
+        self._left = size
+
+    def read(self, size: int) -> bytes:
+        data = self._file.read(min(size, self._left))
+        self._left -= len(data)
+        return data
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,10 +196,34 @@ def _by_program(fd: int, path: str, compression: Compression) -> Iterator[bytes]
             raise InvalidVmcore(f"{path}: its {name} data are damaged: {reason}")
 
 
+class _Gunzip:
+    """zlib's decompressor, with the interface of the others. GzipFile skips zeros behind the data one by one."""
+
+    def __init__(self) -> None:
+        # RFC 1952, gzip: 16 more than the size of the window.
+        self._inner = zlib.decompressobj(16 + zlib.MAX_WBITS)
+        self._has_more = False
+
+    @property
+    def eof(self) -> bool:
+        return self._inner.eof
+
+    @property
+    def needs_input(self) -> bool:
+        return not self._has_more
+
+    @property
+    def unused_data(self) -> bytes:
+        return self._inner.unused_data
+
+    def decompress(self, data: bytes, limit: int) -> bytes:
+        block = self._inner.decompress(self._inner.unconsumed_tail + data, limit)
+        self._has_more = bool(self._inner.unconsumed_tail) or len(block) == limit
+        return block
+
+
 def _gunzip(file: BinaryIO) -> Iterator[bytes]:
-    with gzip.GzipFile(fileobj=file) as unzipped:
-        while block := unzipped.read(BLOCK_SIZE):
-            yield block
+    return _streams(file, _Gunzip)
 
 
 def _bunzip2(file: BinaryIO) -> Iterator[bytes]:
@@ -196,7 +234,9 @@ def _unxz(file: BinaryIO) -> Iterator[bytes]:
     return _streams(file, lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, _XZ_MEMORY))
 
 
-def _streams(file: BinaryIO, new: "Callable[[], bz2.BZ2Decompressor | lzma.LZMADecompressor]") -> Iterator[bytes]:
+def _streams(
+    file: BinaryIO, new: "Callable[[], bz2.BZ2Decompressor | lzma.LZMADecompressor | _Gunzip]"
+) -> Iterator[bytes]:
     """Yield what one stream after the other becomes: parallel programs write many. Zeros may lie between them."""
     data = file.read(BLOCK_SIZE)
     while data:

@@ -168,11 +168,11 @@ def _compare(decoders: Decoders, pair: _Pair) -> Iterator[Difference]:
 
 def _values(decoded: Decoded) -> dict[_Place, Shown]:
     values: dict[_Place, Shown] = {}
+    numbers = Counter[_Place]()
 
     def add(place: _Place, value: Value, text: str = "") -> None:
-        while place in values:
-            place = replace(place, number=place.number + 1)
-        values[place] = Shown(value, text or str(value))
+        numbers[place] += 1
+        values[replace(place, number=numbers[place])] = Shown(value, text or str(value))
 
     summary = (decoded.title, "; ".join(decoded.findings), ", ".join(decoded.facts), "; ".join(decoded.problems))
     for name, text in zip(_FIRST, summary, strict=True):

@@ -3,7 +3,6 @@
 
 import argparse
 import os
-import stat
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from ..text import printable
 from ..vmcore.image import Image, slice_of
 from ..vmcore.inspect.inspect import FoundDump, copy_data, find
 from .operands import chosen_dump, chosen_dumps, open_vmcore, unused_file_name
-from .output import Write, open_new, open_output, writing
+from .output import Write, check_replaceable, open_new, open_output, writing
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +107,8 @@ class _Directory:
     def _extract(self, dump: FoundDump, output: Path) -> int:
         if self._unpack and (status := self._unpacked(dump, output)) is not None:
             return status
-        _check_replaceable(self._source, str(output))
+        if (state := check_replaceable(str(output))) is not None:
+            _check_other_file(self._source, state, str(output))
         with open_new(str(output)) as write:
             return _report(self._source.path, dump, _copy(self._source.image, dump, write))
 
@@ -146,22 +146,6 @@ def _as_it_is(name: str) -> str:
 
 def _without_colons(name: str) -> str:
     return name.replace(":", "-")
-
-
-def _check_replaceable(source: _Source, output: str) -> None:
-    """Raise InvalidArgs if *output* is no regular file, UsageError if it is the vmcore *source*.
-
-    The directory may be /tmp: another user's symbolic link in it must not lead us elsewhere. If one appears later,
-    the rename replaces the link itself.
-    """
-    try:
-        state = os.lstat(output)
-    except OSError:
-        # It is missing, or cannot be written either.
-        return
-    if not stat.S_ISREG(state.st_mode):
-        raise InvalidArgs(f"{output}: is not a regular file, and is not replaced")
-    _check_other_file(source, state, output)
 
 
 def _check_other_file(source: _Source, state: os.stat_result, output: str) -> None:

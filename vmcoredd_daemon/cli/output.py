@@ -6,7 +6,7 @@ import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from ..errors import WriteFailed
+from ..errors import InvalidArgs, WriteFailed
 from ..files import new_file, write_all
 from ..terminal.exit import UsageError
 from ..terminal.stdio import standard_output
@@ -26,6 +26,22 @@ def check_output(output: str, vmcore: str) -> None:
     with writing(output):
         if _state(output) is not None and os.path.samefile(output, vmcore):
             raise UsageError(f"{output}: is the vmcore itself")
+
+
+def check_replaceable(output: str) -> os.stat_result | None:
+    """Return the state of the file *output*, None if it is missing. Raises InvalidArgs if it is no regular file.
+
+    For a directory that may be /tmp: another user's symbolic link in it must not lead us elsewhere. If one appears
+    later, the rename of :func:`open_new` replaces the link itself.
+    """
+    try:
+        state = os.lstat(output)
+    except OSError:
+        # It is missing, or cannot be written either.
+        return None
+    if not stat.S_ISREG(state.st_mode):
+        raise InvalidArgs(f"{output}: is not a regular file, and is not replaced")
+    return state
 
 
 @contextmanager

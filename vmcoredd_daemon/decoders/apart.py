@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import BinaryIO, Literal, NoReturn
 
 from ..errors import InvalidDump, VmcoreddError
@@ -31,11 +32,20 @@ MEMORY = 512 << 20
 """Bytes of address space that it may take in addition to what the program has."""
 OUTPUT = 16 << 20
 """Bytes of its answer."""
+_FILES = 64
+"""Open files of a process."""
 FILE_SIZE = 64 << 20
 """Bytes of a file that a program may write."""
 
+MAX_FINDINGS = 256
+"""Findings of a program."""
+INPUT = 256 << 20
+"""Bytes of a device dump that a program gets."""
+
 _CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
 """linux/sched.h"""
+_PR_SET_CHILD_SUBREAPER = 36
+"""linux/prctl.h"""
 _ERROR = "error"
 """The key of an answer that is an error."""
 
@@ -79,6 +89,8 @@ def decode_by_program(command: Sequence[str], data: BinaryIO) -> Decoded:
     program = os.path.basename(command[0])
     try:
         with tempfile.TemporaryFile() as input_file, tempfile.TemporaryFile() as messages:
+            if data.seek(0, os.SEEK_END) > INPUT:
+                raise InvalidDump(f"{program}: programs get no device dump of more than {INPUT >> 20} MiB")
             data.seek(0)
             while block := data.read(1 << 20):
                 input_file.write(block)
@@ -88,6 +100,9 @@ def decode_by_program(command: Sequence[str], data: BinaryIO) -> Decoded:
             def run(answer: int) -> None:
                 for number, fd in enumerate((input_file.fileno(), answer, messages.fileno())):
                     os.dup2(fd, number)
+                os.closerange(3, _FILES)
+                for ignored in (signal.SIGPIPE, signal.SIGXFSZ):
+                    signal.signal(ignored, signal.SIG_DFL)
                 os.execvp(command[0], list(command))
 
             ended = _run(run, network=False, file_size=max(FILE_SIZE, input_file.tell()))
@@ -101,12 +116,12 @@ def decode_by_program(command: Sequence[str], data: BinaryIO) -> Decoded:
 
 
 def _of_text(text: str) -> Decoded:
-    lines, findings = [], []
+    lines, findings = list[str](), list[str]()
     for line in text.splitlines():
         is_finding = re.match("<[0-4]>", line) is not None
         lines.append(line[3:] if is_finding else line)
-        if is_finding:
-            findings.append(printable(line[3:].strip()))
+        if is_finding and len(findings) < MAX_FINDINGS:
+            findings.append(shortened(line[3:].strip()))
     title = printable(lines[0].strip()) if lines and lines[0].strip() not in findings else ""
     return Decoded(title, tuple(findings), sections=(Section("", (Text("", "\n".join(lines) + "\n"),)),))
 
@@ -128,8 +143,11 @@ def _run(child: Callable[[int], None], *, network: bool, file_size: int = 0) -> 
     """Run *child* in a process with limits, and return what it wrote to its pipe. Raises InvalidDump."""
     # Loaded before there is a process that could be out of memory.
     libc = ctypes.CDLL(None, use_errno=True)
-    reading, writing = os.pipe2(os.O_CLOEXEC)
+    if not network:
+        libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    reading = writing = -1
     try:
+        reading, writing = os.pipe2(os.O_CLOEXEC)
         pid = os.fork()
         if pid == 0:
             _child(child, writing, libc, network=network, file_size=file_size)
@@ -144,6 +162,10 @@ def _run(child: Callable[[int], None], *, network: bool, file_size: int = 0) -> 
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
             _, status = os.waitpid(pid, 0)
+            if not network:
+                _kill_orphans()
+    except OSError as error:
+        raise InvalidDump(f"no process for the decoder: {error.strerror}") from error
     finally:
         for fd in (reading, writing):
             if fd >= 0:
@@ -160,7 +182,8 @@ def _child(
             signal.signal(caught, signal.SIG_DFL)
         # If the parent is killed, nobody else ends a decoder that waits for ever.
         signal.alarm(int(TIMEOUT) + 5)
-        os.setpgid(0, 0)
+        # Without a controlling terminal: a decoder could write to it, and type into it (TIOCSTI).
+        os.setsid()
         null = os.open(os.devnull, os.O_RDWR)
         for number in range(3):
             os.dup2(null, number)
@@ -186,9 +209,12 @@ def _limit(file_size: int) -> None:
         (resource.RLIMIT_CPU, math.ceil(TIMEOUT)),
         (resource.RLIMIT_FSIZE, file_size),
         (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_NOFILE, 64),
+        (resource.RLIMIT_NOFILE, _FILES),
     ):
-        resource.setrlimit(what, (limit, limit))
+        hard = resource.getrlimit(what)[1]
+        soft = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
+        # At its soft limit of processor time a process gets SIGXCPU, which says why it ends.
+        resource.setrlimit(what, (soft, soft + (what == resource.RLIMIT_CPU and soft == limit)))
 
 
 def _leave_network(libc: ctypes.CDLL) -> bool:
@@ -229,9 +255,21 @@ def _wait(fd: int, deadline: float) -> Literal[True]:
     return True
 
 
+def _kill_orphans() -> None:
+    """End what a decoder has left behind: it is ours now, see prctl(2), PR_SET_CHILD_SUBREAPER."""
+    children = Path("/proc/self/task", str(os.getpid()), "children")
+    with suppress(OSError):
+        while orphans := children.read_text().split():
+            for orphan in map(int, orphans):
+                os.kill(orphan, signal.SIGKILL)
+                os.waitpid(orphan, 0)
+
+
 def _how(status: int) -> str:
     if status >= 0:
         return f"exit status {status}"
     if -status == signal.SIGXCPU:
         return f"it took more than {TIMEOUT:g} s of processor time"
-    return f"{signal.Signals(-status).name} ended it"
+    with suppress(ValueError):
+        return f"{signal.Signals(-status).name} ended it"
+    return f"signal {-status} ended it"

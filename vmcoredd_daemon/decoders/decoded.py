@@ -7,11 +7,15 @@ with one line in *problems* for each part that it could not, and raises InvalidD
 """
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO, TypeVar
 
 from ..errors import InvalidDump
+
+MAX_SUMMARY = 2000
+"""Characters of a line."""
 
 Value = str | int | float | bool | None
 _T = TypeVar("_T")
@@ -80,7 +84,7 @@ class Decoded:
     @property
     def summary(self) -> str:
         """The line of this device dump in a list."""
-        return ", ".join(filter(None, (self.title, *self.findings, *self.facts)))
+        return ", ".join(filter(None, (self.title, *self.findings, *self.facts)))[:MAX_SUMMARY]
 
 
 Decode = Callable[[str, BinaryIO], Decoded]
@@ -106,26 +110,27 @@ def _section_json(section: Section) -> dict[str, Any]:
     fields: dict[str, Any] = {}
     tables: dict[str, Any] = {}
     texts: dict[str, Any] = {}
+    numbers = Counter[str](), Counter[str](), Counter[str]()
     for part in section.parts:
         match part:
             case Field():
-                fields[_unused(fields, key(part.name))] = part.value
+                fields[_unused(fields, numbers[0], key(part.name))] = part.value
             case Table():
                 columns = [key(column) for column in part.columns]
                 rows = [dict(zip(columns, row, strict=True)) for row in part.rows]
-                tables[_unused(tables, key(part.name))] = rows
+                tables[_unused(tables, numbers[1], key(part.name))] = rows
             case Text():
-                texts[_unused(texts, key(part.name))] = part.text
+                texts[_unused(texts, numbers[2], key(part.name))] = part.text
     return {"name": section.name, "fields": fields, "tables": tables, "texts": texts}
 
 
-def _unused(taken: Mapping[str, Any], name: str) -> str:
-    number = 1
-    unused = name
-    while unused in taken:
-        number += 1
-        unused = f"{name}_{number}"
-    return unused
+def _unused(taken: Mapping[str, Any], numbers: Counter[str], name: str) -> str:
+    """Return *name*, or with a number that none in *taken* has; *numbers* has the last one of each name."""
+    while True:
+        numbers[name] += 1
+        unused = name if numbers[name] == 1 else f"{name}_{numbers[name]}"
+        if unused not in taken:
+            return unused
 
 
 def pack(decoded: Decoded) -> dict[str, Any]:
@@ -182,6 +187,8 @@ def _unpack_part(packed: object) -> Part:
             return Field(name, value, text, wrong, private)
         case ["table", str(name), columns, rows, private]:
             names = tuple(_strings(columns))
+            if not names:
+                raise InvalidDump("the decoder's answer has a table without columns")
             return Table(
                 name, names, tuple(_row(row, len(names)) for row in _list(rows)), tuple(_strings(private))
             )

@@ -21,7 +21,7 @@ TIMEOUT = 1.0
 MAX_KNOWN = 256
 """Callers that are remembered; a name on the bus is never given twice."""
 
-_UNIT = re.compile(r"(?:^|/)([^/]+\.(?:service|scope))(?:/|$)")
+_UNIT = re.compile(r"(?:^|/)([^/]+\.(?:service|scope))(?=/|$)")
 _MAX = 4096
 """Bytes of a file in /proc that are read."""
 
@@ -36,7 +36,11 @@ class Callers:
     async def describe(self, sender: str) -> str:
         """Return ``acme.service (acme-helper)``; without a unit the program, else *sender* itself."""
         if sender not in self._known:
-            self._known[sender] = await self._look(sender)
+            described = await self._look(sender)
+            if described == sender:
+                # The next call may have more luck.
+                return sender
+            self._known[sender] = described
             while len(self._known) > MAX_KNOWN:
                 self._known.popitem(last=False)
         return self._known.get(sender, sender)

@@ -105,7 +105,7 @@ class View:
         cells = [list(row) for row in rows]
         kinds = [{type(row[i]) for row in cells} for i in range(len(header))]
         numbers = [bool(kind & {int, Size}) and kind <= {int, Size, type(None)} for kind in kinds]
-        texts = [list(header), *([self._text(cell) for cell in row] for row in cells)]
+        texts = [list(map(printable, header)), *([self._text(cell) for cell in row] for row in cells)]
         styles = [[_UNDERLINE] * len(header), *([_style(cell) for cell in row] for row in cells)]
         natural = {name: max(len(row[i]) for row in texts) for i, name in enumerate(header)}
         limit = None if self.width is None else self.width - indent
@@ -125,7 +125,7 @@ class View:
 
     def fields(self, values: Iterable[tuple[str, Cell]]) -> str:
         """Return one line for each field, aligned at the colon; one without a name continues the one before."""
-        fields = list(values)
+        fields = [(printable(name), value) for name, value in values]
         width = max(len(name) for name, _ in fields)
         return "".join(
             f"{name.rjust(width)}{':' if name else ' '} {_coloured(self._text(value), _style(value))}\n"

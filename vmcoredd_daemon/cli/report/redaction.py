@@ -32,7 +32,7 @@ _NO_SECRETS = frozenset(
 )
 """What manufacturers write in the place of a value."""
 
-_ADDRESS = r"(?<![0-9a-f:-])(?:[0-9a-f]{2}[:-]){5,19}[0-9a-f]{2}(?![0-9a-f:-])"
+_ADDRESS = r"(?<![0-9a-z])(?:(?:[0-9a-f]{2}[:-]){5,19}[0-9a-f]{2}|(?:[0-9a-f]{4}\.){2}[0-9a-f]{4})(?![0-9a-z])"
 """A MAC address, or a longer one: of InfiniBand, or a PCI device's serial number, which lspci has with dashes."""
 
 _NAMED = r"(?<=serial number)[ :=]+(?!is\b)[^\s,;]+(?=[\s,;]|$)"
@@ -65,11 +65,18 @@ class Redaction:
     def __init__(self, hosts: Iterable[str], values: Iterable[str]) -> None:
         """*hosts* are the machine's names, *values* its serial numbers and the like."""
         long, short = set[str](), set[str]()
+        cut = set[str]()
         for host in hosts:
-            short.update((host.lower(), host.lower().partition(".")[0]))
-        for value in islice(filter(_identifies, {value.strip()[:LONGEST] for value in values}), MOST):
-            (long if len(value) >= _LONG else short).update(_variants(value))
+            name, _, domain = host.lower().partition(".")
+            short.update((host.lower(), name, domain if "." in domain else ""))
+        for value in islice(filter(_identifies, {value.strip() for value in values}), MOST):
+            if len(value) > LONGEST:
+                cut.add(re.escape(value[:LONGEST]))
+            else:
+                (long if len(value) >= _LONG else short).update(_variants(value))
         patterns = [_ADDRESS, _NAMED]
+        # The end of a long one, too, of which not all is looked for.
+        patterns += (f"{start}\\S*" for start in sorted(cut))
         if long:
             patterns.append(_any_of(long))
         if short := short - {""} - _NO_SECRETS:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ...decoders.decoded import Decoded
 from ...decoders.registry import Decoders
-from ...errors import InvalidVmcore, NoSpace, WriteFailed
+from ...errors import InvalidArgs, InvalidVmcore, NoSpace, WriteFailed
 from ...manifest import ManifestMachine
 from ...terminal.exit import FAILURE, SUCCESS, UsageError
 from ...terminal.stdio import complain, show
@@ -22,7 +22,7 @@ from ...vmcore.inspect.inspect import Inspection, find_in
 from ...vmcore.inspect.summary import summarize
 from ..inspect import check_with_progress
 from ..operands import name_of, open_vmcore, unused_file_name
-from ..output import check_output, open_output
+from ..output import check_output, check_replaceable, open_output
 from ..panic_message import panic_and_log
 from ..show import decoders_of
 from ..vmcores import vmcores_of
@@ -38,6 +38,8 @@ LOG_LINES = 200
 """Lines of it: the messages of a panic are some 60."""
 
 _WRITE_SIZE = 1 << 16
+_NAME = 60
+"""Characters of a directory that a page has in its name, of which escaping makes four each."""
 _DIRECTORY = re.compile(r"(.+)-[0-9]{4}-[0-9]{2}-[0-9]{2}-[0-9]{2}[:-][0-9]{2}[:-][0-9]{2}(?:\.[0-9]+)?")
 """Host and time, as kdump-utils and the service name the directory of a crash."""
 _NO_HOSTS = frozenset({"", "(none)", "localhost", "localhost.localdomain"})
@@ -71,13 +73,15 @@ def _several(options: argparse.Namespace, decoders: Decoders) -> int:
     taken = set[str]()
     for index, path in enumerate(vmcores_of(options.vmcores, problems)):
         # HOST-TIME/vmcore, TIME/dump.TIME: the directory is what tells them apart. It has the host's name.
-        crash = os.path.basename(os.path.dirname(os.path.abspath(path))) or os.path.basename(path)
+        crash = (os.path.basename(os.path.dirname(os.path.abspath(path))) or os.path.basename(path))[:_NAME]
         name = unused_file_name(f"crash-{index}" if options.redact else crash, index, taken)
         try:
             output = str(directory / f"{name}.html")
+            # The directory may be /tmp.
+            check_replaceable(output)
             _write(path, output, decoders, redact=options.redact)
             show(f"{printable(output)}: {printable(path)}\n")
-        except (InvalidVmcore, NoSpace) as error:
+        except (InvalidArgs, InvalidVmcore, NoSpace, UsageError, WriteFailed) as error:
             problems.append(str(error))
     for problem in problems:
         complain(problem)
