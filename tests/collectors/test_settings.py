@@ -13,6 +13,8 @@ from vmcoredd_daemon.errors import InvalidConfiguration
 ALL = """[Collector]
 Name=x_%i_%n
 Exec=/bin/sh -c 'echo "%i" 100%%'
+Decode=sed s%%x%%y%%
+FormatVersion=2
 Size=3K
 KeepSize=yes
 TimeoutSec=2min
@@ -36,8 +38,10 @@ def test_every_key(paths: tuple[Path, Path]) -> None:
     expected = Settings(
         "x_%i_%n",
         ("/bin/sh", "-c", 'echo "%i" 100%%'),
+        ("sed", "s%x%y%"),
         3 << 10,
         True,
+        2,
         120.0,
         False,
         "/dev/nu*l",
