@@ -22,7 +22,7 @@ from tests.lib.waiting import wait_until
 SCALE = "0.001"
 MAY_LACK = {"mkfs.ext4", "mkfs.xfs", "losetup", "mount"}
 # It makes two initramfs and boots two kernels.
-BOOTS = {"capture": [pytest.mark.qemu, pytest.mark.timeout(400)]}
+BOOTS = {"capture": [pytest.mark.qemu, pytest.mark.kdump_matrix, pytest.mark.timeout(400)]}
 
 
 @pytest.mark.parametrize("row", [pytest.param(row, marks=BOOTS.get(row, ())) for row in ROWS])
