@@ -44,6 +44,9 @@ DEVICES = (
 STOP = "00 00 02 00 00 00 00 20 00 04 20 08 6f a1 ff ff"
 MEMORY = "00 00 02 00 00 00 00 20 00 04 0c 71 6f a0 ff ff"
 
+# They read the devices themselves, in the machine that panics.
+TOOLS = ("ethtool", "ipmitool", "lspci", "nvme", "setpci")
+
 # Neither kernel may clear the status that the monitor sets: the firmware would have it then.
 NO_AER = "pci=noaer"
 
@@ -68,20 +71,23 @@ ipmitool sdr dump /sdr || fail "ipmitool sdr dump: status $?"
 say "SDR $(hexdump -v -e '1/1 "%02x"' /sdr)"
 tell nvme smart-log /dev/nvme0
 tell nvme id-ctrl /dev/nvme0
-tell lspci -vvv -s 02:00.0
+for card in /sys/class/net/e*; do
+    say "EEPROM $(cat $card/address) $(ethtool -e ${card##*/} raw on | hexdump -v -e '1/1 "%02x"')"
+    tell ethtool -d ${card##*/}
+done
 say "waits for an error of the network card"
 until [ "$(setpci -s 02:00.0 ECAP_AER+4.l)" != 00000000 ]; do
     [ $((tries += 1)) -le 600 ] || fail "no error came"
     sleep 0.1
 done
+tell lspci -vvv -s 02:00.0
 """
 
 
 @pytest.fixture(scope="module")
 def initramfs(tmp_path_factory: pytest.TempPathFactory) -> capture.Initramfs:
     """The initramfs of a capture kernel with drivers of all these devices."""
-    needed = ("ipmitool", "lspci", "setpci", "nvme")
-    missing = [*capture.missing_tools(), *(name for name in needed if rig.which(name) is None)]
+    missing = [*capture.missing_tools(), *(name for name in TOOLS if rig.which(name) is None)]
     try:
         kernel = rig.find_kernel(rig.FULL_KERNEL_IMAGES)
     except rig.RigError as error:
@@ -133,8 +139,8 @@ def captured(initramfs: capture.Initramfs, tmp_path_factory: pytest.TempPathFact
         files={**units.watched(), **units.devices_first("ipmi_devintf"), **units.finally_do("poweroff")},
         devices=tuple(options),
         first_files={
-            **rig.module_files(initramfs.kernel, ["ipmi_si", "ipmi_devintf", "nvme"]),
-            **{path: file for name in ("ipmitool", "nvme", "lspci", "setpci") for path, file in programs(name)},
+            **rig.module_files(initramfs.kernel, ["ipmi_si", "ipmi_devintf", "nvme", "e1000", "e1000e"]),
+            **{path: file for name in TOOLS for path, file in programs(name)},
         },
         before=BEFORE.replace("{entries}", entries),
         # pstore has the panic in it then.
@@ -290,16 +296,25 @@ def test_shown_event_log(captured: capture.Captured, shown: dict[str, Any], dump
         assert expected[3].rpartition(" ")[2] in str(row)
 
 
-def test_shown_error_of_the_network_card(shown: dict[str, Any]) -> None:
+def test_shown_error_of_the_network_card(captured: capture.Captured, shown: dict[str, Any]) -> None:
+    (status,) = [line for line in told(captured, "lspci -vvv") if "UESta:" in line]
+    assert "CmpltTO+" in status
     assert any("uncorrectable AER error" in finding for finding in shown["pci"]["findings"])
     (card,) = [each for each in shown["pci"]["sections"] if each["name"].startswith("0000:02:00.0")]
     # Completion Timeout, PCI Express Base Specification 6.0, 7.8.4.2.
     assert card["fields"]["uncorrectable_error_status"] == 1 << 14
 
 
-def test_shown_network_cards(shown: dict[str, Any]) -> None:
+def test_shown_network_cards(captured: capture.Captured, shown: dict[str, Any], dumps: dict[str, bytes]) -> None:
+    before = dict(re.findall(r"vmcoredd rig: EEPROM (\S+) ([0-9a-f]+)\n", captured.console))
+    registers = "\n".join(told(captured, "ethtool -d"))
+    # Of both cards: the driver of the capture kernel has reset them, and they are as before.
+    assert registers.count("Duplex:                            full") == 2
+    assert registers.count("Speed:                             1000Mb/s") == 2
     for name, mac in (("e1000_0000:00:10.0", E1000), ("e1000e_0000:02:00.0", E1000E)):
+        assert members(dumps[name])["eeprom"].hex() == before[mac]
         assert mac in json.dumps(shown[name]).lower()
+        assert {"1000 Mb/s", "full duplex"} <= set(shown[name]["facts"])
 
 
 def test_shown_panic_of_pstore(shown: dict[str, Any]) -> None:
