@@ -121,11 +121,11 @@ def _decode_devices(data: BinaryIO) -> Decoded:
 
 def _finding(kind: Finding, count: int, found: Iterable[Found], below: Below) -> str:
     """Return a finding, and of which devices it is, if those are few."""
-    devices = [
+    devices = dict.fromkeys(
         device.address
         for device, function in found
         if function.findings.get(kind) or kind in below.get(device.address, ("", ()))[1]
-    ]
+    )
     where = f" ({', '.join(devices)})" if len(devices) <= MAX_NAMED else ""
     return f"{_count(count, kind.value)}{where}"
 
