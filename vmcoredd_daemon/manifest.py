@@ -122,6 +122,12 @@ class ManifestMachine:
     bios: str = ""
     """Version and date."""
 
+    @property
+    def hardware(self) -> str:
+        """Vendor, product and BIOS, without the serial number."""
+        name = " ".join(filter(None, (self.vendor, self.product)))
+        return ", ".join(filter(None, (name, self.bios and f"BIOS {self.bios}")))
+
 
 _MACHINE = frozenset(each.name for each in fields(ManifestMachine))
 

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Names and messages of others as text: a file name may have any bytes, of which a terminal may take commands."""
+"""Numbers, times, and names of others as text: a file name may have any bytes, also commands of a terminal."""
 
 import re
+import time
 from typing import Any
 
 _NO_UTF8 = re.compile("[\udc80-\udcff]")
@@ -9,6 +10,23 @@ _NO_UTF8 = re.compile("[\udc80-\udcff]")
 
 MAX_SHOWN = 200
 """Characters of a name or a reason of others that are logged."""
+
+
+def counted(number: int, one: str, many: str = "") -> str:
+    """Return ``1 error`` or ``3 errors``; *many* is the plural if it has no such end."""
+    return f"{number} {one if number == 1 else many or f'{one}s'}"
+
+
+def utc(usec: int) -> str | None:
+    """Return a time, in microseconds since the epoch, in UTC; None for 0 and if it is out of range."""
+    if not 0 < usec < 253402300800 * 10**6:
+        return None
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(usec // 10**6))
+
+
+def printable_lines(text: str) -> str:
+    """Return *text* as lines that :func:`printable` has escaped, each with its end; tabs are spaces."""
+    return "".join(f"{printable(line.expandtabs())}\n" for line in text.splitlines())
 
 
 def valid(text: str) -> str:

@@ -94,7 +94,7 @@ def test_inspect_names_the_machine_and_who_made_nothing(tmp_path: Path) -> None:
     vmcore = Core(device_dump(MANIFEST_NAME.encode(), manifest.dump())).write(tmp_path / "vmcore")
     lines = run("inspect", vmcore).stdout.splitlines()
     assert "        Host: db7" in lines
-    assert "    Hardware: Acme Server 1, serial number 4711, BIOS 2.1 11/30/2026" in lines
+    assert "    Hardware: Acme Server 1, BIOS 2.1 11/30/2026, serial number 4711" in lines
     assert "Nothing from: edac, pmt" in lines
     content = json.loads(run("inspect", "--json", vmcore).stdout)
     assert content["hardware"] == asdict(machine)

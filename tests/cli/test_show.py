@@ -1,15 +1,14 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """vmcoredd show: what device dumps say, on any machine, whatever is in them."""
 
-import io
 import json
 import re
 import subprocess
-import tarfile
 from pathlib import Path
 
 import pytest
 
+from tests.decoders.archives import archive
 from tests.decoders.builtin import test_nvme
 from tests.lib.elf_writer import Core, device_dump, note
 from tests.lib.shell_program import shell_program
@@ -19,16 +18,6 @@ from vmcoredd_daemon.manifest import MANIFEST_NAME, Failure, Manifest
 
 HARMLESS = b"a log of some lines, most of which are harmless, as logs are\n" * 8
 ESCAPES = HARMLESS + b"\x1b]0;title\x07\x1b[31mred\r\n\xc2\x9b31m \xe2\x80\xaertl <script>\n"
-
-
-def archive(**members: bytes) -> bytes:
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w", format=tarfile.GNU_FORMAT) as file:
-        for name, data in members.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            file.addfile(info, io.BytesIO(data))
-    return packed.getvalue()
 
 
 def vmcore_of(tmp_path: Path, dumps: dict[str, bytes], *failures: Failure) -> Path:
@@ -90,7 +79,7 @@ def test_json_has_names_kinds_and_fields(tmp_path: Path) -> None:
 
 
 def test_raw_and_hex(tmp_path: Path) -> None:
-    packed = archive(**{"a": b"first", "deep/b": bytes(range(32))})
+    packed = archive({"a": b"first", "deep/b": bytes(range(32))})
     vmcore = vmcore_of(tmp_path, {"acme": packed})
     raw = run("show", vmcore, "acme", "--raw", text=False).stdout
     # The kernel's format has no true size: zeros fill the page.
@@ -110,7 +99,7 @@ def test_raw_and_hex(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["missing", "acme/missing", "acme/", "9", "text/member"])
 def test_what_is_not_there(tmp_path: Path, name: str) -> None:
-    vmcore = vmcore_of(tmp_path, {"acme": archive(a=b"1"), "text": b"text"})
+    vmcore = vmcore_of(tmp_path, {"acme": archive({"a": b"1"}), "text": b"text"})
     result = run("show", vmcore, name)
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr.startswith(f"vmcoredd: {vmcore}: has no ")
@@ -118,7 +107,7 @@ def test_what_is_not_there(tmp_path: Path, name: str) -> None:
 
 
 def test_parts_that_there_are_are_named(tmp_path: Path) -> None:
-    vmcore = vmcore_of(tmp_path, {"acme": archive(first=b"1", second=b"2")})
+    vmcore = vmcore_of(tmp_path, {"acme": archive({"first": b"1", "second": b"2"})})
     assert run("show", vmcore, "acme/third").stderr == (
         f"vmcoredd: {vmcore}: has no acme/third: it has first, second\n"
     )
@@ -128,6 +117,14 @@ def test_incomplete_device_dump_says_so(truncated: Path) -> None:
     assert re.search(r"^nic .*; it is not complete: late$", show(truncated), re.MULTILINE)
     assert "Problem: it is not complete: late\n" in show(truncated, "nic")
     assert json.loads(show(truncated, "--json"))[0]["problems"][0] == "it is not complete: late"
+
+
+def test_altered_data_are_not_shown_in_silence(altered: Path) -> None:
+    result = run("show", altered)
+    assert (result.returncode, result.stderr) == (
+        0,
+        f"vmcoredd: {altered}: device dump nic does not match the SHA-256 in its manifest\n",
+    )
 
 
 def test_columns_that_do_not_fit_are_counted(tmp_path: Path) -> None:
@@ -146,7 +143,7 @@ def test_vmcore_without_device_dumps(tmp_path: Path) -> None:
 
 
 def test_content_takes_no_command_of_the_terminal(tmp_path: Path) -> None:
-    dumps = {"text": ESCAPES, "archive": archive(log=ESCAPES), "\x1b[31m": b"named"}
+    dumps = {"text": ESCAPES, "archive": archive({"log": ESCAPES}), "\x1b[31m": b"named"}
     vmcore = vmcore_of(tmp_path, dumps)
     for arguments in ([], ["*"]):
         text = show(vmcore, *arguments)

@@ -18,6 +18,7 @@ import pytest
 
 from tests.lib.paths import ROOT
 from tests.lib.shell_program import shell_program
+from tests.lib.waiting import wait_until
 from vmcoredd_daemon.decoders import apart
 from vmcoredd_daemon.decoders.apart import decode_apart, decode_by_program
 from vmcoredd_daemon.decoders.decoded import MAX_SUMMARY, Decode, Decoded, Field, Section, Table, Text, to_json
@@ -46,7 +47,7 @@ DECODED = Decoded(
 
 
 def decode(decoder: Decode, data: bytes = b"data") -> Decoded:
-    return decode_apart(decoder, "nic", io.BytesIO(data), network=True)
+    return decode_apart(decoder, "nic", io.BytesIO(data), built_in=True)
 
 
 def test_answer_is_what_the_decoder_returns() -> None:
@@ -154,7 +155,7 @@ def test_decoder_of_others_has_no_network() -> None:
 
         assert decode(calls_home).title == "connected"
         with pytest.raises(InvalidDump, match=r"Network is unreachable|no network namespace can be made"):
-            decode_apart(calls_home, "nic", io.BytesIO(b""), network=False)
+            decode_apart(calls_home, "nic", io.BytesIO(b""), built_in=False)
 
 
 def by_program(tmp_path: Path, script: str, data: bytes = b"data\n") -> Decoded:
@@ -199,10 +200,7 @@ def test_program_leaves_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     with pytest.raises(InvalidDump, match="did not finish"):
         by_program(tmp_path, f"sleep 600 & echo $! > {pid}; echo begun")
     number = int(pid.read_text())
-    deadline = time.monotonic() + 10
-    while Path(f"/proc/{number}").exists() and state(number) != "Z":
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_until(lambda: state(number) == "Z")
 
 
 def test_child_that_leaves_the_session_ends_too(tmp_path: Path) -> None:
@@ -210,10 +208,7 @@ def test_child_that_leaves_the_session_ends_too(tmp_path: Path) -> None:
     leaving = f"setsid sh -c 'echo $$ > {pid}; exec sleep 600' > /dev/null 2>&1 &"
     assert by_program(tmp_path, f"{leaving}\nwhile ! [ -s {pid} ]; do :; done; echo hi").title == "hi"
     number = int(pid.read_text())
-    deadline = time.monotonic() + 10
-    while Path(f"/proc/{number}").exists() and state(number) != "Z":
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_until(lambda: state(number) == "Z")
 
 
 def test_decoder_has_no_terminal(tmp_path: Path) -> None:
@@ -248,7 +243,7 @@ def test_limits_of_the_user_are_kept() -> None:
         "import io, resource; from tests.decoders.test_apart import *\n"
         "resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))\n"
         "print(decode_apart(lambda name, data: Decoded(str(resource.getrlimit(resource.RLIMIT_NOFILE))),"
-        " 'nic', io.BytesIO(b''), network=True).title)"
+        " 'nic', io.BytesIO(b''), built_in=True).title)"
     )
     assert decode(limits).title == "(64, 64)"
     shown = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
@@ -272,6 +267,7 @@ def test_names_that_are_the_same_take_no_time() -> None:
 
 
 def state(pid: int) -> str:
+    """Return the state of a process as in proc_pid_stat(5); Z, as of one that has ended, if there is none."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except OSError:

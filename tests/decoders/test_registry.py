@@ -51,6 +51,19 @@ def test_kind_by_collector() -> None:
     assert NONE.kind(found("nvme_0000:03:00.0", "vmcoredd attach")) == "nvme"
 
 
+def test_kind_that_the_manifest_states() -> None:
+    def stated(kind: str) -> FoundDump:
+        entry = ManifestDump("disk", 4, 4, "", "acme.service (acme)", "complete", 1, 2, kind=kind)
+        return FoundDump(index=0, name="nvme_0000:03:00.0", offset=0, size=4, entry=entry)
+
+    assert NONE.kind(stated("nvme/1")) == "nvme"
+    assert NONE.kind(stated("acme/1")) == UNKNOWN
+    assert Decoders({"acme": ("acme-decode",)}, {}).kind(stated("acme/7")) == "acme"
+    # A later collector of ours may write what this decoder would misread.
+    assert NONE.kind(stated("nvme/2")) == UNKNOWN
+    assert NONE.kind(stated("")) == "nvme"
+
+
 def test_others_come_before_ours() -> None:
     others = Decoders({"acme": ("acme-decode",)}, {"nvme": lambda: lambda name, data: Decoded("theirs")})
     assert others.kind(found("acme_eth0")) == "acme"

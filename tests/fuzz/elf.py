@@ -87,7 +87,7 @@ def _inspect(fd: int) -> None:
     for dump in found.device_dumps:
         copied: list[bytes] = []
         copy_data(found.image, dump, copied.append)
-        assert len(b"".join(copied)) == (dump.size if dump.true_size is None else dump.true_size)
+        assert len(b"".join(copied)) == dump.data_size
 
 
 if __name__ == "__main__":

@@ -262,10 +262,7 @@ def device_dumps(vmcore: Path) -> dict[str, bytes]:
     with vmcore.open("rb") as file:
         inspection = inspect(file.fileno(), str(vmcore))
         assert inspection.problems == ()
-        return {
-            dump.name: inspection.image.pread(dump.size if dump.true_size is None else dump.true_size, dump.offset)
-            for dump in inspection.device_dumps
-        }
+        return {dump.name: inspection.image.pread(dump.data_size, dump.offset) for dump in inspection.device_dumps}
 
 
 def report(initramfs: Initramfs, captured: Captured) -> None:

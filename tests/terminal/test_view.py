@@ -9,8 +9,8 @@ from tests.lib.shell_program import shell_program
 from tests.lib.vmcore_dumps import GOLDEN
 from tests.lib.vmcoredd import run_in_terminal
 from vmcoredd_daemon.progress import human_size
-from vmcoredd_daemon.terminal.view import Mark, Size, View, utc
-from vmcoredd_daemon.text import printable
+from vmcoredd_daemon.terminal.view import Mark, Size, View
+from vmcoredd_daemon.text import printable, utc
 
 VIEW = View()
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The names of the kernel that died, from files of each format."""
 
+import errno
 import subprocess
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from tests.lib.elf_writer import PAGE, Core, Load, note
 from tests.lib.tools import require
 from vmcoredd_daemon.vmcore.formats import recognise
-from vmcoredd_daemon.vmcore.image import file_image
+from vmcoredd_daemon.vmcore.image import Image, file_image
 from vmcoredd_daemon.vmcore.utsname import Utsname, read_utsname
 
 NAMES = ("Linux", "db7.example.org", "6.1.0-56-amd64", "#1 SMP", "x86_64", "(none)")
@@ -78,3 +79,17 @@ def test_what_is_not_printable_stays_as_in_the_file(tmp_path: Path) -> None:
 )
 def test_names_that_are_not_there(tmp_path: Path, info: str, memory: bytes, vaddr: int) -> None:
     assert of_elf(tmp_path, info, memory[:PAGE], vaddr) is None
+
+
+def test_names_that_cannot_be_read(tmp_path: Path) -> None:
+    """The rest of the vmcore may be intact."""
+    notes = note(0, INFO.encode(), b"VMCOREINFO\0")
+    path = Core(notes, (Load(0x1000, bytes(PAGE), vaddr=ADDRESS),)).write(tmp_path / "vmcore")
+    data = path.read_bytes()
+
+    def pread(size: int, offset: int) -> bytes:
+        if size == 6 * 65:
+            raise OSError(errno.EIO, "Input/output error")
+        return data[offset : offset + size]
+
+    assert read_utsname(recognise(Image(pread, len(data), "FILE"))) is None

@@ -32,7 +32,7 @@ _UINT_MAX = 0xFFFFFFFF
 _PROPERTIES = "org.freedesktop.DBus.Properties"
 _ERROR = "org.freedesktop.DBus.Error."
 
-_T = TypeVar("_T", str, int)
+_T = TypeVar("_T", str, int, list[Any])
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,11 +192,9 @@ class Client:
         )
 
     async def idle_collectors(self) -> list[IdleCollector]:
-        """Return the collectors that made no device dump, and did not fail; none of a service before 0.2."""
+        """Return the collectors that made no device dump, and did not fail."""
         (properties,) = await self._call(MANAGER_PATH, _PROPERTIES, "GetAll", "s", (MANAGER,))
-        if "IdleCollectors" not in properties:
-            return []
-        return [IdleCollector(*each) for each in properties["IdleCollectors"].value]
+        return [IdleCollector(*each) for each in _value(properties, "IdleCollectors", list)]
 
     async def write(self) -> str:
         """Write the vmcore now, however long that takes, and return its path.

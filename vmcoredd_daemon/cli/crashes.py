@@ -4,7 +4,6 @@
 import argparse
 import os
 import re
-import stat
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -17,10 +16,12 @@ from ..errors import InvalidVmcore, VmcoreddError
 from ..manifest import MANIFEST_NAME
 from ..terminal.exit import FAILURE, SUCCESS
 from ..terminal.stdio import complain
-from ..terminal.view import Cell, Mark, View, utc
+from ..terminal.view import Cell, Mark, View
+from ..text import utc
 from ..vmcore.image import file_image
 from ..vmcore.inspect.crash import Crash, read_beginning, read_crash
 from .compressed import MAGIC_SIZE, Compression, beginning, compression_of
+from .operands import opened
 from .panic_message import panic_beside
 from .vmcores import is_incomplete, vmcores_of
 
@@ -121,16 +122,9 @@ def read_row(path: str, *, named: bool) -> Row:
 
     A damaged one has a row, too, unless it is *named*.
     """
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except OSError as error:
-        raise InvalidVmcore(f"{path}: {error.strerror}") from error
-    try:
-        state = os.fstat(fd)
-        if not (stat.S_ISREG(state.st_mode) or stat.S_ISBLK(state.st_mode)):
-            raise InvalidVmcore(f"{path}: is neither a regular file nor a block device")
+    with opened(path) as fd:
         image = file_image(fd, path)
-        row = _described(Row(path=path, size=image.size, time=int(state.st_mtime)), path)
+        row = _described(Row(path=path, size=image.size, time=int(os.fstat(fd).st_mtime)), path)
         if compression := compression_of(image.read(min(MAGIC_SIZE, image.size), 0, "the beginning")):
             return _compressed(row, fd, compression)
         try:
@@ -139,8 +133,6 @@ def read_row(path: str, *, named: bool) -> Row:
             if named:
                 raise
             return replace(row, error=str(error).removeprefix(f"{path}: "))
-    finally:
-        os.close(fd)
 
 
 def _described(row: Row, path: str) -> Row:

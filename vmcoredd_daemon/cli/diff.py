@@ -41,10 +41,6 @@ class _One:
     dump: FoundDump
     sha256: str
 
-    @property
-    def size(self) -> int:
-        return self.dump.size if self.dump.true_size is None else self.dump.true_size
-
 
 @dataclass(frozen=True, slots=True)
 class Shown:
@@ -81,7 +77,7 @@ class _Pair:
             return "added"
         if self.after is None:
             return "removed"
-        same = (self.before.size, self.before.sha256) == (self.after.size, self.after.sha256)
+        same = (self.before.dump.data_size, self.before.sha256) == (self.after.dump.data_size, self.after.sha256)
         return "same" if same else "changed"
 
 
@@ -111,7 +107,7 @@ def _read(path: str, stack: ExitStack) -> list[_One]:
     for problem in found.problems:
         complain(f"{path}: {problem}")
     dumps = [dump for dump in found.device_dumps if dump.name != MANIFEST_NAME]
-    total = sum(dump.size for dump in dumps)
+    total = sum(dump.data_size for dump in dumps)
     ones = []
     with progress("comparing", total) as shown:
         for dump in dumps:
@@ -229,7 +225,7 @@ def _json(pair: _Pair, fields: Iterable[Difference]) -> dict[str, Any]:
 
 
 def _json_one(one: _One | None) -> dict[str, Any] | None:
-    return None if one is None else {"index": one.dump.index, "size": one.size, "sha256": one.sha256}
+    return None if one is None else {"index": one.dump.index, "size": one.dump.data_size, "sha256": one.sha256}
 
 
 def _text(view: View, found: Sequence[tuple[_Pair, list[Difference]]]) -> str:
@@ -252,7 +248,7 @@ def _text(view: View, found: Sequence[tuple[_Pair, list[Difference]]]) -> str:
 
 
 def _size(one: _One | None) -> Size | None:
-    return None if one is None else Size(one.size)
+    return None if one is None else Size(one.dump.data_size)
 
 
 def _fields(view: View, fields: Sequence[Difference]) -> str:

@@ -13,10 +13,10 @@ from ..terminal.exit import FAILURE, SUCCESS, UsageError
 from ..terminal.progress_line import progress
 from ..terminal.stdio import complain, standard_output
 from ..text import printable
-from ..vmcore.image import Image, slice_of
-from ..vmcore.inspect.inspect import FoundDump, copy_data, find
+from ..vmcore.image import Image
+from ..vmcore.inspect.inspect import FoundDump, copy_data, data_of, find
 from .operands import chosen_dump, chosen_dumps, open_vmcore, unused_file_name
-from .output import Write, check_replaceable, open_new, open_output, writing
+from .output import Write, check_replaceable, open_output, open_replacement, writing
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +109,7 @@ class _Directory:
             return status
         if (state := check_replaceable(str(output))) is not None:
             _check_other_file(self._source, state, str(output))
-        with open_new(str(output)) as write:
+        with open_replacement(str(output)) as write:
             return _report(self._source.path, dump, _copy(self._source.image, dump, write))
 
     def _unpacked(self, dump: FoundDump, output: Path) -> int | None:
@@ -119,8 +119,7 @@ class _Directory:
         from .unpack import unpack
 
         image, path = self._source.image, self._source.path
-        size = dump.size if dump.true_size is None else dump.true_size
-        with slice_of(image, dump.offset, size, f"device dump {dump.name}").stream() as archive:
+        with data_of(image, dump).stream() as archive:
             if not is_archive(archive):
                 return None
             try:
@@ -173,7 +172,7 @@ def _to_output(source: _Source, dump: FoundDump, output: str) -> bool | None:
 
 
 def _copy(image: Image, dump: FoundDump, write: Write) -> bool | None:
-    with progress(dump.name, dump.size if dump.true_size is None else dump.true_size) as shown:
+    with progress(dump.name, dump.data_size) as shown:
 
         def write_and_advance(block: bytes) -> None:
             write(block)

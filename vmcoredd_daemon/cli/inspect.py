@@ -5,11 +5,12 @@ import argparse
 from dataclasses import asdict
 from typing import Any
 
-from ..manifest import Manifest, ManifestMachine, State
+from ..manifest import Manifest, State
 from ..terminal.exit import UsageError
 from ..terminal.progress_line import progress
 from ..terminal.stdio import complain
-from ..terminal.view import Cell, Mark, Size, View, utc
+from ..terminal.view import Cell, Mark, Size, View
+from ..text import counted, utc
 from ..vmcore.formats import Vmcore, recognise
 from ..vmcore.image import file_image
 from ..vmcore.inspect.inspect import FoundDump, Inspection, check, find_in
@@ -146,10 +147,11 @@ def _memory(view: View, summary: Summary) -> dict[str, Cell]:
 
 
 def _manifest(view: View, manifest: Manifest) -> dict[str, Cell]:
-    written, source = utc(manifest.written_usec), manifest.source
-    pages = f"{source.unreadable_pages} page{'' if source.unreadable_pages == 1 else 's'}"
+    written, source, machine = utc(manifest.written_usec), manifest.source, manifest.machine
+    serial = f"serial number {machine.serial}" if machine.serial else ""
+    pages = counted(source.unreadable_pages, "page")
     return {
-        "Hardware": _hardware(manifest.machine),
+        "Hardware": ", ".join(filter(None, (machine.hardware, serial))) or None,
         "Nothing from": ", ".join(idle.name for idle in manifest.idle_collectors) or None,
         "Written": f"{written} UTC by {manifest.producer}" if written else f"by {manifest.producer}",
         "Incomplete": Mark(source.error, False) if source.error else None,
@@ -157,13 +159,6 @@ def _manifest(view: View, manifest: Manifest) -> dict[str, Cell]:
         "Missing": Mark(f"{view.size(source.missing_bytes)} of memory", False) if source.missing_bytes else None,
         "Fallback": source.fallback or None,
     }
-
-
-def _hardware(machine: ManifestMachine) -> str | None:
-    name = " ".join(filter(None, (machine.vendor, machine.product)))
-    serial = f"serial number {machine.serial}" if machine.serial else ""
-    bios = f"BIOS {machine.bios}" if machine.bios else ""
-    return ", ".join(filter(None, (name, serial, bios))) or None
 
 
 def _tables(view: View, found: Inspection) -> str:
@@ -188,7 +183,7 @@ def _row(dump: FoundDump) -> dict[str, Cell]:
     return {
         "INDEX": dump.index,
         "NAME": dump.name,
-        "SIZE": Size(dump.size if dump.true_size is None else dump.true_size),
+        "SIZE": Size(dump.data_size),
         "STATE": None if entry is None else Mark(entry.state, entry.state == State.COMPLETE),
         "CHECKSUM": _CHECKSUM[dump.verified],
         "COLLECTOR": None if entry is None else entry.collector,

@@ -98,7 +98,7 @@ def open_vmcore(path: str) -> Iterator[int]:
 
     Raises InvalidVmcore, also for any other kind of file; for a compressed one, NoSpace and WriteFailed, too.
     """
-    with _opened(path) as fd:
+    with opened(path) as fd:
         try:
             start = os.pread(fd, MAGIC_SIZE, 0)
         except OSError:
@@ -115,7 +115,7 @@ def open_vmcore(path: str) -> Iterator[int]:
 def refuse_compressed(path: str) -> None:
     """Raise InvalidVmcore if the file at *path* is compressed: it cannot be changed in place."""
     try:
-        with _opened(path) as fd:
+        with opened(path) as fd:
             compression = compression_of(os.pread(fd, MAGIC_SIZE, 0))
     except (OSError, InvalidVmcore):
         # What opens it next says so.
@@ -138,7 +138,8 @@ def name_of(fd: int, path: str) -> str:
 
 
 @contextmanager
-def _opened(path: str) -> Iterator[int]:
+def opened(path: str) -> Iterator[int]:
+    """Open the file or block device at *path*, as it is. Raises InvalidVmcore, also for any other kind of file."""
     try:
         # O_NONBLOCK: opening a pipe would block, only for it to be refused.
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)

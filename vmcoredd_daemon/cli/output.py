@@ -32,7 +32,7 @@ def check_replaceable(output: str) -> os.stat_result | None:
     """Return the state of the file *output*, None if it is missing. Raises InvalidArgs if it is no regular file.
 
     For a directory that may be /tmp: another user's symbolic link in it must not lead us elsewhere. If one appears
-    later, the rename of :func:`open_new` replaces the link itself.
+    later, the rename of :func:`open_replacement` replaces the link itself.
     """
     try:
         state = os.lstat(output)
@@ -63,12 +63,12 @@ def open_output(output: str) -> Iterator[Write]:
                 os.close(out)
             return
     # The rename must replace the target of a symbolic link, not the link.
-    with open_new(os.path.realpath(output), output) as write:
+    with open_replacement(os.path.realpath(output), output) as write:
         yield write
 
 
 @contextmanager
-def open_new(path: str, shown: str | None = None) -> Iterator[Write]:
+def open_replacement(path: str, shown: str | None = None) -> Iterator[Write]:
     """Provide a function that writes to a new file, which replaces what is at *path* when it is complete.
 
     Raises as :func:`open_output`; errors name *shown*, by default *path*.

@@ -13,7 +13,7 @@ from ..collectors import settings
 from ..collectors.settings import Settings
 from ..decoders.decoded import Decoded, Field, Part, Section, Text, Value, to_json
 from ..decoders.members import read_members
-from ..decoders.registry import Decoders, data_of
+from ..decoders.registry import Decoders
 from ..decoders.stock_tools import decode_by_stock_tool
 from ..decoders.structure import hexadecimal
 from ..errors import InvalidDump, UnknownDump
@@ -22,9 +22,10 @@ from ..manifest import MANIFEST_NAME, State
 from ..terminal.exit import FAILURE, SUCCESS, UsageError
 from ..terminal.stdio import complain, show, standard_output
 from ..terminal.view import Cell, Mark, View
-from ..text import printable
+from ..text import printable, printable_lines
 from ..vmcore.image import Image, slice_of
-from ..vmcore.inspect.inspect import READ_SIZE, FoundDump, Inspection, find
+from ..vmcore.inspect.inspect import READ_SIZE, FoundDump, Inspection, data_of, find
+from .inspect import check_with_progress
 from .operands import chosen_dumps, open_vmcore
 
 COLUMNS = ("NAME", "SAYS")
@@ -58,7 +59,7 @@ def run(options: argparse.Namespace) -> int:
     if (options.raw or options.hex) and not options.names:
         raise UsageError("--hex and --raw need NAME (see vmcoredd show --help)")
     with open_vmcore(options.vmcore) as fd:
-        found = find(fd, options.vmcore)
+        found = check_with_progress(find(fd, options.vmcore))
         for problem in found.problems:
             complain(f"{options.vmcore}: {problem}")
         asked = [one for name in options.names for one in _asked(found, options.vmcore, name)]
@@ -199,7 +200,7 @@ def _parts(view: View, parts: Iterable[Part]) -> Iterator[str]:
             yield _indented(view.fields(fields))
             fields = []
         if isinstance(part, Text):
-            yield _named(part.name) + _indented("".join(f"{printable(line)}\n" for line in _lines(part.text)))
+            yield _named(part.name) + _indented(printable_lines(part.text))
         elif part.rows:
             columns = [name.upper() for name in part.columns]
             texts = [
@@ -228,11 +229,6 @@ def _yes_or_no(value: Value) -> Value:
 
 def _named(name: str) -> str:
     return f"{_INDENT}{printable(name)}:\n" if name else ""
-
-
-def _lines(text: str) -> Iterator[str]:
-    for line in text.splitlines():
-        yield line.expandtabs()
 
 
 def _indented(text: str) -> str:

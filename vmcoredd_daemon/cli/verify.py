@@ -8,6 +8,7 @@ from typing import Any
 from ..errors import InvalidVmcore
 from ..terminal.progress_line import progress
 from ..terminal.view import Cell, Mark, View
+from ..text import counted
 from ..vmcore.image import file_image
 from ..vmcore.inspect.compat import Verdict
 from ..vmcore.inspect.inspect import Inspection
@@ -102,7 +103,7 @@ def _verdict(verdict: Verdict, verb: str) -> list[Cell]:
     count = verdict.device_dumps
     if count is None:
         return [f"how many device dumps it {verb} is not known", *verdict.problems, *verdict.remarks]
-    dumps = f"{verb} {count} device dump{'' if count == 1 else 's'}"
+    dumps = f"{verb} {counted(count, 'device dump')}"
     problems: list[Cell] = [Mark(problem, False) for problem in verdict.problems]
     return [dumps if problems else Mark(dumps, True), *problems, *verdict.remarks]
 

@@ -59,16 +59,16 @@ class Ended:
     """Exit status, or the number of the signal that ended it, negative."""
 
 
-def decode_apart(decode: Decode, dump_name: str, data: BinaryIO, *, network: bool) -> Decoded:
+def decode_apart(decode: Decode, dump_name: str, data: BinaryIO, *, built_in: bool) -> Decoded:
     """Call *decode* in a process of its own. Blocks. Raises InvalidDump for whatever goes wrong in it.
 
-    *network* tells whether it may keep the network: our own decoders do not use it.
+    One that is *built_in* starts no process and uses no network, and needs no namespace for that.
     """
 
     def run(answer: int) -> None:
         write_all(answer, json.dumps(_answer(decode, dump_name, data)).encode())
 
-    ended = _run(run, network=network)
+    ended = _run(run, built_in=built_in)
     try:
         answer = json.loads(ended.output) if ended.output else None
     except (ValueError, RecursionError):
@@ -105,7 +105,7 @@ def decode_by_program(command: Sequence[str], data: BinaryIO) -> Decoded:
                     signal.signal(ignored, signal.SIG_DFL)
                 os.execvp(command[0], list(command))
 
-            ended = _run(run, network=False, file_size=max(FILE_SIZE, input_file.tell()))
+            ended = _run(run, built_in=False, file_size=max(FILE_SIZE, input_file.tell()))
             if ended.status != 0:
                 messages.seek(max(0, messages.seek(0, os.SEEK_END) - 400))
                 last = messages.read().decode(errors="backslashreplace").strip().rpartition("\n")[2]
@@ -139,18 +139,18 @@ def _answer(decode: Decode, dump_name: str, data: BinaryIO) -> object:
         return {_ERROR: f"the decoder failed: {type(error).__name__}: {shortened(str(error))}"}
 
 
-def _run(child: Callable[[int], None], *, network: bool, file_size: int = 0) -> Ended:
+def _run(child: Callable[[int], None], *, built_in: bool, file_size: int = 0) -> Ended:
     """Run *child* in a process with limits, and return what it wrote to its pipe. Raises InvalidDump."""
     # Loaded before there is a process that could be out of memory.
     libc = ctypes.CDLL(None, use_errno=True)
-    if not network:
+    if not built_in:
         libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     reading = writing = -1
     try:
         reading, writing = os.pipe2(os.O_CLOEXEC)
         pid = os.fork()
         if pid == 0:
-            _child(child, writing, libc, network=network, file_size=file_size)
+            _child(child, writing, libc, built_in=built_in, file_size=file_size)
         os.close(writing)
         writing = -1
         try:
@@ -162,7 +162,7 @@ def _run(child: Callable[[int], None], *, network: bool, file_size: int = 0) -> 
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
             _, status = os.waitpid(pid, 0)
-            if not network:
+            if not built_in:
                 _kill_orphans()
     except OSError as error:
         raise InvalidDump(f"no process for the decoder: {error.strerror}") from error
@@ -174,7 +174,7 @@ def _run(child: Callable[[int], None], *, network: bool, file_size: int = 0) -> 
 
 
 def _child(
-    run: Callable[[int], None], answer: int, libc: ctypes.CDLL, *, network: bool, file_size: int
+    run: Callable[[int], None], answer: int, libc: ctypes.CDLL, *, built_in: bool, file_size: int
 ) -> NoReturn:
     status = 125
     try:
@@ -188,7 +188,7 @@ def _child(
         for number in range(3):
             os.dup2(null, number)
         _limit(file_size)
-        if not network and not _leave_network(libc):
+        if not built_in and not _leave_network(libc):
             write_all(answer, json.dumps({_ERROR: "no network namespace can be made for the decoder"}).encode())
             status = 126
         else:
@@ -258,6 +258,7 @@ def _wait(fd: int, deadline: float) -> Literal[True]:
 def _kill_orphans() -> None:
     """End what a decoder has left behind: it is ours now, see prctl(2), PR_SET_CHILD_SUBREAPER."""
     children = Path("/proc/self/task", str(os.getpid()), "children")
+    # The file is missing if the kernel has no CONFIG_PROC_CHILDREN.
     with suppress(OSError):
         while orphans := children.read_text().split():
             for orphan in map(int, orphans):

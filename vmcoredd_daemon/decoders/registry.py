@@ -8,7 +8,7 @@ group ``vmcoredd.decoders``, and programs, by ``Decode=`` in collectors.d.
 import importlib
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import partial
 from importlib.metadata import entry_points
@@ -17,12 +17,15 @@ from typing import BinaryIO
 
 from ..errors import InvalidDump
 from ..manifest import MANIFEST_NAME
-from ..vmcore.image import Image, slice_of
-from ..vmcore.inspect.inspect import FoundDump
+from ..vmcore.image import Image
+from ..vmcore.inspect.inspect import FoundDump, data_of
 from .apart import decode_apart, decode_by_program
 from .decoded import Decode, Decoded
 
 GROUP = "vmcoredd.decoders"
+
+VERSION = "1"
+"""Of the formats that our own decoders read: what a later collector makes is not misread."""
 
 UNKNOWN = "unknown"
 """The decoder of what no other takes."""
@@ -68,8 +71,8 @@ class Decoders:
             return "manifest"
         others = {*self.programs, *self.packages}
         if dump.entry is not None and dump.entry.kind:
-            name = dump.entry.kind.partition("/")[0]
-            return name if name in others or name in BUILT_IN else UNKNOWN
+            name, _, version = dump.entry.kind.partition("/")
+            return name if name in others or (name in BUILT_IN and version == VERSION) else UNKNOWN
         if dump.entry is not None:
             # Of version 0.1: "nvme: vmcoredd_daemon.collectors.builtin.nvme.Nvme"
             collector = dump.entry.collector.partition(":")[0]
@@ -86,35 +89,22 @@ class Decoders:
     def decode(self, image: Image, dump: FoundDump) -> Decoded:
         """Return what *dump* says. Blocks; never fails: what cannot be decoded is shown as what it looks like."""
         data = data_of(image, dump).stream()
-        kind = self.kind(dump)
-        try:
-            return self._decode(kind, dump.name, data)
-        except InvalidDump as error:
-            if kind == UNKNOWN:
-                return Decoded(problems=(str(error),))
-            return self._unknown(dump.name, data, f"{kind}: {error}")
-
-    def _unknown(self, dump_name: str, data: BinaryIO, problem: str) -> Decoded:
-        try:
-            seen = self._decode(UNKNOWN, dump_name, data)
-        except InvalidDump as error:
-            return Decoded(problems=(problem, str(error)))
-        # A driver's device dump may have the name that a network card of ours would have.
-        problems = seen.problems if problem.startswith("ethtool:") else (problem, *seen.problems)
-        return Decoded(seen.title, seen.findings, seen.facts, seen.sections, problems)
+        problems: tuple[str, ...] = ()
+        for kind in dict.fromkeys((self.kind(dump), UNKNOWN)):
+            try:
+                seen = self._decode(kind, dump.name, data)
+            except InvalidDump as error:
+                problems += (str(error) if kind == UNKNOWN else f"{kind}: {error}",)
+            else:
+                return replace(seen, problems=(*problems, *seen.problems))
+        return Decoded(problems=problems)
 
     def _decode(self, kind: str, dump_name: str, data: BinaryIO) -> Decoded:
         if kind in self.programs:
             return decode_by_program(self.programs[kind], data)
         if kind in self.packages:
-            return decode_apart(partial(_of_package, self.packages[kind]), dump_name, data, network=False)
-        return decode_apart(partial(_own, kind), dump_name, data, network=True)
-
-
-def data_of(image: Image, dump: FoundDump) -> Image:
-    """Return the bytes of *dump*: without the padding, if its true size is known."""
-    size = dump.size if dump.true_size is None else dump.true_size
-    return slice_of(image, dump.offset, size, f"device dump {dump.name}")
+            return decode_apart(partial(_of_package, self.packages[kind]), dump_name, data, built_in=False)
+        return decode_apart(partial(_own, kind), dump_name, data, built_in=True)
 
 
 def _of_package(load: Load, dump_name: str, data: BinaryIO) -> Decoded:

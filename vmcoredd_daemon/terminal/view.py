@@ -12,13 +12,12 @@ import json
 import os
 import shutil
 import sys
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 from ..progress import human_size
-from ..text import printable, valid_json
+from ..text import counted, printable, valid_json
 from .stdio import show
 
 _ENOUGH = {"ERROR": 24, "MESSAGE": 24, "FILE": 48}
@@ -119,7 +118,7 @@ class View:
             fitted[-1] = fitted[-1].rstrip()
             lines.append(" " * indent + "  ".join(map(_coloured, fitted, (style[i] for i, _ in shown))).rstrip())
         if count_dropped and left_out:
-            count = f"{len(left_out)} column{'' if len(left_out) == 1 else 's'}"
+            count = counted(len(left_out), "column")
             lines.append(f"{' ' * indent}({count} left out: see --full)")
         return "".join(f"{line}\n" for line in (lines if self.legend else lines[1:]))
 
@@ -178,13 +177,6 @@ def is_dumb() -> bool:
 def colours() -> bool:
     """Return whether to use colours: on a terminal that is not dumb, unless NO_COLOR is set."""
     return is_terminal() and not os.environ.get("NO_COLOR") and not is_dumb()
-
-
-def utc(usec: int) -> str | None:
-    """Return a time, in microseconds since the epoch, in UTC; None for 0 and if it is out of range."""
-    if not 0 < usec < 253402300800 * 10**6:
-        return None
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(usec // 10**6))
 
 
 def _style(cell: Cell) -> str:

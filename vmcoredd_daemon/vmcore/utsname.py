@@ -5,8 +5,10 @@
 ELF file it is in the memory, at ``init_uts_ns`` of VMCOREINFO (Linux ``kernel/crash_core.c``).
 """
 
+from contextlib import suppress
 from dataclasses import dataclass
 
+from ..errors import InvalidVmcore
 from . import kdump
 from .elf import read_headers
 from .formats import Vmcore
@@ -31,7 +33,13 @@ class Utsname:
 
 
 def read_utsname(vmcore: Vmcore) -> Utsname | None:
-    """Return the names, None if the file does not have them. Raises InvalidVmcore if it cannot be read."""
+    """Return the names; None if the file does not have them, or they cannot be read: all else may be intact."""
+    with suppress(InvalidVmcore):
+        return _read(vmcore)
+    return None
+
+
+def _read(vmcore: Vmcore) -> Utsname | None:
     offset = _IN_KDUMP_HEADER if kdump.is_kdump(vmcore.image) else _in_elf(vmcore)
     if offset is None or offset + _FIELDS * FIELD > vmcore.image.size:
         return None

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What the manifest says of the machine: by the vmcore of the kernel that died, by SMBIOS, and by this kernel."""
 
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,9 +29,8 @@ def this_machine(vmcore: Vmcore | None = None, root: Path = Path("/")) -> Manife
         serial=_line(dmi / "product_serial"),
         bios=bios,
     )
-    with suppress(InvalidVmcore):
-        if vmcore is not None and (names := read_utsname(vmcore)) is not None:
-            return replace(machine, host=shortened(names.nodename), kernel_release=shortened(names.release))
+    if vmcore is not None and (names := read_utsname(vmcore)) is not None:
+        return replace(machine, host=shortened(names.nodename), kernel_release=shortened(names.release))
     return machine
 
 

@@ -4,6 +4,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..text import counted
+
 VMCORE = "vmcore"
 WRITING = "Writing the vmcore"
 """What the progress of a write is shown as."""
@@ -27,7 +29,7 @@ class WriteResult:
     @property
     def summary(self) -> str:
         """The result in one line."""
-        count = f"{self.device_dumps} device dump{'' if self.device_dumps == 1 else 's'}"
+        count = counted(self.device_dumps, "device dump")
         if self.error:
             return f"{self.path} written with {count}, but incomplete: {self.error}"
         return f"{self.path} written with {count}, {self.size} bytes"

@@ -247,9 +247,11 @@ def test_firmware_dumps() -> None:
 
 
 def test_what_is_not_of_ethtool() -> None:
-    for data in (b"", bytes(4096), archive({"log": b"x"})):
-        with pytest.raises(InvalidDump):
-            decode("igb_0000:02:00.0", io.BytesIO(data))
+    """A driver's own device dump, as of the kernel's facility, may have such a name."""
+    with pytest.raises(InvalidDump, match="it is empty"):
+        decode("cxgb4_0000:02:00.4", io.BytesIO(b""))
+    for data, title in ((bytes(4096), "only zeros: 4096 bytes"), (archive({"log": b"x"}), "archive of 1 file")):
+        assert decode("cxgb4_0000:02:00.4", io.BytesIO(data)).title == title
     hostile = archive({"driver": b"driver: \x1b[31m<b>\nfirmware-version: \xff\n" + b"a: b\n" * 9999})
     found = decode("igb_0000:02:00.0", io.BytesIO(hostile))
     assert found.title == "\\x1b[31m<b>, firmware \\xff"

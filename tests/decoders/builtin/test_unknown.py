@@ -7,9 +7,9 @@ import pytest
 
 from tests.decoders.archives import archive
 from tests.decoders.damage import endures
-from vmcoredd_daemon.decoders.builtin.excerpt import MAX_SHOWN
 from vmcoredd_daemon.decoders.builtin.unknown import decode
 from vmcoredd_daemon.decoders.decoded import Decoded, Table, Text
+from vmcoredd_daemon.decoders.excerpt import MAX_SHOWN
 from vmcoredd_daemon.errors import InvalidDump
 
 TEXT = b"link down\tnow\n\x1b[31m<script>\n"

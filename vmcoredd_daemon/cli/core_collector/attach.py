@@ -12,6 +12,7 @@ from ...errors import InvalidVmcore
 from ...manifest import ManifestMachine, ManifestSource
 from ...progress import Progress
 from ...terminal.stdio import complain
+from ...text import counted
 from ...vmcore.attach.attach import attach
 from ...vmcore.formats import recognise
 from ...vmcore.image import file_image
@@ -101,7 +102,7 @@ def report(gathered: GatheredDumps, where: str) -> None:
     """Report how many device dumps were attached, and which failed."""
     count = len(gathered.records)
     failed = f", {len(gathered.failures)} failed" if gathered.failures else ""
-    complain(f"{count} device dump{'' if count == 1 else 's'} attached to {where}{failed}")
+    complain(f"{counted(count, 'device dump')} attached to {where}{failed}")
     for failed_dump in gathered.failures:
         complain(f"device dump {failed_dump.name} failed: {failed_dump.message}")
 

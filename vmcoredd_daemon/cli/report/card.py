@@ -6,7 +6,7 @@ from itertools import filterfalse, groupby
 
 from ...decoders.decoded import Decoded, Field, Part, Section, Table, Text
 from ...progress import human_size
-from ...terminal.view import utc
+from ...text import counted, utc
 from .content import Entry
 from .elements import command_line, pair, scrolled, start_scrolled
 from .limits import MAX_NAME, MAX_VALUE, as_text
@@ -26,7 +26,7 @@ def card(entry: Entry, command: str) -> Iterator[str]:
     yield element(
         "header",
         element("h3", short(dump.name), id=f"{place}-name"),
-        element("span", human_size(entry.size), class_="size"),
+        element("span", human_size(entry.dump.data_size), class_="size"),
         _state(entry),
     )
     if decoded.title:
@@ -111,9 +111,7 @@ def _section(section: Section) -> Iterator[str]:
 
 def _about(section: Section) -> str:
     numbers = ((kind, sum(isinstance(part, kind) for part in section.parts)) for kind in (Field, Table, Text))
-    return ", ".join(
-        f"{number} {kind.__name__.lower()}{'' if number == 1 else 's'}" for kind, number in numbers if number
-    )
+    return ", ".join(counted(number, kind.__name__.lower()) for kind, number in numbers if number)
 
 
 def _field(field: Field) -> Html:
@@ -158,7 +156,7 @@ _VERIFIED = {True: "is that of its collector", False: "differs: the data were al
 
 def _origin(entry: Entry, command: str) -> Iterator[str]:
     described = entry.dump.entry
-    known: list[tuple[str, str]] = [("Size", f"{entry.size:,} bytes")]
+    known: list[tuple[str, str]] = [("Size", f"{entry.dump.data_size:,} bytes")]
     if described is not None:
         times = " to ".join(filter(None, (utc(described.started_usec), (utc(described.finished_usec) or "")[11:])))
         known += [("Collector", described.collector), ("Collected", times and f"{times} UTC")]

@@ -36,11 +36,6 @@ class Entry:
         return self.dump.entry is not None and self.dump.entry.state != State.COMPLETE
 
     @property
-    def size(self) -> int:
-        """Bytes of its data, with the padding if no manifest tells the true size."""
-        return self.dump.size if self.dump.true_size is None else self.dump.true_size
-
-    @property
     def is_manifest(self) -> bool:
         """Whether it is what the other device dumps are described in."""
         return self.dump.name == MANIFEST_NAME

@@ -14,7 +14,7 @@ from importlib.resources import files
 
 from ...manifest import PRODUCER, IdleCollector, ManifestSource, State
 from ...progress import human_size
-from ...terminal.view import utc
+from ...text import utc
 from .card import MAX_STATE, anchor, card, findings, link
 from .content import Report, as_operand, extraction
 from .elements import command_line, pair, scrolled, start_scrolled
@@ -283,7 +283,7 @@ def _checksums(report: Report) -> Iterator[str]:
             "tr",
             element("td", str(entry.dump.index), class_="number"),
             element("td", short(entry.dump.name)),
-            element("td", f"{entry.size:,}", class_="number"),
+            element("td", f"{entry.dump.data_size:,}", class_="number"),
             element("td", _CHECKSUM[entry.dump.verified]),
             element("td", short(entry.dump.sha256 or "-"), class_="hash"),
         )

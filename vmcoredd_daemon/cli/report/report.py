@@ -166,11 +166,11 @@ def _host_of(path: str) -> Iterator[str]:
 
 
 def _hardware(machine: ManifestMachine, log: str) -> str | None:
-    """Return the machine as dump_stack_print_info() has it in the log, Linux lib/dump_stack.c."""
+    """Return the machine by the manifest, else by the log: dump_stack_print_info(), Linux lib/dump_stack.c."""
+    if machine.hardware:
+        return machine.hardware
     named = re.search(r"Hardware name: ([^\r\n]+)", log)
-    known = " ".join(filter(None, (machine.vendor, machine.product)))
-    bios = machine.bios and f"BIOS {machine.bios}"
-    return named[1] if named else ", ".join(filter(None, (known, bios))) or None
+    return named and named[1]
 
 
 def _end(log: str) -> str:

@@ -7,7 +7,7 @@ Positions are percentages: the bars fit any width, and texts keep their size.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from ...terminal.view import utc
+from ...text import utc
 from .markup import Html, element, end, short, start
 
 LONGEST_AXIS = 3600 * 10**6

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Decoders of what the built-in collectors write. Each is a module with a function ``decode``."""
+"""Decoders of what the built-in collectors write: modules with a function ``decode``, and their tables."""

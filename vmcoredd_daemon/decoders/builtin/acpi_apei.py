@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import BinaryIO
 
 from ...errors import InvalidDump
+from ...text import counted
 from ..decoded import Decoded, Field, Part, Section, Table
 from ..members import Member, Members, read_members
 from ..structure import Item, ascii_text, bits, fields, named, number, part_of
@@ -389,7 +390,7 @@ def _hest(member: Member) -> _Decoded:
     if count > MAX_SOURCES:
         damage.append(f"{member.name}: only {MAX_SOURCES} of its {count} error sources are decoded")
     sources = len(sections) - 1
-    fact = f"{sources} error source{'' if sources == 1 else 's'}"
+    fact = counted(sources, "error source")
     return _Decoded(tuple(sections), findings=found, facts=(fact,), problems=(*problems, *damage))
 
 

@@ -12,6 +12,7 @@ from typing import BinaryIO
 from uuid import UUID
 
 from ...errors import InvalidDump
+from ...text import counted
 from ..decoded import Decoded, Field, Part, Section
 from ..structure import Item, ascii_text, bits, fields, named, number, part_of
 from .cper_memory import memory_error, memory_error_2
@@ -171,8 +172,7 @@ def findings(errors: Iterable[Error]) -> tuple[str, ...]:
         return _WORST_FIRST.index(key[0]) if key[0] in _WORST_FIRST else len(_WORST_FIRST)
 
     said = [
-        f"{count} {named(key[0], SEVERITY).lower()} {key[1]}{'' if count == 1 else 's'}"
-        f"{f' of {key[2]}' if key[2] else ''}"
+        counted(count, f"{named(key[0], SEVERITY).lower()} {key[1]}") + (f" of {key[2]}" if key[2] else "")
         for key, count in sorted(counts.items(), key=lambda each: rank(each[0]))
     ]
     more = len(said) - MAX_FINDINGS
@@ -268,7 +268,7 @@ def decode(dump_name: str, data: BinaryIO) -> Decoded:
             if content.startswith(SIGNATURE, start)
             else f"byte {start}: is no record"
         )
-    count = f"{records} error record{'' if records == 1 else 's'}"
+    count = counted(records, "error record")
     return Decoded(count, findings(errors), sections=tuple(sections), problems=tuple(problems))
 
 

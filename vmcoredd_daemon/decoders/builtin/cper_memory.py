@@ -33,7 +33,7 @@ def _error_type(value: int) -> str:
     return code(value, MEMORY_ERROR_TYPE)
 
 
-_MEMORY: tuple[ValidItem, ...] = (
+_COMMON: tuple[ValidItem, ...] = (
     (0, Item("Error Status", 8, 8, error_status)),
     (1, Item("Physical Address", 16, 8, address)),
     (2, Item("Physical Address Mask", 24, 8, address)),
@@ -41,6 +41,11 @@ _MEMORY: tuple[ValidItem, ...] = (
     (4, Item("Card", 34, 2)),
     (5, Item("Module", 36, 2)),
     (6, Item("Bank", 38, 2)),
+)
+"""Of both sections."""
+
+_MEMORY: tuple[ValidItem, ...] = (
+    *_COMMON,
     (20, Item("Bank Address", 38, 1)),
     (19, Item("Bank Group", 39, 1)),
     (7, Item("Device", 40, 2)),
@@ -62,13 +67,7 @@ _EXTENDED_ROW_VALID = 18
 _CHIP_ID_VALID = 21
 
 _MEMORY_2: tuple[ValidItem, ...] = (
-    (0, Item("Error Status", 8, 8, error_status)),
-    (1, Item("Physical Address", 16, 8, address)),
-    (2, Item("Physical Address Mask", 24, 8, address)),
-    (3, Item("Node", 32, 2)),
-    (4, Item("Card", 34, 2)),
-    (5, Item("Module", 36, 2)),
-    (6, Item("Bank", 38, 2)),
+    *_COMMON,
     (21, Item("Bank Address", 38, 1)),
     (20, Item("Bank Group", 39, 1)),
     (7, Item("Device", 40, 4)),

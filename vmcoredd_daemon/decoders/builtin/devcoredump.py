@@ -13,8 +13,8 @@ from typing import BinaryIO
 from ...errors import InvalidDump
 from ...text import shortened
 from ..decoded import Decoded, Field, Part, Section
+from ..excerpt import MAX_TEXT, excerpt, is_text
 from ..structure import Item, Order, fields, named
-from .excerpt import MAX_TEXT, excerpt, is_text
 
 FORMATS: Mapping[bytes, str] = {
     b"**** AMDGPU Device Coredump ****": "amdgpu",

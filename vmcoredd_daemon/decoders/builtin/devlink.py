@@ -8,10 +8,10 @@ they contain is the driver's.
 import re
 from typing import BinaryIO
 
-from ...text import shortened
+from ...text import counted, shortened
 from ..decoded import Decoded, Part, Section, Table, Text
+from ..excerpt import MAX_SHOWN, excerpt, first_bytes, lines_of
 from ..members import read_members
-from .excerpt import MAX_SHOWN, excerpt, first_bytes, lines_of
 
 MAX_ROWS = 4096
 
@@ -62,11 +62,11 @@ def decode(dump_name: str, data: BinaryIO) -> Decoded:
         tables.append(Table("Regions", ("Region", "Snapshot", "Bytes"), tuple(regions[:MAX_ROWS])))
     problems = list(members.problems)
     if left_out:
-        problems.append(f"too much text: {_count(left_out, 'member')} not shown")
+        problems.append(f"too much text: {counted(left_out, 'member')} not shown")
     return Decoded(
         f"devlink {shortened(dump_name.removeprefix('devlink_'))}",
-        (f"{bad} health {'reporter' if bad == 1 else 'reporters'} in error state",) if bad else (),
-        (_count(len(reporters), "health reporter"), _count(len(regions), "region")),
+        (f"{counted(bad, 'health reporter')} in error state",) if bad else (),
+        (counted(len(reporters), "health reporter"), counted(len(regions), "region")),
         (Section("", tuple(tables)), *sections) if tables else tuple(sections),
         tuple(problems),
     )
@@ -85,7 +85,3 @@ def bad_state(text: str) -> str:
         if is_state or (name.lower().endswith(SYNDROMES) and words[0].removeprefix("0x").strip("0")):
             return shortened(line.strip(" -"))
     return ""
-
-
-def _count(count: int, name: str) -> str:
-    return f"{count} {name}{'' if count == 1 else 's'}"

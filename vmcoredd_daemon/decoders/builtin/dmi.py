@@ -12,6 +12,7 @@ from typing import BinaryIO
 from uuid import UUID
 
 from ...errors import InvalidDump
+from ...text import counted
 from ..decoded import Decoded, Field, Part, Section, Table
 from ..structure import Item, ascii_text, bits, named, number
 from .cper_section import address, hex16
@@ -717,7 +718,7 @@ def _facts(structures: list[Structure]) -> Iterator[str]:
         if each.kind == _PROCESSOR_TYPE and len(each.data) > 0x18 and each.data[0x18] >> 6 & 1
     ]
     if processors:
-        yield f"{len(processors)} processor{'' if len(processors) == 1 else 's'}"
+        yield counted(len(processors), "processor")
     sizes = [
         field.value
         for each in structures
@@ -726,4 +727,4 @@ def _facts(structures: list[Structure]) -> Iterator[str]:
         if field.name == "Size" and isinstance(field.value, int) and field.value
     ]
     if sizes:
-        yield f"{_size(sum(sizes))} of memory in {len(sizes)} module{'' if len(sizes) == 1 else 's'}"
+        yield f"{_size(sum(sizes))} of memory in {counted(len(sizes), 'module')}"

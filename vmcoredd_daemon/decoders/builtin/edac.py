@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from ...errors import InvalidDump
-from ...text import shortened
+from ...text import counted, shortened
 from ..decoded import Decoded, Field, Section, Table
-from .lines import read_lines
+from ..lines import read_lines
 
 MAX_FILES = 1 << 15
 """Files that are looked at."""
@@ -135,22 +135,22 @@ def _findings(files: Mapping[str, str], controllers: list[str], dimms: list[_Dim
             yield f"{_errors(count, kind)} of {dimm.label or dimm.name}"
         if more := sum(count for _, count in counts[MAX_NAMED:]):
             others = len(counts) - MAX_NAMED
-            yield f"{_errors(more, kind)} of {others} other {'DIMM' if others == 1 else 'DIMMs'}"
+            yield f"{_errors(more, kind)} of {counted(others, 'other DIMM')}"
         # A controller may count errors of which it does not know the DIMM.
         if (unknown := total - sum(count for _, count in counts)) > 0:
             yield f"{_errors(unknown, kind)} of an unknown DIMM"
     pci = sum(_number(value) for path, value in files.items() if path.startswith("pci/"))
     if pci:
-        yield f"{pci} PCI {'error' if pci == 1 else 'errors'}"
+        yield counted(pci, "PCI error")
 
 
 def _errors(count: int, kind: str) -> str:
-    return f"{count} {kind} memory {'error' if count == 1 else 'errors'}"
+    return counted(count, f"{kind} memory error")
 
 
 def _facts(dimms: list[_Dimm]) -> Iterator[str]:
     if dimms:
-        yield f"{len(dimms)} {'DIMM' if len(dimms) == 1 else 'DIMMs'}"
+        yield counted(len(dimms), "DIMM")
     if size := sum(dimm.size for dimm in dimms):
         yield f"{size} MB"
 

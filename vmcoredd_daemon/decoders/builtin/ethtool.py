@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from ...errors import InvalidDump
-from ...text import shortened
+from ...text import counted, shortened
 from ..decoded import Decoded, Field, Part, Section
-from ..members import Member, Members, read_members
+from ..excerpt import MAX_BYTES, MAX_TEXT, excerpt, first_bytes, is_text, lines_of
+from ..members import Member, Members, is_archive, read_members
 from ..structure import Item, fields
-from .excerpt import MAX_BYTES, MAX_TEXT, excerpt, first_bytes, is_text, lines_of
 from .sff import is_module, module_fields
+from .unknown import decode as decode_unknown
 
 MAX_DRIVER = 4096
 """Bytes of the text about the driver."""
@@ -207,11 +207,16 @@ class _Seen:
 
 
 def decode(dump_name: str, data: BinaryIO) -> Decoded:
-    """Decode ``igb_0000:02:00.0`` and others. Raises InvalidDump if it is no archive, or another's."""
+    """Decode ``igb_0000:02:00.0`` and others. Raises InvalidDump if its archive is damaged.
+
+    Any driver's own device dump may have such a name: what is not the collector's is unknown.
+    """
+    if not is_archive(data):
+        return decode_unknown(dump_name, data)
     members = read_members(data)
     decoders = {"driver": _driver, "registers": _register_parts, "eeprom": _eeprom, "dump": _dump}
     if members.files.keys().isdisjoint(decoders):
-        raise InvalidDump("its archive has no driver, registers, eeprom or dump")
+        return decode_unknown(dump_name, data)
     seen = _Seen(_lines(members), [], [], list(members.problems))
     sections = [
         Section(name, tuple(decode_member(members.files[name], seen)))
@@ -262,7 +267,7 @@ def _register_parts(member: Member, seen: _Seen) -> Iterator[Part]:
     if seen.driver == "igb" and len(registers) > 4 * 54:
         errors = int.from_bytes(registers[4 * 54 : 4 * 55], "little")
         if 0 < errors < SILENT:
-            seen.findings.append(f"{errors} CRC {'error' if errors == 1 else 'errors'}")
+            seen.findings.append(counted(errors, "CRC error"))
     if seen.driver == "igb":
         # Without its MAC addresses.
         start, end = IGB_ADDRESSES
@@ -286,7 +291,7 @@ def _eeprom(member: Member, seen: _Seen) -> Iterator[Part]:
         found = list(module_fields(eeprom))
         alarms = [field for field in found if field.wrong]
         if alarms:
-            seen.findings.append(f"{len(alarms)} transceiver {'alarm' if len(alarms) == 1 else 'alarms'}")
+            seen.findings.append(counted(len(alarms), "transceiver alarm"))
         yield from found
         return
     start = 0

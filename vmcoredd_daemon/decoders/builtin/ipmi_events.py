@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 from ..structure import named
 
-UNSPECIFIED, THRESHOLD, SENSOR_SPECIFIC = 0x00, 0x01, 0x6F
+THRESHOLD, SENSOR_SPECIFIC = 0x01, 0x6F
 """Event/Reading Type Codes, table 42-1; 02h to 0Ch are the other generic ones."""
 OEM_EVENT_TYPES = range(0x70, 0x80)
 

@@ -8,9 +8,8 @@ when it panics: ``send_panic_events()`` in ``drivers/char/ipmi/ipmi_msghandler.c
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
-from ...text import printable
+from ...text import counted, printable, utc
 from ..decoded import Table
 from ..structure import bits
 from .ipmi_events import (
@@ -259,7 +258,7 @@ class Log:
 
     def facts(self) -> tuple[str, ...]:
         """Return how many entries there are, the time of the last, and the last panic that Linux has written."""
-        number = f"{len(self.entries)} SEL {'entry' if len(self.entries) == 1 else 'entries'}"
+        number = counted(len(self.entries), "SEL entry", "SEL entries")
         times = [entry.time for entry in self.entries if entry.time]
         panics = list(self._panics())
         return (
@@ -290,7 +289,7 @@ def read_log(data: bytes, sensors: Mapping[tuple[int, int, int, int], Sensor]) -
     if len(data) % ENTRY:
         problems.append(f"the last {len(data) % ENTRY} bytes are no entry")
     if missing := len(every) - len(present):
-        problems.append(f"{missing} {'entry is' if missing == 1 else 'entries are'} missing")
+        problems.append(counted(missing, "entry is missing", "entries are missing"))
     if len(present) > MAX_ENTRIES:
         problems.append(f"only the newest {MAX_ENTRIES} of {len(present)} entries are decoded")
     entries = (
@@ -306,7 +305,7 @@ def time_text(timestamp: int) -> str:
         return "unspecified"
     if timestamp <= PRE_INIT:
         return f"pre-init {timestamp} s"
-    return datetime.fromtimestamp(timestamp, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    return utc(timestamp * 10**6) or str(timestamp)
 
 
 def critical_events(events: Iterable[Event]) -> Iterator[str]:
@@ -315,6 +314,6 @@ def critical_events(events: Iterable[Event]) -> Iterator[str]:
     ranks = list(dict.fromkeys(CRITICAL_EVENTS.values()))
     worst = sorted(found.items(), key=lambda item: (ranks.index(item[0][0]), -item[1], item[0][1]))
     for ((one, many), place), count in worst[:MAX_FINDINGS]:
-        yield f"{count} {one if count == 1 else many} of {place}"
+        yield f"{counted(count, one, many)} of {place}"
     if others := sum(count for _, count in worst[MAX_FINDINGS:]):
-        yield f"{others} other critical event{'s' if others > 1 else ''}"
+        yield counted(others, "other critical event")

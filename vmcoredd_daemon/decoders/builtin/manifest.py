@@ -6,6 +6,7 @@ from typing import BinaryIO
 
 from ...errors import InvalidDump
 from ...manifest import MAX_SIZE
+from ...text import counted
 from ..decoded import Decoded, Section, Text
 
 
@@ -19,10 +20,6 @@ def decode(dump_name: str, data: BinaryIO) -> Decoded:
     facts: tuple[str, ...] = ()
     if isinstance(content, dict):
         counts = {"device dump": content.get("device_dumps"), "failure": content.get("failures")}
-        facts = tuple(
-            f"{len(each)} {name}{'' if len(each) == 1 else 's'}"
-            for name, each in counts.items()
-            if isinstance(each, list)
-        )
+        facts = tuple(counted(len(each), name) for name, each in counts.items() if isinstance(each, list))
     indented = Text("", json.dumps(content, indent=2) + "\n")
     return Decoded("manifest", facts=facts, sections=(Section("", (indented,)),))

@@ -13,6 +13,7 @@ from functools import partial
 from typing import BinaryIO
 
 from ...errors import InvalidDump
+from ...text import counted
 from ..decoded import Decoded, Field, Part, Section, Table, Value
 from ..members import Members, decode_members, read_members
 from ..structure import Item, ascii_text, fields, named
@@ -385,11 +386,11 @@ def _judge_errors(section: Section, verdict: _Verdict) -> None:
     column = table.columns.index(STATUS_FIELD)
     statuses = [Status(value) for row in table.rows if isinstance(value := row[column], int)]
     for name, count in Counter(str(status) for status in statuses if status.fault).most_common():
-        verdict.findings.append(f"{count} {'entry' if count == 1 else 'entries'} in the error log: {name}")
+        verdict.findings.append(f"{counted(count, 'entry', 'entries')} in the error log: {name}")
     others = sum(not status.fault for status in statuses)
     if others:
         other = "other " * (others < len(statuses))
-        verdict.facts.append(f"{others} {other}{'entry' if others == 1 else 'entries'} in the error log")
+        verdict.facts.append(f"{counted(others, f'{other}entry', f'{other}entries')} in the error log")
 
 
 def _judge_firmware(section: Section, verdict: _Verdict) -> None:

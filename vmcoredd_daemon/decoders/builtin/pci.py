@@ -11,9 +11,9 @@ from dataclasses import dataclass, field, replace
 from typing import BinaryIO
 
 from ...errors import InvalidDump
-from ...text import shortened
+from ...text import counted, shortened
 from ..decoded import Decoded, Field, Part, Section, Table
-from .lines import read_lines
+from ..lines import read_lines
 from .pci_config import (
     DOWNSTREAM,
     PCI_BRIDGE,
@@ -112,7 +112,7 @@ def _decode_devices(data: BinaryIO) -> Decoded:
         if device.address in shown
     )
     return Decoded(
-        _count(len(found), ("device", "devices")),
+        counted(len(found), "device"),
         tuple(_finding(kind, findings[kind], found, below) for kind in Finding if findings[kind]),
         sections=(overview, *sections),
         problems=_bounded(problems),
@@ -127,7 +127,7 @@ def _finding(kind: Finding, count: int, found: Iterable[Found], below: Below) ->
         if function.findings.get(kind) or kind in below.get(device.address, ("", ()))[1]
     )
     where = f" ({', '.join(devices)})" if len(devices) <= MAX_NAMED else ""
-    return f"{_count(count, kind.value)}{where}"
+    return f"{counted(count, *kind.value)}{where}"
 
 
 def _devices(data: BinaryIO, problems: list[str]) -> Iterator[_Device]:
@@ -151,7 +151,7 @@ def _devices(data: BinaryIO, problems: list[str]) -> Iterator[_Device]:
     elif device is not None:
         problems.append(f"{device.address}: its configuration space could not be read")
     if left_out:
-        problems.append(f"{_count(left_out, ('device', 'devices'))} after the first {MAX_DEVICES} left out")
+        problems.append(f"{counted(left_out, 'device')} after the first {MAX_DEVICES} left out")
 
 
 def _read_line(device: _Device, line: str, problems: list[str]) -> None:
@@ -218,8 +218,8 @@ COLUMNS = ("Address", "Class", "Device", "Revision", "Driver", "Link", "Findings
 def _row(device: _Device, function: Function, below: Below) -> tuple[str, ...]:
     link = function.link
     _, kinds = below.get(device.address, ("", ()))
-    findings = [_count(count, kind.value) for kind, count in function.findings.items()]
-    findings += (_count(1, kind.value) for kind in kinds)
+    findings = [counted(count, *kind.value) for kind, count in function.findings.items()]
+    findings += (counted(1, *kind.value) for kind in kinds)
     return (
         device.address,
         class_name(function.kind),
@@ -274,19 +274,15 @@ def _decode_counters(data: BinaryIO) -> Decoded:
         rows.append((address, f"aer_{file}", name, count))
     if not seen:
         raise InvalidDump("no AER counter in it")
-    problems = [f"{_count(left_out, ('counter', 'counters'))} left out"] if left_out else []
+    problems = [f"{counted(left_out, 'counter')} left out"] if left_out else []
     table = Table("Counters that are not zero", ("Address", "File", "Error", "Count"), tuple(rows))
     return Decoded(
         "AER counters since the capture kernel started",
-        tuple(_count(totals[file], SEVERITIES[file]) for file in SEVERITIES if totals[file]),
+        tuple(counted(totals[file], *SEVERITIES[file]) for file in SEVERITIES if totals[file]),
         facts=() if totals else ("all are 0",),
         sections=(Section("", (table,)),),
         problems=tuple(problems),
     )
-
-
-def _count(count: int, names: tuple[str, str]) -> str:
-    return f"{count} {names[0] if count == 1 else names[1]}"
 
 
 def _bounded(problems: list[str]) -> tuple[str, ...]:

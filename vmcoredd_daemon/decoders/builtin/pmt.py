@@ -13,6 +13,7 @@ from itertools import islice
 from typing import BinaryIO
 
 from ...errors import InvalidDump
+from ...text import counted
 from ..decoded import Decoded, Field, Part, Section, Text
 from ..structure import Item, fields, hexadecimal, named, number
 
@@ -155,7 +156,7 @@ def decode(dump_name: str, data: BinaryIO) -> Decoded:
     records = [record for record in found if not record.version.is_box] or found
     kinds = dict.fromkeys(_kind(record.version) for record in records)
     new = sum(not record.version.is_consumed for record in records)
-    text = f"{new} crash log {'record' if new == 1 else 'records'}"
+    text = counted(new, "crash log record")
     return Decoded(
         "Intel crash log",
         (f"{text}: {', '.join(kinds)}",) if new else (),

@@ -11,10 +11,9 @@ import zlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import BinaryIO
 
-from ...text import printable
+from ...text import counted, printable, utc
 from ..decoded import Decoded, Field, Part, Section, Text
 from ..members import Member, read_members
 from ..structure import Item, bits, fields
@@ -196,7 +195,7 @@ def _findings(events: list[list[Record]], records: list[Record]) -> Iterator[str
     for death in panics[:MAX_FINDINGS]:
         yield death if deaths[death] == 1 else f"{death} ({deaths[death]} times)"
     if checks := sum(record.kind == "mce" for record in records):
-        yield f"{checks} machine check{'' if checks == 1 else 's'}"
+        yield counted(checks, "machine check")
 
 
 def _facts(events: list[list[Record]]) -> Iterator[str]:
@@ -204,7 +203,7 @@ def _facts(events: list[list[Record]]) -> Iterator[str]:
     plurals = {"Panic": ("panic", "panics"), "Oops": ("oops", "oopses"), "Emergency": ("emergency", "emergencies")}
     for reason, count in reasons.items():
         one, many = plurals.get(reason, (reason.lower(), reason.lower()))
-        yield f"{count} {one if count == 1 else many}"
+        yield counted(count, one, many)
     if events and (newest := max(event[-1].time for event in events)):
         yield f"the last at {_time(newest)}"
 
@@ -215,10 +214,8 @@ def _title(records: list[Record]) -> str:
 
 
 def _time(seconds: int) -> str:
-    try:
-        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-    except (ValueError, OverflowError, OSError):
-        return str(seconds)
+    time = utc(seconds * 10**6)
+    return f"{time} UTC" if time else str(seconds)
 
 
 def _time_field(seconds: int) -> Field:

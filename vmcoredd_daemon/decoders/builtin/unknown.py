@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What no other decoder takes: the members of an archive, text, or bytes in hexadecimal."""
 
-from datetime import UTC, datetime
 from typing import BinaryIO
 
 from ...errors import InvalidDump
+from ...text import counted, utc
 from ..decoded import Decoded, Section, Table, Text
+from ..excerpt import MAX_BYTES, MAX_SHOWN, MAX_TEXT, excerpt, is_text
 from ..members import Member, is_archive, read_members
-from .excerpt import MAX_BYTES, MAX_SHOWN, MAX_TEXT, excerpt, is_text
 
 BLOCK = 1 << 20
 
@@ -37,7 +37,7 @@ def decode(dump_name: str, data: BinaryIO) -> Decoded:
 def _archive(data: BinaryIO) -> Decoded:
     members = read_members(data)
     files = list(members.files.values())
-    rows = tuple((file.name, file.size, _time(file.mtime)) for file in files)
+    rows = tuple((file.name, file.size, utc(file.mtime * 10**6) or "") for file in files)
     sections: list[Section] = []
     shown = left_out = 0
     for file in files:
@@ -49,9 +49,9 @@ def _archive(data: BinaryIO) -> Decoded:
             left_out += bool(text.text)
     problems = list(members.problems)
     if left_out:
-        problems.append(f"too much text: {left_out} {'member' if left_out == 1 else 'members'} not shown")
+        problems.append(f"too much text: {counted(left_out, 'member')} not shown")
     return Decoded(
-        f"archive of {len(files)} {'file' if len(files) == 1 else 'files'}",
+        f"archive of {counted(len(files), 'file')}",
         sections=(Section("", (Table("Members", COLUMNS, rows),)), *sections),
         problems=tuple(problems),
     )
@@ -60,14 +60,6 @@ def _archive(data: BinaryIO) -> Decoded:
 def _shown(file: Member) -> Text:
     start = file.read(MAX_BYTES)
     return excerpt("", file.read(MAX_TEXT) if is_text(start) else start, file.size)
-
-
-def _time(mtime: int) -> str:
-    """Return a time in UTC; empty if there is none, or none that a calendar has."""
-    try:
-        return f"{datetime.fromtimestamp(mtime, UTC):%Y-%m-%d %H:%M:%S}" if mtime else ""
-    except (OverflowError, ValueError, OSError):
-        return ""
 
 
 def _is_zero(data: BinaryIO) -> bool:

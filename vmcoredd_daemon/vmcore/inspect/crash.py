@@ -5,6 +5,7 @@ No bitmap is counted and no device dump is read: of a thousand vmcores this take
 """
 
 import re
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -48,7 +49,7 @@ def read_beginning(data: bytes, path: str) -> Crash:
         vmcore = replace(vmcore, format="flattened")
     with suppress(InvalidVmcore):
         return _crash(vmcore)
-    return _named(_utsname(vmcore), None)
+    return _named(read_utsname(vmcore), None)
 
 
 def _beginning(data: bytes, path: str) -> Image:
@@ -75,23 +76,14 @@ def _beginning(data: bytes, path: str) -> Image:
 def _crash(vmcore: Vmcore) -> Crash:
     inspection = find_in(vmcore)
     info = lines(vmcore.image, vmcore.notes())
-    seconds = info.get("CRASHTIME", "")
-    named = _named(_utsname(vmcore), inspection)
+    named = _named(read_utsname(vmcore), inspection)
     return Crash(
         named.host,
         info.get("OSRELEASE") or named.kernel_release,
-        int(seconds) if re.fullmatch("[0-9]{1,12}", seconds) else None,
-        _is_incomplete(vmcore.image),
+        crash_time(info),
+        is_incomplete(vmcore.image),
         inspection,
     )
-
-
-def _utsname(vmcore: Vmcore) -> Utsname | None:
-    try:
-        return read_utsname(vmcore)
-    except InvalidVmcore:
-        # It is in the memory, which may be cut off.
-        return None
 
 
 def _named(utsname: Utsname | None, inspection: Inspection | None) -> Crash:
@@ -102,7 +94,14 @@ def _named(utsname: Utsname | None, inspection: Inspection | None) -> Crash:
     return Crash(host, release)
 
 
-def _is_incomplete(image: Image) -> bool:
+def crash_time(info: Mapping[str, str]) -> int | None:
+    """Return CRASHTIME of VMCOREINFO, in seconds since the epoch; None if it is missing or no number."""
+    seconds = info.get("CRASHTIME", "")
+    return int(seconds) if re.fullmatch("[0-9]{1,12}", seconds) else None
+
+
+def is_incomplete(image: Image) -> bool:
+    """Return whether makedumpfile ran out of space, or the file ends before its memory. Raises InvalidVmcore."""
     if kdump.is_kdump(image):
         return kdump.read_header(image).incomplete
     return any(load.p_offset + load.p_filesz > image.size for load in read_headers(image).loads)

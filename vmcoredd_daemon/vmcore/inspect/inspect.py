@@ -13,7 +13,7 @@ from ...errors import InvalidVmcore
 from ...manifest import MANIFEST_NAME, MAX_SIZE, Failure, Manifest, ManifestDump, load
 from ...note import MOST_IN_A_FILE, NT_VMCOREDD, Note
 from ..formats import Vmcore, recognise
-from ..image import Image, file_image
+from ..image import Image, file_image, slice_of
 
 READ_SIZE = 1 << 20
 """Bytes of a device dump that are in memory at a time."""
@@ -41,6 +41,11 @@ class FoundDump:
     """Whether the data has that checksum; None if there is none, or it was not checked."""
     entry: ManifestDump | None = None
     """Its manifest entry."""
+
+    @property
+    def data_size(self) -> int:
+        """Bytes of the data: without the padding, if that is known."""
+        return self.size if self.true_size is None else self.true_size
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +124,11 @@ def search(image: Image, notes: Iterable[Note]) -> "Search":
     return found
 
 
+def data_of(image: Image, dump: FoundDump) -> Image:
+    """Return the bytes of *dump* in *image* as an image of their own: without the padding, if that is known."""
+    return slice_of(image, dump.offset, dump.data_size, f"device dump {dump.name}")
+
+
 def copy_data(image: Image, dump: FoundDump, write: Callable[[bytes], object]) -> bool | None:
     """Pass the data of *dump* to *write* in blocks: without the padding, if its true size is known.
 
@@ -138,7 +148,7 @@ def _verify(image: Image, dump: FoundDump, progress: Callable[[int], None]) -> b
 
 def _blocks(image: Image, dump: FoundDump) -> Iterator[bytes]:
     offset = dump.offset
-    end = offset + (dump.size if dump.true_size is None else dump.true_size)
+    end = offset + dump.data_size
     while offset < end:
         try:
             block = image.pread(min(READ_SIZE, end - offset), offset)

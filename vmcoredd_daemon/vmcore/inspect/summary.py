@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What a vmcore says of itself: its kernel, its crash, its memory, and how much of that is in the file."""
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -12,6 +11,7 @@ from ..image import Image
 from ..page_data import MAX_BITMAP
 from ..utsname import read_utsname
 from ..vmcoreinfo import lines
+from .crash import crash_time, is_incomplete
 
 _COMPRESSIONS = {0x1: "zlib", 0x2: "lzo", 0x4: "snappy", 0x20: "zstd"}
 """``DUMP_DH_COMPRESSED_*`` of makedumpfile's diskdump_mod.h."""
@@ -45,9 +45,9 @@ def summarize(vmcore: Vmcore) -> Summary:
     utsname = read_utsname(vmcore)
     release = info.get("OSRELEASE") or (utsname and utsname.release) or None
     host = (utsname and utsname.nodename) or None
-    crash_time = _number(info.get("CRASHTIME"))
+    seconds = crash_time(info)
     if not kdump.is_kdump(vmcore.image):
-        return _of_elf(vmcore.image, release, host, crash_time)
+        return _of_elf(vmcore.image, release, host, seconds)
     header = kdump.read_header(vmcore.image)
     pages = [_count(vmcore.image, *bitmap) for bitmap in header.bitmaps]
     there, stored = (None if count is None else count * header.block_size for count in pages)
@@ -55,25 +55,24 @@ def summarize(vmcore: Vmcore) -> Summary:
     return Summary(
         release,
         host,
-        crash_time,
+        seconds,
         there,
         stored,
         header.dump_level if header.header_version >= 1 else None,
         compression,
-        header.incomplete,
+        is_incomplete(vmcore.image),
     )
 
 
-def _of_elf(image: Image, release: str | None, host: str | None, crash_time: int | None) -> Summary:
+def _of_elf(image: Image, release: str | None, host: str | None, seconds: int | None) -> Summary:
     loads = read_headers(image).loads
     # The kernel's text is mapped twice, so that its memory is in two segments.
     memory = _union((load.p_paddr, load.p_paddr + load.p_memsz) for load in loads)
     there = ((load, min(load.p_filesz, max(0, image.size - load.p_offset))) for load in loads)
     stored = _union((load.p_paddr, load.p_paddr + size) for load, size in there)
-    end = max((load.p_offset + load.p_filesz for load in loads), default=0)
     # A file with device dumps only has no memory, whatever the machine had.
-    incomplete = end > image.size
-    return Summary(release, host, crash_time, memory or None, stored if memory else None, None, None, incomplete)
+    kept, incomplete = (stored if memory else None), is_incomplete(image)
+    return Summary(release, host, seconds, memory or None, kept, None, None, incomplete)
 
 
 def _union(ranges: Iterator[tuple[int, int]]) -> int:
@@ -86,7 +85,3 @@ def _union(ranges: Iterator[tuple[int, int]]) -> int:
 
 def _count(image: Image, offset: int, size: int) -> int | None:
     return None if size > MAX_BITMAP else kdump.count_bits(image, offset, size)
-
-
-def _number(text: str | None) -> int | None:
-    return int(text) if text is not None and re.fullmatch(r"[0-9]{1,12}", text) else None

@@ -3,9 +3,9 @@
 
 import codecs
 
-from ...text import printable
-from ..decoded import Text
-from ..structure import hexadecimal
+from ..text import printable_lines
+from .decoded import Text
+from .structure import hexadecimal
 
 MAX_TEXT = 1 << 20
 """Bytes of text that are shown."""
@@ -38,8 +38,7 @@ def is_text(data: bytes) -> bool:
 
 def lines_of(data: bytes) -> str:
     """Return text as lines in which only printable characters are left: others are escaped."""
-    text = data.rstrip(b"\0").decode("utf-8", "surrogateescape")
-    return "".join(f"{printable(line.expandtabs())}\n" for line in text.splitlines())
+    return printable_lines(data.rstrip(b"\0").decode("utf-8", "surrogateescape"))
 
 
 def excerpt(name: str, data: bytes, size: int, limit: int = MAX_BYTES) -> Text:
