@@ -3,6 +3,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from ..errors import InvalidDump
@@ -74,6 +75,21 @@ def bits(value: int, names: Mapping[int, str]) -> str:
 def named(value: int, names: Mapping[int, str]) -> str:
     """Return the name of a code, ``unknown 0x7`` if it has none."""
     return names.get(value, f"unknown {value:#x}")
+
+
+def bits_of(names: Mapping[int, str]) -> Callable[[int], str]:
+    """Return a way to show the names of the bits that are set."""
+    return partial(bits, names=names)
+
+
+def code_of(names: Mapping[int, str]) -> Callable[[int], str]:
+    """Return a way to show the name of a code."""
+    return partial(named, names=names)
+
+
+def hexadecimal_digits(digits: int) -> Callable[[int], str]:
+    """Return a way to show values with *digits* hexadecimal digits."""
+    return lambda value: f"{value:#0{digits + 2}x}"
 
 
 def hexadecimal(data: bytes, start: int = 0) -> str:

@@ -13,7 +13,7 @@ from ...errors import InvalidDump
 from ...text import counted
 from ..decoded import Decoded, Field, Part, Section, Table
 from ..members import Member, Members, read_members
-from ..structure import Item, ascii_text, bits, fields, named, number, part_of
+from ..structure import Item, ascii_text, bits, bits_of, fields, named, number, part_of
 from .aer import CORRECTABLE, UNCORRECTABLE
 from .cper import Error, decode_error, findings, severity, severity_is_wrong, timestamp
 from .cper_section import address, code, guid, hex32, hexadecimal_text
@@ -155,7 +155,7 @@ _ENTRY = (
         "Flags",
         23,
         1,
-        lambda value: bits(value, {0: "Primary", 1: "Containment Warning", 2: "Reset", 3: "Threshold Exceeded"}),
+        bits_of({0: "Primary", 1: "Containment Warning", 2: "Reset", 3: "Threshold Exceeded"}),
     ),
     Item("Error Data Length", 24, 4),
 )
@@ -304,9 +304,9 @@ _AER = (
     Item("Device", 20, 2),
     Item("Function", 22, 2),
     Item("Device Control", 24, 2, hex),
-    Item("Uncorrectable Error Mask", 28, 4, lambda value: bits(value, UNCORRECTABLE)),
-    Item("Uncorrectable Error Severity", 32, 4, lambda value: bits(value, UNCORRECTABLE)),
-    Item("Correctable Error Mask", 36, 4, lambda value: bits(value, CORRECTABLE)),
+    Item("Uncorrectable Error Mask", 28, 4, bits_of(UNCORRECTABLE)),
+    Item("Uncorrectable Error Severity", 32, 4, bits_of(UNCORRECTABLE)),
+    Item("Correctable Error Mask", 36, 4, bits_of(CORRECTABLE)),
     Item("Advanced Error Capabilities and Control", 40, 4, hex32),
 )
 _GENERIC = (

@@ -14,7 +14,7 @@ from uuid import UUID
 from ...errors import InvalidDump
 from ...text import counted
 from ..decoded import Decoded, Field, Part, Section
-from ..structure import Item, ascii_text, bits, fields, named, number, part_of
+from ..structure import Item, ascii_text, bits, bits_of, fields, named, number, part_of
 from .cper_memory import memory_error, memory_error_2
 from .cper_pci import pci_bus_error, pci_component_error, pcie_error
 from .cper_processor import arm_processor_error, ia_processor_error, processor_generic_error
@@ -222,7 +222,7 @@ _HEADER = (
 )
 _DESCRIPTOR = (
     Item("Section Severity", 48, 4, severity, severity_is_wrong),
-    Item("Flags", 12, 4, lambda value: bits(value, _SECTION_FLAGS)),
+    Item("Flags", 12, 4, bits_of(_SECTION_FLAGS)),
 )
 
 

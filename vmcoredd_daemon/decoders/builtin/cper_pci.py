@@ -6,10 +6,8 @@ Layouts: ``struct cper_sec_pcie`` in Linux ``include/linux/cper.h``, ``EFI_PCI_P
 Specification 6.0, 7.5.1 (Command, Status), 7.5.3 (PCI Express Capability) and 7.8.4 (Advanced Error Reporting).
 """
 
-from collections.abc import Callable, Mapping
-
 from ..decoded import Field, Part, Table
-from ..structure import Item, bits, fields, number
+from ..structure import Item, bits_of, fields, number
 from .aer import CORRECTABLE, UNCORRECTABLE
 from .cper_section import (
     Body,
@@ -67,10 +65,6 @@ _DEVICE_STATUS = {
 }
 
 
-def _bits(names: Mapping[int, str]) -> Callable[[int], str]:
-    return lambda value: bits(value, names)
-
-
 def _status_is_wrong(value: int) -> bool:
     return bool(value & _STATUS_ERRORS)
 
@@ -86,8 +80,8 @@ def _version(value: int) -> str:
 _PCIE: tuple[ValidItem, ...] = (
     (0, Item("Port Type", 8, 4, lambda value: code(value, PORT_TYPE))),
     (1, Item("Version", 12, 4, _version)),
-    (2, Item("Command", 16, 2, _bits(_COMMAND))),
-    (2, Item("Status", 18, 2, _bits(_STATUS), _status_is_wrong)),
+    (2, Item("Command", 16, 2, bits_of(_COMMAND))),
+    (2, Item("Status", 18, 2, bits_of(_STATUS), _status_is_wrong)),
     (3, Item("Vendor ID", 24, 2, hex16)),
     (3, Item("Device ID", 26, 2, hex16)),
     (3, Item("Class Code", 28, 3, _class_code)),
@@ -98,7 +92,7 @@ _PCIE: tuple[ValidItem, ...] = (
     (3, Item("Secondary Bus Number", 36, 1, hex)),
     (3, Item("Slot Number", 37, 2, lambda value: str(value >> 3))),
     (4, Item("PCI Express Device Serial Number", 40, 8, address, private=True)),
-    (5, Item("Bridge Secondary Status", 48, 2, _bits(_SECONDARY_STATUS), _status_is_wrong)),
+    (5, Item("Bridge Secondary Status", 48, 2, bits_of(_SECONDARY_STATUS), _status_is_wrong)),
     (5, Item("Bridge Control", 50, 2, hex16)),
 )
 _DEVICE_VALID = 3
@@ -109,17 +103,17 @@ _AER = slice(112, 208)
 
 _CAPABILITY_ITEMS = (
     Item("Device Control", 8, 2, hex16),
-    Item("Device Status", 10, 2, _bits(_DEVICE_STATUS), lambda value: bool(value & 0xF)),
+    Item("Device Status", 10, 2, bits_of(_DEVICE_STATUS), lambda value: bool(value & 0xF)),
     Item("Link Control", 16, 2, hex16),
     Item("Link Status", 18, 2, lambda value: f"{value:#06x}: speed {value & 0xF}, width x{value >> 4 & 0x3F}"),
 )
 
 _AER_ITEMS = (
-    Item("Uncorrectable Error Status", 4, 4, _bits(UNCORRECTABLE), bool),
-    Item("Uncorrectable Error Mask", 8, 4, _bits(UNCORRECTABLE)),
-    Item("Uncorrectable Error Severity", 12, 4, _bits(UNCORRECTABLE)),
-    Item("Correctable Error Status", 16, 4, _bits(CORRECTABLE), bool),
-    Item("Correctable Error Mask", 20, 4, _bits(CORRECTABLE)),
+    Item("Uncorrectable Error Status", 4, 4, bits_of(UNCORRECTABLE), bool),
+    Item("Uncorrectable Error Mask", 8, 4, bits_of(UNCORRECTABLE)),
+    Item("Uncorrectable Error Severity", 12, 4, bits_of(UNCORRECTABLE)),
+    Item("Correctable Error Status", 16, 4, bits_of(CORRECTABLE), bool),
+    Item("Correctable Error Mask", 20, 4, bits_of(CORRECTABLE)),
     Item(
         "Advanced Error Capabilities and Control",
         24,

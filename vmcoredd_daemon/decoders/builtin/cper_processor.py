@@ -12,7 +12,7 @@ from uuid import UUID
 
 from ...errors import InvalidDump
 from ..decoded import Field, Part, Table
-from ..structure import Item, bits, named, number, part_of
+from ..structure import Item, bits, bits_of, named, number, part_of
 from .cper_section import Body, ValidItem, address, code, guid, hex16, hexadecimal_text, valid_fields
 
 _T = TypeVar("_T")
@@ -27,9 +27,9 @@ _GENERIC_FLAGS = {0: "Restartable", 1: "Precise IP", 2: "Overflow", 3: "Correcte
 _GENERIC: tuple[ValidItem, ...] = (
     (0, Item("Processor Type", 8, 1, lambda value: code(value, _PROCESSOR_TYPE))),
     (1, Item("Processor ISA", 9, 1, lambda value: code(value, _ISA))),
-    (2, Item("Processor Error Type", 10, 1, lambda value: bits(value, _GENERIC_ERROR))),
+    (2, Item("Processor Error Type", 10, 1, bits_of(_GENERIC_ERROR))),
     (3, Item("Operation", 11, 1, lambda value: code(value, _GENERIC_OPERATION))),
-    (4, Item("Flags", 12, 1, lambda value: bits(value, _GENERIC_FLAGS))),
+    (4, Item("Flags", 12, 1, bits_of(_GENERIC_FLAGS))),
     (5, Item("Level", 13, 1)),
     (6, Item("CPU Version Info", 16, 8, address)),
     (7, Item("CPU Brand String", 24, 128, kind=str)),
@@ -222,7 +222,7 @@ def _registers(name: str, first: int, data: bytes) -> Table:
 _ARM: tuple[ValidItem, ...] = (
     (0, Item("MPIDR_EL1", 16, 8, address)),
     (1, Item("Error affinity level", 12, 1)),
-    (2, Item("Running State", 32, 4, lambda value: bits(value, {0: "Processor running"}))),
+    (2, Item("Running State", 32, 4, bits_of({0: "Processor running"}))),
     (2, Item("PSCI State", 36, 4, hex)),
 )
 _ARM_MIDR = Item("MIDR_EL1", 24, 8, address)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from ..decoded import Field, Part, Text
-from ..structure import Item, hexadecimal, named
+from ..structure import Item, hexadecimal, hexadecimal_digits, named
 
 MAX_HEXADECIMAL = 16 << 10
 """Bytes that are shown in hexadecimal: a section without a decoder can be megabytes of a vendor's log."""
@@ -37,19 +37,11 @@ def valid_fields(items: Iterable[ValidItem], data: bytes, valid: int) -> tuple[F
     )
 
 
-def address(value: int) -> str:
-    """Return a number of 64 bits as Linux prints it."""
-    return f"{value:#018x}"
-
-
-def hex16(value: int) -> str:
-    """Return a number of 16 bits as the specifications print it."""
-    return f"{value:#06x}"
-
-
-def hex32(value: int) -> str:
-    """Return a number of 32 bits as the specifications print it."""
-    return f"{value:#010x}"
+address = hexadecimal_digits(16)
+"""Shows a number of 64 bits as Linux prints it."""
+hex16 = hexadecimal_digits(4)
+hex32 = hexadecimal_digits(8)
+"""As the specifications print numbers of so many bits."""
 
 
 def code(value: int, names: Mapping[int, str]) -> str:

@@ -14,7 +14,7 @@ from uuid import UUID
 from ...errors import InvalidDump
 from ...text import counted
 from ..decoded import Decoded, Field, Part, Section, Table
-from ..structure import Item, ascii_text, bits, named, number
+from ..structure import Item, ascii_text, bits, bits_of, code_of, hexadecimal_digits, named, number
 from .cper_section import address, hex16
 from .smbios_names import (
     ARRAY_ERROR_CORRECTION,
@@ -147,14 +147,6 @@ class _Special:
 _Entry = Item | _String | _Number | _Special
 
 
-def _named(names: Mapping[int, str]) -> Callable[[int], str]:
-    return lambda value: named(value, names)
-
-
-def _bits(names: Mapping[int, str]) -> Callable[[int], str]:
-    return lambda value: bits(value, names)
-
-
 def _size(value: int | None) -> str:
     """Return bytes in the largest unit without a fraction: ``64 GB``; units are powers of 1,024, as in DSP0134."""
     if value is None:
@@ -212,8 +204,8 @@ _BIOS: tuple[_Entry, ...] = (
     _String("BIOS Release Date", 0x08),
     Item("BIOS ROM Size", 0x09, 1, _rom_size),
     Item("BIOS Characteristics", 0x0A, 8, lambda value: bits(value & 0xFFFFFFF8, BIOS_CHARACTERISTICS)),
-    Item("BIOS Characteristics Extension Byte 1", 0x12, 1, _bits(BIOS_EXTENSION_1)),
-    Item("BIOS Characteristics Extension Byte 2", 0x13, 1, _bits(BIOS_EXTENSION_2)),
+    Item("BIOS Characteristics Extension Byte 1", 0x12, 1, bits_of(BIOS_EXTENSION_1)),
+    Item("BIOS Characteristics Extension Byte 2", 0x13, 1, bits_of(BIOS_EXTENSION_2)),
     Item("System BIOS Release", 0x14, 2, _release),
     Item("Embedded Controller Firmware Release", 0x16, 2, _release),
     Item("Extended BIOS ROM Size", 0x18, 2, _extended_rom_size),
@@ -237,7 +229,7 @@ _SYSTEM: tuple[_Entry, ...] = (
     _String("Version", 0x06),
     _String("Serial Number", 0x07, private=True),
     _Special("UUID", 0x08, 16, _uuid, private=True),
-    Item("Wake-up Type", 0x18, 1, _named(WAKE_UP_TYPE)),
+    Item("Wake-up Type", 0x18, 1, code_of(WAKE_UP_TYPE)),
     _String("SKU Number", 0x19),
     _String("Family", 0x1A),
 )
@@ -249,10 +241,10 @@ _BOARD: tuple[_Entry, ...] = (
     _String("Version", 0x06),
     _String("Serial Number", 0x07, private=True),
     _String("Asset Tag", 0x08, private=True),
-    Item("Feature Flags", 0x09, 1, _bits(BOARD_FEATURES)),
+    Item("Feature Flags", 0x09, 1, bits_of(BOARD_FEATURES)),
     _String("Location in Chassis", 0x0A),
     Item("Chassis Handle", 0x0B, 2, hex16),
-    Item("Board Type", 0x0D, 1, _named(BOARD_TYPE)),
+    Item("Board Type", 0x0D, 1, code_of(BOARD_TYPE)),
     Item("Number of Contained Object Handles", 0x0E, 1),
 )
 
@@ -278,11 +270,11 @@ _CHASSIS: tuple[_Entry, ...] = (
     _String("Version", 0x06),
     _String("Serial Number", 0x07, private=True),
     _String("Asset Tag Number", 0x08, private=True),
-    Item("Boot-up State", 0x09, 1, _named(CHASSIS_STATE), _state_is_wrong),
-    Item("Power Supply State", 0x0A, 1, _named(CHASSIS_STATE), _state_is_wrong),
-    Item("Thermal State", 0x0B, 1, _named(CHASSIS_STATE), _state_is_wrong),
-    Item("Security Status", 0x0C, 1, _named(SECURITY_STATUS)),
-    Item("OEM-defined", 0x0D, 4, lambda value: f"{value:#010x}"),
+    Item("Boot-up State", 0x09, 1, code_of(CHASSIS_STATE), _state_is_wrong),
+    Item("Power Supply State", 0x0A, 1, code_of(CHASSIS_STATE), _state_is_wrong),
+    Item("Thermal State", 0x0B, 1, code_of(CHASSIS_STATE), _state_is_wrong),
+    Item("Security Status", 0x0C, 1, code_of(SECURITY_STATUS)),
+    Item("OEM-defined", 0x0D, 4, hexadecimal_digits(8)),
     Item("Height", 0x11, 1, _unless_zero("U", "Unspecified")),
     Item("Number of Power Cords", 0x12, 1, _unless_zero("", "Unspecified")),
     _Special("SKU Number", 0x13, 3, _chassis_sku),
@@ -314,7 +306,7 @@ def _count(value: int | None) -> str:
 
 _PROCESSOR: tuple[_Entry, ...] = (
     _String("Socket Designation", 0x04),
-    Item("Processor Type", 0x05, 1, _named(PROCESSOR_TYPE)),
+    Item("Processor Type", 0x05, 1, code_of(PROCESSOR_TYPE)),
     _Number("Processor Family", 0x06, 1, _family, 0xFE, 0x28, 2),
     _String("Processor Manufacturer", 0x07),
     _Special("Processor ID", 0x08, 8, _processor_id),
@@ -324,7 +316,7 @@ _PROCESSOR: tuple[_Entry, ...] = (
     Item("Max Speed", 0x14, 2, _unless_zero("MHz")),
     Item("Current Speed", 0x16, 2, _unless_zero("MHz")),
     Item("Status", 0x18, 1, _processor_status, lambda value: value >> 6 & 1 == 1 and value & 7 == 3),
-    Item("Processor Upgrade", 0x19, 1, _named(PROCESSOR_UPGRADE)),
+    Item("Processor Upgrade", 0x19, 1, code_of(PROCESSOR_UPGRADE)),
     Item("L1 Cache Handle", 0x1A, 2, _handle),
     Item("L2 Cache Handle", 0x1C, 2, _handle),
     Item("L3 Cache Handle", 0x1E, 2, _handle),
@@ -334,7 +326,7 @@ _PROCESSOR: tuple[_Entry, ...] = (
     _Number("Core Count", 0x23, 1, _count, 0xFF, 0x2A, 2),
     _Number("Core Enabled", 0x24, 1, _count, 0xFF, 0x2C, 2),
     _Number("Thread Count", 0x25, 1, _count, 0xFF, 0x2E, 2),
-    Item("Processor Characteristics", 0x26, 2, _bits(PROCESSOR_CHARACTERISTICS)),
+    Item("Processor Characteristics", 0x26, 2, bits_of(PROCESSOR_CHARACTERISTICS)),
     Item("Thread Enabled", 0x30, 2, _unless_zero("")),
 )
 
@@ -365,24 +357,24 @@ _CACHE: tuple[_Entry, ...] = (
     Item("Cache Configuration", 0x05, 2, _cache_configuration),
     _Number("Maximum Cache Size", 0x07, 2, _size, 0xFFFF, 0x13, 4, _cache_size, _cache_size_2),
     _Number("Installed Size", 0x09, 2, _size, 0xFFFF, 0x17, 4, _cache_size, _cache_size_2),
-    Item("Supported SRAM Type", 0x0B, 2, _bits(SRAM_TYPE)),
-    Item("Current SRAM Type", 0x0D, 2, _bits(SRAM_TYPE)),
+    Item("Supported SRAM Type", 0x0B, 2, bits_of(SRAM_TYPE)),
+    Item("Current SRAM Type", 0x0D, 2, bits_of(SRAM_TYPE)),
     Item("Cache Speed", 0x0F, 1, _unless_zero("ns")),
-    Item("Error Correction Type", 0x10, 1, _named(CACHE_ERROR_CORRECTION)),
-    Item("System Cache Type", 0x11, 1, _named(CACHE_TYPE)),
-    Item("Associativity", 0x12, 1, _named(ASSOCIATIVITY)),
+    Item("Error Correction Type", 0x10, 1, code_of(CACHE_ERROR_CORRECTION)),
+    Item("System Cache Type", 0x11, 1, code_of(CACHE_TYPE)),
+    Item("Associativity", 0x12, 1, code_of(ASSOCIATIVITY)),
 )
 
 # 7.10: System Slots.
 _SLOT: tuple[_Entry, ...] = (
     _String("Slot Designation", 0x04),
-    Item("Slot Type", 0x05, 1, _named(SLOT_TYPE)),
-    Item("Slot Data Bus Width", 0x06, 1, _named(SLOT_WIDTH)),
-    Item("Current Usage", 0x07, 1, _named(SLOT_USAGE)),
-    Item("Slot Length", 0x08, 1, _named(SLOT_LENGTH)),
+    Item("Slot Type", 0x05, 1, code_of(SLOT_TYPE)),
+    Item("Slot Data Bus Width", 0x06, 1, code_of(SLOT_WIDTH)),
+    Item("Current Usage", 0x07, 1, code_of(SLOT_USAGE)),
+    Item("Slot Length", 0x08, 1, code_of(SLOT_LENGTH)),
     Item("Slot ID", 0x09, 2),
-    Item("Slot Characteristics 1", 0x0B, 1, _bits(SLOT_CHARACTERISTICS_1)),
-    Item("Slot Characteristics 2", 0x0C, 1, _bits(SLOT_CHARACTERISTICS_2)),
+    Item("Slot Characteristics 1", 0x0B, 1, bits_of(SLOT_CHARACTERISTICS_1)),
+    Item("Slot Characteristics 2", 0x0C, 1, bits_of(SLOT_CHARACTERISTICS_2)),
     _Special("Bus Address", 0x0D, 4, _bus_address(0x0D)),
     Item("Data Bus Width", 0x11, 1),
     Item("Peer Grouping Count", 0x12, 1),
@@ -399,9 +391,9 @@ def _error_handle(value: int) -> str:
 
 
 _MEMORY_ARRAY: tuple[_Entry, ...] = (
-    Item("Location", 0x04, 1, _named(ARRAY_LOCATION)),
-    Item("Use", 0x05, 1, _named(ARRAY_USE)),
-    Item("Memory Error Correction", 0x06, 1, _named(ARRAY_ERROR_CORRECTION)),
+    Item("Location", 0x04, 1, code_of(ARRAY_LOCATION)),
+    Item("Use", 0x05, 1, code_of(ARRAY_USE)),
+    Item("Memory Error Correction", 0x06, 1, code_of(ARRAY_ERROR_CORRECTION)),
     _Number("Maximum Capacity", 0x07, 4, _size, 0x80000000, 0x0F, 8, _array_capacity),
     Item("Memory Error Information Handle", 0x0B, 2, _error_handle),
     Item("Number of Memory Devices", 0x0D, 2),
@@ -456,12 +448,12 @@ _MEMORY_DEVICE: tuple[_Entry, ...] = (
     _Number(
         "Size", 0x0C, 2, _show_device_size, 0x7FFF, 0x1C, 4, _device_size, lambda value: (value & 0x7FFFFFFF) << 20
     ),
-    Item("Form Factor", 0x0E, 1, _named(FORM_FACTOR)),
+    Item("Form Factor", 0x0E, 1, code_of(FORM_FACTOR)),
     Item("Device Set", 0x0F, 1, _device_set),
     _String("Device Locator", 0x10),
     _String("Bank Locator", 0x11),
-    Item("Memory Type", 0x12, 1, _named(MEMORY_TYPE)),
-    Item("Type Detail", 0x13, 2, _bits(TYPE_DETAIL)),
+    Item("Memory Type", 0x12, 1, code_of(MEMORY_TYPE)),
+    Item("Type Detail", 0x13, 2, bits_of(TYPE_DETAIL)),
     _Number("Speed", 0x15, 2, _speed, 0xFFFF, 0x54, 4),
     _String("Manufacturer", 0x17),
     _String("Serial Number", 0x18, private=True),
@@ -472,8 +464,8 @@ _MEMORY_DEVICE: tuple[_Entry, ...] = (
     Item("Minimum voltage", 0x22, 2, _millivolts),
     Item("Maximum voltage", 0x24, 2, _millivolts),
     Item("Configured voltage", 0x26, 2, _millivolts),
-    Item("Memory Technology", 0x28, 1, _named(MEMORY_TECHNOLOGY)),
-    Item("Memory Operating Mode Capability", 0x29, 2, _bits(OPERATING_MODE)),
+    Item("Memory Technology", 0x28, 1, code_of(MEMORY_TECHNOLOGY)),
+    Item("Memory Operating Mode Capability", 0x29, 2, bits_of(OPERATING_MODE)),
     _String("Firmware Version", 0x2B),
     Item("Module Manufacturer ID", 0x2C, 2, _manufacturer_id),
     Item("Module Product ID", 0x2E, 2, _product_id),
@@ -526,7 +518,7 @@ def _base_address(structure: Structure) -> tuple[int, str]:
 
 
 _IPMI: tuple[_Entry, ...] = (
-    Item("Interface Type", 0x04, 1, _named(IPMI_INTERFACE)),
+    Item("Interface Type", 0x04, 1, code_of(IPMI_INTERFACE)),
     Item("IPMI Specification Revision", 0x05, 1, lambda value: f"{value >> 4}.{value & 0xF}"),
     Item("I2C Target Address", 0x06, 1, lambda value: f"{value >> 1:#04x}"),
     Item("NV Storage Device Address", 0x07, 1, lambda value: "Not Present" if value == 0xFF else str(value)),

@@ -15,7 +15,7 @@ from ...text import counted, shortened
 from ..decoded import Decoded, Field, Part, Section
 from ..excerpt import MAX_BYTES, MAX_TEXT, excerpt, first_bytes, is_text, lines_of
 from ..members import Member, Members, is_archive, read_members
-from ..structure import Item, fields
+from ..structure import Item, fields, hexadecimal_digits
 from .sff import is_module, module_fields
 from .unknown import decode as decode_unknown
 
@@ -73,10 +73,6 @@ def _flags(names: Mapping[int, str]) -> Callable[[int], str]:
     return show
 
 
-def _hexadecimal(value: int) -> str:
-    return f"{value:#010x}"
-
-
 def _status(value: int) -> str:
     return f"{_flags(STATUS)(value)} ({link_of(value, igc=False)})"
 
@@ -103,7 +99,7 @@ def _registers(names: Mapping[int, str], *, igc: bool = False) -> tuple[Item, ..
         "RCTL": _flags(RCTL),
         "TCTL": _flags(TCTL),
     }
-    return tuple(Item(name, 4 * index, 4, show.get(name, _hexadecimal)) for index, name in names.items())
+    return tuple(Item(name, 4 * index, 4, show.get(name, hexadecimal_digits(8))) for index, name in names.items())
 
 
 # e1000_get_regs() in e1000/e1000_ethtool.c and e1000e/ethtool.c; from 12 on, it depends on the PHY.

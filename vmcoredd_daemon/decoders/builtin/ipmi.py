@@ -11,7 +11,7 @@ from typing import BinaryIO
 from ...errors import InvalidDump
 from ..decoded import Decoded, Field, Part
 from ..members import Members, decode_members, read_members
-from ..structure import Item, bits, fields, part_of
+from ..structure import Item, bits, bits_of, fields, hexadecimal_digits, part_of
 from .ipmi_manufacturers import manufacturer_name
 from .ipmi_sdr import read_repository, repository_parts
 from .ipmi_sel import ENTRY, critical_events, read_log, time_text
@@ -138,8 +138,8 @@ def _device_id(data: bytes) -> tuple[Part, ...]:
     updating = bool(data[2] & 0x80)
     version = f"{data[4] & 0xF}.{data[4] >> 4:x}"
     items = (
-        Item("Product ID", 9, 2, lambda value: f"{value:#06x}"),
-        Item("Additional Device Support", 5, 1, lambda value: bits(value, _DEVICE_SUPPORT)),
+        Item("Product ID", 9, 2, hexadecimal_digits(4)),
+        Item("Additional Device Support", 5, 1, bits_of(_DEVICE_SUPPORT)),
     )
     auxiliary = data[11:15].hex(" ")
     return (
@@ -186,7 +186,7 @@ def _sel_info(data: bytes) -> tuple[Part, ...]:
         Item("Free Space in bytes", 3, 2, str, lambda value: value < ENTRY),
         Item("Most recent addition timestamp", 5, 4, time_text),
         Item("Most recent erase timestamp", 9, 4, time_text),
-        Item("Operation Support", 13, 1, lambda value: bits(value, _OPERATIONS)),
+        Item("Operation Support", 13, 1, bits_of(_OPERATIONS)),
     )
     return (
         *fields(items, data),

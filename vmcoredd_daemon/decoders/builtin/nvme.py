@@ -16,22 +16,10 @@ from ...errors import InvalidDump
 from ...text import counted
 from ..decoded import Decoded, Field, Part, Section, Table, Value
 from ..members import Members, decode_members, read_members
-from ..structure import Item, ascii_text, fields, named
+from ..structure import Item, ascii_text, bits_of, code_of, fields, named
 from .nvme_identify import CRITICAL_TEMPERATURE, MODEL, REVISION, WARNING_TEMPERATURE, identify_controller
 from .nvme_status import Status
-from .nvme_text import (
-    byte_size,
-    celsius,
-    code_of,
-    data_units,
-    flags,
-    in_unit,
-    oui,
-    percent,
-    present,
-    thousands,
-    zero_or,
-)
+from .nvme_text import byte_size, celsius, data_units, in_unit, oui, percent, present, thousands, zero_or
 
 IDENTIFY = "identify_controller"
 SMART = "smart_log"
@@ -115,12 +103,12 @@ MEDIA_ERRORS = "Media and Data Integrity Errors"
 
 # Figure 207. Revision 2.1 calls unsafe shutdowns unexpected power losses.
 HEALTH = (
-    Item(WARNING, 0, 1, flags(CRITICAL_WARNING)),
+    Item(WARNING, 0, 1, bits_of(CRITICAL_WARNING)),
     Item(TEMPERATURE, 1, 2, zero_or(celsius)),
     Item(SPARE, 3, 1, percent),
     Item(SPARE_THRESHOLD, 4, 1, percent),
     Item(USED, 5, 1, percent),
-    Item(GROUPS, 6, 1, flags(GROUP_WARNING)),
+    Item(GROUPS, 6, 1, bits_of(GROUP_WARNING)),
     Item("Data Units Read", 32, 16, zero_or(data_units)),
     Item("Data Units Written", 48, 16, zero_or(data_units)),
     Item("Host Read Commands", 64, 16, thousands),

@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """How values of NVMe are shown to people."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 
 from ...errors import InvalidDump
-from ..structure import bits, named
 
 
 def present(data: bytes) -> bytes:
@@ -57,11 +56,6 @@ def plus_one(value: int) -> str:
     return f"{value + 1:,}"
 
 
-def hexadecimal_digits(digits: int) -> Callable[[int], str]:
-    """Return a way to show values with *digits* hexadecimal digits."""
-    return lambda value: f"{value:#0{digits + 2}x}"
-
-
 def celsius(kelvin: int) -> str:
     """Return a temperature: ``354 K (81 C)``."""
     return f"{kelvin} K ({kelvin - 273} C)"
@@ -80,13 +74,3 @@ def data_units(value: int) -> str:
 def oui(value: int) -> str:
     """Return an IEEE OUI Identifier as IEEE writes it."""
     return f"{value >> 16:02x}-{value >> 8 & 0xFF:02x}-{value & 0xFF:02x}"
-
-
-def flags(names: Mapping[int, str]) -> Callable[[int], str]:
-    """Return a way to show the names of bits."""
-    return partial(bits, names=names)
-
-
-def code_of(names: Mapping[int, str]) -> Callable[[int], str]:
-    """Return a way to show the name of a code."""
-    return partial(named, names=names)

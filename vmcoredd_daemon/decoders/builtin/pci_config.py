@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from ..decoded import Field, Part, Table
-from ..structure import Item, bits, fields, named
+from ..structure import Item, bits, bits_of, code_of, fields, named
 from . import pci_names as names
 from .aer import CORRECTABLE, UNCORRECTABLE
 
@@ -146,7 +146,7 @@ class _Decoder:
         self._function.buses = (self._byte(0x19), self._byte(0x1A)) if len(self._config) > 0x1A else None
         self._status("Secondary Status", 0x1E, names.SECONDARY_STATUS, STATUS_ERRORS - {MASTER_ABORT})
         self._windows()
-        self._add(0, (Item("Bridge Control", 0x3E, 2, lambda value: bits(value, names.BRIDGE_CONTROL)),))
+        self._add(0, (Item("Bridge Control", 0x3E, 2, bits_of(names.BRIDGE_CONTROL)),))
 
     def _cardbus(self) -> None:
         self._bars(1)
@@ -487,7 +487,7 @@ HEADER = (
     Item("Class Code", 0x09, 3, _class),
     Item("Revision ID", 0x08, 1, lambda value: f"{value:02x}"),
     Item("Header Type", 0x0E, 1, _layout),
-    Item("Command", 0x04, 2, lambda value: bits(value, names.COMMAND)),
+    Item("Command", 0x04, 2, bits_of(names.COMMAND)),
 )
 
 # 7.5.1.2
@@ -575,7 +575,7 @@ EXPRESS = (
         _register(
             {8: "Slot Implemented"},
             (0, 4, lambda value: f"version {value}"),
-            (4, 4, lambda value: named(value, names.PORT_TYPES)),
+            (4, 4, code_of(names.PORT_TYPES)),
             (9, 5, lambda value: f"Interrupt Message Number {value}"),
         ),
     ),
@@ -586,7 +586,7 @@ EXPRESS = (
         2,
         _register(names.DEVICE_CONTROL, (5, 3, _payload("payload")), (12, 3, _payload("read request"))),
     ),
-    Item("Device Status", 0x0A, 2, lambda value: bits(value, names.DEVICE_STATUS), lambda value: bool(value & 6)),
+    Item("Device Status", 0x0A, 2, bits_of(names.DEVICE_STATUS), lambda value: bool(value & 6)),
 )
 
 # 7.5.3.6 to 7.5.3.8
@@ -634,12 +634,12 @@ EXPRESS_LINK_2 = (
 # 7.5.3.9 and 7.5.3.11
 EXPRESS_SLOT = (
     Item("Physical Slot Number", 0x16, 2, lambda value: str(value >> 3)),
-    Item("Slot Status", 0x1A, 2, lambda value: bits(value, names.SLOT_STATUS), lambda value: bool(value & 2)),
+    Item("Slot Status", 0x1A, 2, bits_of(names.SLOT_STATUS), lambda value: bool(value & 2)),
 )
 
 # 7.5.3.12 and 7.5.3.14
 EXPRESS_ROOT = (
-    Item("Root Control", 0x1C, 2, lambda value: bits(value, names.ROOT_CONTROL)),
+    Item("Root Control", 0x1C, 2, bits_of(names.ROOT_CONTROL)),
     Item(
         "Root Status",
         0x20,
@@ -673,7 +673,7 @@ def _root_status(value: int) -> str:
 
 # 7.8.4.9 to 7.8.4.11
 AER_ROOT = (
-    Item("Root Error Command", 0x2C, 4, lambda value: bits(value, names.ROOT_ERROR_COMMAND)),
+    Item("Root Error Command", 0x2C, 4, bits_of(names.ROOT_ERROR_COMMAND)),
     Item("Root Error Status", 0x30, 4, _root_status, lambda value: bool(value & 0x04)),
     Item("ERR_COR Source Identification", 0x34, 2, address_name),
     Item("ERR_FATAL/NONFATAL Source Identification", 0x36, 2, address_name),
@@ -693,7 +693,7 @@ DPC = (
         2,
         _register(
             names.DPC_CONTROL,
-            (0, 2, lambda value: named(value, names.DPC_TRIGGERS)),
+            (0, 2, code_of(names.DPC_TRIGGERS)),
         ),
     ),
     Item("DPC Status", 8, 2, _register(names.DPC_STATUS, (0, 7, _dpc_reason)), lambda value: bool(value & 1)),

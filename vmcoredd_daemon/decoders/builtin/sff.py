@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 
 from ..decoded import Field
-from ..structure import Item, bits, fields, named
+from ..structure import Item, bits, code_of, fields
 
 IDENTIFIERS = {
     0x02: "module soldered to motherboard",
@@ -69,8 +69,8 @@ def _oui(value: int) -> str:
 
 # SFF-8472, table 4-1
 SFP_IDENTITY = (
-    Item("Identifier", 0, 1, lambda value: named(value, IDENTIFIERS)),
-    Item("Connector", 2, 1, lambda value: named(value, CONNECTORS)),
+    Item("Identifier", 0, 1, code_of(IDENTIFIERS)),
+    Item("Connector", 2, 1, code_of(CONNECTORS)),
     Item("Signaling Rate, Nominal", 12, 1, _nonzero("MBd", 100)),
     Item("Length (SMF)", 14, 1, _nonzero("km")),
     Item("Length (50 um, OM2)", 16, 1, _nonzero("m", 10)),
@@ -88,8 +88,8 @@ SFP_IDENTITY = (
 
 # SFF-8636, 6.3
 QSFP_IDENTITY = (
-    Item("Identifier", 128, 1, lambda value: named(value, IDENTIFIERS)),
-    Item("Connector Type", 130, 1, lambda value: named(value, CONNECTORS)),
+    Item("Identifier", 128, 1, code_of(IDENTIFIERS)),
+    Item("Connector Type", 130, 1, code_of(CONNECTORS)),
     Item("Signaling rate, nominal", 140, 1, _nonzero("MBd", 100)),
     Item("Length (SMF)", 142, 1, _nonzero("km")),
     Item("Length (OM3 50 um)", 143, 1, _nonzero("m", 2)),
