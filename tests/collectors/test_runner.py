@@ -22,12 +22,13 @@ from tests.lib.vmcore_dumps import manifest
 from tests.lib.vmcoredd import run
 from tests.lib.waiting import eventually, is_busy
 from vmcoredd_daemon.bus import Connection
+from vmcoredd_daemon.collectors.builtin import BUILT_IN
 from vmcoredd_daemon.collectors.registry import Registered
 from vmcoredd_daemon.collectors.runner import CUT_OFF_MARGIN, CollectorRunner, plan
 from vmcoredd_daemon.config.limits import Limits
 from vmcoredd_daemon.dumps.dump_list import DumpList
 from vmcoredd_daemon.dumps.spool import Spool
-from vmcoredd_daemon.errors import Busy, CallFailed, NameInUse, TimedOut
+from vmcoredd_daemon.errors import Busy, CallFailed, InvalidArgs, NameInUse, TimedOut
 from vmcoredd_daemon.manifest import IdleCollector
 from vmcoredd_daemon.note import ByteOrder
 from vmcoredd_daemon.threads.loop import AbandonedThreads
@@ -262,14 +263,19 @@ async def test_collectors_that_make_nothing_are_named(tmp_path: Path) -> None:
         write(tmp_path / "collectors.d", "unmet", "echo data", "ConditionPathExists=!/proc")
         write(tmp_path / "collectors.d", "none", "echo data", f"Instances={tmp_path}/missing*")
         write(tmp_path / "collectors.d", "some", "echo data")
+        (tmp_path / "collectors.d" / "empty.conf").touch()
         await runner.run()
-        assert (await dumps.snapshot()).idle_collectors == (
+        idle = (await dumps.snapshot()).idle_collectors
+        assert {each.name for each in idle if each.reason == "masked"} == {"empty", *BUILT_IN}
+        assert tuple(each for each in idle if each.reason != "masked") == (
             IdleCollector("none", "nothing to collect here"),
             IdleCollector("off", "switched off"),
             IdleCollector("unmet", "ConditionPathExists=!/proc is not met"),
         )
         await runner.run(["off"])
         assert "off" not in {idle.name for idle in dumps.idle_collectors}
+        with pytest.raises(InvalidArgs, match="collector empty is masked"):
+            await runner.run(["empty"])
 
 
 async def test_collector_with_nothing_to_collect(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -320,7 +326,7 @@ def test_command_line_without_a_service(directory: Path, tmp_path: Path) -> None
     write(directory, "off", "false", "Enabled=no")
     (directory / "Good.conf").symlink_to("/dev/null")
     listed = {entry["name"]: entry for entry in json.loads(run("run", "--list", "--json", *config).stdout)}
-    assert "Good" not in listed
+    assert listed["Good"] == {"name": "Good", "runs": False, "reason": "masked", "device_dumps": []}
     assert listed["off"]["reason"] == "Enabled=no"
     assert listed["each"]["device_dumps"] == [{"name": f"dev/{name}", "size": 65536} for name in ("a", "b")]
     chosen = json.loads(run("run", "--list", "off", "each", "--json", *config).stdout)

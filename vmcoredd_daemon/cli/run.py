@@ -73,7 +73,9 @@ async def _entry(collector: Registered, timeout: float) -> Entry:
     try:
         planned = await plan(collector, None, timeout)
         dumps = [{"name": dump.dump_name, "size": dump.size} for dump in planned]
-        if not collector.enabled:
+        if collector.masked:
+            reason = "masked"
+        elif not collector.enabled:
             reason = "Enabled=no"
         elif not planned:
             reason = collector.settings.unmet() or "nothing to collect here"

@@ -47,13 +47,15 @@ class Registered:
     starter: Starter | None = None
     """For a command: what starts its processes, and those of other collectors."""
     error: VmcoreddError | None = None
+    masked: bool = False
+    """Whether an empty file switches it off, even for those who name it."""
     abandoned: AbandonedThreads | None = None
     """Counts its threads that hang."""
 
     @property
     def enabled(self) -> bool:
         """Whether it runs without being named; one with an error does, so that the error is seen."""
-        return self.settings.enabled
+        return self.settings.enabled and not self.masked
 
     def plan(self, timeout: float | None, default_timeout: float) -> list[Planned]:
         """Return the device dumps it would make now, enabled or not. Blocks, perhaps for ever.
@@ -63,7 +65,7 @@ class Registered:
         """
         if self.error is not None:
             raise self.error
-        if self.settings.unmet():
+        if self.masked or self.settings.unmet():
             return []
         settings = self.settings
         seconds = timeout or settings.timeout or default_timeout
@@ -93,7 +95,7 @@ def find(directories: Sequence[Path], abandoned: AbandonedThreads | None = None)
     found = {name: Registered(name, load=classes[name], abandoned=abandoned) for name in classes}
     for name, loaded in settings.load(directories).items():
         if loaded is None:
-            found.pop(name, None)
+            found[name] = Registered(name, masked=True)
         elif isinstance(loaded, VmcoreddError):
             found[name] = Registered(name, error=loaded)
         elif loaded.command:

@@ -64,8 +64,9 @@ class CollectorRunner:
 
         Failed ones are among them. Returns when all have finished or, with *wait* false, when all have begun.
         Device dumps that are *present* or in the list are not made again: an earlier daemon of this boot may have
-        made some. No caller's limit counts them. Raises InvalidArgs for an unknown name, NameInUse when all others
-        are made if a collector in *names* has one that is in the list, Busy, Disabled or TimedOut.
+        made some. No caller's limit counts them. Raises InvalidArgs for an unknown name or a masked collector,
+        NameInUse when all others are made if a collector in *names* has one that is in the list, Busy, Disabled or
+        TimedOut.
         """
         self._dumps.check_enabled()
         if not self._for_service:
@@ -76,7 +77,7 @@ class CollectorRunner:
             chosen = _choose(known, names)
             for name, collector in known.items():
                 if not collector.enabled and collector not in chosen:
-                    self._dumps.set_idle(shortened(name), "switched off")
+                    self._dumps.set_idle(shortened(name), "masked" if collector.masked else "switched off")
             there = {dump.name for dump in self._dumps if dump.state is not State.FAILED}
             present = {*present, *there}
             begun = await asyncio.gather(*(self._begin(collector, timeout, present) for collector in chosen))
@@ -173,4 +174,7 @@ def check_known(known: Collection[str], names: Iterable[str]) -> None:
 
 def _choose(known: "dict[str, Registered]", names: Collection[str]) -> "list[Registered]":
     check_known(known, names)
+    for name in names:
+        if known[name].masked:
+            raise InvalidArgs(f"collector {name} is masked")
     return [collector for name, collector in known.items() if (name in names if names else collector.enabled)]

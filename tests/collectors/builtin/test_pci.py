@@ -103,4 +103,7 @@ def test_built_in_collectors_can_be_loaded_and_masked(tmp_path: Path) -> None:
         assert load is not None
         assert callable(load())
     (tmp_path / "pci.conf").touch()
-    assert "pci" not in find([tmp_path])
+    masked = find([tmp_path])["pci"]
+    assert masked.masked
+    assert not masked.enabled
+    assert masked.plan(None, 1) == []
