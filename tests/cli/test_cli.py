@@ -21,7 +21,7 @@ from vmcoredd_daemon import __version__
 from vmcoredd_daemon.manifest import MANIFEST_NAME
 
 COMMANDS = [
-    *("add", "run", "list", "status", "write", "remove"),
+    *("check", "add", "run", "list", "status", "write", "remove"),
     *("crashes", "inspect", "show", "report", "diff", "verify", "extract", "attach"),
 ]
 
@@ -128,7 +128,7 @@ def test_help_and_version() -> None:
         assert result.stdout.startswith(" ".join(["usage: vmcoredd" if arguments else "vmcoredd", *arguments]))
         assert run("help", *arguments).stdout == result.stdout
         lines = result.stdout.splitlines()
-        assert len(lines) < 28
+        assert len(lines) < 30
         assert max(map(len, lines)) < 80
 
 

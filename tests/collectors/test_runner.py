@@ -7,6 +7,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -326,8 +327,10 @@ def test_command_line_without_a_service(directory: Path, tmp_path: Path) -> None
     write(directory, "off", "false", "Enabled=no")
     (directory / "Good.conf").symlink_to("/dev/null")
     listed = {entry["name"]: entry for entry in json.loads(run("run", "--list", "--json", *config).stdout)}
-    assert listed["Good"] == {"name": "Good", "runs": False, "reason": "masked", "device_dumps": []}
+    masked = {"name": "Good", "runs": False, "failed": False, "reason": "masked", "device_dumps": []}
+    assert listed["Good"] == masked
     assert listed["off"]["reason"] == "Enabled=no"
+    assert not listed["off"]["failed"]
     assert listed["each"]["device_dumps"] == [{"name": f"dev/{name}", "size": 65536} for name in ("a", "b")]
     chosen = json.loads(run("run", "--list", "off", "each", "--json", *config).stdout)
     assert sorted(entry["name"] for entry in chosen) == ["each", "off"]
@@ -340,8 +343,27 @@ def test_command_line_without_a_service(directory: Path, tmp_path: Path) -> None
         "dev\\x2fa": "a\n",
         "dev\\x2fb": "b\n",
     }
+    write(directory, "none", "false", f"Instances={tmp_path}/missing*")
+    assert run("run", "-o", out, *config, "none").stdout == "none: nothing to collect here\n"
     failed = run("run", "-o", out, *config, "off")
     assert (failed.returncode, failed.stderr) == (1, "vmcoredd: 1 of 1 device dumps failed: off\n")
+
+
+@pytest.mark.parametrize(
+    ("lines", "reason"),
+    [
+        ("Exec=no-such-program", "program no-such-program is missing"),
+        ("Exec=/no/such/program %i\nInstances=/etc/host*", "program /no/such/program is missing"),
+        ("Exec=true\nSize=much", "much"),
+    ],
+)
+def test_list_finds_collectors_that_cannot_run(tmp_path: Path, lines: str, reason: str) -> None:
+    (tmp_path / "collectors.d").mkdir()
+    (tmp_path / "vmcoredd.conf").touch()
+    (tmp_path / "collectors.d/vendor.conf").write_text(f"[Collector]\n{lines}\n")
+    listed = run("run", "--list", "vendor", "--config", tmp_path / "vmcoredd.conf")
+    assert (listed.returncode, listed.stderr) == (1, "vmcoredd: 1 collector cannot run: vendor\n")
+    assert re.search(rf"^vendor .*  no: .*{reason}", listed.stdout, re.MULTILINE)
 
 
 async def test_callers_are_refused_while_collectors_still_begin(

@@ -42,6 +42,13 @@ ExecStart=sh -c "[ $$(cat /sys/kernel/kexec_crash_loaded) = 1 ] || poweroff -f; 
     echo {rig.MARKER} > /dev/kmsg; echo c > /proc/sysrq-trigger"
 """
 
+PRINTED = "rig: "
+INSTEAD = f"""\
+[Service]
+ExecStart=
+ExecStart=sh -c "sh /root/instead-of-panic 2>&1 | sed -u 's/^/{PRINTED}/' > /dev/ttyS0; poweroff -f"
+"""
+
 ENDLESS = f"""\
 [Unit]
 After=vmcoredd.service
@@ -85,9 +92,9 @@ def missing_tools(*, machine: bool = True) -> list[str]:
     return missing if missing or os.geteuid() == 0 else ["root's rights"]
 
 
-def build_root(workdir: Path) -> Path:
+def build_root(workdir: Path, suite: str = "") -> Path:
     """Build the root file system; raise RigError where a step fails, with what it said last."""
-    root = bootstrap(workdir / "root", PACKAGES)
+    root = bootstrap(workdir / "root", PACKAGES, suite)
     _configure(root)
     # Where the README has it.
     build_package(root / "root/build/deb")
@@ -107,10 +114,10 @@ def build_package(directory: Path) -> Path:
     return package
 
 
-def bootstrap(root: Path, packages: str) -> Path:
-    """Make a root file system of this machine's Debian, with packages that are separated by commas."""
-    suite = platform.freedesktop_os_release()["VERSION_CODENAME"]
-    _run("debootstrap", "--variant=minbase", f"--include={packages}", suite, root, _mirror(suite))
+def bootstrap(root: Path, packages: str, suite: str = "") -> Path:
+    """Make a root file system of a Debian, by default this machine's; *packages* are separated by commas."""
+    own = platform.freedesktop_os_release()["VERSION_CODENAME"]
+    _run("debootstrap", "--variant=minbase", f"--include={packages}", suite or own, root, _mirror(own))
     return root
 
 
@@ -131,16 +138,8 @@ def blocks_of(document: str, section: str) -> list[str]:
 
 def panic(root: Path, workdir: Path, *, disk_mib: int, crashkernel: str = "192M", options: str = "") -> Captured:
     """Boot the root in a machine with 1 GiB, let it panic, and fetch what is in /var/crash then."""
-    disk = rig.sparse_file(workdir / "disk", disk_mib)
-    _run("mkfs.ext4", "-q", "-F", "-d", root, disk)
-    kernel = _kernel(root)
-    machine = rig.Machine(
-        kernel=kernel,
-        initramfs=root / f"boot/initrd.img-{kernel.release}",
-        command_line=f"root=/dev/vda ro console=ttyS0 crashkernel={crashkernel} panic=1 {options}",
-        memory_mib=1024,
-        disks=(disk,),
-    )
+    disk = _disk(root, workdir, disk_mib)
+    machine = _machine(root, disk, f"crashkernel={crashkernel} {options}")
     console = rig.boot(machine, workdir / "console.log", timeout=240)
     _, _, capturing = console.partition(rig.MARKER)
     if "Linux version" not in capturing:
@@ -150,10 +149,38 @@ def panic(root: Path, workdir: Path, *, disk_mib: int, crashkernel: str = "192M"
     return Captured(workdir / "crash", capturing, capture.points(capturing))
 
 
+def run_instead_of_panic(root: Path, workdir: Path, script: str) -> str:
+    """Boot the root, with a capture kernel, and run a shell script in it; return what that has printed."""
+    program = root / "root/instead-of-panic"
+    with changed(program, script), changed(root / units.SYSTEM / "panic.service.d/script.conf", INSTEAD):
+        disk = _disk(root, workdir, 2048)
+    console = rig.boot(_machine(root, disk, "crashkernel=192M"), workdir / "console.log", timeout=400)
+    disk.unlink()
+    return "\n".join(re.findall(rf"^{PRINTED}(.*)$", console.replace("\r", ""), re.MULTILINE))
+
+
+def _disk(root: Path, workdir: Path, mib: int) -> Path:
+    disk = rig.sparse_file(workdir / "disk", mib)
+    _run("mkfs.ext4", "-q", "-F", "-d", root, disk)
+    return disk
+
+
+def _machine(root: Path, disk: Path, options: str) -> rig.Machine:
+    kernel = _kernel(root)
+    return rig.Machine(
+        kernel=kernel,
+        initramfs=root / f"boot/initrd.img-{kernel.release}",
+        command_line=f"root=/dev/vda ro console=ttyS0 panic=1 {options}",
+        memory_mib=1024,
+        disks=(disk,),
+    )
+
+
 @contextmanager
 def changed(file: Path, text: str) -> Iterator[None]:
     """Append *text* to a file of the root, which may not exist, while the context lasts."""
     before = file.read_text() if file.exists() else None
+    file.parent.mkdir(exist_ok=True)
     file.write_text((before or "") + text)
     try:
         yield

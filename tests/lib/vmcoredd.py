@@ -25,7 +25,9 @@ def run(*arguments: object, **options: Any) -> "subprocess.CompletedProcess[Any]
     return done
 
 
-def run_in_terminal(columns: int, *arguments: object, rows: int = 200, **environment: str) -> list[str]:
+def run_in_terminal(
+    columns: int, *arguments: object, rows: int = 200, status: int = 0, **environment: str
+) -> list[str]:
     """Run the program with a terminal as its standard output; return the lines there, without colours."""
     master, terminal = pty.openpty()
     termios.tcsetwinsize(terminal, (rows, columns))
@@ -42,5 +44,5 @@ def run_in_terminal(columns: int, *arguments: object, rows: int = 200, **environ
             except OSError:
                 # No process holds the other end any more.
                 pass
-    assert process.returncode == 0
+    assert process.returncode == status
     return shown.decode().splitlines()

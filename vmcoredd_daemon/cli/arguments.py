@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The command line of ``vmcoredd``, and so its ``--help``, which fits a screen of 80x24."""
+"""The command line of ``vmcoredd``, and so its ``--help``, which fits 80 columns."""
 
 import argparse
 import re
@@ -21,6 +21,7 @@ MODES = ("short", "pretty", "lines", "off")
 
 GROUPS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
+        "Prepare for a crash": ("check",),
         "Read vmcores": ("crashes", "inspect", "show", "report", "diff", "verify", "extract"),
         "Add to a vmcore": ("attach", CORE_COLLECTOR),
         "Talk to the service": ("add", "run", "list", "status", "write", "remove"),
@@ -58,6 +59,7 @@ def _parsers() -> tuple[Parser, Commands]:
     commands = main.add_subparsers(
         dest="command", metavar="COMMAND", required=True, title="commands", prog="vmcoredd", parser_class=Parser
     )
+    _check(commands, _view(table=True))
     _service_commands(commands, _bus(), _view(table=True), _view(table=False))
     _file_commands(commands, _view(table=True), _view(table=False))
     main.summaries = {action.dest: action.help or "" for action in commands._choices_actions}
@@ -109,6 +111,14 @@ def _view(*, table: bool) -> Parser:
         view.add_argument("--no-legend", dest="legend", action="store_false", help="tables without a header")
         view.add_argument("-l", "--full", action="store_true", help="do not ellipsize")
     return view
+
+
+def _check(commands: Commands, table: Parser) -> None:
+    what = "check whether a panic would give a vmcore with device dumps"
+    check = _command(commands, "check", what, [""], table)
+    check.add_argument("--root", type=path, metavar="DIR", default="/", help="of the system, by default this one")
+    image = "of the capture kernel, if dracut has made one for vmcoredd, by default /boot/vmcoredd.img"
+    check.add_argument("--initramfs", type=path, metavar="FILE", help=image)
 
 
 def _service_commands(commands: Commands, bus: Parser, table: Parser, view: Parser) -> None:

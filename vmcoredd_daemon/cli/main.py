@@ -79,6 +79,8 @@ def _command(name: str) -> "Callable[[argparse.Namespace], int]":
     match name:
         case "attach":
             from .attach import run
+        case "check":
+            from .check.check import run
         case "crashes":
             from .crashes import run
         case "diff":

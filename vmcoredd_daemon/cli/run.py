@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..collectors.registry import Registered
-from ..collectors.runner import CollectorRunner, check_known, plan, registered
+from ..collectors.runner import CollectorRunner, check_known, missing_program, plan, registered
 from ..collectors.settings import directories
 from ..config.config import load
 from ..dumps.device_dump import DeviceDump
@@ -26,6 +26,7 @@ from ..note import VMCOREDD_HEADER_SIZE, system_byteorder, system_page_size
 from ..terminal.exit import FAILURE, SUCCESS
 from ..terminal.stdio import complain
 from ..terminal.view import Cell, Size, View
+from ..text import counted
 from .client import Client, DumpInfo
 from .operands import unused_file_name
 from .service import dump_table, show_while
@@ -57,19 +58,26 @@ async def _list(options: argparse.Namespace) -> int:
     view = View.of(options)
     if view.as_json:
         view.show_json(entries)
-        return SUCCESS
-    rows: list[list[Cell]] = []
-    for entry in entries:
-        runs = entry["reason"] or "yes"
-        for dump in entry["device_dumps"] or [{"name": None, "size": None}]:
-            size = None if dump["size"] is None else Size(dump["size"])
-            rows.append([entry["name"], dump["name"], size, runs])
-    view.show(view.table(["COLLECTOR", "NAME", "SIZE", "RUNS"], rows, shrink=("RUNS", "NAME")))
+    else:
+        view.show(_collector_table(view, entries))
+    if failed := [entry["name"] for entry in entries if entry["failed"]]:
+        complain(f"{counted(len(failed), 'collector')} cannot run: {', '.join(failed)}")
+        return FAILURE
     return SUCCESS
 
 
+def _collector_table(view: View, entries: Sequence[Entry]) -> str:
+    rows: list[list[Cell]] = []
+    for entry in entries:
+        runs = f"no: {entry['reason']}" if entry["reason"] else "yes"
+        for dump in entry["device_dumps"] or [{"name": None, "size": None}]:
+            size = None if dump["size"] is None else Size(dump["size"])
+            rows.append([entry["name"], dump["name"], size, runs])
+    return view.table(["COLLECTOR", "NAME", "SIZE", "RUNS"], rows, shrink=("RUNS", "NAME"))
+
+
 async def _entry(collector: Registered, timeout: float) -> Entry:
-    reason, dumps = "", []
+    reason, failed, dumps = "", False, []
     try:
         planned = await plan(collector, None, timeout)
         dumps = [{"name": dump.dump_name, "size": dump.size} for dump in planned]
@@ -79,9 +87,17 @@ async def _entry(collector: Registered, timeout: float) -> Entry:
             reason = "Enabled=no"
         elif not planned:
             reason = collector.settings.unmet() or "nothing to collect here"
+        elif missing := await missing_program(collector, timeout):
+            reason, failed = f"program {missing} is missing", True
     except VmcoreddError as error:
-        reason = str(error)
-    return {"name": collector.name, "runs": not reason, "reason": reason, "device_dumps": dumps}
+        reason, failed = str(error), collector.enabled
+    return {
+        "name": collector.name,
+        "runs": not reason,
+        "failed": failed,
+        "reason": reason,
+        "device_dumps": dumps,
+    }
 
 
 async def _in_service(options: argparse.Namespace) -> int:
@@ -96,7 +112,7 @@ async def _in_service(options: argparse.Namespace) -> int:
         dumps = [asdict(dump) for dump in await client.list_dumps() if dump.path in paths]
     finally:
         await client.close()
-    return _report(dumps, View.of(options))
+    return _report(dumps, View.of(options), options.collectors)
 
 
 async def _to_directory(options: argparse.Namespace) -> int:
@@ -121,7 +137,7 @@ async def _to_directory(options: argparse.Namespace) -> int:
         finally:
             await dumps.drain(0)
             dumps.close()
-    return _report(entries, View.of(options))
+    return _report(entries, View.of(options), options.collectors)
 
 
 def _progress(dumps: Iterable[DeviceDump | DumpInfo]) -> tuple[int, int]:
@@ -177,9 +193,11 @@ def _copy(fd: int, size: int, path: str) -> None:
             done += sent
 
 
-def _report(dumps: Sequence[Entry], view: View) -> int:
+def _report(dumps: Sequence[Entry], view: View, names: Sequence[str]) -> int:
     if view.as_json:
         view.show_json(dumps)
+    elif not dumps:
+        view.show(f"{', '.join(names) or 'The collectors'}: nothing to collect here\n")
     else:
         view.show(dump_table(view, dumps))
     failed = [dump["name"] for dump in dumps if dump["state"] == State.FAILED]

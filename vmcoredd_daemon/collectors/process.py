@@ -16,6 +16,7 @@ from contextlib import suppress
 from typing import Any
 
 from ..threads.loop import AbandonedThreads, abandon, run_in_own_thread
+from .settings import PATH
 
 KILL_GRACE = 1.0
 """Seconds that a process has after SIGTERM, and again after SIGKILL."""
@@ -28,8 +29,6 @@ OOM_SCORE_ADJ = 500
 
 SPAWN_TIMEOUT = 0.2
 """Seconds that a process waits for the start of the one before it."""
-
-PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 _Started = tuple["subprocess.Popen[bytes]", int, int]
 

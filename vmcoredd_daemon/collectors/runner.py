@@ -165,6 +165,16 @@ async def plan(collector: "Registered", timeout: float | None, default_timeout: 
         raise CollectorFailed(reason) from error
 
 
+async def missing_program(collector: "Registered", timeout: float, root: Path = Path("/")) -> str:
+    """Return a program of *collector* that the system *root* lacks, or an empty text. Raises as :func:`plan`."""
+    looking = run_in_own_thread(collector.settings.missing_program, collector.name, root)
+    try:
+        return await wait_for(looking, timeout, collector.abandoned)
+    except TimeoutError:
+        name = shortened(collector.name)
+        raise TimedOut(f"collector {name}: its program was not found within {timeout:g} s") from None
+
+
 def check_known(known: Collection[str], names: Iterable[str]) -> None:
     """Raise InvalidArgs if one of *names* is not that of a *known* collector."""
     for name in names:

@@ -20,6 +20,8 @@ from ..errors import InvalidArgs, InvalidConfiguration, VmcoreddError
 from ..note import check_dump_name
 
 SECTION = "Collector"
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+"""Where programs are, if the service has no PATH."""
 VENDOR_DIRECTORY = Path("/usr/lib/vmcoredd/collectors.d")
 
 
@@ -62,6 +64,15 @@ class Settings:
         template = self.dump_name or ("%n_%i" if self.instances else "%n")
         for instance in instances:
             yield _expand(template, name, instance), [_expand(word, name, instance) for word in self.command]
+
+    def missing_program(self, name: str, root: Path = Path("/")) -> str:
+        """Return a program of the collector *name* that the system *root* lacks, or an empty text. Blocks."""
+        for program in {command[0] for _, command in self.commands(name) if command}:
+            directories = [""] if "/" in program else PATH.split(os.pathsep)
+            places = [root / f"{directory}/{program}".lstrip("/") for directory in directories]
+            if not any(place.is_file() and os.access(place, os.X_OK) for place in places):
+                return program
+        return ""
 
 
 def directories(config: Path | None) -> tuple[Path, ...]:

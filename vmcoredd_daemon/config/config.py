@@ -5,6 +5,7 @@ The main file is read first, then the drop-ins of ``vmcoredd.conf.d`` by name; t
 one restores the default.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -65,16 +66,21 @@ def load(path: Path | None) -> Configuration:
 
     Raises InvalidConfiguration, which names file, line and key.
     """
-    main = path or DEFAULT_FILE
     configuration = Configuration()
+    for name, value in assignments(path):
+        configuration = _assign(configuration, name, value)
+    return configuration
+
+
+def assignments(path: Path | None) -> Iterator[tuple[str, Any]]:
+    """Yield what is assigned there, in order: the field, and its value, None for the default. Raises as load()."""
+    main = path or DEFAULT_FILE
     for file in [main, *_drop_ins(main)]:
         try:
-            for name, value in ini.read(file, SECTION, KEYS):
-                configuration = _assign(configuration, name, value)
+            yield from ini.read(file, SECTION, KEYS)
         except FileNotFoundError:
             if path is not None:
                 raise InvalidConfiguration(f"{ini.shown(file)}: does not exist") from None
-    return configuration
 
 
 def _drop_ins(main: Path) -> list[Path]:

@@ -1,0 +1,399 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""vmcoredd check, on the files of systems that are set up as docs/kdump.md has it, and then with one mistake each.
+
+tests/kdump/test_check.py does the same in machines that have booted.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.lib.paths import ROOT
+from tests.lib.tools import require
+from tests.lib.vmcoredd import run, run_in_terminal
+
+HEALTHY: Mapping[str, str] = {
+    "proc/cmdline": "root=/dev/vda crashkernel=256M\n",
+    "proc/meminfo": "".join(
+        f"{name + ':':16}{kib:8} kB\n"
+        for name, kib in {
+            "MemTotal": 1 << 10,
+            "Slab": 100,
+            "KernelStack": 10,
+            "PageTables": 10,
+            "Percpu": 10,
+            "VmallocUsed": 10,
+        }.items()
+    ),
+    "proc/sys/kernel/osrelease": "6.1.0-test\n",
+    "sys/kernel/kexec_crash_loaded": "1\n",
+    "sys/kernel/kexec_crash_size": f"{256 << 20}\n",
+    "usr/bin/dbus-daemon": "",
+    "usr/bin/makedumpfile": "",
+    "usr/lib/vmcoredd/registers.bin": "data",
+    "usr/lib/systemd/system/my.service": """\
+[Unit]
+After=vmcoredd.service
+[Service]
+Type=oneshot
+ExecStart=vmcoredd add my /usr/lib/vmcoredd/registers.bin
+TimeoutStartSec=30
+[Install]
+WantedBy=vmcoredd-capture.target
+""",
+}
+"""Files of a system, but for those of its kdump."""
+
+KDUMP_TOOLS = {"usr/sbin/kdump-config": "", "etc/default/kdump-tools": "USE_KDUMP=1\nKDUMP_COREDIR=/var/crash\n"}
+KDUMP_UTILS = {
+    "etc/kdump.conf": """\
+# a comment
+path /var/crash
+core_collector vmcoredd-core-collector makedumpfile -l --message-level 7 -d 31
+dracut_args --add vmcoredd
+"""
+}
+WANTS = "etc/systemd/system/vmcoredd-capture.target.wants"
+
+Mistake = Callable[[Path], object]
+
+
+def write(root: Path, name: str, text: str) -> None:
+    path = root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    if "bin/" in name:
+        path.chmod(0o755)
+
+
+def assign(name: str, text: str) -> Mistake:
+    return lambda root: write(root, name, text)
+
+
+def append(name: str, text: str) -> Mistake:
+    return lambda root: write(root, name, (root / name).read_text() + text)
+
+
+def remove(name: str) -> Mistake:
+    return lambda root: (root / name).unlink()
+
+
+def link(name: str, target: str) -> Mistake:
+    def mistake(root: Path) -> None:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).unlink(missing_ok=True)
+        (root / name).symlink_to(target)
+
+    return mistake
+
+
+@pytest.fixture
+def system(tmp_path: Path) -> Path:
+    """A system with our files, as the package installs them, and a helper; nothing saves a vmcore yet."""
+    root = tmp_path / "root"
+    subprocess.run([ROOT / "systemd" / "install", root], check=True)
+    for name, text in HEALTHY.items():
+        write(root, name, text)
+    link(f"{WANTS}/my.service", "/usr/lib/systemd/system/my.service")(root)
+    return root
+
+
+@pytest.fixture
+def debian(system: Path) -> Path:
+    """A system with kdump-tools."""
+    for name, text in KDUMP_TOOLS.items():
+        write(system, name, text)
+    return system
+
+
+def findings(root: Path, *options: object) -> list[dict[str, Any]]:
+    """Return what it finds, and expect the exit status that this has."""
+    checked = run("check", "--root", root, "--json", *options)
+    found: list[dict[str, Any]] = json.loads(checked.stdout)
+    bad = [each for each in found if each["state"] == "problem"]
+    assert all(each["advice"] for each in bad)
+    assert checked.returncode == (1 if bad else 0)
+    assert ("problem" in checked.stderr) == bool(bad)
+    return found
+
+
+def problems(root: Path, *options: object) -> list[str]:
+    """Return the problems that it finds."""
+    return [
+        f"{each['check']}: {each['finding']}" for each in findings(root, *options) if each["state"] == "problem"
+    ]
+
+
+def test_good_system(debian: Path) -> None:
+    found = findings(debian)
+    assert {each["state"] for each in found} == {"ok"}
+    checks = ["capture kernel", "kdump-tools", "configuration", "collectors", "target", "spool", "units"]
+    assert [each["check"] for each in found] == [*checks, "message bus"]
+
+
+@pytest.mark.parametrize(
+    ("mistake", "expected"),
+    [
+        (assign("sys/kernel/kexec_crash_loaded", "0\n"), "capture kernel: it is not loaded"),
+        (assign("sys/kernel/kexec_crash_size", "0\n"), "capture kernel: no memory is reserved for it"),
+        (
+            assign("sys/kernel/kexec_crash_size", f"{128 << 20}\n"),
+            "capture kernel: it has 128.0M of memory, and needs 192.0M",
+        ),
+        (
+            assign("proc/cmdline", "quiet vmcoredd=off\n"),
+            "capture kernel: vmcoredd=off is on the kernel's command line",
+        ),
+        (assign("etc/default/kdump-tools", ""), "kdump-tools: /etc/default/kdump-tools switches it off"),
+        (
+            append("etc/default/kdump-tools", 'KDUMP_CMDLINE_APPEND="nr_cpus=1"\n'),
+            "kdump-tools: the capture kernel does not start kdump-tools-dump.service",
+        ),
+        (
+            append(
+                "etc/default/kdump-tools",
+                'KDUMP_CMDLINE_APPEND="systemd.unit=kdump-tools-dump.service vmcoredd=off"\n',
+            ),
+            "kdump-tools: vmcoredd=off is on the capture kernel's command line",
+        ),
+        (
+            append("etc/default/kdump-tools", 'makedumpfile() { vmcoredd core-collector "$@"; }\n'),
+            "kdump-tools: a shell function makedumpfile runs instead of the program",
+        ),
+        (
+            remove("usr/bin/makedumpfile"),
+            "kdump-tools: makedumpfile is missing: the vmcore has no device dumps",
+        ),
+        (
+            link("etc/systemd/system/kdump-tools-dump.service.d/vmcoredd.conf", "/dev/null"),
+            "kdump-tools: kdump-tools-dump.service does not run our makedumpfile",
+        ),
+        (
+            remove("usr/bin/vmcoredd-core-collector"),
+            "kdump-tools: kdump-tools-dump.service does not run our makedumpfile",
+        ),
+        (
+            assign("etc/vmcoredd/vmcoredd.conf.d/x.conf", "[Vmcoredd]\nFormat=elf\n"),
+            "kdump-tools: Format=elf in vmcoredd.conf makes the service write a second vmcore",
+        ),
+        (
+            assign("etc/vmcoredd/vmcoredd.conf.d/x.conf", "[Vmcoredd]\nEnabled=no\n"),
+            "configuration: Enabled=no switches device dumps off",
+        ),
+        (
+            assign("etc/vmcoredd/vmcoredd.conf.d/x.conf", "[Vmcoredd]\nColour=red\n"),
+            "configuration: ROOT/etc/vmcoredd/vmcoredd.conf.d/x.conf:2: unknown key 'Colour'",
+        ),
+        (
+            assign("etc/vmcoredd/collectors.d/vendor.conf", "[Collector]\nExec=/opt/vendor/dump\n"),
+            "collectors: vendor: program /opt/vendor/dump is missing",
+        ),
+        (
+            assign(
+                "etc/vmcoredd/collectors.d/vendor.conf",
+                "[Collector]\nExec=vendor-dump\nConditionPathExists=/proc/vmcore\n",
+            ),
+            "collectors: vendor: program vendor-dump is missing",
+        ),
+        (
+            assign("etc/vmcoredd/collectors.d/vendor.conf", "[Collector]\nExec=sh\nSize=much\n"),
+            "collectors: ROOT/etc/vmcoredd/collectors.d/vendor.conf:3: Size='much' is not a size",
+        ),
+        (
+            assign("var/crash/.vmcoredd-spool/0-1-2-3-4/000001.note", "data"),
+            "spool: 1 device dump of an earlier crash is in /var/crash/.vmcoredd-spool/0-1-2-3-4",
+        ),
+        (
+            assign("proc/meminfo", HEALTHY["proc/meminfo"].replace("100 kB", f"{1 << 40} kB")),
+            "target: /var/crash has",
+        ),
+        (
+            assign("etc/vmcoredd/vmcoredd.conf.d/x.conf", f"[Vmcoredd]\nKeepFree={1 << 20}G\n"),
+            "spool: /var/crash/.vmcoredd-spool has 0B, and collectors may need",
+        ),
+        (
+            append("usr/lib/systemd/system/my.service", "[Service]\nTimeoutStartSec=infinity\n"),
+            "units: my.service: has no time limit, and could keep the vmcore from being written",
+        ),
+        (
+            assign("etc/systemd/system/my.service.d/x.conf", "[Unit]\nAfter=\n"),
+            "units: my.service: may run before the service does",
+        ),
+        (remove("usr/lib/systemd/system/my.service"), "units: my.service: its unit file is missing"),
+        (remove(f"{WANTS}/my.service"), "units: my.service is for vmcoredd-capture.target, and not enabled"),
+        (remove("usr/lib/systemd/system/vmcoredd.service"), "units: vmcoredd.service cannot be found"),
+        (
+            remove("usr/share/dbus-1/system.d/org.vmcoredd1.conf"),
+            "message bus: there is no /usr/share/dbus-1/system.d/org.vmcoredd1.conf: "
+            "the service cannot own its name",
+        ),
+        (
+            assign("usr/share/dbus-1/system.d/org.vmcoredd1.conf", "<busconfig/>"),
+            "message bus: /usr/share/dbus-1/system.d/org.vmcoredd1.conf does not let the service own its name",
+        ),
+        (
+            lambda root: shutil.copytree(root / "usr/share/dbus-1/system.d", root / "etc/dbus-1/system.d"),
+            "message bus: there are 2 policies, /etc/dbus-1/system.d/org.vmcoredd1.conf and "
+            "/usr/share/dbus-1/system.d/org.vmcoredd1.conf",
+        ),
+        (
+            remove("usr/share/dbus-1/system-services/org.vmcoredd1.service"),
+            "message bus: there is no /usr/share/dbus-1/system-services/org.vmcoredd1.service",
+        ),
+        (
+            remove("usr/bin/dbus-daemon"),
+            "message bus: no message bus is installed: helpers cannot add device dumps",
+        ),
+    ],
+)
+def test_mistake(debian: Path, mistake: Mistake, expected: str) -> None:
+    mistake(debian)
+    (found,) = problems(debian)
+    assert found.replace(str(debian), "ROOT").startswith(expected)
+
+
+@pytest.mark.parametrize(
+    "harmless",
+    [
+        link("etc/systemd/system/my.service", "/dev/null"),
+        assign("etc/vmcoredd/vmcoredd.conf.d/x.conf", "[Vmcoredd]\nFormat=none\n"),
+        append("etc/default/kdump-tools", "# makedumpfile() { a comment; }\n"),
+        assign("etc/vmcoredd/collectors.d/vendor.conf", "[Collector]\nExec=missing\nEnabled=no\n"),
+        assign("etc/vmcoredd/collectors.d/vendor.conf", ""),
+        link("usr/bin/dbus-broker", "dbus-daemon"),
+    ],
+)
+def test_what_is_no_mistake(debian: Path, harmless: Mistake) -> None:
+    harmless(debian)
+    assert problems(debian) == []
+
+
+def test_target_in_memory(debian: Path) -> None:
+    with_memory = Path("/dev/shm")
+    if not with_memory.is_dir():
+        pytest.skip("there is no /dev/shm")
+    (debian / "var").mkdir()
+    link("var/crash", str(with_memory))(debian)
+    assert "target: /var/crash is in memory: a vmcore is lost when the machine restarts" in problems(debian)
+
+
+def test_what_the_kernel_does_not_say(debian: Path) -> None:
+    shutil.rmtree(debian / "sys")
+    shutil.rmtree(debian / "proc")
+    assert [each["check"] for each in findings(debian) if each["state"] == "unknown"] == [
+        "capture kernel",
+        "target",
+    ]
+
+
+def test_no_kdump(system: Path) -> None:
+    assert problems(system) == ["kdump: nothing saves a vmcore after a panic"]
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> dict[bool, Path]:
+    """Initramfs images that dracut could have made, with our module and without."""
+    require("cpio", "lsinitrd")
+    made = {}
+    for ours in (True, False):
+        root = tmp_path_factory.mktemp("image")
+        write(root, "usr/lib/dracut/modules.txt", "base\nvmcoredd\n" if ours else "base\n")
+        write(root, "usr/lib/dracut/dracut-999", "")
+        made[ours] = root.with_suffix(".img")
+        with made[ours].open("wb") as out:
+            names = "".join(f"{path.relative_to(root)}\n" for path in [root, *sorted(root.rglob("*"))])
+            command = ["cpio", "--create", "--format=newc", "--quiet"]
+            subprocess.run(command, cwd=root, input=names.encode(), stdout=out, check=True)
+    return made
+
+
+IMAGE = "boot/initramfs-6.1.0-testkdump.img"
+
+
+@pytest.fixture
+def fedora(system: Path, images: dict[bool, Path]) -> Path:
+    """A system with kdump-utils."""
+    for name, text in KDUMP_UTILS.items():
+        write(system, name, text)
+    (system / "boot").mkdir()
+    shutil.copy(images[True], system / IMAGE)
+    return system
+
+
+def test_good_system_with_kdump_utils(fedora: Path) -> None:
+    assert {each["state"] for each in findings(fedora)} == {"ok"}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        (
+            "core_collector vmcoredd-core-collector makedumpfile",
+            "core_collector makedumpfile",
+            "kdump-utils: core_collector is not vmcoredd-core-collector makedumpfile",
+        ),
+        (
+            "dracut_args --add vmcoredd",
+            'dracut_args --add "nfs" --omit vmcoredd',
+            "kdump-utils: dracut_args does not add our module",
+        ),
+        (
+            "dracut_args",
+            "kdump_pre /x\ndracut_args",
+            "kdump-utils: a service that kdump_pre starts would write a second vmcore",
+        ),
+    ],
+)
+def test_mistake_in_kdump_conf(fedora: Path, old: str, new: str, expected: str) -> None:
+    text = KDUMP_UTILS["etc/kdump.conf"]
+    assert old in text
+    write(fedora, "etc/kdump.conf", text.replace(old, new))
+    assert problems(fedora) == [expected]
+
+
+def test_initramfs_without_our_module(fedora: Path, images: dict[bool, Path]) -> None:
+    shutil.copy(images[False], fedora / IMAGE)
+    assert problems(fedora) == [f"initramfs: {fedora / IMAGE} does not have our dracut module"]
+
+
+def test_initramfs_that_is_missing(fedora: Path) -> None:
+    (fedora / IMAGE).unlink()
+    assert problems(fedora) == [f"initramfs: there is no /{IMAGE}"]
+
+
+@pytest.mark.parametrize("name", ["etc/vmcoredd/vmcoredd.conf", "var/lib/dpkg/info/vmcoredd.list"])
+def test_initramfs_that_is_older_than_what_it_copies(fedora: Path, name: str) -> None:
+    file = fedora / name
+    write(fedora, name, file.read_text() if file.exists() else "")
+    os.utime(file, (time.time(), time.time() + 60))
+    (found,) = problems(fedora)
+    what = f"/{name}" if name.startswith("etc") else "the installed vmcoredd"
+    assert found.startswith(f"initramfs: {fedora / IMAGE} is older than {what} (20")
+
+
+def test_initramfs_of_our_own(system: Path, images: dict[bool, Path]) -> None:
+    (system / "boot").mkdir()
+    shutil.copy(images[True], system / "boot/vmcoredd.img")
+    assert problems(system) == []
+    write(system, "etc/vmcoredd/vmcoredd.conf", "[Vmcoredd]\nFormat=none\n")
+    os.utime(images[True])
+    assert problems(system, "--initramfs", images[True]) == ["initramfs: Format=none: no program writes a vmcore"]
+    assert problems(system, "--initramfs", "/missing") == ["initramfs: /missing does not exist"]
+
+
+@pytest.mark.parametrize("columns", [80, 40])
+def test_narrow_terminal(debian: Path, columns: int) -> None:
+    lines = run_in_terminal(columns, "check", "--root", debian)
+    assert lines[0].split() == ["CHECK", "STATE", "FINDING"]
+    assert max(map(len, lines)) <= columns
+    (debian / "usr/share/dbus-1/system.d/org.vmcoredd1.conf").unlink()
+    lines = run_in_terminal(columns, "check", "--root", debian, status=1)
+    assert "  Install the package vmcoredd again." in lines
+    assert max(map(len, lines)) <= columns
