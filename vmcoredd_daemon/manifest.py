@@ -92,6 +92,11 @@ class Failure:
     time_usec: int
 
 
+def reason(message: str, name: str) -> str:
+    """Return why the device dump *name*, or the collector of that name, failed: *message* names it first."""
+    return message.removeprefix(f"device dump {name}: ").removeprefix(f"collector {name}: ")
+
+
 @dataclass(frozen=True, slots=True)
 class ManifestSource:
     """Where the memory came from, and what of it is missing."""

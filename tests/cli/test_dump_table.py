@@ -13,10 +13,10 @@ from tests.lib.vmcoredd import run, run_in_terminal
 @pytest.mark.parametrize(
     ("columns", "shown", "failed_shown"),
     [
-        (120, "NAME STATE SIZE COLLECTOR", "NAME STATE SIZE COLLECTOR ERROR"),
-        (80, "NAME STATE SIZE COLLECTOR", "NAME STATE SIZE COLLECTOR ERROR"),
-        (60, "NAME STATE SIZE COLLECTOR", "NAME STATE SIZE ERROR"),
-        (40, "NAME STATE SIZE", "NAME STATE ERROR"),
+        (120, "NAME STATE SIZE COLLECTOR", "NAME STATE SIZE COLLECTOR"),
+        (80, "NAME STATE SIZE COLLECTOR", "NAME STATE SIZE COLLECTOR"),
+        (60, "NAME STATE SIZE COLLECTOR", "NAME STATE SIZE COLLECTOR"),
+        (40, "NAME STATE SIZE", "NAME STATE SIZE"),
     ],
 )
 def test_it_fits_the_terminal(
@@ -36,3 +36,6 @@ def test_it_fits_the_terminal(
     lines = run_in_terminal(columns, "list", *there)
     assert lines[0].split() == failed_shown.split()
     assert max(map(len, lines)) <= columns
+    # The reason is never cut, and does not repeat the name.
+    reason = next(number for number, line in enumerate(lines) if line.startswith("  "))
+    assert " ".join(map(str.strip, lines[reason:])) == "the collector did not finish within 0.1 s"

@@ -211,8 +211,8 @@ def test_collecting_takes_no_longer_than_its_timeout(vmcoredd: Vmcoredd) -> None
     assert failed(result) == reason
     assert [(dump["state"], dump["error"]) for dump in listed(vmcoredd)] == [("failed", reason)]
     table = ok(vmcoredd("list")).splitlines()
-    assert table[0].split() == ["NAME", "STATE", "SIZE", "COLLECTOR", "ERROR"]
-    assert table[1].endswith(reason)
+    assert table[0].split() == ["NAME", "STATE", "SIZE", "COLLECTOR"]
+    assert table[2] == "  the collector did not finish within 0.2 s"
 
 
 def test_fifo_without_a_writer(vmcoredd: Vmcoredd, tmp_path: Path) -> None:

@@ -79,6 +79,7 @@ mistake() {
     check
     umount "$1" 2>/dev/null
     rm -rf "$1"
+    mkdir -p "$(dirname "$1")"
     [ ! -e /root/saved/it ] || mv /root/saved/it "$1"
 }
 rm /etc/systemd/system/vmcoredd-capture.target.wants/endless.service

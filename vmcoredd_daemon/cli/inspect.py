@@ -5,7 +5,7 @@ import argparse
 from dataclasses import asdict
 from typing import Any
 
-from ..manifest import Manifest, State
+from ..manifest import MANIFEST_NAME, Manifest, State, reason
 from ..terminal.exit import UsageError
 from ..terminal.progress_line import progress
 from ..terminal.stdio import complain
@@ -38,8 +38,8 @@ FIELDS = (
 )
 """The lines above the tables, in this order; unknown ones are left out."""
 COLUMNS = ("INDEX", "NAME", "SIZE", "STATE", "CHECKSUM", "COLLECTOR", "TIME")
-FAILED_COLUMNS = ("FAILED", "COLLECTOR", "MESSAGE", "TIME")
-_SHRINK = ("COLLECTOR", "MESSAGE", "NAME", "FAILED")
+FAILED_COLUMNS = ("FAILED", "COLLECTOR", "TIME")
+_SHRINK = ("COLLECTOR", "NAME", "FAILED")
 _DROP = ("TIME", "COLLECTOR", "INDEX")
 
 _CHECKSUM: dict[bool | None, Cell] = {True: Mark("ok", True), False: Mark("altered", False), None: None}
@@ -129,10 +129,21 @@ def _text(view: View, vmcore: Vmcore, found: Inspection, size: int, summary: Sum
         "Panic": panic,
         **_memory(view, summary),
         **(_manifest(view, found.manifest) if found.manifest is not None else {}),
-        "Device dumps": len(found.device_dumps),
+        "Device dumps": dump_count(found),
     }
     fields = ((name, known[name]) for name in FIELDS if known.get(name) is not None)
     return view.fields(fields) + _tables(view, found)
+
+
+def dump_count(found: Inspection) -> str:
+    """Return how many device dumps a vmcore has, as ``5 and the manifest; 1 truncated, 2 failed``."""
+    with_manifest = any(dump.name == MANIFEST_NAME for dump in found.device_dumps)
+    states = [dump.entry.state for dump in found.device_dumps if dump.entry is not None]
+    bad = {"truncated": states.count(State.TRUNCATED), "failed": len(found.failures)}
+    count = f"{len(found.device_dumps) - with_manifest}{' and the manifest' if with_manifest else ''}"
+    return "; ".join(
+        filter(None, (count, ", ".join(f"{number} {state}" for state, number in bad.items() if number)))
+    )
 
 
 def _memory(view: View, summary: Summary) -> dict[str, Cell]:
@@ -168,13 +179,15 @@ def _tables(view: View, found: Inspection) -> str:
         complete = all(dump.entry is None or dump.entry.state == State.COMPLETE for dump in found.device_dumps)
         columns = [name for name in COLUMNS if not complete or name != "STATE"]
         cells = [[row[name] for name in columns] for row in map(_row, found.device_dumps)]
-        text += "\n" + view.table(columns, cells, _SHRINK, _DROP)
+        reasons = [reason(dump.entry.error, dump.name) if dump.entry else "" for dump in found.device_dumps]
+        text += "\n" + view.table(columns, cells, _SHRINK, _DROP, below=reasons)
     if found.failures:
         failed: list[list[Cell]] = [
-            [failure.name, failure.collector, failure.message, utc(failure.time_usec)]
+            [Mark(failure.name, good=False), failure.collector, utc(failure.time_usec)]
             for failure in found.failures
         ]
-        text += "\n" + view.table(FAILED_COLUMNS, failed, _SHRINK, _DROP)
+        reasons = [reason(failure.message, failure.name) for failure in found.failures]
+        text += "\n" + view.table(FAILED_COLUMNS, failed, _SHRINK, _DROP, below=reasons)
     return text
 
 

@@ -13,7 +13,7 @@ from pathlib import PurePath
 from typing import Any, TypeVar
 
 from ..errors import InvalidArgs, VmcoreddError
-from ..manifest import State
+from ..manifest import State, reason
 from ..terminal.exit import FAILURE, SUCCESS, UsageError
 from ..terminal.progress_line import progress
 from ..terminal.stdio import complain, show, standard_input
@@ -156,17 +156,15 @@ async def _list(options: argparse.Namespace) -> int:
 
 def dump_table(view: View, dumps: Sequence[Mapping[str, Any]]) -> str:
     """Return the table of *dumps*, which have the fields of :class:`~.client.DumpInfo`."""
-    columns = ["NAME", "STATE", "SIZE", "COLLECTOR", "ERROR"]
-    # Without a failure the last column would be empty.
-    columns = columns if any(dump["error"] for dump in dumps) else columns[:-1]
-    rows = [_row(dump)[: len(columns)] for dump in dumps]
-    return view.table(columns, rows, shrink=("COLLECTOR", "ERROR", "NAME"), drop=("COLLECTOR", "SIZE"))
+    columns = ["NAME", "STATE", "SIZE", "COLLECTOR"]
+    reasons = [reason(dump["error"], dump["name"]) for dump in dumps]
+    return view.table(columns, map(_row, dumps), ("COLLECTOR", "NAME"), drop=("COLLECTOR", "SIZE"), below=reasons)
 
 
 def _row(dump: Mapping[str, Any]) -> list[Cell]:
     state = dump["state"]
     shown: Cell = Mark(state, _GOOD[state]) if state in _GOOD else state
-    return [dump["name"], shown, Size(dump["size"]), dump["collector"], dump["error"]]
+    return [dump["name"], shown, Size(dump["size"]), dump["collector"]]
 
 
 async def _status(options: argparse.Namespace) -> int:

@@ -18,7 +18,7 @@ from ..decoders.stock_tools import decode_by_stock_tool
 from ..decoders.structure import hexadecimal
 from ..errors import InvalidDump, UnknownDump
 from ..files import write_all
-from ..manifest import MANIFEST_NAME, State
+from ..manifest import MANIFEST_NAME, State, reason
 from ..terminal.exit import FAILURE, SUCCESS, UsageError
 from ..terminal.stdio import complain, show, standard_output
 from ..terminal.view import Cell, Mark, View
@@ -111,11 +111,12 @@ def _overview(view: View, found: Inspection, path: str, decoders: Decoders) -> i
     for dump in found.device_dumps:
         if dump.name != MANIFEST_NAME:
             rows.append([dump.name, _line(_decoded(found.image, decoders, Shown(dump)))])
-    rows += [[failure.name, Mark(f"FAILED: {failure.message}", False)] for failure in found.failures]
+    reasons = ["" for _ in rows] + [reason(failure.message, failure.name) for failure in found.failures]
+    rows += [[failure.name, Mark("FAILED", False)] for failure in found.failures]
     if not rows:
         complain(f"{path}: has no device dumps")
         return FAILURE
-    view.show(view.table(COLUMNS, rows, ("SAYS", "NAME")))
+    view.show(view.table(COLUMNS, rows, ("SAYS", "NAME"), below=reasons))
     return SUCCESS
 
 

@@ -6,6 +6,7 @@ import os
 from typing import Any
 
 from ..errors import InvalidVmcore
+from ..manifest import MANIFEST_NAME
 from ..terminal.progress_line import progress
 from ..terminal.view import Cell, Mark, View
 from ..text import counted
@@ -13,6 +14,7 @@ from ..vmcore.image import file_image
 from ..vmcore.inspect.compat import Verdict
 from ..vmcore.inspect.inspect import Inspection
 from ..vmcore.inspect.verify import Verification, verify
+from .inspect import dump_count
 from .operands import open_vmcore
 from .vmcores import Answer, for_each
 
@@ -77,7 +79,7 @@ def _json_verdict(verdict: Verdict) -> dict[str, Any]:
 
 
 def _checksums(inspection: Inspection) -> dict[str, int]:
-    states = [dump.verified for dump in inspection.device_dumps]
+    states = [dump.verified for dump in inspection.device_dumps if dump.name != MANIFEST_NAME]
     return {"ok": states.count(True), "altered": states.count(False), "none": states.count(None)}
 
 
@@ -86,7 +88,7 @@ def _fields(file: str, verification: Verification) -> list[tuple[str, Cell]]:
     fields: list[tuple[str, Cell]] = [("Vmcore", file)]
     if inspection is not None:
         fields.append(("Format", inspection.format))
-        fields.extend(_lines("Device dumps", [len(inspection.device_dumps), *verification.remarks]))
+        fields.extend(_lines("Device dumps", [dump_count(inspection), *verification.remarks]))
         counts = ", ".join(f"{count} {state}" for state, count in _checksums(inspection).items() if count)
         altered = any(dump.verified is False for dump in inspection.device_dumps)
         fields.append(("Checksums", Mark(counts, False) if altered else counts or None))

@@ -15,6 +15,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import zip_longest
 
 from ..progress import human_size
 from ..text import counted, printable, valid_json
@@ -94,12 +95,13 @@ class View:
         drop: Sequence[str] = (),
         indent: int = 0,
         count_dropped: bool = False,
+        below: Sequence[str] = (),
     ) -> str:
         """Return an aligned table: columns of numbers to the right, others to the left; *indent* spaces before it.
 
         If it is too wide for the terminal, the columns *shrink* are ellipsized, one after the other; before they
         become unreadable, the columns *drop* are left out, one after the other; with *count_dropped*, a last line
-        says how many.
+        says how many. Each row is followed by its text of *below*, if it has one, which is never ellipsized.
         """
         cells = [list(row) for row in rows]
         kinds = [{type(row[i]) for row in cells} for i in range(len(header))]
@@ -112,15 +114,28 @@ class View:
         shown = [(i, widths[name]) for i, name in enumerate(header) if name in widths]
         left_out = [name for name in header if name not in widths]
         lines = []
-        for row, style in zip(texts, styles, strict=True):
+        for row, style, more in zip_longest(texts, styles, ["", *below], fillvalue=""):
             fitted = [_fit(row[i], width, numbers[i]) for i, width in shown]
             # No line ends in spaces.
             fitted[-1] = fitted[-1].rstrip()
             lines.append(" " * indent + "  ".join(map(_coloured, fitted, (style[i] for i, _ in shown))).rstrip())
+            lines += self.wrapped(more, " " * (indent + 2))
         if count_dropped and left_out:
             count = counted(len(left_out), "column")
             lines.append(f"{' ' * indent}({count} left out: see --full)")
         return "".join(f"{line}\n" for line in (lines if self.legend else lines[1:]))
+
+    def wrapped(self, text: str, indent: str = "") -> list[str]:
+        """Return *text* as lines that fit the terminal, each after *indent*; one line if there is none."""
+        if self.width is None:
+            return [f"{indent}{printable(text)}"] if text else []
+        # Imported late: few results have such lines.
+        from textwrap import wrap
+
+        width = max(self.width, len(indent) + 10)
+        return wrap(
+            printable(text), width, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False
+        )
 
     def fields(self, values: Iterable[tuple[str, Cell]]) -> str:
         """Return one line for each field, aligned at the colon; one without a name continues the one before."""

@@ -3,7 +3,6 @@
 
 import argparse
 import asyncio
-import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from functools import partial
@@ -93,15 +92,10 @@ def _table(view: View, findings: Sequence[Finding]) -> str:
     problems = [each for each in findings if each.state is State.PROBLEM]
     for advice in dict.fromkeys(each.advice for each in problems):
         found = [f"{each.check}: {each.finding}" for each in problems if each.advice == advice]
-        headings = [view.heading(line) for text in found for line in _wrapped(view, text)]
-        shown += "\n" + "".join(f"{line}\n" for line in [*headings, *_wrapped(view, advice, indent="  ")])
+        headings = [view.heading(line) for text in found for line in view.wrapped(text)]
+        shown += "\n" + "".join(f"{line}\n" for line in [*headings, *view.wrapped(advice, "  ")])
     return shown
 
 
 def _mark(state: State) -> Cell:
     return Mark(state, state is State.OK) if state is not State.UNKNOWN else state
-
-
-def _wrapped(view: View, text: str, indent: str = "") -> list[str]:
-    width = view.width or 100
-    return textwrap.wrap(text, width, initial_indent=indent, subsequent_indent="  ", break_on_hyphens=False)
