@@ -3,17 +3,18 @@
 
 Their source is docs/man/*.rst. A comment `.. generated: WHAT` there is replaced by what the project knows already:
 options of the argument parsers, keys of the commented vmcoredd.conf, members of the interface XML, events of the
-journal and their catalog. docutils makes the pages of that.
+journal and their catalog, members of the JSON schema. docutils makes the pages of that.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -26,6 +27,7 @@ ROOT = Path(__file__).parent.parent
 SOURCES = Path(__file__).parent / "man"
 INTERFACES = ROOT / "dbus/org.vmcoredd1.xml"
 CONFIGURATION = ROOT / "systemd/vmcoredd.conf"
+SCHEMA = Path(__file__).parent / "vmcoredd.schema.json"
 CATALOG = ROOT / "systemd/vmcoredd.catalog"
 
 
@@ -96,6 +98,8 @@ def generated(what: str) -> str:
             return "\n".join(_interface(name))
         case "events":
             return "\n".join(_events())
+        case "json":
+            return "\n".join(_json(json.loads(SCHEMA.read_text())["$defs"][name]))
     raise ValueError(f"nothing is generated for {what!a}")
 
 
@@ -181,6 +185,16 @@ def _events() -> Iterator[str]:
         subject = re.sub(r"@VMCOREDD_(\w+)@", r"*\1*", subjects[event.value])
         fields = ", ".join(f"``VMCOREDD_{name.upper()}``" for name in FIELDS[event])
         yield from (f"``MESSAGE_ID={event.value}``", f"    {subject}. {fields}.", "")
+
+
+def _json(schema: Mapping[str, Any], indent: str = "") -> Iterator[str]:
+    """Yield what the members of an object are, those of objects in it below them."""
+    yield from (f"{indent}{_escape(schema['description'])}", "") if not indent else ()
+    inner = schema.get("items") or next((each for each in schema.get("anyOf", ()) if "properties" in each), schema)
+    for name, member in inner.get("properties", {}).items():
+        yield f"{indent}``{name}``"
+        yield from (f"{indent}    {_escape(member['description'])}", "")
+        yield from _json(member, f"{indent}    ")
 
 
 def _markup(comment: str) -> str:

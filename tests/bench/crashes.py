@@ -125,7 +125,7 @@ def measure(directory: Path, count: int) -> Iterator[str]:
             done = run("crashes", "--json=lines", path)
             assert len(done.output.splitlines()) == number
             first = json.loads(done.output.splitlines()[0])
-            assert [*first["device_dumps"]] == list(DUMPS)
+            assert [dump["name"] for dump in first["device_dumps"]] == list(DUMPS)
             yield (
                 f"{name}: {number} vmcores, cache {cache}: {done.seconds:.2f} s, processor {done.processor:.2f}, "
                 f"{1000 * done.processor / number:.2f} ms each, {done.peak / (1 << 20):.1f} MiB"

@@ -45,7 +45,7 @@ def test_attach_inspect_and_extract(vmcore: Path, data: Path) -> None:
     assert run("attach", vmcore, f"nic={data}", "input=-", input="text").returncode == 0
     found = json.loads(run("inspect", "--json", vmcore).stdout)
     assert (found["format"], found["machine"]) == ("kdump", "x86_64")
-    dumps = [(dump["name"], dump["bytes"], dump["verified"]) for dump in found["device_dumps"][:-1]]
+    dumps = [(dump["name"], dump["size"], dump["verified"]) for dump in found["device_dumps"][:-1]]
     assert dumps == [("nic", 9, True), ("input", 4, True)]
     assert run("extract", vmcore, "nic").stdout == "registers"
 
@@ -82,12 +82,12 @@ def test_files_of_the_spool(vmcore: Path, spool: Path, stream: bool) -> None:
     else:
         assert run("attach", vmcore, *files, "more=-", input="text").stderr == ""
     found = json.loads(run("inspect", "--json", vmcore).stdout)["device_dumps"]
-    keys = ("name", "bytes", "verified", "collector", "state", "started_usec", "finished_usec")
+    keys = ("name", "size", "verified", "collector", "state", "started_usec", "finished_usec")
     assert [[dump[key] for key in keys] for dump in found[:2]] == [
         ["nic", 9, True, "helper", "truncated", 1, 2],
         ["disk", 5000, True, "helper", "truncated", 1, 2],
     ]
-    assert [dump["size"] + 64 for dump in found[:2]] == [4096, (1 << 16) + 4096]
+    assert [dump["buffer_size"] + 64 for dump in found[:2]] == [4096, (1 << 16) + 4096]
     assert run("extract", vmcore, "nic").stdout == "registers"
     assert [file.read_bytes() for file in files] == before
 
@@ -133,7 +133,7 @@ def test_file_of_the_spool_of_another_machine(vmcore: Path, stream: bool) -> Non
         assert run("attach", vmcore, note).stderr == ""
     dump, _ = json.loads(run("inspect", "--json", vmcore).stdout)["device_dumps"]
     assert dump["verified"]
-    assert dump["size"] + 64 == 4096
+    assert dump["buffer_size"] + 64 == 4096
 
 
 def test_file_of_the_spool_of_the_other_byte_order(vmcore: Path, spool: Path) -> None:
@@ -283,7 +283,7 @@ def test_flattened(vmcore: Path, tmp_path: Path, data: Path) -> None:
     result = run("attach", vmcore, f"nic={data}", "input=-", input="text")
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
     found = json.loads(run("inspect", "--json", vmcore).stdout)
-    assert (found["format"], [dump["bytes"] for dump in found["device_dumps"][:-1]]) == ("flattened", [9, 4])
+    assert (found["format"], [dump["size"] for dump in found["device_dumps"][:-1]]) == ("flattened", [9, 4])
     assert run("extract", vmcore, "nic").stdout == "registers"
     before = vmcore.read_bytes()
     result = run("attach", vmcore, f"nic={vmcore}")

@@ -121,7 +121,11 @@ def test_wrong_usage(arguments: list[str], reason: str) -> None:
 
 
 def test_help_and_version() -> None:
-    assert run("--version").stdout == f"vmcoredd {__version__}\n"
+    first, second = run("--version").stdout.splitlines()
+    assert first == f"vmcoredd {__version__}"
+    assert re.fullmatch(r"Python 3\.[0-9.]+, dbus-next .*, pyelftools .*, systemd-python .*", second)
+    for options in (["--version", "--json"], ["-j", "--version"]):
+        assert json.loads(run(*options).stdout)["vmcoredd"] == __version__
     for arguments in ([], *([command] for command in COMMANDS)):
         result = run(*arguments, "--help")
         assert (result.returncode, result.stderr) == (0, "")
@@ -143,9 +147,9 @@ def test_vmcore_of_the_daemon(daemon: Service, tmp_path: Path) -> None:
     assert run("add", "--bus-address", daemon.address, "nic", data).returncode == 0
     assert daemon.stop() == 0
     nic, manifest = json.loads(run("inspect", "--json", daemon.vmcore()).stdout)["device_dumps"]
-    assert (nic["name"], nic["bytes"], nic["sha256"], nic["verified"]) == ("nic", len(DATA), SHA256, True)
+    assert (nic["name"], nic["size"], nic["sha256"], nic["verified"]) == ("nic", len(DATA), SHA256, True)
     assert (manifest["name"], manifest["verified"]) == (MANIFEST_NAME, None)
     assert run("extract", daemon.vmcore(), "nic", text=False).stdout == DATA
     text = run("extract", daemon.vmcore(), MANIFEST_NAME).stdout
     assert json.loads(text)["device_dumps"][0]["name"] == "nic"
-    assert manifest["bytes"] == len(text)
+    assert manifest["size"] == len(text)

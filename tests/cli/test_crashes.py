@@ -99,7 +99,7 @@ def test_json(target: Path) -> None:
     assert first == {
         "path": str(path),
         "size": path.stat().st_size,
-        "time": seconds("2026-11-24 10:20:00"),
+        "crash_usec": seconds("2026-11-24 10:20:00") * 10**6,
         "host": "node1",
         "kernel_release": "6.1.0",
         "panic": "Kernel panic - not syncing: Fatal exception",
@@ -107,12 +107,12 @@ def test_json(target: Path) -> None:
         "machine": "x86_64",
         "compression": None,
         "incomplete": False,
-        "device_dumps": ["nic", "nvme_0000:03:00.0"],
-        "failures": ["wifi\x1b"],
+        "device_dumps": [{"name": "nic"}, {"name": "nvme_0000:03:00.0"}],
+        "failures": [{"name": "wifi\x1b"}],
         "error": None,
     }
     assert (second["format"], second["device_dumps"], second["failures"]) == ("kdump", [], None)
-    assert (third["format"], third["device_dumps"]) == ("flattened", ["hba"])
+    assert (third["format"], third["device_dumps"]) == ("flattened", [{"name": "hba"}])
     assert json.loads(run("crashes", "--json", target).stdout) == [first, second, third]
 
 
@@ -260,7 +260,7 @@ def test_what_is_incomplete_or_damaged_has_a_state(target: Path) -> None:
         None,
         False,
     )
-    assert row["time"] == seconds("2026-12-01 10:20:30")
+    assert row["crash_usec"] == seconds("2026-12-01 10:20:30") * 10**6
     assert row["error"].startswith("PT_NOTE ends at ")
     result = run("crashes", "--json", cut / "vmcore")
     assert (result.returncode, result.stdout) == (1, "")
@@ -289,7 +289,7 @@ def test_host_and_time_in_the_name_of_the_directory(
     path = Core(note(1, b"registers")).write(tmp_path / directory / "vmcore")
     os.utime(path, (10**9, 10**9))
     (row,) = listed(path)
-    assert (row["host"], row["time"]) == (host, seconds(moment))
+    assert (row["host"], row["crash_usec"]) == (host, seconds(moment) * 10**6)
     assert json.loads(run("crashes", "--json", "vmcore", cwd=path.parent).stdout) == [{**row, "path": "vmcore"}]
 
 
@@ -331,7 +331,7 @@ def test_compressed_by_what_python_cannot_read(target: Path, suffix: str, magic:
     packed.write_bytes(magic)
     (row,) = (row for row in listed(target) if row["path"] == str(packed))
     assert (row["panic"], row["kernel_release"], row["device_dumps"]) == (LOG[6:].strip(), None, None)
-    assert row["time"] == seconds("2026-11-26 01:02")
+    assert row["crash_usec"] == seconds("2026-11-26 01:02") * 10**6
 
 
 def test_device_dumps_of_a_compressed_file_that_lie_behind_are_not_known(target: Path) -> None:
@@ -353,7 +353,7 @@ def test_hostile_names(tmp_path: Path) -> None:
     assert "\x1b" not in result.stdout
     assert result.stdout.count("\n") == 2
     (row,) = listed(tmp_path)
-    assert (row["device_dumps"], row["host"]) == (["\x1b[31m"], "\x1b[2J")
+    assert (row["device_dumps"], row["host"]) == ([{"name": "\x1b[31m"}], "\x1b[2J")
 
 
 def test_table_fits_a_terminal(target: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -405,8 +405,8 @@ def test_real_vmcore_in_every_format(source_vmcore: Path, tmp_path: Path) -> Non
     rows = listed(tmp_path)
     assert {row["format"] for row in rows} == {"elf", "kdump", "flattened"}
     for row in rows:
-        assert (row["time"], row["kernel_release"]) == (1795464321, "6.1.0-56-cloud-amd64")
-        assert (row["device_dumps"], row["failures"]) == (["nic"], [])
+        assert (row["crash_usec"], row["kernel_release"]) == (1795464321 * 10**6, "6.1.0-56-cloud-amd64")
+        assert (row["device_dumps"], row["failures"]) == ([{"name": "nic"}], [])
 
 
 @pytest.mark.timeout(30)

@@ -59,7 +59,7 @@ def test_inspect_prints_json(vmcore: Path) -> None:
         "size": 20480,
         "kernel_release": None,
         "host": None,
-        "crash_time": None,
+        "crash_usec": None,
         "memory": None,
         "memory_in_file": None,
         "dump_level": None,
@@ -79,9 +79,9 @@ def test_inspect_prints_json(vmcore: Path) -> None:
             {
                 "name": "wifi\x1b",
                 "collector": ":1.9/wifi",
-                "error": "org.vmcoredd1.Error.TimedOut",
-                "message": "late",
-                "time_usec": 5,
+                "error": "late",
+                "error_name": "org.vmcoredd1.Error.TimedOut",
+                "finished_usec": 5,
             }
         ],
         "idle_collectors": [],
@@ -106,16 +106,16 @@ def _dump(
     index: int,
     name: str,
     offset: int,
-    size: int,
-    true_size: int | None,
+    buffer_size: int,
+    size: int | None,
     sha256: str | None,
     verified: bool | None,
     entry: ManifestDump | None = None,
 ) -> dict[str, object]:
-    values = {"index": index, "name": name, "offset": offset, "size": size}
+    values = {"index": index, "name": name, "offset": offset, "buffer_size": buffer_size}
     described = ("state", "collector", "started_usec", "finished_usec", "error")
-    values |= {key: None if entry is None else getattr(entry, key) for key in described} | {"kind": None}
-    return values | {"bytes": true_size, "sha256": sha256, "verified": verified}
+    values |= {key: None if entry is None else getattr(entry, key) or None for key in described} | {"kind": None}
+    return values | {"size": size, "sha256": sha256, "verified": verified}
 
 
 def test_inspect_vmcore_of_the_kernel() -> None:
@@ -145,7 +145,7 @@ def test_inspect_kdump_compressed(source_vmcore: Path, tmp_path: Path, option: s
     vmcore = makedumpfile(source_vmcore, tmp_path / "vmcore", *options)
     found = json.loads(run("inspect", "--json", vmcore).stdout)
     assert (found["format"], found["dump_level"], found["compression"]) == ("kdump", 31, compression)
-    assert (found["kernel_release"], found["crash_time"]) == ("6.1.0-56-cloud-amd64", 1795464321)
+    assert (found["kernel_release"], found["crash_usec"]) == ("6.1.0-56-cloud-amd64", 1795464321 * 10**6)
     assert found["panic"] == "Kernel panic - not syncing: sysrq triggered crash"
     assert (found["memory"], found["memory_in_file"]) == (200781824, 59731968)
     lines = run("inspect", vmcore).stdout.splitlines()

@@ -19,7 +19,7 @@ PAGES = 24
 
 
 def regions(path: Path) -> list[tuple[str, int, int]]:
-    found = json.loads(run("inspect", "--map", "--json", path).stdout)
+    found = json.loads(run("inspect", "--map", "--json", path).stdout)["map"]
     return [(region["kind"], region["offset"], region["size"]) for region in found]
 
 

@@ -70,12 +70,12 @@ def test_add_file_and_list_it(vmcoredd: Vmcoredd, data: Path) -> None:
         "name": "nic0",
         "size": 20,
         "state": "complete",
-        "path": "/org/vmcoredd1/dump/1",
+        "object": "/org/vmcoredd1/dump/1",
         "sha256": hashlib.sha256(data.read_bytes()).hexdigest(),
         "limit": 20,
-        "note_size": 4096,
-        "error": "",
-        "kind": "",
+        "buffer_size": 4032,
+        "error": None,
+        "kind": None,
     }
     table = ok(vmcoredd("list")).splitlines()
     assert table[0].split() == ["NAME", "STATE", "SIZE", "COLLECTOR"]
@@ -254,8 +254,8 @@ def test_status_and_write(vmcoredd: Vmcoredd, daemon: Service, data: Path, sourc
         "version": __version__,
         "state": "ready",
         "source": str(source_vmcore),
-        "vmcore_path": "",
-        "device_dumps": 1,
+        "path": None,
+        "device_dump_count": 1,
         "device_dump_bytes": 4096,
         "bytes_total": 0,
         "bytes_done": 0,
@@ -265,7 +265,7 @@ def test_status_and_write(vmcoredd: Vmcoredd, daemon: Service, data: Path, sourc
     dumps = json.loads(ok(run("inspect", "--json", daemon.vmcore())))["device_dumps"]
     assert [(dump["name"], dump["verified"]) for dump in dumps] == [("nic0", True), ("vmcoredd_manifest", None)]
     after = json.loads(ok(vmcoredd("status", "--json")))
-    assert after["vmcore_path"] == str(daemon.vmcore())
+    assert after["path"] == str(daemon.vmcore())
     assert after["bytes_done"] == after["bytes_total"] > source_vmcore.stat().st_size // 2
     assert ok(vmcoredd("status")).splitlines() == [
         f"     Version: {__version__}",

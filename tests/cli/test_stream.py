@@ -36,7 +36,7 @@ def test_attach(flat: bytes, tmp_path: Path) -> None:
     assert (result.returncode, result.stderr) == (0, b"")
     found = inspect(tmp_path / "out", result.stdout)
     assert found["format"] == "flattened"
-    listed = [(dump["name"], dump["bytes"], dump["verified"]) for dump in found["device_dumps"]]  # type: ignore[attr-defined]
+    listed = [(dump["name"], dump["size"], dump["verified"]) for dump in found["device_dumps"]]  # type: ignore[attr-defined]
     version = len(Path("/proc/version").read_bytes())
     assert listed[:2] == [("nic", 150_000, True), ("kernel", version, True)]
     assert listed[2][0] == MANIFEST_NAME

@@ -171,9 +171,9 @@ def test_narrow_terminal(terminal: Terminal, columns: int) -> None:
     assert terminal.run("TERM=dumb vmcoredd inspect --map vmcore") == screen
 
 
-def test_narrow_terminal_ellipsizes_messages(terminal: Terminal) -> None:
+def test_narrow_terminal_shows_whole_reasons(terminal: Terminal) -> None:
     terminal.run("vmcoredd add --size 10 --timeout 0.1 a_name_that_is_as_long_as_names_are_at_most - <&1")
     screen = terminal.run("vmcoredd list")
-    (line,) = re.findall(r"^a_name_.*$", screen, re.MULTILINE)
-    assert line.endswith("…")
+    (line, reason) = re.findall(r"^(a_name_.*)\n((?:  .*\n)+)", screen, re.MULTILINE)[0]
     assert len(line) <= COLUMNS
+    assert " ".join(reason.split()) == "its data is a terminal, which is never read"

@@ -49,13 +49,13 @@ def test_truncated_device_dump(truncated: Path) -> None:
 
 
 def test_json_of_a_good_vmcore(real: Path) -> None:
-    reader = {"reads": True, "vmcoreinfo": True, "device_dumps": 2, "problems": [], "remarks": []}
+    reader = {"reads": True, "vmcoreinfo": True, "device_dump_count": 2, "problems": [], "remarks": []}
     assert json.loads(run("verify", "--json", real).stdout) == {
         "path": str(real),
         "size": real.stat().st_size,
         "good": True,
         "format": "elf",
-        "device_dumps": 2,
+        "device_dump_count": 2,
         "checksums": {"ok": 1, "altered": 0, "none": 0},
         "problems": [],
         "remarks": [],
@@ -107,4 +107,4 @@ def test_what_is_not_known(tmp_path: Path) -> None:
         "       crash: how many device dumps it lists is not known\n"
         "              not known for machine '64': crash takes it for the one that it is built for\n"
     ) in result.stdout
-    assert json.loads(run("verify", "--json", path).stdout)["crash"]["device_dumps"] is None
+    assert json.loads(run("verify", "--json", path).stdout)["crash"]["device_dump_count"] is None

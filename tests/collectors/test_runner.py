@@ -162,8 +162,8 @@ async def test_torture_leaves_nothing(
     torture(directory)
     (paths,) = (await call(bus, "RunCollectors", "asa{sv}", [[], {}])).body
     listed = json.loads(run("list", "--bus-address", daemon.address, "--json").stdout)
-    assert sorted(paths) == sorted(dump["path"] for dump in listed)
-    check(by_name((dump["name"], dump["state"], dump["size"], dump["error"]) for dump in listed), directory)
+    assert sorted(paths) == sorted(dump["object"] for dump in listed)
+    check(by_name((dump["name"], dump["state"], dump["size"], dump["error"] or "") for dump in listed), directory)
     kept = sum(dump["state"] != "failed" for dump in listed)
     # The thread that hangs has the buffer no more.
     assert daemon.fd_count() == before + kept
@@ -197,7 +197,7 @@ async def test_size_that_is_kept(directory: Path, start_daemon: Callable[..., Se
     daemon = start_daemon("RunCollectors=no")
     await call(bus, "RunCollectors", "asa{sv}", [["kept", "true"], {}])
     listed = json.loads(run("list", "--bus-address", daemon.address, "--json").stdout)
-    assert {dump["name"]: dump["note_size"] for dump in listed} == {"kept": (64 << 10) + 4096, "true": 4096}
+    assert {dump["name"]: dump["buffer_size"] + 64 for dump in listed} == {"kept": (64 << 10) + 4096, "true": 4096}
 
 
 class Waits:
@@ -331,7 +331,7 @@ def test_command_line_without_a_service(directory: Path, tmp_path: Path) -> None
     assert listed["Good"] == masked
     assert listed["off"]["reason"] == "Enabled=no"
     assert not listed["off"]["failed"]
-    assert listed["each"]["device_dumps"] == [{"name": f"dev/{name}", "size": 65536} for name in ("a", "b")]
+    assert listed["each"]["device_dumps"] == [{"name": f"dev/{name}", "limit": 65536} for name in ("a", "b")]
     chosen = json.loads(run("run", "--list", "off", "each", "--json", *config).stdout)
     assert sorted(entry["name"] for entry in chosen) == ["each", "off"]
     unknown = run("run", "--list", *config, "each", "nothing")

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""A Debian machine as users have it: full root file system, systemd, kdump-tools, and our package, by the README.
+"""A Debian machine as users have it: full root file system, systemd, kdump-tools, and our package.
 
-The root is built by debootstrap from where this machine has its own packages; the README's commands run in it with
-chroot. In QEMU it boots, kdump-tools loads the capture kernel, and a unit panics.
+The root is built by debootstrap from where this machine has its own packages; the commands of docs/kdump.md run in
+it with chroot. In QEMU it boots, kdump-tools loads the capture kernel, and a unit panics.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tests.lib.shell_program import shell_program
 PROGRAMS = ("debootstrap", "chroot", "unshare", "dpkg-buildpackage", "dh_python3")
 MACHINE_PROGRAMS = ("mkfs.ext4", "debugfs", "qemu-system-x86_64")
 PACKAGES = "linux-image-cloud-amd64,initramfs-tools,systemd,systemd-sysv,udev,kmod"
-SECTION = "## From installation to a test panic"
+SECTION = "## Debian with kdump-tools, from installation to a test panic"
 
 DUMP = "/usr/lib/vendor/registers.bin"
 REGISTERS = bytes(range(256)) * 20
@@ -96,9 +96,9 @@ def build_root(workdir: Path, suite: str = "") -> Path:
     """Build the root file system; raise RigError where a step fails, with what it said last."""
     root = bootstrap(workdir / "root", PACKAGES, suite)
     _configure(root)
-    # Where the README has it.
+    # Where that page has it.
     build_package(root / "root/build/deb")
-    follow(root, "README.md", SECTION)
+    follow(root, "docs/kdump.md", SECTION)
     _add_rig(root)
     # What `kdump-config load` does, which takes a minute when it is emulated.
     release = _kernel(root).release
@@ -216,7 +216,7 @@ def _configure(root: Path) -> None:
 
 
 def _add_rig(root: Path) -> None:
-    """Add what the README does not have: measurements, a panic, a device, and a helper that never ends."""
+    """Add what the page does not have: measurements, a panic, a device, and a helper that never ends."""
     system = root / units.SYSTEM
     for name in ("vmcoredd", "my-registers", "kdump-tools-dump"):
         dropin = system / f"{name}.service.d/measured.conf"
@@ -228,7 +228,7 @@ def _add_rig(root: Path) -> None:
     device = root / DUMP.lstrip("/")
     device.parent.mkdir()
     device.write_bytes(REGISTERS)
-    # The device of the README's helper is this file.
+    # The device of the page's helper is this file.
     shell_program(root / "usr/local/bin/my-driver-tool", f"exec cat {DUMP}")
     (system / "panic.service").write_text(PANIC)
     (system / "endless.service").write_text(ENDLESS)

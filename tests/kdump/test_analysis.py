@@ -122,7 +122,13 @@ def test_drgn_reads_what_vmcoredd_reads(source_vmcore: Path, directory: Path, ki
     found = json.loads(subprocess.run(inspect, capture_output=True, check=True).stdout)["device_dumps"]
     states = {True: "ok", False: "altered", None: "-"}
     assert [re.split(" +", line.strip(), maxsplit=4) for line in listed] == [
-        [str(dump["index"]), f"{dump['offset']:#x}", str(dump["size"]), states[dump["verified"]], dump["name"]]
+        [
+            str(dump["index"]),
+            f"{dump['offset']:#x}",
+            str(dump["buffer_size"]),
+            states[dump["verified"]],
+            dump["name"],
+        ]
         for dump in found
     ]
     saved = {file.name: file.read_bytes() for file in (directory / "out").iterdir()}

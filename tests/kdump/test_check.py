@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""vmcoredd check in machines that are set up by the README, and then with one mistake each."""
+"""vmcoredd check in machines that are set up by docs/kdump.md, and then with one mistake each."""
 
 from __future__ import annotations
 

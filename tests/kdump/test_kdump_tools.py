@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Debian with kdump-tools: the README is followed, the machine panics, and its one dump has the device dumps."""
+"""Debian with kdump-tools: by docs/kdump.md, the machine panics, and its one dump has the device dumps."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ def verified(vmcore: Path) -> dict[str, bool | None]:
 def note_sizes(vmcore: Path) -> dict[str, int]:
     """Return the bytes of each note, its header included."""
     dumps = json.loads(run("inspect", "--json", vmcore).stdout)["device_dumps"]
-    return {dump["name"]: dump["size"] + 64 for dump in dumps}
+    return {dump["name"]: dump["buffer_size"] + 64 for dump in dumps}
 
 
 def add(daemon: Service, name: str, data: str, *options: str) -> None:

@@ -9,6 +9,8 @@ import sys
 import termios
 from typing import Any
 
+from tests.lib.json_schema import check_json
+
 # Warnings of what is not closed, but not asyncio's of what took long: on a loaded machine everything does.
 VMCOREDD = [sys.executable, "-W", "default", "-m", "vmcoredd_daemon.cli"]
 
@@ -22,6 +24,8 @@ def run(*arguments: object, **options: Any) -> "subprocess.CompletedProcess[Any]
     if isinstance(done.stderr, str):
         # Development mode complains where a busy machine is slow.
         done.stderr = re.sub(r"^Executing <.* took [\d.]+ seconds\n", "", done.stderr, flags=re.MULTILINE)
+    if isinstance(done.stdout, str):
+        check_json(arguments, done.stdout)
     return done
 
 

@@ -2,18 +2,22 @@
 """The command line of ``vmcoredd``, and so its ``--help``, which fits 80 columns."""
 
 import argparse
+import platform
 import re
 import time
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import NoReturn, TypeAlias
 
+from .. import __version__
 from ..config import values
 from ..errors import InvalidArgs
 from ..manifest import check_kind
 from ..terminal.exit import UsageError
-from ..terminal.parser import Parser, Version, parse_command, path, path_as_given
+from ..terminal.parser import Parser, Version, library_versions, parse_command, path, path_as_given
+from ..terminal.view import View
 from .core_collector.makedumpfile import CORE_COLLECTOR
+from .json_objects import VERSION
 from .timestamps import timestamp
 
 MODES = ("short", "pretty", "lines", "off")
@@ -35,6 +39,8 @@ Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
 def parse(words: list[str]) -> argparse.Namespace:
     """Parse *words*. Raises UsageError; raises SystemExit after --help or --version."""
     main, commands = _parsers()
+    if "--version" in words and (mode := _json_of_version(words)) is not None:
+        _show_version(mode)
     if words[:1] == ["help"]:
         words = [*words[1:2], "--help"]
     options = parse_command(main, commands.choices, words)
@@ -64,6 +70,19 @@ def _parsers() -> tuple[Parser, Commands]:
     _file_commands(commands, _view(table=True), _view(table=False))
     main.summaries = {action.dest: action.help or "" for action in commands._choices_actions}
     return main, commands
+
+
+def _json_of_version(words: list[str]) -> str | None:
+    """Return the mode of ``--json`` if all *words* are ``--version --json``, in any order."""
+    modes = {"-j": "auto", "--json": "auto"} | {f"--json={mode}": mode for mode in MODES[:-1]}
+    others = [word for word in words if word != "--version"]
+    return modes.get(others[0]) if len(others) == 1 else None
+
+
+def _show_version(mode: str) -> NoReturn:
+    versions = {"vmcoredd": __version__, "json": VERSION, "python": platform.python_version()}
+    View(json=mode).show_json({**versions, "libraries": library_versions()})
+    raise SystemExit(0)
 
 
 class _Main(Parser):

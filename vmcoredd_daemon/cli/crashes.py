@@ -4,7 +4,7 @@
 import argparse
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -93,7 +93,7 @@ def run(options: argparse.Namespace) -> int:
         what = "vmcore" if filters == (None,) * len(filters) else "vmcore that matches"
         complain(f"no {what} is found in {', '.join(operands)}")
     if view.as_json and (found or not problems):
-        view.show_json([_json(row) for row in found])
+        view.show_json([_object(row) for row in found])
     elif found:
         view.show(_table(view, found))
     return FAILURE if problems or not found else SUCCESS
@@ -189,8 +189,26 @@ def _with(row: Row, crash: Crash) -> Row:
     )
 
 
-def _json(row: Row) -> dict[str, Any]:
-    return {name: getattr(row, name) for name in Row.__slots__}
+def _object(row: Row) -> dict[str, Any]:
+    return {
+        "path": row.path,
+        "size": row.size,
+        "crash_usec": row.time * 10**6,
+        "host": row.host,
+        "kernel_release": row.kernel_release,
+        "panic": row.panic,
+        "format": row.format,
+        "machine": row.machine,
+        "compression": row.compression,
+        "incomplete": row.incomplete,
+        "device_dumps": _named(row.device_dumps),
+        "failures": _named(row.failures),
+        "error": row.error,
+    }
+
+
+def _named(names: Iterable[str] | None) -> list[dict[str, str]] | None:
+    return None if names is None else [{"name": name} for name in names]
 
 
 def _table(view: View, rows: list[Row]) -> str:

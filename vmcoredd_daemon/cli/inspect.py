@@ -15,7 +15,8 @@ from ..vmcore.formats import Vmcore, recognise
 from ..vmcore.image import file_image
 from ..vmcore.inspect.inspect import FoundDump, Inspection, check, find_in
 from ..vmcore.inspect.summary import Summary, summarize
-from .map import show_map
+from .json_objects import failure_object
+from .map import map_objects, show_map
 from .operands import name_of, open_vmcore
 from .panic_message import panic_line
 from .vmcores import Answer, for_each
@@ -53,11 +54,13 @@ def run(options: argparse.Namespace) -> int:
     (path, *others) = options.vmcores
     if others:
         raise UsageError("inspect --map takes one VMCORE")
+    if view.as_json:
+        return for_each(view, [path], lambda path: _answer(view, path, with_map=True))
     with open_vmcore(path) as fd:
         return show_map(view, fd, recognise(file_image(fd, path)))
 
 
-def _answer(view: View, path: str) -> Answer:
+def _answer(view: View, path: str, *, with_map: bool = False) -> Answer:
     with open_vmcore(path) as fd:
         image = file_image(fd, path)
         vmcore = recognise(image)
@@ -66,8 +69,9 @@ def _answer(view: View, path: str) -> Answer:
         for problem in found.problems:
             complain(f"{path}: {problem}")
         panic = panic_line(path, flattened=vmcore.format == "flattened", inside=name_of(fd, path))
+        drawn = {"map": map_objects(fd, vmcore)} if with_map else {}
     if view.as_json:
-        return Answer({"path": path, **_json(found, image.size, summary, panic)})
+        return Answer({"path": path, **_object(found, image.size, summary, panic), **drawn})
     return Answer(_text(view, vmcore, found, image.size, summary, panic))
 
 
@@ -78,7 +82,7 @@ def check_with_progress(found: Inspection) -> Inspection:
         return check(found, shown.advance)
 
 
-def _json(found: Inspection, size: int, summary: Summary, panic: str | None) -> dict[str, Any]:
+def _object(found: Inspection, size: int, summary: Summary, panic: str | None) -> dict[str, Any]:
     manifest = found.manifest
     return {
         "format": found.format,
@@ -86,26 +90,33 @@ def _json(found: Inspection, size: int, summary: Summary, panic: str | None) -> 
         "endian": found.byteorder,
         "machine": found.machine,
         "size": size,
-        **asdict(summary),
+        "kernel_release": summary.kernel_release,
+        "host": summary.host,
+        "crash_usec": None if summary.crash_time is None else summary.crash_time * 10**6,
+        "memory": summary.memory,
+        "memory_in_file": summary.memory_in_file,
+        "dump_level": summary.dump_level,
+        "compression": summary.compression,
+        "incomplete": summary.incomplete,
         "panic": panic,
         "producer": manifest and manifest.producer,
         "written_usec": manifest and manifest.written_usec,
         "source": manifest and asdict(manifest.source),
         "hardware": manifest and asdict(manifest.machine),
-        "device_dumps": [_json_dump(dump) for dump in found.device_dumps],
-        "failures": [asdict(failure) for failure in found.failures],
+        "device_dumps": [_dump_object(dump) for dump in found.device_dumps],
+        "failures": [failure_object(failure) for failure in found.failures],
         "idle_collectors": [asdict(idle) for idle in manifest.idle_collectors] if manifest else [],
     }
 
 
-def _json_dump(dump: FoundDump) -> dict[str, Any]:
+def _dump_object(dump: FoundDump) -> dict[str, Any]:
     entry = dump.entry
     return {
         "index": dump.index,
         "name": dump.name,
         "offset": dump.offset,
-        "size": dump.size,
-        "bytes": dump.true_size,
+        "size": dump.true_size,
+        "buffer_size": dump.size,
         "sha256": dump.sha256,
         "verified": dump.verified,
         "state": entry and entry.state,
@@ -113,7 +124,7 @@ def _json_dump(dump: FoundDump) -> dict[str, Any]:
         "kind": (entry and entry.kind) or None,
         "started_usec": entry and entry.started_usec,
         "finished_usec": entry and entry.finished_usec,
-        "error": entry and entry.error,
+        "error": (entry and entry.error) or None,
     }
 
 

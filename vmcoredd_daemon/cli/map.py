@@ -45,13 +45,8 @@ class Holes:
 
 def show_map(view: View, fd: int, vmcore: Vmcore) -> int:
     """Show the map of *vmcore*, which is open at *fd*; return the exit status."""
-    found, size = regions(vmcore), vmcore.image.size
-    # Offsets of a flattened file are those of the rearranged one.
-    holes = Holes() if vmcore.format == "flattened" else Holes([*_holes(fd, size)])
+    found, size, holes = _regions(fd, vmcore)
     entries = [(region, holes.inside(region.offset, region.end)) for region in found[:_MAX_ROWS]]
-    if view.as_json:
-        view.show_json([_json(*entry) for entry in entries])
-        return SUCCESS
     # Without a hole the column would be empty.
     columns = [name for name in COLUMNS if name != "HOLES" or any(inside for _, inside in entries)]
     rows = [[_row(*entry)[name] for name in columns] for entry in entries]
@@ -62,7 +57,20 @@ def show_map(view: View, fd: int, vmcore: Vmcore) -> int:
     return SUCCESS
 
 
-def _json(region: Region, holes: int) -> dict[str, object]:
+def map_objects(fd: int, vmcore: Vmcore) -> list[dict[str, object]]:
+    """Return the regions of *vmcore*, which is open at *fd*, for JSON."""
+    found, _, holes = _regions(fd, vmcore)
+    return [_object(region, holes.inside(region.offset, region.end)) for region in found[:_MAX_ROWS]]
+
+
+def _regions(fd: int, vmcore: Vmcore) -> tuple[list[Region], int, Holes]:
+    """Return the regions of a vmcore, the size of the file, and where that has holes."""
+    found, size = regions(vmcore), vmcore.image.size
+    # Offsets of a flattened file are those of the rearranged one.
+    return found, size, Holes() if vmcore.format == "flattened" else Holes([*_holes(fd, size)])
+
+
+def _object(region: Region, holes: int) -> dict[str, object]:
     return {
         "kind": region.kind,
         "offset": region.offset,

@@ -8,7 +8,7 @@ import os
 import signal
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from ..terminal.stdio import complain
 from ..terminal.view import Cell, Size, View
 from ..text import counted
 from .client import Client, DumpInfo
+from .json_objects import dump_object, service_object
 from .operands import unused_file_name
 from .service import dump_table, show_while
 
@@ -70,8 +71,8 @@ def _collector_table(view: View, entries: Sequence[Entry]) -> str:
     rows: list[list[Cell]] = []
     for entry in entries:
         runs = f"no: {entry['reason']}" if entry["reason"] else "yes"
-        for dump in entry["device_dumps"] or [{"name": None, "size": None}]:
-            size = None if dump["size"] is None else Size(dump["size"])
+        for dump in entry["device_dumps"] or [{"name": None, "limit": None}]:
+            size = None if dump["limit"] is None else Size(dump["limit"])
             rows.append([entry["name"], dump["name"], size, runs])
     return view.table(["COLLECTOR", "NAME", "SIZE", "RUNS"], rows, shrink=("RUNS", "NAME"))
 
@@ -80,7 +81,7 @@ async def _entry(collector: Registered, timeout: float) -> Entry:
     reason, failed, dumps = "", False, []
     try:
         planned = await plan(collector, None, timeout)
-        dumps = [{"name": dump.dump_name, "size": dump.size} for dump in planned]
+        dumps = [{"name": dump.dump_name, "limit": dump.size} for dump in planned]
         if collector.masked:
             reason = "masked"
         elif not collector.enabled:
@@ -109,7 +110,7 @@ async def _in_service(options: argparse.Namespace) -> int:
             return _progress(dump for dump in await client.list_dumps() if dump.path not in earlier)
 
         paths = await show_while(RUNNING, client.run_collectors(options.collectors, options.timeout), state)
-        dumps = [asdict(dump) for dump in await client.list_dumps() if dump.path in paths]
+        dumps = [service_object(dump) for dump in await client.list_dumps() if dump.path in paths]
     finally:
         await client.close()
     return _report(dumps, View.of(options), options.collectors)
@@ -166,22 +167,17 @@ def _output_directory(directory: Path) -> Iterator[Spool]:
 
 
 def _write_file(dump: DeviceDump, directory: Path, taken: set[str]) -> Entry:
-    entry = {**asdict(dump.record()), "path": "", "note_size": dump.note_size}
-    if dump.note is None:
-        return entry
-    path = str(directory / unused_file_name(dump.name, dump.number, taken))
-    try:
-        _copy(dump.note.fd, dump.size, path)
-    except OSError as error:
-        # There may be space for the others.
-        return {
-            **entry,
-            "size": 0,
-            "sha256": "",
-            "state": State.FAILED.value,
-            "error": f"{path}: {error.strerror}",
-        }
-    return {**entry, "path": path}
+    record, note_size = dump.record(), dump.note_size
+    path = None
+    if dump.note is not None:
+        path = str(directory / unused_file_name(dump.name, dump.number, taken))
+        try:
+            _copy(dump.note.fd, dump.size, path)
+        except OSError as error:
+            # There may be space for the others.
+            failed = replace(record, sha256="", state=State.FAILED.value, error=f"{path}: {error.strerror}")
+            record, note_size, path = failed, 0, None
+    return {**dump_object(record, note_size), "path": path}
 
 
 def _copy(fd: int, size: int, path: str) -> None:

@@ -8,7 +8,6 @@ import stat
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import asdict
 from pathlib import PurePath
 from typing import Any, TypeVar
 
@@ -21,6 +20,7 @@ from ..terminal.view import Cell, Mark, Size, View
 from ..text import printable
 from ..writer.result import VMCORE
 from .client import Client, Status
+from .json_objects import service_object
 
 _T = TypeVar("_T")
 
@@ -148,23 +148,23 @@ async def _list(options: argparse.Namespace) -> int:
         dumps = await client.list_dumps()
     view = View.of(options)
     if view.as_json:
-        view.show_json([asdict(dump) for dump in dumps])
+        view.show_json([service_object(dump) for dump in dumps])
     else:
-        view.show(dump_table(view, [asdict(dump) for dump in dumps]))
+        view.show(dump_table(view, [service_object(dump) for dump in dumps]))
     return SUCCESS
 
 
 def dump_table(view: View, dumps: Sequence[Mapping[str, Any]]) -> str:
-    """Return the table of *dumps*, which have the fields of :class:`~.client.DumpInfo`."""
+    """Return the table of *dumps*, which are as :func:`.json_objects.dump_object` has them."""
     columns = ["NAME", "STATE", "SIZE", "COLLECTOR"]
-    reasons = [reason(dump["error"], dump["name"]) for dump in dumps]
+    reasons = [reason(dump["error"] or "", dump["name"]) for dump in dumps]
     return view.table(columns, map(_row, dumps), ("COLLECTOR", "NAME"), drop=("COLLECTOR", "SIZE"), below=reasons)
 
 
 def _row(dump: Mapping[str, Any]) -> list[Cell]:
-    state = dump["state"]
+    state, size = dump["state"], None if dump["size"] is None else Size(dump["size"])
     shown: Cell = Mark(state, _GOOD[state]) if state in _GOOD else state
-    return [dump["name"], shown, Size(dump["size"]), dump["collector"]]
+    return [dump["name"], shown, size, dump["collector"]]
 
 
 async def _status(options: argparse.Namespace) -> int:
@@ -172,10 +172,23 @@ async def _status(options: argparse.Namespace) -> int:
         status = await client.status()
     view = View.of(options)
     if view.as_json:
-        view.show_json(asdict(status))
+        view.show_json(_status_object(status))
     else:
         view.show(_fields(view, status))
     return SUCCESS
+
+
+def _status_object(status: Status) -> dict[str, Any]:
+    return {
+        "version": status.version,
+        "state": status.state,
+        "source": status.source,
+        "path": status.vmcore_path or None,
+        "device_dump_count": status.device_dumps,
+        "device_dump_bytes": status.device_dump_bytes,
+        "bytes_total": status.bytes_total,
+        "bytes_done": status.bytes_done,
+    }
 
 
 def _fields(view: View, status: Status) -> str:

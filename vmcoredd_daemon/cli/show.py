@@ -29,8 +29,6 @@ from .inspect import check_with_progress
 from .operands import chosen_dumps, open_vmcore
 
 COLUMNS = ("NAME", "SAYS")
-JSON_VERSION = 1
-"""Of what ``--json`` prints; a member that is added does not change it."""
 _INDENT = "  "
 _SHORT = 20
 """Characters of a value, a time for example, that is not ellipsized."""
@@ -128,7 +126,7 @@ def _line(decoded: Decoded) -> Cell:
 def _json(found: Inspection, decoders: Decoders, asked: Iterable[Shown]) -> list[dict[str, Any]]:
     shown = list(asked) or [Shown(dump) for dump in found.device_dumps if dump.name != MANIFEST_NAME]
     return [
-        {"version": JSON_VERSION, "name": one.dump.name, "index": one.dump.index, "kind": decoders.kind(one.dump)}
+        {"name": one.dump.name, "index": one.dump.index, "kind": decoders.kind(one.dump)}
         | to_json(_decoded(found.image, decoders, one))
         for one in shown
     ]

@@ -33,7 +33,7 @@ def _answer(view: View, path: str) -> Answer:
         except OSError as error:
             raise InvalidVmcore(f"{path}: cannot be read: {os.strerror(error.errno or 0)}") from error
     if view.as_json:
-        value: object = _json(path, image.size, verification)
+        value: object = _object(path, image.size, verification)
     else:
         value = view.fields(_fields(f"{path} ({view.size(image.size)})", verification))
     return Answer(value, _complaint(path, verification))
@@ -52,27 +52,27 @@ def _all_problems(verification: Verification) -> list[str]:
     return [*verification.problems, *said]
 
 
-def _json(path: str, size: int, verification: Verification) -> dict[str, Any]:
+def _object(path: str, size: int, verification: Verification) -> dict[str, Any]:
     inspection = verification.inspection
     return {
         "path": path,
         "size": size,
         "good": verification.good,
         "format": inspection and inspection.format,
-        "device_dumps": inspection and len(inspection.device_dumps),
+        "device_dump_count": inspection and len(inspection.device_dumps),
         "checksums": inspection and _checksums(inspection),
         "problems": verification.problems,
         "remarks": verification.remarks,
-        "crash": _json_verdict(verification.crash),
-        "makedumpfile": _json_verdict(verification.makedumpfile),
+        "crash": _verdict_object(verification.crash),
+        "makedumpfile": _verdict_object(verification.makedumpfile),
     }
 
 
-def _json_verdict(verdict: Verdict) -> dict[str, Any]:
+def _verdict_object(verdict: Verdict) -> dict[str, Any]:
     return {
         "reads": verdict.reads,
         "vmcoreinfo": verdict.vmcoreinfo,
-        "device_dumps": verdict.device_dumps,
+        "device_dump_count": verdict.device_dumps,
         "problems": verdict.problems,
         "remarks": verdict.remarks,
     }

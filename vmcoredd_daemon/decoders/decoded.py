@@ -96,7 +96,7 @@ def key(name: str) -> str:
 
 
 def to_json(decoded: Decoded) -> dict[str, Any]:
-    """Return *decoded* as JSON has it, see ``vmcoredd show`` in vmcoredd(1)."""
+    """Return *decoded* as JSON has it, see vmcoredd-json(5)."""
     return {
         "title": decoded.title,
         "findings": list(decoded.findings),

@@ -2,13 +2,18 @@
 """Command lines as of systemd's tools: options anywhere, as getopt_long(3) takes them, and one-line errors."""
 
 import argparse
+import sys
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
 from .. import __version__
 from .exit import UsageError
 from .stdio import show
+
+LIBRARIES = ("dbus-next", "pyelftools", "systemd-python")
+"""As PyPI names them."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -36,12 +41,26 @@ class _Help(argparse.HelpFormatter):
 
 
 class Version(argparse.Action):
-    """Prints the version of the program."""
+    """Prints the version of the program, and of what it runs with."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         """Print it on standard output. Raises WriteFailed."""
-        show(f"{parser.prog.split()[0]} {__version__}\n")
+        libraries = "".join(f", {name} {version}" for name, version in library_versions().items())
+        python = ".".join(map(str, sys.version_info[:3]))
+        show(f"{parser.prog.split()[0]} {__version__}\nPython {python}{libraries}\n")
         parser.exit()
+
+
+def library_versions() -> dict[str, str]:
+    """Return the versions of the libraries that are installed: an initramfs does not say, a reader has not all."""
+    # Imported late: it takes time and memory.
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {}
+    for name in LIBRARIES:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 def parse_command(main: Parser, commands: Mapping[str, Parser], words: list[str]) -> argparse.Namespace:
