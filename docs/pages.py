@@ -14,7 +14,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -89,9 +89,11 @@ def generated(what: str) -> str:
         case "other-commands":
             return "\n".join(_other_commands())
         case "daemon":
-            return "\n".join(_options(programs.daemon()))
+            return "\n".join(_described(programs.options(programs.daemon())))
         case "options":
-            return "\n".join(_options(programs.vmcoredd()))
+            return "\n".join(
+                _described([*programs.options(programs.vmcoredd()), *programs.common_options().values()])
+            )
         case "keys":
             return "\n".join(_keys())
         case "interface":
@@ -111,7 +113,15 @@ def _command(parser: argparse.ArgumentParser) -> Iterator[str]:
     for action in programs.arguments(parser):
         if action.help:
             yield from (f"*{_escape(programs.value(action))}*", f"    {_sentence(action.help)}", "")
-    yield from _options(parser)
+    common = programs.common_options()
+    yield from _described(each for each in programs.options(parser) if tuple(each.option_strings) not in common)
+    named = [
+        names[-1]
+        for names in common
+        if any(each.option_strings == list(names) for each in programs.options(parser))
+    ]
+    if named:
+        yield from (f"Also {', '.join(f'``{name}``' for name in named)}: see OPTIONS.", "")
 
 
 def _other_commands() -> Iterator[str]:
@@ -121,8 +131,8 @@ def _other_commands() -> Iterator[str]:
             yield from (f"vmcoredd {name}", "~" * len(f"vmcoredd {name}"), "", *_command(parser))
 
 
-def _options(parser: argparse.ArgumentParser) -> Iterator[str]:
-    for action in programs.options(parser):
+def _described(options: Iterable[argparse.Action]) -> Iterator[str]:
+    for action in options:
         if action.help and action.dest != "help":
             yield ", ".join(f"``{option}``\\ {_value(action, option)}" for option in action.option_strings)
             yield from (f"    {_sentence(action.help)}", "")

@@ -28,6 +28,17 @@ def commands() -> Mapping[str, argparse.ArgumentParser]:
     raise LookupError("vmcoredd has no subcommands")
 
 
+def common_options() -> dict[tuple[str, ...], argparse.Action]:
+    """Return the options that at least four subcommands have, with the same meaning, by their names."""
+    all_options = [option for parser in commands().values() for option in options(parser)]
+    found = {tuple(option.option_strings): option for option in all_options if option.dest != "help"}
+    return {
+        names: option
+        for names, option in found.items()
+        if sum((each.option_strings, each.help) == (list(names), option.help) for each in all_options) >= 4
+    }
+
+
 def options(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
     """Yield the options of a parser that are documented."""
     for action in parser._actions:

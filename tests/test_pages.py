@@ -118,10 +118,16 @@ def test_every_command_and_option_is_described(pages: Path) -> None:
     sections = sections_of_commands(pages)
     commands = programs.commands()
     assert sorted(sections) == sorted(commands)
+    common = programs.common_options()
+    of_all = rendered(pages / "vmcoredd.1").partition("\nOPTIONS\n")[2].partition("\nBEFORE A CRASH\n")[0]
+    assert {"--json", "--no-pager"} <= {name for names in common for name in names}
     for name, parser in commands.items():
         for action in programs.options(parser):
+            text = of_all if tuple(action.option_strings) in common else sections[name]
             for option in action.option_strings:
-                assert action.dest == "help" or re.search(rf"^ +.*(?<!\S){option}\b", sections[name], re.MULTILINE)
+                assert action.dest == "help" or re.search(rf"^ +.*(?<!\S){option}\b", text, re.MULTILINE)
+            # A section names the common options that its command has.
+            assert action.dest == "help" or action.option_strings[-1] in sections[name]
 
 
 def test_every_option_of_the_daemon_is_described(pages: Path) -> None:

@@ -68,6 +68,15 @@ def test_line_of_what_has_no_end() -> None:
     assert said[1:] == ["pipe: 0%, 8.0K of 1.0G, 2B/s, 149129h 40min left"]
 
 
+def test_line_says_nothing_twice() -> None:
+    clock, said = Clock(), list[str]()
+    line = Line("gathering", said.append, 1.0, clock)
+    for done in (0, 0, 0, 4096, 4096):
+        clock.now += 2
+        line.show(done, 0)
+    assert said == ["gathering: 0B, 0B/s", "gathering: 4.0K, 512B/s"]
+
+
 def test_what_takes_a_moment_says_nothing() -> None:
     clock, said = Clock(), list[str]()
     line = Line("nic", said.append, 1.0, clock)

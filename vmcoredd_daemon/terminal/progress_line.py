@@ -104,19 +104,19 @@ class Line:
         self._clock = clock
         self._started = clock()
         self._next = self._started + DELAY
-        self._written = False
+        self._written: tuple[int, int] | None = None
 
     def show(self, done: int, total: int) -> None:
-        """Show it, if the last time is long enough ago."""
+        """Show it, if the last time is long enough ago, and something has happened since."""
         now = self._clock()
-        if now >= self._next:
+        if now >= self._next and (done, total) != self._written:
             self._next = now + self._interval
-            self._written = True
+            self._written = (done, total)
             self._write(f"{self._what}: {how_far(done, total, now - self._started)}")
 
     def close(self) -> None:
         """Clear a line that is rewritten."""
-        if self._written and self._write is _rewrite:
+        if self._written is not None and self._write is _rewrite:
             _rewrite("")
 
 
