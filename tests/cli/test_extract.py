@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lib.elf_writer import Core, device_dump
+from tests.lib.elf_writer import Core, device_dump, note
 from tests.lib.vmcore_dumps import DATA, GOLDEN, MANIFEST
 from tests.lib.vmcoredd import VMCOREDD, run
 from vmcoredd_daemon.manifest import MANIFEST_NAME
@@ -130,6 +130,13 @@ def test_extract_all(vmcore: Path, tmp_path: Path) -> None:
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
     files = {path.name: path.read_bytes() for path in directory.iterdir()}
     assert files == {"kernel": b"k".ljust(4032, b"\0"), "nic": DATA, MANIFEST_NAME: MANIFEST}
+
+
+def test_extract_all_of_nothing(tmp_path: Path) -> None:
+    path = Core(note(1, b"r" * 336)).write(tmp_path / "vmcore")
+    result = run("extract", path, "--all", tmp_path / "out")
+    assert (result.returncode, result.stderr) == (1, f"vmcoredd: {path}: has no device dumps\n")
+    assert not (tmp_path / "out").exists()
 
 
 def test_extract_all_of_names_that_are_no_file_names(tmp_path: Path) -> None:

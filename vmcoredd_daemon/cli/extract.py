@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import InvalidArgs, InvalidDump, InvalidVmcore, WriteFailed
+from ..errors import InvalidArgs, InvalidDump, InvalidVmcore, UnknownDump, WriteFailed
 from ..terminal.exit import FAILURE, SUCCESS, UsageError
 from ..terminal.progress_line import progress
 from ..terminal.stdio import complain, standard_output
@@ -44,6 +44,8 @@ def run(options: argparse.Namespace) -> int:
         source = _Source(options.vmcore, fd, found.image)
         if directory is not None:
             dumps = chosen_dumps(found, options.vmcore, names) if names else found.device_dumps
+            if not dumps:
+                raise UnknownDump(f"{options.vmcore}: has no device dumps")
             with _directory(directory):
                 return _Directory(source, directory, options).extract(dumps)
         several = chosen_dumps(found, options.vmcore, names)

@@ -175,7 +175,7 @@ def predict_makedumpfile(image: Image) -> Verdict:
     if memory_end > image.size:
         return verdict.refuse(f"memory is missing: it ends at {memory_end:#x}, the file at {image.size:#x}")
     if any(0 < load.p_filesz < load.p_memsz and load.p_offset % _MIN_PAGE == 0 for load in loads):
-        verdict.remarks.append("needs --non-mmap: the file is filtered, and its loads are page-aligned")
+        verdict.remarks.append("filtered ELF at page offsets: makedumpfile needs --non-mmap")
     if _has_paging(header, loads):
         verdict.unknown("a file whose segments map memory in several ways, as QEMU's dump with paging")
     return verdict
