@@ -137,7 +137,8 @@ def _decoded(image: Image, decoders: Decoders, one: Shown) -> Decoded:
     decoded = decoders.decode(image, one.dump)
     entry = one.dump.entry
     if entry is not None and entry.state != State.COMPLETE:
-        problem = f"it is not complete: {entry.error or 'its source had more than it may hold'}"
+        why = reason(entry.error, one.dump.name) or "its source had more than it may hold"
+        problem = f"it is not complete: {why}"
         decoded = replace(decoded, problems=(problem, *decoded.problems))
     if not one.member:
         return decoded

@@ -5,7 +5,7 @@ import logging
 
 from ..dumps.device_dump import Change, DeviceDump
 from ..journal import Event, record
-from ..manifest import State
+from ..manifest import State, reason
 from ..writer.result import WriteResult
 
 
@@ -15,9 +15,8 @@ def record_dump(change: Change, dump: DeviceDump) -> None:
     if change is Change.ADDED:
         fields |= {"size": dump.size, "note_size": dump.note_size, "sha256": dump.sha256}
         if dump.state is State.TRUNCATED:
-            message = (
-                f"Device dump {dump.name} truncated to {dump.size} bytes: {dump.error or 'the source has more'}"
-            )
+            why = reason(str(dump.error or ""), dump.name) or "the source has more"
+            message = f"Device dump {dump.name} truncated to {dump.size} bytes: {why}"
             record(Event.DUMP_TRUNCATED, logging.WARNING, message, **fields)
         else:
             record(Event.DUMP_ADDED, logging.INFO, f"Device dump {dump.name} added, {dump.size} bytes", **fields)

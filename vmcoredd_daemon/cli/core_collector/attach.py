@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from ...errors import InvalidVmcore
-from ...manifest import ManifestMachine, ManifestSource
+from ...manifest import ManifestMachine, ManifestSource, reason
 from ...progress import Progress
 from ...terminal.stdio import complain
 from ...text import counted
@@ -104,7 +104,7 @@ def report(gathered: GatheredDumps, where: str) -> None:
     failed = f", {len(gathered.failures)} failed" if gathered.failures else ""
     complain(f"{counted(count, 'device dump')} attached to {where}{failed}")
     for failed_dump in gathered.failures:
-        complain(f"device dump {failed_dump.name} failed: {failed_dump.message}")
+        complain(f"device dump {failed_dump.name} failed: {reason(failed_dump.message, failed_dump.name)}")
 
 
 def _timeout(call: Call) -> float:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from ...errors import InvalidVmcore
-from ...manifest import State
+from ...manifest import State, reason
 from .. import flattened, kdump
 from ..formats import Vmcore, recognise
 from ..image import Image
@@ -72,8 +72,8 @@ def _predict(image: Image, problems: list[str], progress: Callable[[int], None])
     try:
         inner = replace(flattened.unflatten(image), path=image.path) if flat else image
     except InvalidVmcore as error:
-        reason = str(error).removeprefix(f"{image.path}: ")
-        return Verdict().refuse(reason), Verdict().refuse(reason)
+        problem = str(error).removeprefix(f"{image.path}: ")
+        return Verdict().refuse(problem), Verdict().refuse(problem)
     rules = kdump_rules if kdump.is_kdump(inner) else elf_rules
     crash, makedumpfile = rules.predict_crash(inner), rules.predict_makedumpfile(inner)
     if rules is kdump_rules:
@@ -92,7 +92,7 @@ def _incomplete(inspection: Inspection) -> Iterator[str]:
     """Yield which device dumps are incomplete, as their manifest says."""
     for dump in inspection.device_dumps:
         if dump.entry is not None and dump.entry.state != State.COMPLETE:
-            why = f": {dump.entry.error}" if dump.entry.error else ""
+            why = f": {reason(dump.entry.error, dump.name)}" if dump.entry.error else ""
             yield f"device dump {dump.name} is {dump.entry.state}{why}"
 
 
