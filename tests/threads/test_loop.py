@@ -5,16 +5,69 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from tests.lib.resources import open_fds
 from vmcoredd_daemon.errors import Busy
+from vmcoredd_daemon.threads import loop as loop_module
 from vmcoredd_daemon.threads.loop import (
     AbandonedThreads,
     Loop,
+    ThreadNotStarted,
+    run_apart,
     run_in_own_thread,
+    run_with_duplicate,
     wait_for,
 )
+
+Started = list[tuple[Callable[..., object], tuple[object, ...]]]
+
+
+@pytest.fixture
+def not_begun(monkeypatch: pytest.MonkeyPatch) -> Started:
+    """Threads are started, and do not begin."""
+    started: Started = []
+    monkeypatch.setattr(loop_module, "START_TIMEOUT", 0.1)
+    monkeypatch.setattr(loop_module._thread, "start_new_thread", lambda *thread: started.append(thread))
+    return started
+
+
+async def test_thread_that_does_not_begin(not_begun: Started) -> None:
+    made: list[int] = []
+    with pytest.raises(ThreadNotStarted):
+        await run_in_own_thread(made.append, 1)
+    ((thread, arguments),) = not_begun
+    # If it begins later, it leaves everything as it is.
+    thread(*arguments)
+    assert made == []
+
+
+async def test_executor_takes_the_place_of_a_thread_that_does_not_begin(not_begun: Started) -> None:
+    made: list[int] = []
+    executor = ThreadPoolExecutor(1)
+    # As started_executor() does it.
+    future = executor.submit(int)
+    assert not_begun == []
+    assert future.result() == 0
+    asyncio.get_running_loop().set_default_executor(executor)
+    await run_apart(lambda: made.append(1))
+    for thread, arguments in not_begun:
+        thread(*arguments)
+    assert made == [1]
+
+
+async def test_duplicate_of_a_thread_that_does_not_begin_is_closed(not_begun: Started) -> None:
+    read, write = os.pipe()
+    before = open_fds()
+    with pytest.raises(ThreadNotStarted):
+        await run_with_duplicate(os.close, write)
+    await asyncio.sleep(0)
+    assert open_fds() == before
+    os.close(read)
+    os.close(write)
 
 
 async def test_threads_that_hang_are_counted_until_they_end() -> None:

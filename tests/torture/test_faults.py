@@ -8,7 +8,7 @@ from errno import EAGAIN, EINTR, EINVAL, EIO, EMFILE, ENOSPC, EROFS
 import pytest
 
 from tests.lib.tools import require
-from tests.torture.faults import bench, cases, close_cases
+from tests.torture.faults import bench, cases, close_cases, memory_cases
 from tests.torture.rig import Mode
 
 NOTE = r"SPOOL/\S+/#"
@@ -126,3 +126,15 @@ async def test_failures(scenario: str, chosen: list[Chosen]) -> None:
             assert outcome.problems == [], f"{outcome.line()}\n{outcome.log}"
             assert answer in outcome.answer, outcome.line()
             assert outcome.hit
+
+
+@pytest.mark.parametrize(("scenario", "answer"), [("remove", "done"), ("stop", "exit status 0")])
+async def test_threads_without_memory_for_their_first_frame(scenario: str, answer: str) -> None:
+    """Such a thread ends before any of its code has run: no future is settled by it."""
+    require("dbus-daemon", "gcc")
+    async with bench() as one:
+        steps = await one.count(scenario, "memory")
+        for case in (case for case in memory_cases(scenario, steps) if case.call.startswith("mmap")):
+            outcome = await one.run(case)
+            assert outcome.problems == [], f"{outcome.line()}\n{outcome.log}"
+            assert outcome.answer.startswith(answer), outcome.line()

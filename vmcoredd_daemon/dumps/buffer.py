@@ -15,7 +15,14 @@ from ..digest import Digest
 from ..errors import CollectorFailed, TimedOut, of_storage
 from ..files import close, pwrite, sync, wait_for_writer
 from ..note import VMCOREDD_HEADER_SIZE, DeviceDumpNote, note_size, round_up
-from ..threads.loop import AbandonedThreads, ignore_result, run_apart, run_with_duplicate, wait_for
+from ..threads.loop import (
+    AbandonedThreads,
+    ThreadNotStarted,
+    ignore_result,
+    run_apart,
+    run_with_duplicate,
+    wait_for,
+)
 from .transfer import Rest, Transfer, Transfers
 
 _T = TypeVar("_T")
@@ -193,6 +200,9 @@ async def writer_ended(fd: int, abandoned: AbandonedThreads | None = None) -> bo
         await wait_for(waiting, WRITER_TIMEOUT, abandoned)
     except TimeoutError:
         return False
+    except ThreadNotStarted:
+        # As above.
+        pass
     return True
 
 

@@ -11,7 +11,7 @@ from contextlib import suppress
 
 from ..errors import Busy
 from ..files import close
-from .loop import run_in_own_thread
+from .loop import ignore_result, run_in_own_thread
 
 MAX_THREADS = 64
 MAX_WAITING = 1024
@@ -69,6 +69,7 @@ class FdCloser:
             thread = run_in_own_thread(_close_all, self._waiting)
             self._threads.add(thread)
             thread.add_done_callback(self._ended)
+            ignore_result(thread)
 
     def _ended(self, thread: "asyncio.Future[None]") -> None:
         self._threads.discard(thread)

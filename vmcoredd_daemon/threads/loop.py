@@ -16,10 +16,12 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import Any, ParamSpec, TypeVar
+from functools import partial
+from typing import Any, Generic, ParamSpec, TypeVar
 
 from ..errors import Busy, VmcoreddError
 from ..files import close
+from .watched import START_TIMEOUT
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -81,39 +83,18 @@ def wait_for_threads(seconds: float) -> bool:
     return not any(thread.is_alive() for thread in threads)
 
 
+class ThreadNotStarted(OSError):
+    """A thread was started, and has never begun."""
+
+
 def run_in_own_thread(function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> "asyncio.Future[_T]":
     """Run *function* in a thread of its own, for which the process does not wait at its end.
 
-    Raises OSError when no thread can be started.
+    Raises OSError when no thread can be started. The future has ThreadNotStarted if it does not begin.
     """
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[_T] = loop.create_future()
-
-    def settle(result: _T | None, error: Exception | None) -> None:
-        if future.cancelled():
-            return
-        if error is not None:
-            future.set_exception(error)
-        else:
-            future.set_result(result)  # type: ignore[arg-type]
-
-    def work() -> None:
-        result, error = None, None
-        try:
-            result = function(*args, **kwargs)
-        except Exception as caught:
-            error = caught
-        # The loop may be closed by now.
-        with suppress(RuntimeError):
-            loop.call_soon_threadsafe(settle, result, error)
-
-    try:
-        # threading.Thread waits until the thread runs: a tenth of a second if many begin at the same time, and for
-        # ever if the thread has no memory to begin with.
-        _thread.start_new_thread(work, ())
-    except RuntimeError as error:
-        raise OSError(errno.EAGAIN, "cannot start a thread") from error
-    return future
+    call = _Call(partial(function, *args, **kwargs))
+    call.start(call.fail)
+    return call.future
 
 
 Run = Callable[[Callable[[], _T]], "asyncio.Future[_T]"]
@@ -122,10 +103,62 @@ Run = Callable[[Callable[[], _T]], "asyncio.Future[_T]"]
 
 def run_apart(function: Callable[[], _T]) -> "asyncio.Future[_T]":
     """Run *function* in a thread of its own, so that no other waits if it hangs; without one, in the executor."""
+    call = _Call(function)
     try:
-        return run_in_own_thread(function)
+        call.start(call.run_in_executor)
     except OSError:
-        return asyncio.get_running_loop().run_in_executor(None, function)
+        call.run_in_executor()
+    return call.future
+
+
+class _Call(Generic[_T]):
+    """One call, which the first thread makes that begins, and the future of what comes of it."""
+
+    def __init__(self, function: Callable[[], _T]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.future: asyncio.Future[_T] = self._loop.create_future()
+        self._function = function
+        self._begun = _thread.allocate_lock()
+
+    def start(self, late: Callable[[], None]) -> None:
+        """Start a thread; call *late* if it does not begin. Raises OSError when none can be started."""
+        try:
+            # threading.Thread waits until the thread runs: a tenth of a second if many begin at the same time, and
+            # for ever if the thread has no memory to begin with.
+            _thread.start_new_thread(self._make, ())
+        except RuntimeError as error:
+            raise OSError(errno.EAGAIN, "cannot start a thread") from error
+        timer = self._loop.call_later(START_TIMEOUT, late)
+        self.future.add_done_callback(lambda _: timer.cancel())
+
+    def fail(self) -> None:
+        """Fail, unless a thread makes the call."""
+        if self._begun.acquire(blocking=False):
+            self._settle(None, ThreadNotStarted(errno.EAGAIN, "a thread does not begin"))
+
+    def run_in_executor(self) -> None:
+        """Have the executor make the call, unless another thread does."""
+        self._loop.run_in_executor(None, self._make)
+
+    def _make(self) -> None:
+        if not self._begun.acquire(blocking=False):
+            return
+        result, error = None, None
+        try:
+            result = self._function()
+        except Exception as caught:
+            error = caught
+        # The loop may be closed by now.
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._settle, result, error)
+
+    def _settle(self, result: _T | None, error: Exception | None) -> None:
+        if self.future.cancelled():
+            return
+        if error is not None:
+            self.future.set_exception(error)
+        else:
+            self.future.set_result(result)  # type: ignore[arg-type]
 
 
 def run_with_duplicate(
@@ -145,10 +178,17 @@ def run_with_duplicate(
             close(duplicate)
 
     try:
-        return run(work)
+        future = run(work)
     except OSError:
         os.close(duplicate)
         raise
+    future.add_done_callback(partial(_close_unused, duplicate))
+    return future
+
+
+def _close_unused(fd: int, future: "asyncio.Future[Any]") -> None:
+    if not future.cancelled() and isinstance(future.exception(), ThreadNotStarted):
+        os.close(fd)
 
 
 class AbandonedThreads:

@@ -22,8 +22,8 @@ DEADLINE_POLL = 0.5
 _SETTLE_POLL = 0.01
 """Seconds between two looks whether the other thread still writes."""
 
-_START_TIMEOUT = 5.0
-"""Seconds that a thread may take to begin."""
+START_TIMEOUT = 5.0
+"""Seconds that a thread may take to begin. One that has no memory for its first frame ends without a word."""
 
 
 class _Abandoned(Exception):
@@ -83,7 +83,7 @@ class WatchedThread:
         """Wait until it has begun; return False if it does not."""
         if not self._began:
             with suppress(Empty):
-                self._beginning.get(timeout=_START_TIMEOUT)
+                self._beginning.get(timeout=START_TIMEOUT)
                 self._began = True
         return self._began
 
