@@ -11,6 +11,7 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -19,6 +20,16 @@ from tests.lib.paths import ROOT
 from tests.lib.tools import require
 from tests.lib.vmcoredd import run, run_in_terminal
 
+MY_UNIT = """\
+[Unit]
+After=vmcoredd.service
+[Service]
+Type=oneshot
+ExecStart=vmcoredd add my /usr/lib/vmcoredd/registers.bin
+TimeoutStartSec=30
+[Install]
+WantedBy=vmcoredd-capture.target
+"""
 HEALTHY: Mapping[str, str] = {
     "proc/cmdline": "root=/dev/vda crashkernel=256M\n",
     "proc/meminfo": "".join(
@@ -36,22 +47,19 @@ HEALTHY: Mapping[str, str] = {
     "sys/kernel/kexec_crash_loaded": "1\n",
     "sys/kernel/kexec_crash_size": f"{256 << 20}\n",
     "usr/bin/dbus-daemon": "",
+    "usr/bin/vmcoredd": "",
+    "usr/bin/vmcoredd-daemon": "",
     "usr/bin/makedumpfile": "",
     "usr/lib/vmcoredd/registers.bin": "data",
-    "usr/lib/systemd/system/my.service": """\
-[Unit]
-After=vmcoredd.service
-[Service]
-Type=oneshot
-ExecStart=vmcoredd add my /usr/lib/vmcoredd/registers.bin
-TimeoutStartSec=30
-[Install]
-WantedBy=vmcoredd-capture.target
-""",
+    "usr/lib/systemd/system/my.service": MY_UNIT,
 }
 """Files of a system, but for those of its kdump."""
 
-KDUMP_TOOLS = {"usr/sbin/kdump-config": "", "etc/default/kdump-tools": "USE_KDUMP=1\nKDUMP_COREDIR=/var/crash\n"}
+KDUMP_TOOLS = {
+    "usr/sbin/kdump-config": "",
+    "usr/lib/systemd/system/kdump-tools-dump.service": "[Service]\nExecStart=/etc/init.d/kdump-tools start\n",
+    "etc/default/kdump-tools": "USE_KDUMP=1\nKDUMP_COREDIR=/var/crash\n",
+}
 KDUMP_UTILS = {
     "etc/kdump.conf": """\
 # a comment
@@ -83,6 +91,33 @@ def append(name: str, text: str) -> Mistake:
 
 def remove(name: str) -> Mistake:
     return lambda root: (root / name).unlink()
+
+
+def overridden(root: Path) -> None:
+    """The administrator's drop-in is the last one by its name."""
+    write(root, "usr/lib/systemd/system/my.service.d/10.conf", "[Service]\nTimeoutStartSec=infinity\n")
+    write(root, "etc/systemd/system/my.service.d/override.conf", "[Service]\nTimeoutStartSec=30\n")
+
+
+def instance(root: Path) -> None:
+    """Of a template, one instance is enabled."""
+    write(root, "usr/lib/systemd/system/acme@.service", MY_UNIT)
+    link(f"{WANTS}/acme@0.service", "/usr/lib/systemd/system/acme@.service")(root)
+
+
+def handed_over(root: Path) -> None:
+    """As a crash leaves it with kdump-tools."""
+    for name in ("000001.note", "handed-over"):
+        write(root, f"var/crash/.vmcoredd-spool/0-1-2-3-4/{name}", "data")
+
+
+def absolute_links(root: Path) -> None:
+    """As alternatives and usrmerge make them."""
+    write(root, "usr/bin/mdf2", "")
+    link("usr/bin/makedumpfile", "/etc/alternatives/makedumpfile")(root)
+    link("etc/alternatives/makedumpfile", "/usr/bin/mdf2")(root)
+    (root / "etc/vmcoredd").rename(root / "opt")
+    link("etc/vmcoredd", "/opt")(root)
 
 
 def link(name: str, target: str) -> Mistake:
@@ -145,11 +180,19 @@ def test_good_system(debian: Path) -> None:
         (assign("sys/kernel/kexec_crash_size", "0\n"), "capture kernel: no memory is reserved for it"),
         (
             assign("sys/kernel/kexec_crash_size", f"{128 << 20}\n"),
-            "capture kernel: it has 128.0M of memory, and needs 192.0M",
+            "capture kernel: it has 128.0M of memory, and was tried with 192.0M",
         ),
         (
             assign("proc/cmdline", "quiet vmcoredd=off\n"),
-            "capture kernel: vmcoredd=off is on the kernel's command line",
+            "kdump-tools: vmcoredd=off is on the capture kernel's command line",
+        ),
+        (
+            append("etc/default/kdump-tools", 'KDUMP_CMDLINE="root=/dev/sda vmcoredd=off"\n'),
+            "kdump-tools: vmcoredd=off is on the capture kernel's command line",
+        ),
+        (
+            assign("var/crash/kexec_cmd", '/sbin/kexec -p --append="root=/dev/sda nr_cpus=1" /boot/vmlinuz\n'),
+            "kdump-tools: the capture kernel does not start kdump-tools-dump.service",
         ),
         (assign("etc/default/kdump-tools", ""), "kdump-tools: /etc/default/kdump-tools switches it off"),
         (
@@ -208,7 +251,7 @@ def test_good_system(debian: Path) -> None:
         ),
         (
             assign("var/crash/.vmcoredd-spool/0-1-2-3-4/000001.note", "data"),
-            "spool: 1 device dump of an earlier crash is in /var/crash/.vmcoredd-spool/0-1-2-3-4",
+            "spool: 1 device dump of an earlier crash is in /var/crash/.vmcoredd-spool/0-1-2-3-4, and in no",
         ),
         (
             assign("proc/meminfo", HEALTHY["proc/meminfo"].replace("100 kB", f"{1 << 40} kB")),
@@ -220,11 +263,56 @@ def test_good_system(debian: Path) -> None:
         ),
         (
             append("usr/lib/systemd/system/my.service", "[Service]\nTimeoutStartSec=infinity\n"),
-            "units: my.service: has no time limit, and could keep the vmcore from being written",
+            "units: my.service: has no time limit, and could delay the vmcore by ten minutes",
         ),
         (
-            assign("etc/systemd/system/my.service.d/x.conf", "[Unit]\nAfter=\n"),
+            assign("usr/lib/systemd/system/my.service", MY_UNIT.replace("After=vmcoredd.service", "After=x")),
             "units: my.service: may run before the service does",
+        ),
+        (
+            assign("usr/lib/systemd/system/my.service", MY_UNIT.replace("Type=oneshot\n", "")),
+            "units: my.service: is not Type=oneshot, so nothing waits until it has ended",
+        ),
+        (
+            assign(
+                "usr/lib/systemd/system/my.service", MY_UNIT.replace("ExecStart=vmcoredd", "ExecStart=-/opt/x")
+            ),
+            "units: my.service: its program /opt/x is missing",
+        ),
+        (
+            link("etc/systemd/system/vmcoredd.service", "/dev/null"),
+            "units: vmcoredd.service is masked",
+        ),
+        (remove("usr/bin/vmcoredd-daemon"), "units: the program vmcoredd-daemon is not in a directory"),
+        (
+            link(f"{WANTS}/vmcoredd-collect@nosuch.service", "/usr/lib/systemd/system/vmcoredd-collect@.service"),
+            "collectors: vmcoredd-collect@nosuch.service is enabled, and there is no collector nosuch",
+        ),
+        (
+            assign("etc/vmcoredd/vmcoredd.conf.d/x.conf", "[Vmcoredd]\nRunCollectors=no\n"),
+            "collectors: RunCollectors=no: none runs when the service starts",
+        ),
+        (
+            assign("etc/vmcoredd/collectors.d/big.conf", "[Collector]\nExec=vmcoredd\nSize=512M\n"),
+            "collectors: big may have 512.0M, and MaxDumpSize=256.0M",
+        ),
+        (
+            assign(
+                "etc/vmcoredd/collectors.d/many.conf",
+                "[Collector]\nExec=vmcoredd\nSize=1K\nInstances=/usr/bin/[a-d]*\n",
+            ),
+            "collectors: they make ",
+        ),
+        (
+            assign(
+                "etc/vmcoredd/collectors.d/none.conf", "[Collector]\nExec=/opt/missing\nInstances=/nothing/*\n"
+            ),
+            "collectors: none: program /opt/missing is missing",
+        ),
+        (assign("var/crash", "a file"), "target: /var/crash is no directory"),
+        (
+            link("etc/systemd/system/kdump-tools-dump.service", "/dev/null"),
+            "kdump-tools: kdump-tools-dump.service does not run our makedumpfile",
         ),
         (remove("usr/lib/systemd/system/my.service"), "units: my.service: its unit file is missing"),
         (remove(f"{WANTS}/my.service"), "units: my.service is for vmcoredd-capture.target, and not enabled"),
@@ -240,7 +328,7 @@ def test_good_system(debian: Path) -> None:
         ),
         (
             lambda root: shutil.copytree(root / "usr/share/dbus-1/system.d", root / "etc/dbus-1/system.d"),
-            "message bus: there are 2 policies, /etc/dbus-1/system.d/org.vmcoredd1.conf and "
+            "message bus: there are two policies, /etc/dbus-1/system.d/org.vmcoredd1.conf and "
             "/usr/share/dbus-1/system.d/org.vmcoredd1.conf",
         ),
         (
@@ -268,6 +356,19 @@ def test_mistake(debian: Path, mistake: Mistake, expected: str) -> None:
         assign("etc/vmcoredd/collectors.d/vendor.conf", "[Collector]\nExec=missing\nEnabled=no\n"),
         assign("etc/vmcoredd/collectors.d/vendor.conf", ""),
         link("usr/bin/dbus-broker", "dbus-daemon"),
+        # What systemd reads otherwise than it looks.
+        assign("etc/systemd/system/my.service.d/x.conf", "[Unit]\nAfter=\n"),
+        assign("usr/lib/systemd/system/my.service", MY_UNIT.replace("TimeoutStartSec", "TimeoutSec")),
+        assign("usr/lib/systemd/system/my.service", MY_UNIT.replace("After=", "After=a \\\n# comment\n  ")),
+        assign("usr/lib/systemd/system/my.service", MY_UNIT.replace("\n", "\n  ")),
+        assign("usr/lib/systemd/system/my.service", MY_UNIT.replace("WantedBy", "RequiredBy")),
+        overridden,
+        instance,
+        link("etc/systemd/system/nice.service", "/usr/lib/systemd/system/my.service"),
+        # Kept by the service, and handed over to kdump-tools.
+        handed_over,
+        # Links that lead out of an image, if they are followed from here.
+        absolute_links,
     ],
 )
 def test_what_is_no_mistake(debian: Path, harmless: Mistake) -> None:
@@ -275,13 +376,32 @@ def test_what_is_no_mistake(debian: Path, harmless: Mistake) -> None:
     assert problems(debian) == []
 
 
-def test_target_in_memory(debian: Path) -> None:
-    with_memory = Path("/dev/shm")
-    if not with_memory.is_dir():
+def test_target_and_spool_in_memory(debian: Path) -> None:
+    memory = Path("/dev/shm")
+    if not memory.is_dir():
         pytest.skip("there is no /dev/shm")
-    (debian / "var").mkdir()
-    link("var/crash", str(with_memory))(debian)
-    assert "target: /var/crash is in memory: a vmcore is lost when the machine restarts" in problems(debian)
+    with TemporaryDirectory(dir=memory) as directory:
+        root = shutil.copytree(debian, Path(directory) / "root", symlinks=True)
+        assert problems(root) == [
+            "target: /var/crash is in memory: a vmcore is lost when the machine restarts",
+            "spool: /var/crash/.vmcoredd-spool is in memory, which the capture kernel does not have",
+        ]
+
+
+def test_fifos_and_large_files_take_no_time(debian: Path) -> None:
+    for name in ("etc/default/kdump-tools", "usr/share/dbus-1/system.d/org.vmcoredd1.conf"):
+        (debian / name).unlink()
+        os.mkfifo(debian / name)
+    write(debian, "usr/lib/systemd/system/huge.service", "")
+    os.truncate(debian / "usr/lib/systemd/system/huge.service", 1 << 40)
+    link("usr/lib/systemd/system/circle.service", "circle.service")(debian)
+    write(debian, "etc/vmcoredd/collectors.d/long.conf", f"[Collector]\nExec=/{'a' * 300}\n")
+    assert [found.partition(": ")[0] for found in problems(debian)] == ["kdump-tools", "collectors", "message bus"]
+
+
+def test_root_that_is_none(tmp_path: Path) -> None:
+    result = run("check", "--root", tmp_path / "missing")
+    assert (result.returncode, result.stdout) == (2, "")
 
 
 def test_what_the_kernel_does_not_say(debian: Path) -> None:
@@ -328,7 +448,11 @@ def fedora(system: Path, images: dict[bool, Path]) -> Path:
 
 
 def test_good_system_with_kdump_utils(fedora: Path) -> None:
-    assert {each["state"] for each in findings(fedora)} == {"ok"}
+    found = findings(fedora)
+    assert {each["state"] for each in found} == {"ok", "unknown"}
+    # Of what dracut copies, the list of modules does not tell.
+    (not_known,) = (each["finding"] for each in found if each["state"] == "unknown")
+    assert not_known.startswith("my.service: our dracut module does not copy it")
 
 
 @pytest.mark.parametrize(
@@ -340,14 +464,14 @@ def test_good_system_with_kdump_utils(fedora: Path) -> None:
             "kdump-utils: core_collector is not vmcoredd-core-collector makedumpfile",
         ),
         (
-            "dracut_args --add vmcoredd",
-            'dracut_args --add "nfs" --omit vmcoredd',
-            "kdump-utils: dracut_args does not add our module",
+            "dracut_args",
+            "core_collector makedumpfile\ncore_collector vmcoredd-core-collector makedumpfile\ndracut_args",
+            "kdump-utils: /etc/kdump.conf has core_collector 3 times",
         ),
         (
             "dracut_args",
-            "kdump_pre /x\ndracut_args",
-            "kdump-utils: a service that kdump_pre starts would write a second vmcore",
+            "kdump_pre /usr/bin/vmcoredd\ndracut_args",
+            "kdump-utils: the service that kdump_pre starts would write a second vmcore",
         ),
     ],
 )
@@ -355,7 +479,18 @@ def test_mistake_in_kdump_conf(fedora: Path, old: str, new: str, expected: str) 
     text = KDUMP_UTILS["etc/kdump.conf"]
     assert old in text
     write(fedora, "etc/kdump.conf", text.replace(old, new))
+    write(fedora, "usr/bin/vmcoredd", "vmcoredd")
+    os.utime(fedora / IMAGE)
     assert problems(fedora) == [expected]
+
+
+@pytest.mark.parametrize(
+    "args", ['dracut_args --add "network-manager vmcoredd"', "# add_dracutmodules in dracut.conf.d"]
+)
+def test_what_adds_our_module(fedora: Path, args: str) -> None:
+    write(fedora, "etc/kdump.conf", KDUMP_UTILS["etc/kdump.conf"].replace("dracut_args --add vmcoredd", args))
+    os.utime(fedora / IMAGE)
+    assert problems(fedora) == []
 
 
 def test_initramfs_without_our_module(fedora: Path, images: dict[bool, Path]) -> None:
@@ -368,7 +503,9 @@ def test_initramfs_that_is_missing(fedora: Path) -> None:
     assert problems(fedora) == [f"initramfs: there is no /{IMAGE}"]
 
 
-@pytest.mark.parametrize("name", ["etc/vmcoredd/vmcoredd.conf", "var/lib/dpkg/info/vmcoredd.list"])
+@pytest.mark.parametrize(
+    "name", ["etc/vmcoredd/vmcoredd.conf", "etc/kdump.conf", "var/lib/dpkg/info/vmcoredd.list"]
+)
 def test_initramfs_that_is_older_than_what_it_copies(fedora: Path, name: str) -> None:
     file = fedora / name
     write(fedora, name, file.read_text() if file.exists() else "")
@@ -395,5 +532,5 @@ def test_narrow_terminal(debian: Path, columns: int) -> None:
     assert max(map(len, lines)) <= columns
     (debian / "usr/share/dbus-1/system.d/org.vmcoredd1.conf").unlink()
     lines = run_in_terminal(columns, "check", "--root", debian, status=1)
-    assert "  Install the package vmcoredd again." in lines
+    assert "  Install vmcoredd again." in lines
     assert max(map(len, lines)) <= columns

@@ -105,7 +105,7 @@ def test_json(target: Path) -> None:
         "panic": "Kernel panic - not syncing: Fatal exception",
         "format": "elf",
         "machine": "x86_64",
-        "compression": None,
+        "file_compression": None,
         "incomplete": False,
         "device_dumps": [{"name": "nic"}, {"name": "nvme_0000:03:00.0"}],
         "failures": [{"name": "wifi\x1b"}],
@@ -339,7 +339,7 @@ def test_device_dumps_of_a_compressed_file_that_lie_behind_are_not_known(target:
     Core(elf("6.1.0", 5, device_dump(b"big", bytes(1 << 20)))).write(path)
     path.write_bytes(gzip.compress(path.read_bytes()))
     (row,) = listed(path)
-    assert (row["device_dumps"], row["compression"], row["host"]) == (None, "gzip", "node1")
+    assert (row["device_dumps"], row["file_compression"], row["host"]) == (None, "gzip", "node1")
 
 
 def test_hostile_names(tmp_path: Path) -> None:

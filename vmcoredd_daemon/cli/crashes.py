@@ -199,7 +199,7 @@ def _object(row: Row) -> dict[str, Any]:
         "panic": row.panic,
         "format": row.format,
         "machine": row.machine,
-        "compression": row.compression,
+        "file_compression": row.compression,
         "incomplete": row.incomplete,
         "device_dumps": _named(row.device_dumps),
         "failures": _named(row.failures),

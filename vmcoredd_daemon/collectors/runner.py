@@ -3,7 +3,7 @@
 
 import asyncio
 import logging
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -165,9 +165,9 @@ async def plan(collector: "Registered", timeout: float | None, default_timeout: 
         raise CollectorFailed(reason) from error
 
 
-async def missing_program(collector: "Registered", timeout: float, root: Path = Path("/")) -> str:
-    """Return a program of *collector* that the system *root* lacks, or an empty text. Raises as :func:`plan`."""
-    looking = run_in_own_thread(collector.settings.missing_program, collector.name, root)
+async def missing_program(collector: "Registered", timeout: float, *is_program: Callable[[str], bool]) -> str:
+    """Return a program of *collector* that *is_program* does not find, or an empty text. Raises TimedOut."""
+    looking = run_in_own_thread(collector.settings.missing_program, collector.name, *is_program)
     try:
         return await wait_for(looking, timeout, collector.abandoned)
     except TimeoutError:

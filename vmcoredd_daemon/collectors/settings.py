@@ -10,7 +10,7 @@ import os
 import re
 import shlex
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -23,6 +23,12 @@ SECTION = "Collector"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """Where programs are, if the service has no PATH."""
 VENDOR_DIRECTORY = Path("/usr/lib/vmcoredd/collectors.d")
+
+
+def is_program(name: str) -> bool:
+    """Return whether *name* can be executed, in :data:`PATH` if it has no directory. Blocks."""
+    places = [name] if "/" in name else [f"{directory}/{name}" for directory in PATH.split(os.pathsep)]
+    return any(os.access(place, os.X_OK) and not os.path.isdir(place) for place in places)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +71,12 @@ class Settings:
         for instance in instances:
             yield _expand(template, name, instance), [_expand(word, name, instance) for word in self.command]
 
-    def missing_program(self, name: str, root: Path = Path("/")) -> str:
-        """Return a program of the collector *name* that the system *root* lacks, or an empty text. Blocks."""
-        for program in {command[0] for _, command in self.commands(name) if command}:
-            directories = [""] if "/" in program else PATH.split(os.pathsep)
-            places = [root / f"{directory}/{program}".lstrip("/") for directory in directories]
-            if not any(place.is_file() and os.access(place, os.X_OK) for place in places):
-                return program
-        return ""
+    def missing_program(self, name: str, is_program: Callable[[str], bool] = is_program) -> str:
+        """Return a program of the collector *name* that *is_program* does not find, or an empty text. Blocks."""
+        programs = {command[0] for _, command in self.commands(name) if command}
+        # Without an instance here, too: there may be one in the capture kernel. Its decoder runs elsewhere.
+        programs |= {word for word in self.command[:1] if "%" not in word}
+        return next((program for program in sorted(programs) if not is_program(program)), "")
 
 
 def directories(config: Path | None) -> tuple[Path, ...]:

@@ -10,16 +10,24 @@ from .system import Setup, System
 
 CHECK = "capture kernel"
 
-NEEDED: Mapping[Setup, int] = MappingProxyType(
+TRIED: Mapping[Setup, int] = MappingProxyType(
     {Setup.KDUMP_TOOLS: 192 << 20, Setup.KDUMP_UTILS: 256 << 20, Setup.INITRAMFS: 192 << 20}
 )
 """Bytes of ``crashkernel=`` with which panics were tried on x86_64, see docs/kdump.md."""
 
-LOAD: Mapping[Setup, str] = MappingProxyType(
+WHERE: Mapping[Setup, str] = MappingProxyType(
+    {
+        Setup.KDUMP_TOOLS: "into /etc/default/grub.d/kdump-tools.cfg, run update-grub",
+        Setup.KDUMP_UTILS: "on the kernel's command line (grubby, or kdumpctl reset-crashkernel)",
+        Setup.INITRAMFS: "on the kernel's command line",
+    }
+)
+LOAD: Mapping[Setup | None, str] = MappingProxyType(
     {
         Setup.KDUMP_TOOLS: "Run kdump-config load; kdump-config show says what is missing.",
         Setup.KDUMP_UTILS: "Run kdumpctl start.",
         Setup.INITRAMFS: "Run kexec -p, as docs/kdump.md has it.",
+        None: "Set up kdump first.",
     }
 )
 
@@ -28,20 +36,17 @@ def check(system: System) -> Iterator[Finding]:
     """Read what the kernel says in ``/sys/kernel`` (Linux, ``kernel/ksysfs.c``)."""
     setup = system.setup
     loaded, size = system.number("/sys/kernel/kexec_crash_loaded"), system.number("/sys/kernel/kexec_crash_size")
-    needed = NEEDED.get(setup) if setup else None
+    tried = TRIED[setup] if setup else 256 << 20
+    where = WHERE[setup] if setup else WHERE[Setup.INITRAMFS]
+    reserve = f"Put crashkernel={tried >> 20}M {where}, and reboot."
     if loaded is None or size is None:
         yield unknown(CHECK, "the kernel does not say whether one is loaded")
     elif size == 0:
-        amount = f"crashkernel={(needed or 256 << 20) >> 20}M"
-        advice = f"Put {amount} on the kernel's command line (/etc/default/grub, update-grub), and reboot."
-        yield problem(CHECK, "no memory is reserved for it", advice)
-    elif needed and size < needed:
-        advice = f"Raise crashkernel= on the kernel's command line to {needed >> 20}M, and reboot."
-        yield problem(CHECK, f"it has {human_size(size)} of memory, and needs {human_size(needed)}", advice)
+        yield problem(CHECK, "no memory is reserved for it", reserve)
+    elif setup and size < tried:
+        less = f"it has {human_size(size)} of memory, and was tried with {human_size(tried)}"
+        yield problem(CHECK, less, reserve)
     elif not loaded:
-        yield problem(CHECK, "it is not loaded", LOAD[setup] if setup else "Set up kdump first.")
+        yield problem(CHECK, "it is not loaded", LOAD[setup])
     else:
         yield ok(CHECK, f"loaded, with {human_size(size)} of memory")
-    if "vmcoredd=off" in (system.text("/proc/cmdline") or "").split():
-        advice = "Remove it: the capture kernel has the same words on its command line."
-        yield problem(CHECK, "vmcoredd=off is on the kernel's command line", advice)

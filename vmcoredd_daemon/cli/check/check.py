@@ -4,13 +4,14 @@
 import argparse
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
 from ...config.config import Configuration, load
 from ...errors import InvalidConfiguration
-from ...terminal.exit import FAILURE, SUCCESS
+from ...terminal.exit import FAILURE, SUCCESS, UsageError
 from ...terminal.stdio import complain
 from ...terminal.view import Cell, Mark, View
 from ...text import counted
@@ -27,10 +28,10 @@ INITRAMFS = Path("/boot/vmcoredd.img")
 
 def run(options: argparse.Namespace) -> int:
     """Check; return the exit status: 0 if there is no problem."""
-    root = Path(options.root)
-    initramfs = options.initramfs or System(root).path(str(INITRAMFS))
-    system = System(root, initramfs if options.initramfs or initramfs.exists() else None)
-    findings = asyncio.run(_findings(system))
+    root = Path(options.root).absolute()
+    if not root.is_dir():
+        raise UsageError(f"{root} is no directory (see vmcoredd check --help)")
+    findings = asyncio.run(_findings(_system(root, options.initramfs)))
     view = View.of(options)
     if view.as_json:
         view.show_json([asdict(finding) for finding in findings])
@@ -45,6 +46,16 @@ def run(options: argparse.Namespace) -> int:
     return SUCCESS
 
 
+def _system(root: Path, initramfs: Path | None) -> System:
+    """Return the system in *root*, with an initramfs of its own if one is named, or if nothing else is set up."""
+    system = System(root, initramfs)
+    of_document = system.path(str(INITRAMFS))
+    with suppress(OSError):
+        if system.setup is None and of_document.exists():
+            return System(root, of_document)
+    return system
+
+
 async def _findings(system: System) -> list[Finding]:
     findings = [*await _answers("capture kernel", partial(capture_kernel.check, system))]
     findings += await _answers("kdump", partial(kdump.check, system))
@@ -52,13 +63,16 @@ async def _findings(system: System) -> list[Finding]:
         configuration = await wait_for(run_in_own_thread(load, system.configuration), TIMEOUT)
     except (InvalidConfiguration, TimeoutError) as error:
         wrong = problem("configuration", str(error) or _late(), "Correct it: the service does not start with it.")
-        return [*findings, wrong, *await _answers("units", partial(_of_systemd, system))]
+        return [*findings, wrong, *await _of_systemd(system)]
     findings.append(_enabled(configuration))
-    of_collectors, size = await collectors.check(system, configuration)
+    try:
+        of_collectors, size = await collectors.check(system, configuration)
+    except OSError as error:
+        of_collectors, size = [unknown(collectors.CHECK, error.strerror or _late())], 0
     findings += of_collectors
     findings += await _answers("target", partial(storage.check_target, system, configuration))
     findings += await _answers("spool", partial(storage.check_spool, system, configuration, size))
-    return [*findings, *await _answers("units", partial(_of_systemd, system))]
+    return [*findings, *await _of_systemd(system)]
 
 
 async def _answers(name: str, check: Callable[[], Iterator[Finding]]) -> list[Finding]:
@@ -75,9 +89,9 @@ def _late() -> str:
     return f"there was no answer within {TIMEOUT:g} s"
 
 
-def _of_systemd(system: System) -> Iterator[Finding]:
-    yield from units.check_units(system)
-    yield from units.check_bus(system)
+async def _of_systemd(system: System) -> list[Finding]:
+    of_units = await _answers("units", partial(units.check_units, system))
+    return [*of_units, *await _answers("message bus", partial(units.check_bus, system))]
 
 
 def _enabled(configuration: Configuration) -> Finding:

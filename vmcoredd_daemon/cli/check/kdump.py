@@ -2,7 +2,9 @@
 """Whether what saves the vmcore is set up so that the device dumps get into it, see docs/kdump.md."""
 
 import re
+import shlex
 import subprocess
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,10 +15,12 @@ from ...errors import InvalidConfiguration
 from ...text import utc
 from .finding import Finding, State, ok, problem, unknown
 from .system import Setup, System
+from .units import AGAIN, Unit
 
 CORE_COLLECTOR = "/usr/bin/vmcoredd-core-collector"
 DEFAULTS = "/etc/default/kdump-tools"
-DROP_IN = "kdump-tools-dump.service.d/vmcoredd.conf"
+KDUMP_CONF = "/etc/kdump.conf"
+OFF = "vmcoredd=off"
 LSINITRD_TIMEOUT = 60.0
 """Seconds for the list of the modules of an initramfs."""
 
@@ -39,24 +43,27 @@ def _kdump_tools(system: System) -> Iterator[Finding]:
     check, variables = Setup.KDUMP_TOOLS, system.variables(DEFAULTS)
     if variables.get("USE_KDUMP", "0") in {"", "0"}:
         yield problem(check, f"{DEFAULTS} switches it off", f"Set USE_KDUMP=1 in {DEFAULTS}.")
+    given = variables.get("KDUMP_CMDLINE") or system.text("/proc/cmdline") or ""
     append = variables.get("KDUMP_CMDLINE_APPEND") or KDUMP_TOOLS
-    if KDUMP_TOOLS not in append.split():
-        advice = f"Add {KDUMP_TOOLS} to KDUMP_CMDLINE_APPEND= in {DEFAULTS}, and run kdump-config load again."
-        yield problem(check, "the capture kernel does not start kdump-tools-dump.service", advice)
-    if "vmcoredd=off" in append.split():
-        advice = f"Remove it from KDUMP_CMDLINE_APPEND= in {DEFAULTS}, and run kdump-config load again."
-        yield problem(check, "vmcoredd=off is on the capture kernel's command line", advice)
+    # What kdump-config has loaded, if it has; a change of the file since then has done nothing.
+    loaded = system.text(f"{variables.get('KDUMP_COREDIR') or '/var/crash'}/kexec_cmd")
+    again = f"Correct KDUMP_CMDLINE= and KDUMP_CMDLINE_APPEND= in {DEFAULTS}, and run kdump-config load again."
+    for words in filter(None, (f"{given} {append}", loaded)):
+        if KDUMP_TOOLS not in words.replace('"', " ").split():
+            yield problem(check, "the capture kernel does not start kdump-tools-dump.service", again)
+            break
+    if OFF in f"{given} {append} {loaded or ''}".replace('"', " ").split():
+        advice = f"Remove it from the kernel's command line, and from {DEFAULTS}, and run kdump-config load again."
+        yield problem(check, f"{OFF} is on the capture kernel's command line", advice)
     if re.search(r"^\s*(function\s+)?makedumpfile\s*\(\)", system.text(DEFAULTS) or "", re.MULTILINE):
         advice = f"Remove it from {DEFAULTS}: the package's drop-in does the same, even if Python is broken."
         yield problem(check, "a shell function makedumpfile runs instead of the program", advice)
     if not system.is_program("/usr/bin/makedumpfile"):
         yield problem(check, "makedumpfile is missing: the vmcore has no device dumps", "Install makedumpfile.")
-    units = (f"{directory}/{DROP_IN}" for directory in ("/etc/systemd/system", "/usr/lib/systemd/system"))
-    # The first one counts: an empty one masks the other.
-    drop_in = next((text for text in map(system.text, units) if text is not None), "")
+    mounts = Unit(system, "kdump-tools-dump.service").values("Service", "BindReadOnlyPaths")
     programs = ("/usr/lib/vmcoredd/makedumpfile", CORE_COLLECTOR)
-    if "BindReadOnlyPaths=" not in drop_in or not all(map(system.is_program, programs)):
-        advice = "Install the package vmcoredd again, and remove what masks the drop-in in /etc/systemd/system."
+    if not any("vmcoredd" in mount for mount in mounts) or not all(map(system.is_program, programs)):
+        advice = f"{AGAIN} Remove what masks the drop-in vmcoredd.conf of that unit in /etc/systemd/system."
         yield problem(check, "kdump-tools-dump.service does not run our makedumpfile", advice)
     written = _format(system)
     if written not in {None, Format.NONE}:
@@ -65,34 +72,56 @@ def _kdump_tools(system: System) -> Iterator[Finding]:
 
 
 def _kdump_utils(system: System) -> Iterator[Finding]:
-    check, lines = Setup.KDUMP_UTILS, (system.text("/etc/kdump.conf") or "").splitlines()
-    options = {key: " ".join(value) for key, *value in (line.split("#")[0].split() or [""] for line in lines)}
+    check = Setup.KDUMP_UTILS
+    lines = [line.split("#")[0].split() for line in (system.text(KDUMP_CONF) or "").splitlines()]
+    options = {key: " ".join(value) for key, *value in filter(None, lines)}
+    for key, number in Counter(line[0] for line in lines if line).items():
+        if number > 1 and key in {"core_collector", "dracut_args"}:
+            advice = "Leave one of the lines, and run kdumpctl rebuild: kdumpctl refuses the file."
+            yield problem(check, f"{KDUMP_CONF} has {key} {number} times", advice)
     collector = options.get("core_collector", "").split()
     if collector[:2] != ["vmcoredd-core-collector", "makedumpfile"]:
         advice = (
-            "Replace the line core_collector in /etc/kdump.conf by core_collector vmcoredd-core-collector "
+            f"Replace the line core_collector in {KDUMP_CONF} by core_collector vmcoredd-core-collector "
             "makedumpfile -l --message-level 7 -d 31, and run kdumpctl rebuild."
         )
         yield problem(check, "core_collector is not vmcoredd-core-collector makedumpfile", advice)
-    if not re.search(r"(--add|-a)[ =]\s*[\"']?[^-]*\bvmcoredd\b", options.get("dracut_args", "")):
-        advice = "Add --add vmcoredd to the line dracut_args in /etc/kdump.conf, and run kdumpctl rebuild."
-        yield problem(check, "dracut_args does not add our module", advice)
     if not system.is_program(CORE_COLLECTOR):
-        yield problem(check, f"{CORE_COLLECTOR} is missing", "Install the package vmcoredd again.")
-    if "kdump_pre" in options and _format(system) is not Format.NONE:
+        yield problem(check, f"{CORE_COLLECTOR} is missing", AGAIN)
+    script = options.get("kdump_pre", "")
+    if "vmcoredd" in (system.text(script) or "" if script else "") and _format(system) is not Format.NONE:
         advice = "Set Format=none in vmcoredd.conf, and run kdumpctl rebuild."
-        yield problem(check, "a service that kdump_pre starts would write a second vmcore", advice)
-    append = system.variables("/etc/sysconfig/kdump").get("KDUMP_COMMANDLINE_APPEND", "")
-    if "vmcoredd=off" in append.split():
-        advice = "Remove it from KDUMP_COMMANDLINE_APPEND= in /etc/sysconfig/kdump, and run kdumpctl reload."
-        yield problem(check, "vmcoredd=off is on the capture kernel's command line", advice)
-    release = (system.text("/proc/sys/kernel/osrelease") or "").strip()
-    names = [f"{directory}/initramfs-{release}kdump.img" for directory in ("/boot", "/var/lib/kdump")]
-    images = [image for image in map(system.path, names) if image.exists()]
-    if not images:
+        yield problem(check, "the service that kdump_pre starts would write a second vmcore", advice)
+    variables = system.variables("/etc/sysconfig/kdump")
+    given = variables.get("KDUMP_COMMANDLINE") or system.text("/proc/cmdline") or ""
+    if OFF in f"{given} {variables.get('KDUMP_COMMANDLINE_APPEND', '')}".split():
+        advice = "Remove it from the kernel's command line and /etc/sysconfig/kdump, and run kdumpctl reload."
+        yield problem(check, f"{OFF} is on the capture kernel's command line", advice)
+    yield from _kdump_image(system, variables, options.get("dracut_args", ""))
+
+
+def _kdump_image(system: System, variables: dict[str, str], dracut_args: str) -> Iterator[Finding]:
+    release = variables.get("KDUMP_KERNELVER") or (system.text("/proc/sys/kernel/osrelease") or "").strip()
+    # Of a debug kernel kdumpctl takes the other one, if that is installed.
+    releases = [release, re.sub(r"[+-]debug$", "", release)]
+    names = [f"{where}/initramfs-{each}kdump.img" for each in releases for where in ("/boot", "/var/lib/kdump")]
+    image = next((image for image in map(system.path, names) if image.exists()), None)
+    if image is None:
         yield problem("initramfs", f"there is no {names[0]}", "Run kdumpctl rebuild.")
-    for image in images:
-        yield from _image(system, image, "Run kdumpctl rebuild.")
+        return
+    modules = _modules(image)
+    try:
+        words = shlex.split(dracut_args)
+    except ValueError:
+        words = []
+    added = any("vmcoredd" in word.split() or word == "--add=vmcoredd" for word in words)
+    if modules is None and not added:
+        advice = f"Add --add vmcoredd to the line dracut_args in {KDUMP_CONF}, and run kdumpctl rebuild."
+        yield problem(Setup.KDUMP_UTILS, "dracut_args does not add our module", advice)
+    advice = "Run kdumpctl rebuild."
+    if not added:
+        advice = f"Add --add vmcoredd to the line dracut_args in {KDUMP_CONF}, and run kdumpctl rebuild."
+    yield from _image(system, image, modules, advice)
 
 
 def _initramfs(system: System) -> Iterator[Finding]:
@@ -101,16 +130,15 @@ def _initramfs(system: System) -> Iterator[Finding]:
     if not image.exists():
         yield problem("initramfs", f"{image} does not exist", "Make it with dracut, as docs/kdump.md has it.")
         return
-    yield from _image(system, image, "Make it again with dracut, and load it again with kexec -p.")
+    advice = "Make it again with dracut, and load it again with kexec -p."
+    yield from _image(system, image, _modules(image), advice)
     if _format(system) is Format.NONE:
-        yield problem(
-            "initramfs", "Format=none: no program writes a vmcore", "Remove the line from vmcoredd.conf."
-        )
+        remove = "Remove the line from vmcoredd.conf."
+        yield problem("initramfs", "Format=none: no program writes a vmcore", remove)
 
 
-def _image(system: System, image: Path, advice: str) -> Iterator[Finding]:
+def _image(system: System, image: Path, modules: list[str] | None, advice: str) -> Iterator[Finding]:
     """Check that an initramfs has our module, and is not older than what it has copied."""
-    modules = _modules(image)
     if modules is None:
         yield unknown("initramfs", "lsinitrd, which would list its modules, is missing or fails")
     elif "vmcoredd" not in modules:
@@ -139,18 +167,25 @@ def _modules(image: Path) -> list[str] | None:
 
 
 def _copied(system: System) -> Iterator[tuple[float, str]]:
-    """Yield what our dracut module copies: the time of its last change, and its name."""
+    """Yield what the initramfs has copies of: the time of its last change, and its name."""
     for directory in ("/etc/vmcoredd", "/usr/lib/vmcoredd/collectors.d"):
-        for file in sorted(system.path(directory).rglob("*")):
-            yield file.lstat().st_mtime, system.name(file)
+        above = system.path(directory)
+        for file in sorted(above.rglob("*")):
+            yield file.lstat().st_mtime, f"{directory}/{file.relative_to(above)}"
+    units = [f"/etc/systemd/system/{name}.service.d" for name in ("vmcoredd", "vmcoredd-plain")]
+    files = [system.path(KDUMP_CONF), *(file for name in units for file in system.path(name).glob("*.conf"))]
+    for file in files:
+        if file.exists():
+            yield file.stat().st_mtime, system.name(file)
     # When vmcoredd was installed: the times of its own files are those of the package.
-    for list_ in (*system.path("/var/lib/dpkg/info").glob("vmcoredd.list"), *_records()):
+    for list_ in (*system.path("/var/lib/dpkg/info").glob("vmcoredd.list"), *_records(system)):
         yield list_.stat().st_mtime, "the installed vmcoredd"
 
 
-def _records() -> Iterator[Path]:
+def _records(system: System) -> Iterator[Path]:
     """Yield the list of files that pip writes when it installs this program."""
-    yield from Path(package_file).parents[1].glob("vmcoredd-*.dist-info/RECORD")
+    if system.root == Path("/"):
+        yield from Path(package_file).parents[1].glob("vmcoredd-*.dist-info/RECORD")
 
 
 def _format(system: System) -> Format | None:
