@@ -321,7 +321,7 @@ def test_compressed(target: Path, suffix: str, compress: Callable[[bytes], bytes
     whole.unlink()
     (row,) = listed(packed.parent)
     compression = {".gz": "gzip", ".bz2": "bzip2", ".xz": "xz"}[suffix]
-    assert row == {**before, "path": str(packed), "size": packed.stat().st_size, "compression": compression}
+    assert row == {**before, "path": str(packed), "size": packed.stat().st_size, "file_compression": compression}
     assert "  compressed  " in run("crashes", packed).stdout
 
 
