@@ -42,7 +42,7 @@ ExecStart=sh -c "[ $$(cat /sys/kernel/kexec_crash_loaded) = 1 ] || poweroff -f; 
     echo {rig.MARKER} > /dev/kmsg; echo c > /proc/sysrq-trigger"
 """
 
-PRINTED = "rig: "
+PRINTED = "printed in the machine: "
 INSTEAD = f"""\
 [Service]
 ExecStart=
@@ -156,7 +156,7 @@ def run_instead_of_panic(root: Path, workdir: Path, script: str) -> str:
         disk = _disk(root, workdir, 2048)
     console = rig.boot(_machine(root, disk, "crashkernel=192M"), workdir / "console.log", timeout=400)
     disk.unlink()
-    return "\n".join(re.findall(rf"^{PRINTED}(.*)$", console.replace("\r", ""), re.MULTILINE))
+    return "\n".join(re.findall(rf"{PRINTED}(.*)$", console.replace("\r", ""), re.MULTILINE))
 
 
 def _disk(root: Path, workdir: Path, mib: int) -> Path:
