@@ -42,11 +42,12 @@ ExecStart=sh -c "[ $$(cat /sys/kernel/kexec_crash_loaded) = 1 ] || poweroff -f; 
     echo {rig.MARKER} > /dev/kmsg; echo c > /proc/sysrq-trigger"
 """
 
-PRINTED = "printed in the machine: "
+PRINTED = "/root/printed"
+"""A file of the machine: a getty hangs the serial line up."""
 INSTEAD = f"""\
 [Service]
 ExecStart=
-ExecStart=sh -c "sh /root/instead-of-panic 2>&1 | sed -u 's/^/{PRINTED}/' > /dev/ttyS0; poweroff -f"
+ExecStart=sh -c "sh /root/instead-of-panic > {PRINTED} 2>&1; sync; poweroff -f"
 """
 
 ENDLESS = f"""\
@@ -154,9 +155,12 @@ def run_instead_of_panic(root: Path, workdir: Path, script: str) -> str:
     program = root / "root/instead-of-panic"
     with changed(program, script), changed(root / units.SYSTEM / "panic.service.d/script.conf", INSTEAD):
         disk = _disk(root, workdir, 2048)
-    console = rig.boot(_machine(root, disk, "crashkernel=192M"), workdir / "console.log", timeout=400)
+    rig.boot(_machine(root, disk, "crashkernel=192M"), workdir / "console.log", timeout=400)
+    # The journal has what was written last.
+    _run("sh", "-c", f"e2fsck -fp {disk} || [ $? = 1 ]")
+    _run("debugfs", "-R", f"dump {PRINTED} {workdir}/printed", disk)
     disk.unlink()
-    return "\n".join(re.findall(rf"{PRINTED}(.*)$", console.replace("\r", ""), re.MULTILINE))
+    return (workdir / "printed").read_text()
 
 
 def _disk(root: Path, workdir: Path, mib: int) -> Path:
