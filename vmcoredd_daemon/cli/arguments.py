@@ -2,7 +2,6 @@
 """The command line of ``vmcoredd``, and so its ``--help``, which fits 80 columns."""
 
 import argparse
-import platform
 import re
 import time
 from collections.abc import Iterable, Mapping
@@ -14,7 +13,7 @@ from ..config import values
 from ..errors import InvalidArgs
 from ..manifest import check_kind
 from ..terminal.exit import UsageError
-from ..terminal.parser import Parser, Version, library_versions, parse_command, path, path_as_given
+from ..terminal.parser import PYTHON_VERSION, Parser, Version, library_versions, parse_command, path, path_as_given
 from ..terminal.view import View
 from .core_collector.makedumpfile import CORE_COLLECTOR
 from .json_objects import VERSION
@@ -80,7 +79,7 @@ def _json_of_version(words: list[str]) -> str | None:
 
 
 def _show_version(mode: str) -> NoReturn:
-    versions = {"vmcoredd": __version__, "json": VERSION, "python": platform.python_version()}
+    versions = {"vmcoredd": __version__, "json": VERSION, "python": PYTHON_VERSION}
     View(json=mode).show_json({**versions, "libraries": library_versions()})
     raise SystemExit(0)
 

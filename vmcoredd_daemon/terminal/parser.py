@@ -12,6 +12,7 @@ from .. import __version__
 from .exit import UsageError
 from .stdio import show
 
+PYTHON_VERSION = ".".join(map(str, sys.version_info[:3]))
 LIBRARIES = ("dbus-next", "pyelftools", "systemd-python")
 """As PyPI names them."""
 
@@ -46,8 +47,7 @@ class Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         """Print it on standard output. Raises WriteFailed."""
         libraries = "".join(f", {name} {version}" for name, version in library_versions().items())
-        python = ".".join(map(str, sys.version_info[:3]))
-        show(f"{parser.prog.split()[0]} {__version__}\nPython {python}{libraries}\n")
+        show(f"{parser.prog.split()[0]} {__version__}\nPython {PYTHON_VERSION}{libraries}\n")
         parser.exit()
 
 

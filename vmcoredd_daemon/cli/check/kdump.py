@@ -115,13 +115,12 @@ def _kdump_image(system: System, variables: dict[str, str], dracut_args: str) ->
     except ValueError:
         words = []
     added = any("vmcoredd" in word.split() or word == "--add=vmcoredd" for word in words)
-    if modules is None and not added:
-        advice = f"Add --add vmcoredd to the line dracut_args in {KDUMP_CONF}, and run kdumpctl rebuild."
-        yield problem(Setup.KDUMP_UTILS, "dracut_args does not add our module", advice)
-    advice = "Run kdumpctl rebuild."
+    rebuild = "Run kdumpctl rebuild."
     if not added:
-        advice = f"Add --add vmcoredd to the line dracut_args in {KDUMP_CONF}, and run kdumpctl rebuild."
-    yield from _image(system, image, modules, advice)
+        rebuild = f"Add --add vmcoredd to the line dracut_args in {KDUMP_CONF}, and run kdumpctl rebuild."
+    if modules is None and not added:
+        yield problem(Setup.KDUMP_UTILS, "dracut_args does not add our module", rebuild)
+    yield from _image(system, image, modules, rebuild)
 
 
 def _initramfs(system: System) -> Iterator[Finding]:

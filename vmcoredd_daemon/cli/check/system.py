@@ -9,14 +9,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
 
+from ...collectors.settings import PATH
 from ...config.config import DEFAULT_FILE
 
 MAX_SIZE = 1 << 20
 """Bytes that are read of a file."""
 MAX_LINKS = 40
 """Symbolic links in a path that are followed, as the kernel does (Linux, ``include/linux/namei.h``)."""
-PATH = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
-"""Where systemd looks for programs."""
 
 
 class Setup(StrEnum):
@@ -113,8 +112,8 @@ class System:
 
     def is_program(self, name: str) -> bool:
         """Return whether the system has the program *name*; without a directory, systemd looks for it in PATH."""
-        places = [name] if "/" in name else [f"{directory}/{name}" for directory in PATH]
-        return any(os.access(self.path(each), os.X_OK) and not os.path.isdir(self.path(each)) for each in places)
+        places = [name] if "/" in name else [f"{directory}/{name}" for directory in PATH.split(os.pathsep)]
+        return any(os.access(path, os.X_OK) and not os.path.isdir(path) for path in map(self.path, places))
 
     def variables(self, name: str) -> dict[str, str]:
         """Return what a file of shell variables, as ``/etc/default`` has them, assigns to constants."""
