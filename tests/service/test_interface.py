@@ -631,10 +631,6 @@ def _members(root: ET.Element, interface: str) -> dict[tuple[str, str], list[tup
     (element,) = root.findall(f"interface[@name='{interface}']")
     return {
         (member.tag, member.attrib["name"]): [(member.get("type"), member.get("access"))]
-        # dbus-next has no names for the results of a method.
-        + [
-            (arg.get("type"), arg.get("direction", "out"), arg.get("name") if arg.get("direction") == "in" else "")
-            for arg in member.findall("arg")
-        ]
+        + [(arg.get("type"), arg.get("direction", "out"), arg.get("name")) for arg in member.findall("arg")]
         for member in element
     }

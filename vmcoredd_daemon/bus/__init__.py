@@ -18,6 +18,7 @@ here:
 - a message that it does not know, or cannot parse, ends the connection; here only that message is refused;
 - messages of any size are unpacked, and every signature is cached for ever; here both are bounded;
 - introspection invents children if paths of objects have a common prefix; here it lists those below a path;
+- introspection has no names for results and for arguments of signals; here it has;
 - a signal searches all objects for its own, and each value looks up its type; here both are direct;
 - GLib is loaded if it is installed, 4 MB for an event loop that is not used; here it is not.
 
@@ -42,10 +43,10 @@ def _import_without_glib() -> None:
 _import_without_glib()
 
 from dbus_next import PropertyAccess, Variant  # noqa: E402
-from dbus_next.service import dbus_property, method, signal  # noqa: E402
+from dbus_next.service import dbus_property  # noqa: E402
 
 from .connection import Connection, take_fds  # noqa: E402
-from .objects import ServiceInterface  # noqa: E402
+from .objects import ServiceInterface, method, signal  # noqa: E402
 from .reply import SENDER  # noqa: E402
 
 __all__ = [

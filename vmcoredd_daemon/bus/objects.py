@@ -3,11 +3,13 @@
 
 from collections.abc import Callable
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from dbus_next import Message, service
 from dbus_next.aio import MessageBus
 from dbus_next.introspection import Node
+
+_F = TypeVar("_F", bound=Callable[..., Any])
 
 
 class ServiceInterface(service.ServiceInterface):
@@ -25,6 +27,23 @@ def _members(kind: type, name: str) -> dict[str, Any]:
     found: service.ServiceInterface = object.__new__(kind)
     service.ServiceInterface.__init__(found, name)
     return vars(found)
+
+
+def method(*results: str) -> Callable[[_F], _F]:
+    """Return the decorator of a method of D-Bus; *results* are the names of what it returns."""
+    return lambda function: _name_results(service.method()(function), "__DBUS_METHOD", "out_args", results)
+
+
+def signal(*arguments: str) -> Callable[[_F], _F]:
+    """Return the decorator of a signal; *arguments* are the names of what it carries."""
+    return lambda function: _name_results(service.signal()(function), "__DBUS_SIGNAL", "args", arguments)
+
+
+def _name_results(decorated: _F, mark: str, kind: str, names: tuple[str, ...]) -> _F:
+    # dbus-next leaves them without names in the introspection.
+    for argument, name in zip(getattr(vars(decorated)[mark].introspection, kind), names, strict=True):
+        argument.name = name
+    return decorated
 
 
 class _Value(NamedTuple):

@@ -36,7 +36,7 @@ class DeviceDumpInterface(ServiceInterface):
         """The dump is removed and its descriptor closed; method calls for it may still arrive."""
         self._dump = replace(self._dump, note=None)
 
-    @method()
+    @method("note")
     async def Open(self) -> "h":
         """Return a read-only file descriptor of the data, header included, at offset 0 of the note."""
         if self._dump.note is None:

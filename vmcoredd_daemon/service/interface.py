@@ -116,12 +116,12 @@ class ManagerInterface(ServiceInterface):
         self._writer.listeners.remove(self.VmcoreWritten)
         self._announce()
 
-    @method()
+    @method("dump")
     async def AddDeviceDump(self, dump_name: "s", size: "u", collector: "o", options: "a{sv}") -> "o":
         chosen = self._options(options, _ADDING)
         return await self._add(dump_name, size, CallbackCollector(self._bus, SENDER.get(), collector), chosen)
 
-    @method()
+    @method("dump")
     async def AddDeviceDumpFd(self, dump_name: "s", size: "u", data: "h", options: "a{sv}") -> "o":
         chosen = self._options(options, _ADDING)
         if data is None:
@@ -135,7 +135,7 @@ class ManagerInterface(ServiceInterface):
         )
         return await self._add(dump_name, size, reads, chosen)
 
-    @method()
+    @method("dumps")
     async def RunCollectors(self, names: "as", options: "a{sv}") -> "ao":
         chosen = self._options(options, _COLLECTING)
         timeout = chosen.timeout if "timeout" in options else None
@@ -143,7 +143,7 @@ class ManagerInterface(ServiceInterface):
         self._export_all()
         return [dump_path(number) for number in numbers]
 
-    @method()
+    @method("dumps")
     async def ListDeviceDumps(self) -> "a(osus)":
         self._export_all()
         return [[dump_path(dump.number), dump.name, dump.size, dump.state.value] for dump in self._dumps]
@@ -155,26 +155,26 @@ class ManagerInterface(ServiceInterface):
                 return await self._dumps.remove(known.number)
         raise UnknownDump(f"there is no device dump {dump[:80]}")
 
-    @method()
+    @method("path")
     async def WriteVmcore(self, options: "a{sv}") -> "s":
         if options:
             raise InvalidArgs(f"unknown option {next(iter(options))!a}")
         return str((await self._writer.write()).path)
 
-    @signal()
+    @signal("dump", "dump_name", "size")
     def DeviceDumpAdded(self, dump: DeviceDump) -> "osu":
         return [dump_path(dump.number), dump.name, dump.size]
 
-    @signal()
+    @signal("dump_name", "error", "message")
     def DeviceDumpFailed(self, dump: DeviceDump) -> "sss":
         error = dump.error
         return [dump.name, error.dbus_name if error else "", str(error)]
 
-    @signal()
+    @signal("dump")
     def DeviceDumpRemoved(self, dump: DeviceDump) -> "o":
         return dump_path(dump.number)
 
-    @signal()
+    @signal("path", "size", "device_dumps")
     def VmcoreWritten(self, written: WriteResult) -> "stu":
         return [str(written.path), written.size, written.device_dumps]
 
