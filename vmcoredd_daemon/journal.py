@@ -62,6 +62,7 @@ class Event(Enum):
     FORMAT_CHANGED = "9dc317b7c004438fab9ce86ec35d9011"
     SOURCE_UNREADABLE = "15f1ce25e59a422c93d517bda6323f46"
     SPACE_SHORT = "4e4e7ef8435f418586a4db13c23f4427"
+    CRASH_REMOVED = "54cc8297f3f14396862f6d4d0efda260"
     KERNEL_LOG_MISSING = "13c0ddda3b3d464a87d07345a0bee222"
     SPOOL_UNUSABLE = "1b5b9e4bac484332aabc77e51b4c64de"
     BUS_UNAVAILABLE = "241b7486a02f47449babc98700c6e459"
@@ -86,6 +87,7 @@ FIELDS: dict[Event, tuple[str, ...]] = {
     Event.FORMAT_CHANGED: ("source", "format"),
     Event.SOURCE_UNREADABLE: ("source", "unreadable_pages", "missing_bytes", "blocked"),
     Event.SPACE_SHORT: ("free", "size"),
+    Event.CRASH_REMOVED: ("path",),
     Event.KERNEL_LOG_MISSING: ("source",),
     Event.SPOOL_UNUSABLE: ("spool",),
     Event.BUS_UNAVAILABLE: ("bus",),

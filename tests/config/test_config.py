@@ -29,6 +29,7 @@ DumpLevel=17
 Compression=zstd
 Manifest=off
 KeepFree=64M
+KeepCrashes=5
 RunCollectors=no
 CollectorTimeoutSec=90
 DrainTimeoutSec=1.5min
@@ -48,6 +49,7 @@ EVERYTHING = Configuration(
     spool=Path("/srv/spool"),
     console=Path("/dev/ttyS1"),
     keep_free=64 << 20,
+    keep_crashes=5,
     run_collectors=False,
     collector_timeout=90.0,
     drain_timeout=90.0,
@@ -153,6 +155,7 @@ def test_times(conf: Path, value: str, seconds: float) -> None:
         ("Source=proc/vmcore", "Source='proc/vmcore' is not an absolute path"),
         ("Target=/a\0b", "Target='/a\\x00b' is not an absolute path"),
         ("Spool=~/x", "Spool='~/x' is not an absolute path"),
+        ("KeepCrashes=-1", "KeepCrashes='-1' is not a number from 0 to 65535"),
         ("KeepFree=-1", "KeepFree='-1' is not a size in bytes (with K, M or G)"),
         ("KeepFree=1KM", "KeepFree='1KM' is not a size"),
         ("KeepFree=M", "KeepFree='M' is not a size"),

@@ -78,6 +78,23 @@ def test_what_it_prints(option: str) -> None:
     assert (result.returncode, result.stderr) == (-signal.SIGPIPE, "")
 
 
+def test_old_crashes_make_space(bus_address: str, source_vmcore: Path, tmp_path: Path) -> None:
+    service = Service(bus_address, source_vmcore, tmp_path, "KeepCrashes=2")
+    old = [service.target / f"host-2026-01-0{day}-00:00:00" for day in (1, 2)]
+    for crash in old:
+        crash.mkdir()
+        for file in ("vmcore", "vmcoredd-journal.json"):
+            (crash / file).touch()
+    try:
+        service.start()
+        assert service.stop() == 0
+    finally:
+        service.kill()
+    assert [crash.exists() for crash in old] == [False, True]
+    assert len(list(service.target.glob("*/vmcore"))) == 2
+    assert f"{old[0]} removed: KeepCrashes= is reached" in service.log()
+
+
 async def test_device_dumps_reach_the_vmcore(
     daemon: Service, bus: Connection, source_vmcore: Path, tmp_path: Path
 ) -> None:

@@ -36,6 +36,8 @@ class Configuration:
     """Directory in which the spool is made, by default the target."""
     console: Path | None = None
     """A terminal that shows the progress of the vmcore; by default, in a capture kernel, its console."""
+    keep_crashes: int = 0
+    """How many crashes of ours the target keeps, the newest included; 0: all."""
     keep_free: int = 0
     """Bytes that the spool leaves free on its file system."""
     collector_timeout: float = 30.0
@@ -125,6 +127,7 @@ KEYS: ini.Keys = {
     "DumpLevel": ("dump_level", _dump_level),
     "Compression": ("compression", values.choice(Compression)),
     "Manifest": ("manifest", values.boolean),
+    "KeepCrashes": ("keep_crashes", values.count(least=0)),
     "KeepFree": ("keep_free", values.size),
     "RunCollectors": ("run_collectors", values.boolean),
     "CollectorTimeoutSec": ("collector_timeout", values.seconds),

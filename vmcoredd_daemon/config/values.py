@@ -68,13 +68,13 @@ def size_above_0(value: str) -> int:
     return size(value)
 
 
-def count(most: int = 65535) -> Callable[[str], int]:
-    """Return the function that returns a number from 1 to *most*."""
+def count(most: int = 65535, least: int = 1) -> Callable[[str], int]:
+    """Return the function that returns a number from *least* to *most*."""
 
     def number(value: str) -> int:
         # int() raises an error of its own at more than 4300 digits.
-        if not re.fullmatch("[0-9]{1,20}", value) or not 0 < int(value) <= most:
-            raise ValueError(f"a number from 1 to {most}")
+        if not re.fullmatch("[0-9]{1,20}", value) or not least <= int(value) <= most:
+            raise ValueError(f"a number from {least} to {most}")
         return int(value)
 
     return number

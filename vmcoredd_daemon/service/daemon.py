@@ -131,6 +131,7 @@ class Daemon:
             spool=self._spool.directory,
             console=configuration.console_path,
             done=recovered.done,
+            keep_crashes=configuration.keep_crashes,
         )
         self._dumps.listeners.append(record_dump)
         self._writer.listeners.append(record_vmcore)

@@ -8,6 +8,7 @@ Without a spool on a disk, each daemon makes a directory of its own.
 
 import errno
 import itertools
+import logging
 import os
 import stat
 import time
@@ -20,7 +21,10 @@ from ..dumps.spool_directory import CRASH_DIRECTORY
 from ..errors import of_storage
 from ..files import close, sync_directory
 from ..vmcore.copy.source import TimedCalls
+from .old_crashes import remove_old_crashes, unfinished_crashes
 from .result import VMCORE
+
+log = logging.getLogger(__name__)
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -55,6 +59,19 @@ class CrashDirectory:
         if self._spool is not None:
             with suppress(OSError):
                 self._in_spool(os.unlink, CRASH_DIRECTORY, dir_fd=self._spool)
+
+    def remove_old(self, keep: int) -> None:
+        """Remove the oldest crashes in the target, so that with this one *keep* are left; 0: all. Blocks."""
+        if not keep or self.path is None:
+            return
+        try:
+            if self._spool is None:
+                raise OSError(errno.ENOENT, "there is none on a disk")
+            unfinished = self._in_spool(unfinished_crashes, self._spool)
+        except OSError as error:
+            log.warning("All crashes are kept, because the spool cannot be read: %s", error.strerror)
+        else:
+            remove_old_crashes(self._target, self.path.name, keep, unfinished)
 
     def close(self) -> None:
         """Close the directory of the spool."""

@@ -35,9 +35,12 @@ class VmcoreWriter:
         spool: int | None = None,
         console: Path | None = None,
         done: str = "",
+        keep_crashes: int = 0,
     ) -> None:
         """*spool* is the open directory of this boot, if it is on a disk; the terminal *console* shows how far the
-        vmcore is; *done* is why no vmcore is written any more. Raises VmcoreddError.
+        vmcore is; *done* is why no vmcore is written any more. *keep_crashes* stay in *target*, 0: all.
+
+        Raises VmcoreddError.
         """
         self.source = source
         self.written: WriteResult | None = None
@@ -47,6 +50,7 @@ class VmcoreWriter:
         self._dumps = dumps
         self._target = target
         self._output = output
+        self._keep_crashes = keep_crashes
         self._snapshot: Snapshot | None = None
         self._lock = asyncio.Lock()
         self._reads = TimedCalls()
@@ -105,7 +109,7 @@ class VmcoreWriter:
             if self._behind:
                 await self._write_snapshot()
             if not self.outdated:
-                await self._in_thread(self._directory.forget)
+                await self._in_thread(self._conclude)
         return not self.outdated
 
     async def _write_snapshot(self) -> WriteResult:
@@ -133,6 +137,10 @@ class VmcoreWriter:
     def _status_line(self) -> str:
         """Return what the console shows."""
         return self.progress.text if self.writing else self._outcome
+
+    def _conclude(self) -> None:
+        self._directory.forget()
+        self._directory.remove_old(self._keep_crashes)
 
     def close(self) -> None:
         """End the threads that read, write and show the status."""
