@@ -16,7 +16,7 @@ from tests.lib.elf_writer import Core, device_dump
 from tests.lib.service import Service
 from tests.lib.tools import require
 from tests.lib.vmcore_dumps import DATA, GOLDEN, SHA256
-from tests.lib.vmcoredd import VMCOREDD, run
+from tests.lib.vmcoredd import VMCOREDD, run, run_in_terminal
 from vmcoredd_daemon import __version__
 from vmcoredd_daemon.manifest import MANIFEST_NAME
 
@@ -134,6 +134,15 @@ def test_help_and_version() -> None:
         lines = result.stdout.splitlines()
         assert len(lines) < 30
         assert max(map(len, lines)) < 80
+
+
+@pytest.mark.parametrize("columns", [40, 60, 200])
+def test_help_fits_the_terminal(columns: int) -> None:
+    for arguments in ([], ["add"], ["extract"]):
+        # The usage before the first empty line is one line for each way to call it.
+        _, *lines = "\n".join(run_in_terminal(columns, *arguments, "--help")).partition("\n\n")[2].splitlines()
+        assert max(map(len, lines)) <= min(columns, 80)
+    assert any("list the vmcores of crashes" in line for line in run_in_terminal(200, "--help"))
 
 
 def test_help_names_every_command() -> None:

@@ -35,6 +35,29 @@ def test_fields_are_aligned_at_the_colon() -> None:
     assert VIEW.fields(values) == "       State: ready\nDevice dumps: 3\n              more\n      Vmcore: -\n"
 
 
+def test_value_goes_on_below_its_beginning(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = [("Panic", "not syncing: forced after error"), ("Path", f"{'/long' * 9}.x (1.0M)"), ("State", "")]
+    monkeypatch.setattr(View, "width", 32)
+    assert VIEW.fields(values, 2).splitlines() == [
+        "  Panic: not syncing: forced",
+        "         after error",
+        f"   Path: {'/long' * 9}.x",
+        "         (1.0M)",
+        "  State: ",
+    ]
+    # Names that take most of the line are not aligned; what does not fit beside them stands below.
+    assert VIEW.fields([*values, ("Number of Sensors", Mark("2", False))], 2).splitlines() == [
+        "  Panic:",
+        "      not syncing: forced after",
+        "      error",
+        "  Path:",
+        f"      {'/long' * 9}.x",
+        "      (1.0M)",
+        "  State: ",
+        "  Number of Sensors: 2",
+    ]
+
+
 @pytest.mark.parametrize(
     ("size", "shown"),
     [

@@ -5,6 +5,8 @@ import argparse
 import re
 import time
 from collections.abc import Iterable, Mapping
+from functools import partial
+from textwrap import fill
 from types import MappingProxyType
 from typing import NoReturn, TypeAlias
 
@@ -13,7 +15,16 @@ from ..config import values
 from ..errors import InvalidArgs
 from ..manifest import check_kind
 from ..terminal.exit import UsageError
-from ..terminal.parser import PYTHON_VERSION, Parser, Version, library_versions, parse_command, path, path_as_given
+from ..terminal.parser import (
+    PYTHON_VERSION,
+    Parser,
+    Version,
+    help_width,
+    library_versions,
+    parse_command,
+    path,
+    path_as_given,
+)
 from ..terminal.view import View
 from .core_collector.makedumpfile import CORE_COLLECTOR
 from .json_objects import VERSION
@@ -92,12 +103,18 @@ class _Main(Parser):
 
     def format_help(self) -> str:
         """Return the help."""
-        width = max(map(len, self.summaries)) + 2
-        lines = ["vmcoredd COMMAND [OPTIONS] ...", "", "Device dumps in the vmcore of a crash."]
+        column = max(map(len, self.summaries)) + 4
+        wrapped = partial(fill, width=help_width(), subsequent_indent=" " * column)
+        text = "vmcoredd COMMAND [OPTIONS] ...\n\nDevice dumps in the vmcore of a crash.\n"
         for title, names in GROUPS.items():
-            lines += ["", f"{title}:", *(f"  {name:{width}}{self.summaries[name]}" for name in names)]
-        lines += ["", "See vmcoredd COMMAND --help, and the manual page vmcoredd(1)."]
-        return "".join(f"{line}\n" for line in lines)
+            text += f"\n{title}:\n"
+            text += "".join(wrapped(f"  {name:{column - 2}}{self.summaries[name]}") + "\n" for name in names)
+        return (
+            text
+            + "\n"
+            + fill("See vmcoredd COMMAND --help, and the manual page vmcoredd(1).", help_width())
+            + "\n"
+        )
 
     def error(self, message: str) -> NoReturn:
         """Raise UsageError; for a word that is no command, with the command that is most like it."""

@@ -74,7 +74,7 @@ def _collector_table(view: View, entries: Sequence[Entry]) -> str:
         for dump in entry["device_dumps"] or [{"name": None, "limit": None}]:
             size = None if dump["limit"] is None else Size(dump["limit"])
             rows.append([entry["name"], dump["name"], size, runs])
-    return view.table(["COLLECTOR", "NAME", "SIZE", "RUNS"], rows, shrink=("RUNS", "NAME"))
+    return view.table(["COLLECTOR", "NAME", "SIZE", "RUNS"], rows, shrink=("RUNS", "NAME"), drop=("SIZE", "NAME"))
 
 
 async def _entry(collector: Registered, timeout: float) -> Entry:

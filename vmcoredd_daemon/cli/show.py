@@ -197,7 +197,7 @@ def _parts(view: View, parts: Iterable[Part]) -> Iterator[str]:
             fields.append((part.name, _value(part)))
             continue
         if fields:
-            yield _indented(view.fields(fields))
+            yield view.fields(fields, len(_INDENT))
             fields = []
         if isinstance(part, Text):
             yield _named(part.name) + _indented(printable_lines(part.text))
@@ -214,7 +214,7 @@ def _parts(view: View, parts: Iterable[Part]) -> Iterator[str]:
             table = view.table(columns, rows, texts, drop, indent=len(_INDENT), count_dropped=True)
             yield _named(part.name) + table
     if fields:
-        yield _indented(view.fields(fields))
+        yield view.fields(fields, len(_INDENT))
 
 
 def _value(field: Field) -> Cell:

@@ -2,6 +2,7 @@
 """Command lines as of systemd's tools: options anywhere, as getopt_long(3) takes them, and one-line errors."""
 
 import argparse
+import os
 import sys
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -34,11 +35,22 @@ class Parser(argparse.ArgumentParser):
 
 class _Help(argparse.HelpFormatter):
     def __init__(self, prog: str) -> None:
-        super().__init__(prog, max_help_position=26, width=80)
+        width = help_width()
+        super().__init__(prog, max_help_position=min(26, width // 2), width=width)
 
     def _format_action_invocation(self, action: argparse.Action) -> str:
         # An optional value takes an equals sign: in --json VMCORE the second word is a file.
         return super()._format_action_invocation(action).replace(" [MODE]", "[=MODE]").replace("= ", "=")
+
+
+def help_width() -> int:
+    """Return the characters of a line of help: those of the terminal, 80 at most and if there is none."""
+    try:
+        columns = os.get_terminal_size(sys.stdout.fileno()).columns if sys.stdout is not None else 0
+    except OSError:
+        columns = 0
+    # A serial console says 0.
+    return min(columns, 80) or 80
 
 
 class Version(argparse.Action):

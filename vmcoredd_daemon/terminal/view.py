@@ -25,6 +25,8 @@ _ENOUGH = {"ERROR": 24, "MESSAGE": 24, "FILE": 48}
 """Characters that keep an ellipsized column readable; others need 12."""
 _LEAST = 4
 """Characters that it keeps when nothing else can be dropped."""
+_VALUE = 24
+"""Columns that values need beside the names of fields; with less, the names are not aligned."""
 _RED, _GREEN, _UNDERLINE, _BOLD = "\033[0;1;31m", "\033[0;32m", "\033[0;4m", "\033[0;1m"
 _RESET = "\033[0m"
 
@@ -127,24 +129,45 @@ class View:
 
     def wrapped(self, text: str, indent: str = "") -> list[str]:
         """Return *text* as lines that fit the terminal, each after *indent*; one line if there is none."""
-        if self.width is None:
-            return [f"{indent}{printable(text)}"] if text else []
+        return self._lines(printable(text), indent, indent)
+
+    def _lines(self, text: str, first: str, others: str) -> list[str]:
+        if self.width is None or len(first) + len(text) <= self.width:
+            return [f"{first}{text}"] if text else []
         # Imported late: few results have such lines.
         from textwrap import wrap
 
-        width = max(self.width, len(indent) + 10)
+        width = max(self.width, len(others) + 10)
+        # A path is copied as one word, even if the terminal breaks it.
         return wrap(
-            printable(text), width, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False
+            text,
+            width,
+            initial_indent=first,
+            subsequent_indent=others,
+            break_on_hyphens=False,
+            break_long_words=False,
         )
 
-    def fields(self, values: Iterable[tuple[str, Cell]]) -> str:
-        """Return one line for each field, aligned at the colon; one without a name continues the one before."""
-        fields = [(printable(name), value) for name, value in values]
+    def fields(self, values: Iterable[tuple[str, Cell]], indent: int = 0) -> str:
+        """Return the fields, aligned at the colon, after *indent*; one without a name continues the one before.
+
+        A value that does not fit the terminal goes on below its beginning.
+        """
+        fields = [(f"{printable(name)}:" if name else "", value) for name, value in values]
         width = max(len(name) for name, _ in fields)
-        return "".join(
-            f"{name.rjust(width)}{':' if name else ' '} {_coloured(self._text(value), _style(value))}\n"
-            for name, value in fields
-        )
+        narrow = self.width is not None and self.width - indent - width < _VALUE
+        text = ""
+        for name, value in fields:
+            before = " " * indent + (f"{name} " if narrow and name else f"{name:>{width}} ")
+            shown = self._text(value)
+            if narrow and len(before) + len(shown) > (self.width or 0):
+                text += f"{before.rstrip()}\n" if name else ""
+                before = " " * (indent + 4)
+            after = " " * len(before)
+            for line in self._lines(shown, before, after) or [before]:
+                start = before if line.startswith(before) else after
+                text += f"{start}{_coloured(line.removeprefix(start), _style(value))}\n"
+        return text
 
     def heading(self, text: str) -> str:
         """Return the heading of a part."""
