@@ -20,27 +20,15 @@ here:
 - introspection invents children if paths of objects have a common prefix; here it lists those below a path;
 - introspection has no names for results and for arguments of signals; here it has;
 - a signal searches all objects for its own, and each value looks up its type; here both are direct;
-- GLib is loaded if it is installed, 4 MB for an event loop that is not used; here it is not.
+- GLib is loaded if it is installed, 4 MB for an event loop that is not used; here it is not;
+- it needs names that newer Pythons no longer have; :mod:`.compatibility` gives it those.
 
 So dbus-next is first imported here, and other modules import its names from here.
 """
 
-import sys
+from .compatibility import import_dbus_next
 
-
-def _import_without_glib() -> None:
-    # None means that there is no such module. Only for this import: a collector may use it.
-    absent = "gi" not in sys.modules
-    if absent:
-        sys.modules["gi"] = None  # type: ignore[assignment]
-    try:
-        import dbus_next  # noqa: F401
-    finally:
-        if absent:
-            del sys.modules["gi"]
-
-
-_import_without_glib()
+import_dbus_next()
 
 from dbus_next import PropertyAccess, Variant  # noqa: E402
 from dbus_next.service import dbus_property  # noqa: E402
