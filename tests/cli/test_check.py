@@ -105,6 +105,12 @@ def instance(root: Path) -> None:
     link(f"{WANTS}/acme@0.service", "/usr/lib/systemd/system/acme@.service")(root)
 
 
+def unreadable_collectors(root: Path) -> None:
+    """The directory is a link to itself."""
+    (root / "etc/vmcoredd/collectors.d").rename(root / "etc/vmcoredd/collectors")
+    link("etc/vmcoredd/collectors.d", "collectors.d")(root)
+
+
 def handed_over(root: Path) -> None:
     """As a crash leaves it with kdump-tools."""
     for name in ("000001.note", "handed-over"):
@@ -248,6 +254,10 @@ def test_good_system(debian: Path) -> None:
         (
             assign("etc/vmcoredd/collectors.d/vendor.conf", "[Collector]\nExec=sh\nSize=much\n"),
             "collectors: ROOT/etc/vmcoredd/collectors.d/vendor.conf:3: Size='much' is not a size",
+        ),
+        (
+            unreadable_collectors,
+            "collectors: ROOT/etc/vmcoredd/collectors.d: cannot be read: Too many levels of symbolic links",
         ),
         (
             assign("var/crash/.vmcoredd-spool/0-1-2-3-4/000001.note", "data"),

@@ -153,3 +153,21 @@ def test_directories() -> None:
     vendor = Path("/usr/lib/vmcoredd/collectors.d")
     assert directories(None) == (Path("/etc/vmcoredd/collectors.d"), vendor)
     assert directories(Path("/x/y.conf")) == (Path("/x/collectors.d"), vendor)
+
+
+def test_directories_that_cannot_be_read(paths: tuple[Path, Path]) -> None:
+    (paths[1] / "x.conf").write_text("[Collector]\nExec=true\n")
+    (paths[1] / "y.conf").write_text("[Collector]\nExec=true\n")
+    (paths[0] / "y.conf.d").symlink_to("y.conf.d")
+    links = "Too many levels of symbolic links"
+    loaded = load(paths)
+    assert loaded["x"] == Settings(command=("true",))
+    assert str(loaded["y"]) == f"{paths[1]}/y.conf: cannot look for drop-ins: {links}"
+    (paths[0] / "y.conf.d").unlink()
+    paths[0].rmdir()
+    paths[0].symlink_to(paths[0].name)
+    assert {name: str(error) for name, error in load(paths).items()} == {
+        str(paths[0]): f"{paths[0]}: cannot be read: {links}",
+        "x": f"{paths[1]}/x.conf: cannot look for drop-ins: {links}",
+        "y": f"{paths[1]}/y.conf: cannot look for drop-ins: {links}",
+    }

@@ -317,3 +317,11 @@ def test_name_that_leaves_no_room_for_that_of_the_directory(tmp_path: Path) -> N
     file = tmp_path / ("x" * 250 + ".conf")
     file.touch()
     assert problem(file) == f"{file}: cannot look for drop-ins: File name too long"
+
+
+def test_drop_ins_that_cannot_be_read(conf: Path) -> None:
+    conf.touch()
+    drop_ins = conf.with_name("vmcoredd.conf.d")
+    drop_ins.rmdir()
+    drop_ins.symlink_to(drop_ins.name)
+    assert problem(conf) == f"{conf}: cannot look for drop-ins: Too many levels of symbolic links"

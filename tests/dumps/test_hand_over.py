@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.lib.privileges import without_privileges
 from vmcoredd_daemon.dumps.hand_over import HandedOver, hand_over, handed_over, remember_vmcore, remembered_vmcore
 from vmcoredd_daemon.dumps.spool_directory import HANDED_OVER, VMCORE_WRITTEN
 from vmcoredd_daemon.errors import WriteFailed
@@ -51,3 +52,14 @@ def test_directory_that_is_gone(tmp_path: Path) -> None:
     with pytest.raises(WriteFailed, match=f"cannot write {HANDED_OVER} into the spool: No such file"):
         hand_over(fd, HandedOver())
     os.close(fd)
+
+
+def test_vmcore_that_cannot_be_seen_any_more(
+    directory: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "crash").mkdir(mode=0)
+    monkeypatch.chdir(tmp_path)
+    remember_vmcore(directory, Path("crash/vmcore"))
+    tmp_path.chmod(0o755)
+    with without_privileges():
+        assert remembered_vmcore(directory) == Path("crash/vmcore")

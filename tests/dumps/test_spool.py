@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from tests.lib.privileges import without_privileges
 from tests.lib.resources import open_fds, remount_read_only, tmpfs
 from tests.lib.waiting import eventually
 from vmcoredd_daemon.dumps.buffer import Buffer
@@ -258,6 +259,21 @@ def test_directory_of_another_boot_that_tells_only_where_it_wrote(tmp_path: Path
     assert left_by_other_boots(tmp_path / "spool") == [tmp_path / "spool" / "left"]
     assert {path.name for path in (tmp_path / "spool" / "left").iterdir()} == {CRASH_DIRECTORY, HANDED_OVER, NAME}
     assert len(list((tmp_path / "spool").iterdir())) == 2
+
+
+def test_directory_of_another_boot_that_cannot_be_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = tmp_path / "spool"
+    open_spool(spool).close()
+    (spool / "left").mkdir()
+    (spool / "left" / NAME).touch()
+    # It can be listed, and no more.
+    spool.chmod(0o744)
+    tmp_path.chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    with without_privileges():
+        assert left_by_other_boots(Path("spool")) == [Path("spool/left")]
 
 
 async def test_what_was_not_committed_is_not_there(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from ..config import ini, values
 from ..config.config import DEFAULT_FILE
 from ..errors import InvalidArgs, InvalidConfiguration, VmcoreddError
+from ..lookup import matching
 from ..note import check_dump_name
 
 SECTION = "Collector"
@@ -87,12 +88,16 @@ def directories(config: Path | None) -> tuple[Path, ...]:
 def load(paths: Sequence[Path]) -> dict[str, Settings | VmcoreddError | None]:
     """Read the files in the directories *paths*: for each collector its settings, its error, or None if masked.
 
-    Blocks. A mistake in one file costs only that collector.
+    Blocks. A mistake in one file costs only that collector. A directory that cannot be read has its own error.
     """
     found: dict[str, Path] = {}
-    for directory in reversed(paths):
-        found |= {file.name.removesuffix(".conf"): file for file in directory.glob("[!.]*.conf")}
     loaded: dict[str, Settings | VmcoreddError | None] = {}
+    for directory in reversed(paths):
+        try:
+            found |= {file.name.removesuffix(".conf"): file for file in matching(directory, "[!.]*.conf")}
+        except OSError as error:
+            message = f"{ini.shown(directory)}: cannot be read: {error.strerror}"
+            loaded[str(directory)] = InvalidConfiguration(message)
     for name, file in sorted(found.items()):
         try:
             loaded[name] = _read(name, file, _drop_ins(file, paths))
@@ -106,7 +111,7 @@ def _drop_ins(main: Path, paths: Sequence[Path]) -> list[Path]:
     for directory in reversed(paths):
         drop_ins = directory / f"{main.name}.d"
         try:
-            found |= {file.name: file for file in drop_ins.glob("*.conf")}
+            found |= {file.name: file for file in matching(drop_ins, "*.conf")}
         except OSError as error:
             message = f"{ini.shown(main)}: cannot look for drop-ins: {error.strerror}"
             raise InvalidConfiguration(message) from error

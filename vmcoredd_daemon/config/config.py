@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InvalidConfiguration
+from ..lookup import matching
 from ..note import MAX_NOTES_END, MOST_DEVICE_DUMPS
 from . import ini, values
 from .limits import CallLimits, Limits
@@ -87,7 +88,7 @@ def assignments(path: Path | None) -> Iterator[tuple[str, Any]]:
 
 def _drop_ins(main: Path) -> list[Path]:
     try:
-        return sorted(main.with_name(f"{main.name}.d").glob("*.conf"))
+        return matching(main.with_name(f"{main.name}.d"), "*.conf")
     except ValueError:
         raise InvalidConfiguration(f"{ini.shown(main)}: is not the name of a file") from None
     except OSError as error:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from ..errors import WriteFailed
 from ..files import close, open_new, pread, sync, write_all
+from ..lookup import exists
 from ..manifest import Failure, IdleCollector
 from .spool_directory import HANDED_OVER, INCOMPLETE, VMCORE_WRITTEN
 
@@ -78,4 +79,8 @@ def remembered_vmcore(directory: int) -> Path | None:
         path = Path(os.readlink(VMCORE_WRITTEN, dir_fd=directory))
     except OSError:
         return None
-    return path if path.exists() else None
+    try:
+        return path if exists(path) else None
+    except OSError:
+        # It was written, and a second one would be no help on that disk.
+        return path

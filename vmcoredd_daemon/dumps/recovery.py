@@ -182,9 +182,11 @@ def left_by_other_boots(path: Path) -> list[Path]:
         boot = boot_id()
         left += [directory for directory in sorted(path.parent.iterdir()) if _is_older(directory, boot)]
         for directory in sorted(path.iterdir()):
-            if directory.name == boot or not directory.is_dir():
+            if directory.name == boot:
                 continue
             try:
+                if not stat.S_ISDIR(directory.lstat().st_mode):
+                    continue
                 if NO_DUMPS.issuperset(names := os.listdir(directory)):
                     for name in names:
                         (directory / name).unlink()

@@ -17,6 +17,7 @@ from ..dumps.spool import Spool
 from ..errors import NameInUse, NoSpace, VmcoreddError, WriteFailed, of_storage
 from ..files import MEMORY_FILE_SYSTEMS, file_system
 from ..journal import Event, record
+from ..lookup import exists
 from ..note import system_byteorder, system_page_size
 from ..progress import Progress
 
@@ -123,8 +124,8 @@ def _report_other_boots(path: Path) -> None:
 
 def _same_file_system(path: Path, target: Path) -> bool:
     """Tell whether *path*, which may not exist, would be in the file system of *target*; True if in doubt."""
-    existing = next((parent for parent in (path, *path.absolute().parents) if parent.exists()), target)
     try:
+        existing = next((parent for parent in (path, *path.absolute().parents) if exists(parent)), target)
         return existing.stat().st_dev == target.stat().st_dev
     except OSError:
         return True

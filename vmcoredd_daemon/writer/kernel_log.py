@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..errors import VmcoreddError
 from ..files import sync
+from ..lookup import exists
 from . import makedumpfile
 
 KERNEL_LOG = "vmcore-dmesg.txt"
@@ -36,7 +37,7 @@ def _dump_dmesg(source: Path, destination: Path) -> str:
         finished = makedumpfile.run(["--dump-dmesg", source, destination], TIMEOUT)
     except VmcoreddError as error:
         return str(error)
-    if finished.status or not destination.exists():
+    if finished.status or not exists(destination):
         return finished.reason
     with destination.open("rb") as file:
         sync(file.fileno())

@@ -3,6 +3,7 @@
 
 import re
 import shlex
+import stat
 import subprocess
 from collections import Counter
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from ... import __file__ as package_file
 from ...config.config import assignments
 from ...config.vmcore_format import KDUMP_TOOLS, Format
 from ...errors import InvalidConfiguration
+from ...lookup import exists, matching
 from ...text import utc
 from .finding import Finding, State, ok, problem, unknown
 from .system import Setup, System
@@ -105,7 +107,7 @@ def _kdump_image(system: System, variables: dict[str, str], dracut_args: str) ->
     # Of a debug kernel kdumpctl takes the other one, if that is installed.
     releases = [release, re.sub(r"[+-]debug$", "", release)]
     names = [f"{where}/initramfs-{each}kdump.img" for each in releases for where in ("/boot", "/var/lib/kdump")]
-    image = next((image for image in map(system.path, names) if image.exists()), None)
+    image = next((image for image in map(system.path, names) if exists(image)), None)
     if image is None:
         yield problem("initramfs", f"there is no {names[0]}", "Run kdumpctl rebuild.")
         return
@@ -126,7 +128,7 @@ def _kdump_image(system: System, variables: dict[str, str], dracut_args: str) ->
 def _initramfs(system: System) -> Iterator[Finding]:
     image = system.initramfs
     assert image is not None
-    if not image.exists():
+    if not exists(image):
         yield problem("initramfs", f"{image} does not exist", "Make it with dracut, as docs/kdump.md has it.")
         return
     advice = "Make it again with dracut, and load it again with kexec -p."
@@ -169,16 +171,23 @@ def _copied(system: System) -> Iterator[tuple[float, str]]:
     """Yield what the initramfs has copies of: the time of its last change, and its name."""
     for directory in ("/etc/vmcoredd", "/usr/lib/vmcoredd/collectors.d"):
         above = system.path(directory)
-        for file in sorted(above.rglob("*")):
+        for file in _below(above):
             yield file.lstat().st_mtime, f"{directory}/{file.relative_to(above)}"
     units = [f"/etc/systemd/system/{name}.service.d" for name in ("vmcoredd", "vmcoredd-plain")]
-    files = [system.path(KDUMP_CONF), *(file for name in units for file in system.path(name).glob("*.conf"))]
+    files = [system.path(KDUMP_CONF), *(file for name in units for file in matching(system.path(name), "*.conf"))]
     for file in files:
-        if file.exists():
+        if exists(file):
             yield file.stat().st_mtime, system.name(file)
     # When vmcoredd was installed: the times of its own files are those of the package.
-    for list_ in (*system.path("/var/lib/dpkg/info").glob("vmcoredd.list"), *_records(system)):
+    for list_ in (*matching(system.path("/var/lib/dpkg/info"), "vmcoredd.list"), *_records(system)):
         yield list_.stat().st_mtime, "the installed vmcoredd"
+
+
+def _below(directory: Path) -> Iterator[Path]:
+    for path in matching(directory, "*"):
+        yield path
+        if stat.S_ISDIR(path.lstat().st_mode):
+            yield from _below(path)
 
 
 def _records(system: System) -> Iterator[Path]:

@@ -11,6 +11,7 @@ from ...config.config import Configuration
 from ...config.vmcore_format import Format
 from ...dumps.spool_directory import HANDED_OVER, NOTE, boot_id
 from ...files import MEMORY_FILE_SYSTEMS, file_system, free_space, open_unnamed
+from ...lookup import exists, matching
 from ...progress import human_size
 from ...text import counted
 from .finding import Finding, ok, problem, unknown
@@ -44,7 +45,7 @@ def check_target(system: System, configuration: Configuration) -> Iterator[Findi
     where = _existing(system.path(name))
     needed, memory = system.meminfo(*KERNEL_MEMORY), system.meminfo("MemTotal")
     free = free_space(where)
-    if system.path(name).exists() and not system.path(name).is_dir():
+    if exists(system.path(name)) and not system.path(name).is_dir():
         yield problem("target", f"{name} is no directory", "Move it away.")
     elif file_system(where) in MEMORY_FILE_SYSTEMS:
         advice = "Set the target to a directory on a disk."
@@ -92,7 +93,7 @@ def check_spool(system: System, configuration: Configuration, needed: int) -> It
 
 def _existing(path: Path) -> Path:
     """Return *path*, or the nearest directory above that exists: the service makes the others."""
-    return next(directory for directory in (path, *path.parents) if directory.is_dir())
+    return next(directory for directory in (path, *path.parents) if exists(directory) and directory.is_dir())
 
 
 def _unnamed_file_error(directory: Path) -> int:
@@ -110,13 +111,13 @@ def _unnamed_file_error(directory: Path) -> int:
 
 
 def _left_over(spool: Path, name: str) -> Iterator[Finding]:
-    for boot in sorted(spool.glob("*-*-*-*-*")):
-        notes = len(list(boot.glob(f"*{NOTE}"))) if boot.name != boot_id() else 0
+    for boot in matching(spool, "*-*-*-*-*"):
+        notes = len(matching(boot, f"*{NOTE}")) if boot.name != boot_id() else 0
         if not notes:
             continue
         are = "is" if notes == 1 else "are"
         left = f"{counted(notes, 'device dump')} of an earlier crash {are} in {name}/{boot.name}"
-        if (boot / HANDED_OVER).exists():
+        if exists(boot / HANDED_OVER):
             yield ok("spool", f"{left}, and in the vmcore of kdump if that was saved: remove that directory then")
         else:
             advice = f"Run vmcoredd attach VMCORE {name}/{boot.name}/*.note, then remove that directory."

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 from xml.etree import ElementTree
 
+from ...lookup import matching
 from ...text import counted
 from .finding import Finding, ok, problem, unknown
 from .system import Setup, System
@@ -69,7 +70,9 @@ class Unit:
         for each in reversed(names):
             for directory in reversed(DIRECTORIES):
                 above = f"{directory}/{each}.d"
-                found |= {file.name: f"{above}/{file.name}" for file in self._system.path(above).glob("*.conf")}
+                found |= {
+                    file.name: f"{above}/{file.name}" for file in matching(self._system.path(above), "*.conf")
+                }
         return [self._system.text(found[name]) or "" for name in sorted(found)]
 
 
@@ -170,7 +173,7 @@ def _not_enabled(system: System, enabled: set[str]) -> Iterator[Finding]:
 
 
 def _services(system: System, directory: str = "") -> set[str]:
-    return {file.name for each in DIRECTORIES for file in system.path(f"{each}{directory}").glob("*.service")}
+    return {file.name for each in DIRECTORIES for file in matching(system.path(f"{each}{directory}"), "*.service")}
 
 
 def _assignments(text: str) -> Iterator[tuple[str, str, str]]:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from ...lookup import matching
 from .archive import Archive, archive_size
 from .files import Problems
 
@@ -36,4 +37,4 @@ class Pstore:
             archive.finish()
 
     def _files(self) -> list[Path]:
-        return sorted(file for file in self._directory.glob("*") if file.is_file())
+        return [file for file in matching(self._directory, "*") if file.is_file()]
