@@ -19,8 +19,9 @@ export PYTHON
 
 # Two apt-get at the same time would fight for the lock.
 .NOTPARALLEL:
-.PHONY: help demo test test-all torture bench lint kdump-test man reader picture deb deb-test dist clean check-python \
-    netdevsim packages-build packages-demo packages-test packages-bench packages-kdump packages-picture packages-deb
+.PHONY: help demo test test-fast test-all torture bench lint kdump-test man reader picture deb deb-test dist clean check-python \
+    netdevsim packages-build packages-demo packages-fast packages-test packages-bench packages-kdump packages-picture \
+    packages-deb
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -30,6 +31,9 @@ demo: check-python packages-demo $(INSTALLED) ## put three device dumps into a r
 
 test: check-python packages-test $(INSTALLED) ## run every everyday test, linters included (PYTEST_ARGS=...)
 	$(VENV)/bin/pytest $(PYTEST_ARGS)
+
+test-fast: check-python packages-fast $(INSTALLED) ## run those without QEMU and packages, as on each Python (PYTHON=python3.15)
+	$(VENV)/bin/pytest -m 'not qemu and not kdump_matrix and not debuginfo and not deb' $(PYTEST_ARGS)
 
 lint: check-python $(INSTALLED) ## run only the linters
 	$(VENV)/bin/pytest tests/test_lint.py $(PYTEST_ARGS)
@@ -79,10 +83,10 @@ clean: ## remove the virtual environment and everything else that was built
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 check-python:
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' 2>/dev/null || \
-	{ echo "vmcoredd needs Python 3.11 to 3.14, and PYTHON=$(PYTHON) is $$($(PYTHON) --version 2>/dev/null || echo missing)" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 16))' 2>/dev/null || \
+	{ echo "vmcoredd needs Python 3.11 to 3.15, and PYTHON=$(PYTHON) is $$($(PYTHON) --version 2>/dev/null || echo missing)" >&2; exit 1; }
 
-packages-build packages-demo packages-test packages-bench packages-kdump packages-picture packages-deb:
+packages-build packages-demo packages-fast packages-test packages-bench packages-kdump packages-picture packages-deb:
 	@$(PACKAGES) $(@:packages-%=%)
 
 $(INSTALLED): pyproject.toml | packages-build
