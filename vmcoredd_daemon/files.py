@@ -84,6 +84,13 @@ def free_space(where: int | Path, kind: str | None = None) -> int | None:
     return min(free, default=None)
 
 
+def check_space(fd: int, size: int) -> None:
+    """Raise OSError unless the file system of *fd* has *size* bytes left, as :func:`free_space` counts."""
+    free = free_space(fd)
+    if free is not None and free < size:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
 def file_system(where: int | Path) -> str:
     """Return the type of a file system, as proc_pid_mountinfo(5) has it; empty if it is not known."""
     with suppress(OSError), open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as file:

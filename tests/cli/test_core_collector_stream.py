@@ -24,6 +24,8 @@ from tests.lib.core_collector import (
     note_sizes,
     verified,
 )
+from tests.lib.flattened_writer import flatten
+from tests.lib.resources import tmpfs
 from tests.lib.service import Service
 from tests.lib.vmcoredd import VMCOREDD
 from vmcoredd_daemon.manifest import MANIFEST_NAME
@@ -151,6 +153,24 @@ def test_standard_output_that_is_full(collect: Collect, source_vmcore: Path) -> 
         result = collect(*FLATTENED, source_vmcore, stdout=full)
     assert result.returncode == 1
     assert result.stderr == f"{NO_BUS}vmcoredd: standard output: No space left on device\n"
+
+
+def test_long_start_is_kept_in_the_target(
+    collect: Collect, program: Callable[[str], Path], vmcore: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """/tmp may be memory of the capture kernel."""
+    pieces = [(16 << 20, bytes(5 << 20)), (0, vmcore.read_bytes())]
+    (tmp_path / "flat").write_bytes(flatten(pieces))
+    cat = program(f"cat {tmp_path}/flat")
+    with tmpfs(tmp_path / "tmp", 1 << 20) as small:
+        monkeypatch.setenv("TMPDIR", str(small))
+        result = collect(cat, "-F", "a", text=False)
+        assert result.stdout == flatten(pieces)
+        assert b"no space to keep its start: No space left on device" in result.stderr
+        (tmp_path / "target").mkdir()
+        result = collect(cat, "-F", "a", text=False)
+    assert result.stderr.decode() == NO_BUS + ATTACHED.format("1 device dump")
+    assert b"vmcoredd_manifest" in result.stdout
 
 
 # Each takes the place of a part of the program, which then has that bug.

@@ -19,6 +19,8 @@ from tests.lib import external_tools as judges
 from tests.lib.elf_writer import Core, Load, device_dump, note
 from tests.lib.flattened_writer import END, HEADER, flatten, makedumpfile_flat, overlaps, restore, split
 from tests.lib.kdump_writer import Kdump, notes
+from tests.lib.resources import tmpfs
+from vmcoredd_daemon import files
 from vmcoredd_daemon.errors import InvalidVmcore, NameInUse, QuotaExceeded, VmcoreddError, WriteFailed
 from vmcoredd_daemon.manifest import MANIFEST_NAME
 from vmcoredd_daemon.vmcore.attach import stream
@@ -187,6 +189,27 @@ def test_start_kept_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     output, problems = run(flatten([(0, core(tmp_path))]), "nic")
     assert problems == []
     assert len(output) > 20_000
+
+
+def test_start_kept_where_the_caller_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "_PREFIX_MEMORY", 4200)
+    monkeypatch.setattr(stream.tempfile, "tempdir", str(tmp_path / "missing"))
+    sink = io.BytesIO()
+    with additions("nic") as more:
+        data = io.BytesIO(flatten([(0, core(tmp_path))]))
+        assert attach_stream(data, sink, more, "FILE", directory=tmp_path) == []
+
+
+def test_start_kept_in_a_tmpfs_leaves_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The capture kernel may have little more than that."""
+    monkeypatch.setattr(stream, "_PREFIX_MEMORY", 4200)
+    data = flatten([(0, core(tmp_path))])
+    with tmpfs(tmp_path / "tmp", 1 << 20) as directory:
+        monkeypatch.setattr(stream.tempfile, "tempdir", str(directory))
+        assert run(data, "nic")[1] == []
+        monkeypatch.setattr(files, "MEMORY_RESERVE", 1 << 60)
+        output, error = run(data, "nic")
+    assert (output, str(error)) == (data, "FILE: no space to keep its start: No space left on device")
 
 
 def test_file_that_shrinks(tmp_path: Path) -> None:

@@ -70,6 +70,8 @@ class GatheredDumps:
     problems: list[str] = field(default_factory=list)
     """One line each."""
     finished: bool = False
+    directory: Path | None = None
+    """On a disk, for temporary files; None if none is known."""
 
     @property
     def snapshot(self) -> Snapshot:
@@ -200,6 +202,8 @@ def _receive(ours: socket.socket, deadline: float, gathered: GatheredDumps, prog
             case "end":
                 gathered.finished = True
                 return
+            case "directory":
+                gathered.directory = Path(content)
             case "problem":
                 gathered.problems.append(str(content))
             case "failure":

@@ -7,7 +7,7 @@ Only the child process imports this: the bus, asyncio and the collectors take me
 import asyncio
 import logging
 import os
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import fields
 from pathlib import Path
 
@@ -36,6 +36,10 @@ def run(request: Request, send: Send) -> None:
     """Send the device dumps that are found, and what is wrong. Raises VmcoreddError."""
     # What is wrong is sent: without a handler it would be on standard error, too.
     logging.getLogger().addHandler(logging.NullHandler())
+    # Without the service, what is wrong with the configuration is sent later.
+    with suppress(VmcoreddError):
+        if (directory := directory_for(request, load(request.config))) is not None:
+            send("directory", str(directory))
     asyncio.run(_run(request, send))
 
 

@@ -41,7 +41,9 @@ def _filter(output: BinaryIO, additions: FileAdditions, gathered: GatheredDumps)
     sink = _Sink(source)
     try:
         try:
-            problems = attach_stream(cast(BinaryIO, source), cast(BinaryIO, sink), additions, _NAME)
+            problems = attach_stream(
+                cast(BinaryIO, source), cast(BinaryIO, sink), additions, _NAME, directory=gathered.directory
+            )
         except _SinkError:
             raise
         except VmcoreddError as error:

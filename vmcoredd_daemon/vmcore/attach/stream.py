@@ -17,10 +17,11 @@ import os
 import tempfile
 from collections.abc import Callable, Iterable
 from functools import partial
+from pathlib import Path
 from typing import BinaryIO, cast
 
 from ...errors import InvalidVmcore, VmcoreddError, WriteFailed
-from ...files import BLOCK_SIZE, pwrite
+from ...files import BLOCK_SIZE, check_space, pwrite
 from .. import kdump
 from ..elf import MAGIC, MAX_FILE_SIZE
 from ..flattened import END, HEADER_SIZE, PIECE, Index, check_header, check_piece, pieces
@@ -36,15 +37,22 @@ _PREFIX_MEMORY = 4 << 20
 
 
 def attach_stream(
-    source: BinaryIO, sink: BinaryIO, additions: Additions, path: str, known: Image | None = None
+    source: BinaryIO,
+    sink: BinaryIO,
+    additions: Additions,
+    path: str,
+    known: Image | None = None,
+    directory: Path | None = None,
 ) -> list[str]:
     """Copy a flattened vmcore from *source* to *sink*, and put *additions* into it; *path* is for messages.
 
-    *known* is the complete flattened file, if *source* is a file. Return what went wrong with device dumps, each
-    in one line. Raises VmcoreddError if the vmcore cannot be extended or is truncated, after all its bytes were
-    copied, and OSError of *sink*.
+    *known* is the complete flattened file, if *source* is a file. *directory* is for the temporary file that keeps
+    the start of the vmcore if it is long; if that is memory, 64 MiB are left available.
+
+    Return what went wrong with device dumps, each in one line. Raises VmcoreddError if the vmcore cannot be
+    extended or is truncated, after all its bytes were copied, and OSError of *sink*.
     """
-    prefix = _StreamPrefix()
+    prefix = _StreamPrefix(directory)
     try:
         return _Stream(source, sink, additions, path, prefix).run(known)
     finally:
@@ -274,7 +282,8 @@ class _StreamPrefix:
     Not tempfile.SpooledTemporaryFile: that loses what it held in memory if the disk is full.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, directory: Path | None) -> None:
+        self._directory = directory
         self._memory: bytearray | None = bytearray()
         self._file: BinaryIO | None = None
         self.size = 0
@@ -304,12 +313,14 @@ class _StreamPrefix:
 
     def _roll_over(self, data: bytes) -> None:
         if self._file is None:
-            self._file = cast(BinaryIO, tempfile.TemporaryFile(buffering=0))  # noqa: SIM115
+            self._file = cast(BinaryIO, tempfile.TemporaryFile(dir=self._directory, buffering=0))  # noqa: SIM115
         self._write(data, 0)
         self._memory = None
 
     def _write(self, data: bytes, offset: int | None = None) -> None:
         assert self._file is not None
+        # The directory may be a tmpfs, of the memory of a capture kernel.
+        check_space(self._file.fileno(), len(data))
         pwrite(self._file.fileno(), data, self.size if offset is None else offset)
 
     def _pread(self, size: int, offset: int) -> bytes:
