@@ -218,7 +218,7 @@ def read_headers(image: Image) -> Headers:
     from elftools.elf.elffile import ELFFile
 
     try:
-        with image.stream() as stream:
+        with _without_sections(image).stream() as stream:
             headers = _headers(ELFFile(stream), image)
     except (ELFError, ValueError, KeyError) as error:
         reason = f": {error}" if str(error) else ""
@@ -290,6 +290,22 @@ def _native_machine() -> int:
     return int.from_bytes(header[18:20], "little" if header[5] == 1 else "big")
 
 
+def _without_sections(image: Image) -> Image:
+    """Return *image* with an e_shoff of 0.
+
+    pyelftools looks for the names of sections first, and version 0.32 refuses a file whose e_shentsize is 0.
+    """
+    start = bytearray(image.pread(64, 0))
+    e_shoff = {1: slice(0x20, 0x24), 2: slice(0x28, 0x30)}.get(start[4]) if len(start) == 64 else None
+    if e_shoff is not None:
+        start[e_shoff] = bytes(len(start[e_shoff]))
+
+    def read(size: int, offset: int) -> bytes:
+        return bytes(start[offset : offset + size]) or image.pread(size, offset)
+
+    return Image(read, image.size, image.path)
+
+
 def _headers(elf: Any, image: Image) -> Headers:
     header = elf.header
     if header["e_type"] != "ET_CORE":
@@ -301,7 +317,8 @@ def _headers(elf: Any, image: Image) -> Headers:
         raise InvalidVmcore(f"{image.path}: e_phentsize is {header['e_phentsize']}, {expected}")
     count = header["e_phnum"]
     if count == PN_XNUM:
-        count = _extended_count(header["e_shoff"], structs.shdr, image)
+        ehdr = structs.unpack_ehdr(image.read(structs.ehdr.size, 0, "the ELF header"))
+        count = _extended_count(ehdr.e_shoff, structs.shdr, image)
     table = image.read(count * structs.phdr.size, header["e_phoff"], "the program headers")
     segments = tuple(structs.segments(table))
     ident = image.read(16, 0, "e_ident")
