@@ -23,6 +23,8 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, **kwargs: object) -> None:
         super().__init__(**kwargs, allow_abbrev=False, formatter_class=_Help)  # type: ignore[arg-type]
+        # Help and messages are the same with each Python: 3.14 colours the one, 3.15 has guesses in the other.
+        self.color = self.suggest_on_error = False
 
     def print_help(self, file: object = None) -> None:
         """Print the help on standard output. Raises WriteFailed."""
