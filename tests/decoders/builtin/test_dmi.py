@@ -211,6 +211,13 @@ def shown(field: Field) -> str:
     return field.text or str(field.value)
 
 
+# By dmidecode 3.7, which also says KiB where others say kB.
+RENAMED = {
+    "Platform Firmware Revision": "BIOS Revision",
+    "Embedded Controller Firmware Revision": "Firmware Revision",
+}
+
+
 @functools.cache
 def dmidecode(data: bytes) -> dict[str, dict[str, str]]:
     """What dmidecode prints of each structure, by its handle; a list is its lines with commas."""
@@ -230,7 +237,8 @@ def dmidecode(data: bytes) -> dict[str, dict[str, str]]:
                 values[name] = ", ".join(filter(None, (values[name], line.strip())))
             else:
                 name, _, value = line.strip().partition(":")
-                values[name] = value.strip()
+                name = RENAMED.get(name, name)
+                values[name] = re.sub(r"(?<= [kKMGTPEZ])iB$", "B", value.strip())
     return found
 
 
