@@ -10,10 +10,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from dbus_next import Message
-
 from tests.bench.rig import connected
 from tests.lib.caller import NAME
+from tests.lib.dbus import Message
 from vmcoredd_daemon.bus import Connection
 
 PATIENCE = 60.0

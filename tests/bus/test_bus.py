@@ -11,10 +11,9 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from dbus_next import Message
-from dbus_next.service import ServiceInterface, method
 
 from tests.lib.bus import private_bus
+from tests.lib.dbus import Message, ServiceInterface, method
 from tests.lib.paths import ROOT
 from tests.lib.resources import open_fds, settled
 from tests.lib.waiting import eventually

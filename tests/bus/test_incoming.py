@@ -7,10 +7,9 @@ import socket
 from collections.abc import Iterator
 
 import pytest
-from dbus_next import Message, MessageType
-from dbus_next.signature import SignatureTree
 
 from tests.fuzz import dbus as fuzz
+from tests.lib.dbus import Message, MessageType, SignatureTree
 from tests.torture.messages import Fuzzer, Member, malformed, oversized
 from tests.torture.raw import CALL_FIELDS, RawConnection, pack, packed_body
 from vmcoredd_daemon.bus.incoming import MAX_SIGNATURES, Incoming

@@ -4,9 +4,8 @@
 import random
 
 import pytest
-from dbus_next import Message, MessageFlag, MessageType, Variant
-from dbus_next.signature import SignatureTree
 
+from tests.lib.dbus import Message, MessageFlag, MessageType, SignatureTree, Variant
 from tests.torture.messages import Fuzzer
 from vmcoredd_daemon.bus.marshalling import marshalled
 

@@ -64,6 +64,8 @@ async def test_process_has_nothing_of_ours(buffer: Buffer) -> None:
     os.set_inheritable(fd := os.open("/dev/null", os.O_RDONLY), True)
     collected = await collect(
         buffer,
+        # It is made modest when it has started.
+        "until [ $(cat /proc/$$/oom_score_adj) = 500 ]; do sleep 0.01; done; "
         "ls /proc/self/fd; readlink /proc/self/fd/0; pwd; nice; cat /proc/self/oom_score_adj; "
         "cut -d' ' -f6 /proc/$$/stat; echo $$",
     )

@@ -17,9 +17,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dbus_next import MessageFlag, MessageType
-
 from tests.lib import paths
+from tests.lib.dbus import MessageFlag, MessageType
 from tests.torture.messages import ROOT, SERVICE, Fuzzer, Member, malformed
 from tests.torture.raw import CALL_FIELDS, pack, packed_body
 from vmcoredd_daemon.bus.incoming import Incoming

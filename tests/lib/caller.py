@@ -8,9 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
-from dbus_next import Message, Variant
-from dbus_next.service import ServiceInterface, method
-
+from tests.lib.dbus import Message, ServiceInterface, Variant, method
 from vmcoredd_daemon.bus import Connection
 
 NAME = "org.vmcoredd1"

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dbus_next import DBusError, Message, MessageFlag, MessageType, Variant
 
 from tests.lib.bus import private_bus
 from tests.lib.caller import (
@@ -33,6 +32,7 @@ from tests.lib.caller import (
     names,
     options,
 )
+from tests.lib.dbus import DBusError, Message, MessageFlag, MessageType, Variant
 from tests.lib.paths import ROOT
 from tests.lib.resources import settled
 from tests.lib.service import Service

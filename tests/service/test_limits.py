@@ -11,7 +11,6 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from dbus_next import Message, MessageFlag, MessageType
 
 from tests.lib.caller import (
     ERROR,
@@ -28,6 +27,7 @@ from tests.lib.caller import (
     names,
     options,
 )
+from tests.lib.dbus import Message, MessageFlag, MessageType
 from tests.lib.fuse import fuse_source
 from tests.lib.resources import lingering_socket, settled
 from tests.lib.service import Service

@@ -14,8 +14,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
-from dbus_next import Message, MessageFlag, MessageType, Variant
-
+from tests.lib.dbus import Message, MessageFlag, MessageType, Variant
 from tests.lib.fuse import Source
 from tests.torture.messages import (
     INTROSPECTABLE,

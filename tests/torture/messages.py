@@ -8,9 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dbus_next import Message, MessageFlag, MessageType, Variant
-from dbus_next.signature import SignatureTree, SignatureType
-
+from tests.lib.dbus import Message, MessageFlag, MessageType, SignatureTree, SignatureType, Variant
 from tests.torture.raw import RawConnection, pack, packed_body
 
 SERVICE = "org.vmcoredd1"

@@ -8,9 +8,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from dbus_next import Message, MessageType, Variant
-from dbus_next._private.marshaller import Marshaller
-
+from tests.lib.dbus import Marshaller, Message, MessageType, Variant
 from vmcoredd_daemon.bus.incoming import Incoming
 
 CALL_FIELDS = [(1, "o", "/x"), (2, "s", "x.y"), (3, "s", "Z"), (7, "s", ":1.1")]
