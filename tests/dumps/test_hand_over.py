@@ -6,8 +6,16 @@ from pathlib import Path
 import pytest
 
 from tests.lib.privileges import without_privileges
-from vmcoredd_daemon.dumps.hand_over import HandedOver, hand_over, handed_over, remember_vmcore, remembered_vmcore
-from vmcoredd_daemon.dumps.spool_directory import HANDED_OVER, VMCORE_WRITTEN
+from vmcoredd_daemon.dumps.hand_over import (
+    HandedOver,
+    hand_over,
+    handed_over,
+    remember_crash,
+    remember_vmcore,
+    remembered_crash,
+    remembered_vmcore,
+)
+from vmcoredd_daemon.dumps.spool_directory import HANDED_OVER, VMCORE_WRITTEN, VMCOREINFO
 from vmcoredd_daemon.errors import WriteFailed
 from vmcoredd_daemon.manifest import Failure, IdleCollector
 
@@ -22,7 +30,8 @@ def directory(tmp_path: Path) -> Iterator[int]:
 
 
 def test_nothing_was_left(directory: int) -> None:
-    assert (handed_over(directory), remembered_vmcore(directory)) == (None, None)
+    found = (handed_over(directory), remembered_vmcore(directory), remembered_crash(directory))
+    assert found == (None, None, None)
 
 
 def test_failures_are_handed_over(directory: int, tmp_path: Path) -> None:
@@ -43,6 +52,17 @@ def test_vmcore_is_remembered(directory: int, tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == [VMCORE_WRITTEN]
 
 
+def test_crash_is_remembered(directory: int, tmp_path: Path) -> None:
+    for vmcoreinfo in (b"OSRELEASE=6.1.0\nCRASHTIME=1\n" * 1000, b"CRASHTIME=2\n"):
+        remember_crash(directory, vmcoreinfo)
+        assert remembered_crash(directory) == vmcoreinfo
+    assert os.listdir(tmp_path) == [VMCOREINFO]
+    (tmp_path / VMCOREINFO).unlink()
+    # What may be there instead must not be waited for.
+    os.mkfifo(tmp_path / VMCOREINFO)
+    assert remembered_crash(directory) is None
+
+
 def test_directory_that_is_gone(tmp_path: Path) -> None:
     (tmp_path / "gone").mkdir()
     fd = os.open(tmp_path / "gone", os.O_RDONLY)
@@ -51,6 +71,8 @@ def test_directory_that_is_gone(tmp_path: Path) -> None:
         remember_vmcore(fd, tmp_path)
     with pytest.raises(WriteFailed, match=f"cannot write {HANDED_OVER} into the spool: No such file"):
         hand_over(fd, HandedOver())
+    with pytest.raises(WriteFailed, match=f"cannot write {VMCOREINFO} into the spool: No such file"):
+        remember_crash(fd, b"CRASHTIME=1")
     os.close(fd)
 
 

@@ -22,6 +22,7 @@ from tests.lib.core_collector import add_collector
 from tests.lib.external_tools import Listed
 from tests.lib.helper_process import pattern
 from tests.lib.resources import limit_files, remount_read_only, tmpfs
+from tests.lib.sample import small_source
 from tests.lib.service import Service
 from tests.lib.shell_program import shell_program
 from tests.lib.tools import require
@@ -33,7 +34,7 @@ from vmcoredd_daemon.config.limits import Limits
 from vmcoredd_daemon.config.vmcore_format import Output
 from vmcoredd_daemon.dumps.dump_list import DumpList
 from vmcoredd_daemon.dumps.spool import Spool
-from vmcoredd_daemon.dumps.spool_directory import HANDED_OVER
+from vmcoredd_daemon.dumps.spool_directory import HANDED_OVER, VMCOREINFO
 from vmcoredd_daemon.errors import CallFailed
 from vmcoredd_daemon.manifest import MANIFEST_NAME
 from vmcoredd_daemon.note import system_byteorder, system_page_size
@@ -635,7 +636,18 @@ async def test_no_vmcore_where_somebody_else_writes_it(
     assert daemon.stop() == 0
     # What was acknowledged is there for core-collector.
     left = [path.name for path in daemon.target.rglob("*") if path.is_file()]
-    assert sorted(left) == ["000001.note", HANDED_OVER]
+    assert sorted(left) == ["000001.note", HANDED_OVER, VMCOREINFO]
+
+
+async def test_crash_that_is_not_known(
+    start_daemon: Callable[..., Service], bus: Connection, tmp_path: Path
+) -> None:
+    source = small_source(tmp_path)
+    daemon = start_daemon("Format=none", source=source)
+    await add_bytes(bus, "registers", b"registers")
+    assert daemon.stop() == 0
+    assert f"{source}: has no VMCOREINFO of a panic; the next boots will not know of which crash" in daemon.log()
+    assert not list(daemon.target.rglob(VMCOREINFO))
 
 
 async def test_thread_that_hangs_does_not_keep_the_service_from_ending(

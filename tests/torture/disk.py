@@ -14,7 +14,7 @@ from tests.lib import elf_writer
 
 PAGE = 4096
 HEADER = 64
-CRASH_DIRECTORY, VMCORE_WRITTEN = "crash-directory", "vmcore-written"
+CRASH_DIRECTORY, VMCORE_WRITTEN, VMCOREINFO = "crash-directory", "vmcore-written", "vmcoreinfo"
 FINAL_NAMES = ("vmcore", "vmcore-device-dumps")
 LOAD_SIZE = 12 << 20
 """Bytes of memory in the source, where nothing else is said."""
@@ -52,7 +52,7 @@ def check_spool(target: Path) -> set[str]:
     """Return the names of the device dumps in the spool; raise Lost where one is not whole."""
     found = set()
     for path in sorted(target.rglob(".vmcoredd-spool/*/*")):
-        if (path.name == CRASH_DIRECTORY and path.is_symlink()) or path.name == VMCORE_WRITTEN:
+        if (path.name == CRASH_DIRECTORY and path.is_symlink()) or path.name in {VMCORE_WRITTEN, VMCOREINFO}:
             continue
         if path.suffix != ".note":
             raise Lost(f"{path} lies in the spool")

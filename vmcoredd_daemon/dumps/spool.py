@@ -15,7 +15,6 @@ import fcntl
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
 from enum import Enum, auto
 from functools import partial
 from pathlib import Path
@@ -28,7 +27,6 @@ from ..files import (
     file_system,
     free_space,
     open_unnamed,
-    sync,
 )
 from ..note import ByteOrder, DeviceDumpNote, note_size
 from ..threads.batches import Batches, each
@@ -36,7 +34,7 @@ from ..threads.loop import run_apart, run_with_duplicate, wait_for
 from .buffer import Buffer
 from .commit import Commit, commit_to_disk, commit_without_name
 from .recovery import Report, SpooledDump, recover
-from .spool_directory import last_number, note_name, open_private, sync_parents
+from .spool_directory import last_number, open_private, remove_notes, sync_parents
 from .transfer import Transfers
 
 log = logging.getLogger(__name__)
@@ -251,26 +249,17 @@ class Spool:
     async def remove(self, numbers: Iterable[int]) -> None:
         """Remove complete device dumps; one that is gone already is no error. Raises WriteFailed."""
         # While memory takes new ones, only those that were there at first are in the directory.
-        names = [note_name(number) for number in numbers if self.keeps or number <= self._last]
-        if self._directory is not None and names:
+        files = [number for number in numbers if self.keeps or number <= self._last]
+        if self._directory is not None and files:
             try:
                 # Those of the executor commit other device dumps.
-                removing = run_with_duplicate(partial(self._remove, names), self._directory, run_apart)
+                removing = run_with_duplicate(partial(remove_notes, numbers=files), self._directory, run_apart)
                 await wait_for(removing, REMOVE_TIMEOUT)
             except OSError as error:
                 # That of the deadline has no number.
                 reason = error.strerror or f"not done within {REMOVE_TIMEOUT:g} s"
                 log.error("Cannot remove device dumps from the spool: %s", reason)
                 raise WriteFailed(f"cannot remove device dumps from the spool: {reason}") from error
-
-    @staticmethod
-    def _remove(names: list[str], directory: int) -> None:
-        for name in names:
-            with suppress(FileNotFoundError):
-                os.unlink(name, dir_fd=directory)
-        # They are gone even if this fails; one that a power cut brings back is complete.
-        with suppress(OSError):
-            sync(directory)
 
     def recover(self, report: Report, advance: Callable[[], None] = lambda: None) -> Iterator[SpooledDump]:
         """Yield the device dumps that an earlier daemon left, as :func:`.recovery.recover` does. Blocks."""

@@ -2,6 +2,7 @@
 """The spool's directory, and this boot's in it: no other user may write to them, or replace them."""
 
 import os
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,10 +17,12 @@ HANDED_OVER = "handed-over"
 """Name of the file that says what kdump is to write, see hand_over.py."""
 INCOMPLETE = f"{HANDED_OVER}.incomplete"
 """Its name while it is written."""
+VMCOREINFO = "vmcoreinfo"
+"""Name of the file that says which crash the device dumps are of, see hand_over.py."""
 VMCORE_WRITTEN = "vmcore-written"
 """Name of the symbolic link to the vmcore of this boot, see hand_over.py."""
 
-NO_DUMPS = frozenset({CRASH_DIRECTORY, HANDED_OVER, INCOMPLETE, VMCORE_WRITTEN})
+NO_DUMPS = frozenset({CRASH_DIRECTORY, HANDED_OVER, INCOMPLETE, VMCOREINFO, VMCORE_WRITTEN})
 """Files of a boot that are of no use when it has ended."""
 
 SEPARATOR = b"\0"
@@ -52,6 +55,24 @@ def open_private(path: Path, *, make: bool = True) -> int:
         close(above)
     try:
         return _open_private(boot, outer, path, make=make)
+    finally:
+        close(outer)
+
+
+def open_other_boot(directory: Path, spool: Path) -> int:
+    """Open the *directory* of another boot in the *spool*, or beside it, where an older version made it. Blocks.
+
+    Raises OSError, and WriteFailed when one of them belongs to another user.
+    """
+    above = os.open(spool.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        if directory.parent != spool:
+            return _open_private(directory.name, above, spool.parent, make=False)
+        outer = _open_private(spool.name, above, spool.parent, make=False)
+    finally:
+        close(above)
+    try:
+        return _open_private(directory.name, outer, spool, make=False)
     finally:
         close(outer)
 
@@ -101,6 +122,16 @@ def sync_parents(directory: int) -> None:
             sync(parent)
         finally:
             close(parent)
+
+
+def remove_notes(directory: int, numbers: Iterable[int]) -> None:
+    """Remove the files of device dumps; one that is gone already is no error. Blocks. Raises OSError."""
+    for number in numbers:
+        with suppress(FileNotFoundError):
+            os.unlink(note_name(number), dir_fd=directory)
+    # They are gone even if this fails; one that a power cut brings back is complete.
+    with suppress(OSError):
+        sync(directory)
 
 
 def note_name(number: int) -> str:

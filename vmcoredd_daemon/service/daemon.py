@@ -19,9 +19,9 @@ from pathlib import Path
 from ..collectors.runner import CollectorRunner
 from ..config.config import PROC_VMCORE, Configuration
 from ..dumps.dump_list import CUT_OFF_TIMEOUT, DumpList
-from ..dumps.hand_over import HandedOver, hand_over, remember_vmcore
+from ..dumps.hand_over import HandedOver, hand_over, remember_crash, remember_vmcore
 from ..dumps.spool import Spool
-from ..errors import BusUnavailable, CollectorFailed, VmcoreddError, WriteFailed
+from ..errors import BusUnavailable, CollectorFailed, InvalidVmcore, VmcoreddError, WriteFailed
 from ..journal import Event, record
 from ..threads.loop import run_apart, run_with_duplicate, started_executor, wait_for
 from ..writer.writer import VmcoreWriter
@@ -35,6 +35,9 @@ RECONNECT_INTERVAL = 1.0
 
 SPOOL_TIMEOUT = 60.0
 """Seconds for what the service leaves in the spool at the end, and for its space to be free."""
+
+SOURCE_TIMEOUT = 10.0
+"""Seconds to read of which crash the source is."""
 
 BUS_HEAD_START = 1.0
 """Seconds that registered collectors wait for the bus."""
@@ -96,6 +99,7 @@ class Daemon:
             sd_notify.stopping()
             await sd_notify.extended(self._drain(collecting))
             complete = await self._write()
+            await self._remember_crash()
         finally:
             late = await self._end(serving, collecting, reporting)
             if complete and late:
@@ -297,6 +301,28 @@ class Daemon:
         except WriteFailed as error:
             log.warning("%s; collectors that failed may run again", error)
         return True
+
+    async def _remember_crash(self) -> None:
+        """Leave in the spool of which crash its device dumps are, if no vmcore has them yet."""
+        directory = self._spool.directory
+        if self._done or self._cleared or directory is None or not self._dumps.complete:
+            return
+        # Imported late, so that the service is ready sooner.
+        from ..writer.machine import crash_of
+
+        source = self._writer.source
+        unknown = "the next boots will not know of which crash the device dumps in the spool are"
+        try:
+            reading = wait_for(run_apart(partial(crash_of, source)), SOURCE_TIMEOUT)
+            vmcoreinfo = await sd_notify.extended(reading)
+            if vmcoreinfo is None:
+                raise InvalidVmcore(f"{source}: has no VMCOREINFO of a panic")
+            await self._in_spool(partial(remember_crash, vmcoreinfo=vmcoreinfo), directory)
+        except OSError as error:
+            reason = error.strerror or f"not read within {SOURCE_TIMEOUT:g} s"
+            log.warning("%s: %s; %s", source, reason, unknown)
+        except VmcoreddError as error:
+            log.warning("%s; %s", error, unknown)
 
     async def _in_spool(self, write: Callable[[int], None], directory: int) -> None:
         """Call *write* with the spool's directory. Raises WriteFailed, also when it does not return in time."""

@@ -9,7 +9,9 @@ from ..manifest import ManifestMachine
 from ..text import shortened
 from ..vmcore.copy.source import TimedFile
 from ..vmcore.formats import Vmcore, recognise
+from ..vmcore.image import file_image
 from ..vmcore.utsname import read_utsname
+from ..vmcore.vmcoreinfo import of_panic
 from .job import Job
 
 _DMI = Path("sys/class/dmi/id")
@@ -32,6 +34,16 @@ def this_machine(vmcore: Vmcore | None = None, root: Path = Path("/")) -> Manife
     if vmcore is not None and (names := read_utsname(vmcore)) is not None:
         return replace(machine, host=shortened(names.nodename), kernel_release=shortened(names.release))
     return machine
+
+
+def crash_of(source: Path) -> bytes | None:
+    """Return the VMCOREINFO of the kernel that left the vmcore *source*; None if it has no time of a panic.
+
+    Blocks. Raises OSError and InvalidVmcore.
+    """
+    with source.open("rb", buffering=0) as file:
+        vmcore = recognise(file_image(file.fileno(), str(source)))
+        return of_panic(vmcore.image, vmcore.notes())
 
 
 def machine_of(job: Job) -> ManifestMachine:

@@ -4,8 +4,6 @@
 No bitmap is counted and no device dump is read: of a thousand vmcores this takes seconds.
 """
 
-import re
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -15,7 +13,7 @@ from ..elf import MAX_FILE_SIZE, read_headers
 from ..formats import Vmcore, recognise
 from ..image import Image
 from ..utsname import Utsname, read_utsname
-from ..vmcoreinfo import lines
+from ..vmcoreinfo import crash_time, lines
 from .inspect import Inspection, find_in
 
 
@@ -92,12 +90,6 @@ def _named(utsname: Utsname | None, inspection: Inspection | None) -> Crash:
     host = (machine and machine.host) or (utsname and utsname.nodename) or None
     release = (machine and machine.kernel_release) or (utsname and utsname.release) or None
     return Crash(host, release)
-
-
-def crash_time(info: Mapping[str, str]) -> int | None:
-    """Return CRASHTIME of VMCOREINFO, in seconds since the epoch; None if it is missing or no number."""
-    seconds = info.get("CRASHTIME", "")
-    return int(seconds) if re.fullmatch("[0-9]{1,12}", seconds) else None
 
 
 def is_incomplete(image: Image) -> bool:

@@ -10,8 +10,8 @@ from ..formats import Vmcore
 from ..image import Image
 from ..page_data import MAX_BITMAP
 from ..utsname import read_utsname
-from ..vmcoreinfo import lines
-from .crash import crash_time, is_incomplete
+from ..vmcoreinfo import crash_time, lines
+from .crash import is_incomplete
 
 _COMPRESSIONS = {0x1: "zlib", 0x2: "lzo", 0x4: "snappy", 0x20: "zstd"}
 """``DUMP_DH_COMPRESSED_*`` of makedumpfile's diskdump_mod.h."""
