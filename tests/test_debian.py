@@ -112,7 +112,10 @@ def test_install_upgrade_and_purge_leave_nothing(package: Path, root: Path, tmp_
     assert changed.read_text().endswith("Format=kdump\n")
     for file in FILES:
         assert (root / file).is_file(), file
-    assert (root / "etc/systemd/system/multi-user.target.wants/vmcoredd.service").is_symlink()
+    wanted = root / "etc/systemd/system/multi-user.target.wants"
+    assert (wanted / "vmcoredd.service").is_symlink()
+    # This one the package does.
+    assert (wanted / "vmcoredd-resolve.service").is_symlink()
     debian.chroot(root, "vmcoredd --version && vmcoredd run --list && vmcoredd-daemon --version")
     catalog = debian.chroot(root, "journalctl --list-catalog")
     assert "575a1d93064b4d08a4f2ea2db0a63f57 vmcoredd: Taking device dumps" in catalog

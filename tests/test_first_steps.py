@@ -57,6 +57,9 @@ def test_commands_are_as_they_stand_there(
     (boot,) = (daemon.target / ".vmcoredd-spool").iterdir()
     places = {"VMCORE": f"{daemon.target}/*/vmcore", "/var/crash/.vmcoredd-spool/BOOT": str(boot)}
     places |= {"/var/crash": str(daemon.target), "OTHER": places["VMCORE"]}
+    # Not what crashes of this machine have left.
+    (tmp_path / "resolve.conf").write_text(f"[Vmcoredd]\nTarget={daemon.target}\n")
+    places |= {"vmcoredd resolve": f"vmcoredd resolve --config {tmp_path}/resolve.conf"}
     places |= {"/proc/vmcore": str(source_vmcore), "DIRECTORY": "all", "NAME=FILE": "log=firmware.log"}
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", bus_address)

@@ -205,7 +205,7 @@ class Journal(logging.Handler):
 ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
 journal.QUEUE_SIZE, journal.FLUSH_TIMEOUT = 1000, 0.1
 journal._stderr_is_journal = lambda: True
-journal._journal_handler = Journal
+journal._journal_handler = lambda identifier: Journal()
 with journal.logging_started():
     for number in range(5000):
         journal.record(journal.Event.STARTED, logging.INFO, f"number {number}")

@@ -33,6 +33,7 @@ HOOKS = Path("usr/share/initramfs-tools/hooks")
 
 MAX_EXPOSURE = 4.6
 """Of systemd-analyze security; vmcoredd.service says what it leaves open, and why."""
+MAX_EXPOSURE_OF_NORMAL_BOOTS = 3.0
 
 
 @pytest.fixture
@@ -70,7 +71,7 @@ def test_units_are_verified(installed: Path) -> None:
         program.write_bytes(b"")
         program.chmod(0o755)
     units = ["vmcoredd.service", "vmcoredd-plain.service", "vmcoredd-capture.target"]
-    units += ["vmcoredd-collect@my-driver.service"]
+    units += ["vmcoredd-collect@my-driver.service", "vmcoredd-resolve.service"]
     units += [f"vmcoredd-finish@{verb}.service" for verb in ("reboot", "poweroff", "halt")]
     verify = analyze("verify", "--man=no", f"--root={installed}", *units)
     assert (verify.returncode, verify.stdout, verify.stderr) == (0, "", "")
@@ -82,6 +83,25 @@ def test_service_is_not_more_exposed_than_it_says(installed: Path) -> None:
     exposure = re.search(r"Overall exposure level for vmcoredd.service: ([\d.]+)", security.stdout)
     assert exposure is not None, security.stderr
     assert float(exposure[1]) <= MAX_EXPOSURE
+
+
+def test_unit_of_normal_boots_is_confined(installed: Path) -> None:
+    require("systemd-analyze")
+    name = "vmcoredd-resolve.service"
+    security = analyze("security", "--no-pager", "--offline=true", f"--root={installed}", name)
+    exposure = re.search(rf"Overall exposure level for {name}: ([\d.]+)", security.stdout)
+    assert exposure is not None, security.stderr
+    assert float(exposure[1]) <= MAX_EXPOSURE_OF_NORMAL_BOOTS
+
+
+def test_unit_of_normal_boots_delays_none_and_is_enabled_by_preset(installed: Path) -> None:
+    require("systemctl")
+    shutil.copytree(HOST_UNITS, installed / HOST_UNITS.relative_to("/"), symlinks=True, dirs_exist_ok=True)
+    subprocess.run(["systemctl", f"--root={installed}", "preset", "vmcoredd-resolve.service"], check=True)
+    assert (installed / "etc/systemd/system/multi-user.target.wants/vmcoredd-resolve.service").is_symlink()
+    # A target waits for what it wants, unless that is ordered after it: systemd.target(5).
+    text = (installed / HOST_UNITS.relative_to("/") / "vmcoredd-resolve.service").read_text()
+    assert re.search("^After=.*multi-user.target", text, re.MULTILINE)
 
 
 def setting(name: str) -> str:

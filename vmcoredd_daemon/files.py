@@ -170,6 +170,20 @@ def sync(fd: int) -> None:
             raise
 
 
+def sync_file(path: str) -> None:
+    """Make a file and its name durable, and have the kernel drop what it has of it in memory. Raises OSError.
+
+    What is read of it then comes from the disk. That file may be another program's.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        sync(fd)
+        begin_write_back(fd)
+    finally:
+        close(fd)
+    sync_directory(Path(os.path.realpath(path)).parent)
+
+
 def sync_directory(path: Path) -> None:
     """Make the names in a directory durable. Raises OSError."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

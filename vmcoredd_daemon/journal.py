@@ -26,7 +26,7 @@ from .text import printable, valid
 log = logging.getLogger("vmcoredd")
 
 IDENTIFIER = "vmcoredd-daemon"
-"""SYSLOG_IDENTIFIER= of every entry."""
+"""SYSLOG_IDENTIFIER= of every entry of the service."""
 
 QUEUE_SIZE = 4096
 """Entries that wait for journald."""
@@ -57,6 +57,7 @@ class Event(Enum):
     DUMP_RECOVERED = "b4fc1459895944c4842f16d2098c45ca"
     DUMP_DAMAGED = "b364d7ec2b0945a38ec214647f3ecf51"
     DUMP_LEFT_BEHIND = "045649f4ada24931ad35c3c311b550c3"
+    SPOOL_RESOLVED = "f4b419ae23d043c095514c58795b0ce7"
     VMCORE_WRITTEN = "730cad66075e45f28913add0fa05a938"
     VMCORE_FAILED = "2d0c546c4ae446eca68db06a50c61d24"
     FORMAT_CHANGED = "9dc317b7c004438fab9ce86ec35d9011"
@@ -82,6 +83,7 @@ FIELDS: dict[Event, tuple[str, ...]] = {
     Event.DUMP_RECOVERED: ("dump_name",),
     Event.DUMP_DAMAGED: ("dump_name",),
     Event.DUMP_LEFT_BEHIND: ("spool",),
+    Event.SPOOL_RESOLVED: ("spool", "path", "dumps", "attached"),
     Event.VMCORE_WRITTEN: ("path", "size", "dumps", "fallback"),
     Event.VMCORE_FAILED: ("source", "target"),
     Event.FORMAT_CHANGED: ("source", "format"),
@@ -106,13 +108,15 @@ def journal_fields(**fields: object) -> dict[str, str]:
 
 
 @contextmanager
-def logging_started() -> Iterator[None]:
+def logging_started(identifier: str = IDENTIFIER) -> Iterator[None]:
     """Log through a thread while the context lasts; its end waits up to FLUSH_TIMEOUT for the last entries.
+
+    *identifier* names the program in each entry.
 
     Raises VmcoreddError when no thread can be started.
     """
     entries: _Entries = queue.SimpleQueue()
-    listener = _Listener(entries, _journal_handler() if _stderr_is_journal() else _stderr_handler())
+    listener = _Listener(entries, _handler_for(identifier))
     root = logging.getLogger()
     handler = _Handler(entries)
     try:
@@ -232,7 +236,11 @@ def _stderr_is_journal() -> bool:
     return stream == f"{state.st_dev}:{state.st_ino}"
 
 
-def _journal_handler() -> logging.Handler:
+def _handler_for(identifier: str) -> logging.Handler:
+    return _journal_handler(identifier) if _stderr_is_journal() else _stderr_handler(identifier)
+
+
+def _journal_handler(identifier: str) -> logging.Handler:
     # Imported late: only for the journal.
     from systemd import journal
 
@@ -240,14 +248,14 @@ def _journal_handler() -> logging.Handler:
         # JournalHandler passes every attribute of the record, even "message"; journal fields are in capitals.
         journal.send(message, **{name: value for name, value in fields.items() if name.isupper()})
 
-    handler: logging.Handler = journal.JournalHandler(sender_function=send, SYSLOG_IDENTIFIER=IDENTIFIER)
+    handler: logging.Handler = journal.JournalHandler(sender_function=send, SYSLOG_IDENTIFIER=identifier)
     return handler
 
 
-def _stderr_handler() -> logging.Handler:
+def _stderr_handler(identifier: str) -> logging.Handler:
     if sys.stderr is None:
         # Closed at the start.
         return logging.NullHandler()
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter(f"{IDENTIFIER}[%(process)d]: %(levelname)s: %(message)s"))
+    handler.setFormatter(logging.Formatter(f"{identifier}[%(process)d]: %(levelname)s: %(message)s"))
     return handler

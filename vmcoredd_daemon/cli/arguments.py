@@ -37,7 +37,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "Prepare for a crash": ("check",),
         "Read vmcores": ("crashes", "inspect", "show", "report", "diff", "verify", "extract"),
-        "Add to a vmcore": ("attach", CORE_COLLECTOR),
+        "Add to a vmcore": ("attach", CORE_COLLECTOR, "resolve"),
         "Talk to the service": ("add", "run", "list", "status", "write", "remove"),
     }
 )
@@ -256,6 +256,11 @@ def _file_commands(commands: Commands, table: Parser, view: Parser) -> None:
         help="or *.note of the spool; FILE - is standard input, not with --stream",
     )
     _core_collector(commands)
+    what = "put what crashes have left in the spool into their vmcores"
+    resolve = _command(commands, "resolve", what, ["[VMCORE|DIR...]"])
+    known = "by default where the service and kdump-tools save them"
+    resolve.add_argument("vmcores", metavar="VMCORE|DIR", nargs="*", help=known)
+    resolve.add_argument("--config", type=path, metavar="FILE", help="of the service")
 
 
 def _crashes(commands: Commands, table: Parser) -> None:

@@ -30,6 +30,7 @@ from ..vmcore.attach.dump_files import COLLECTOR, FileAdditions, NamedFile, Open
 from ..vmcore.attach.stream import attach_stream, pass_on
 from .operands import named_files, refuse_compressed
 
+INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _STDIN, _STDOUT = "standard input", "standard output"
 _SMALL = 1 << 16
 """Bytes; a file no larger is copied to learn its size: files of /proc and /sys give none, or a wrong one."""
@@ -58,7 +59,7 @@ def run(options: argparse.Namespace) -> int:
         standard_input()
     refuse_compressed(vmcore)
     with progress() as shown:
-        attached = attach_files(vmcore, files, PRODUCER, _ignore_interrupts, shown, force=options.force)
+        attached = attach_files(vmcore, files, PRODUCER, ignore_interrupts, shown, force=options.force)
     for warning in attached.warnings:
         complain(f"{vmcore}: {warning}")
     for name in attached.altered:
@@ -66,9 +67,10 @@ def run(options: argparse.Namespace) -> int:
     return SUCCESS
 
 
-def _ignore_interrupts() -> None:
+def ignore_interrupts() -> None:
+    """Ignore the signals that would end this process, from here on."""
     # A signal before this point leaves the vmcore as it was. The rest takes a moment, and must complete.
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in INTERRUPTS:
         signal.signal(number, signal.SIG_IGN)
 
 

@@ -91,6 +91,8 @@ def _command(name: str) -> "Callable[[argparse.Namespace], int]":
             from .inspect import run
         case "report":
             from .report.report import run
+        case "resolve":
+            from .resolve.resolve import run
         case "run":
             from .run import run
         case "show":

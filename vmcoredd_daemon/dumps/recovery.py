@@ -185,17 +185,26 @@ def left_by_other_boots(path: Path) -> list[Path]:
             if directory.name == boot:
                 continue
             try:
-                if not stat.S_ISDIR(directory.lstat().st_mode):
-                    continue
-                if NO_DUMPS.issuperset(names := os.listdir(directory)):
-                    for name in names:
-                        (directory / name).unlink()
-                directory.rmdir()
+                kept = stat.S_ISDIR(directory.lstat().st_mode) and not remove_without_dumps(directory)
             except OSError:
+                kept = True
+            if kept:
                 left.append(directory)
     except OSError as error:
         raise WriteFailed(f"{path}: cannot look for device dumps of other boots: {error.strerror}") from error
     return left
+
+
+def remove_without_dumps(directory: Path) -> bool:
+    """Remove the directory of another boot if it has no device dumps; return whether that was done. Blocks."""
+    try:
+        if NO_DUMPS.issuperset(names := os.listdir(directory)):
+            for name in names:
+                (directory / name).unlink()
+        directory.rmdir()
+    except OSError:
+        return False
+    return True
 
 
 def _is_older(directory: Path, boot: str) -> bool:

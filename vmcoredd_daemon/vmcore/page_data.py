@@ -6,10 +6,13 @@ of the pages: the last descriptor is that of the last data. All pages of zeros m
 ``attach`` puts notes behind the data, and makedumpfile the record of what it erased.
 """
 
+import errno
+import os
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from ..errors import InvalidVmcore
 from .image import Image
 from .kdump import PAGE_DESC, PAGE_DESC_SIZE, KdumpHeader, count_bits
 
@@ -77,3 +80,20 @@ def page_data(image: Image, header: KdumpHeader) -> PageData | None:
     """Return where the page data of *image* are, None if its bitmaps are too large. Raises InvalidVmcore."""
     offset, size = header.bitmaps[1]
     return None if size > MAX_BITMAP else PageData(image, header, count_bits(image, offset, size))
+
+
+def cut_off_at(image: Image, header: KdumpHeader) -> str | None:
+    """Return what is wrong if the file ends before its page data, and does not say so itself.
+
+    Raises InvalidVmcore.
+    """
+    if header.incomplete:
+        return None
+    try:
+        data = page_data(image, header)
+        if data is None or not data.is_cut:
+            return None
+    except OSError as error:
+        reason = error.strerror or os.strerror(errno.EIO)
+        raise InvalidVmcore(f"{image.path}: cannot read the page descriptors: {reason}") from error
+    return f"is cut off: its page data end at {data.end:#x}, before the last page"

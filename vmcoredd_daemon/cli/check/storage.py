@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ...config.config import Configuration
 from ...config.vmcore_format import Format
-from ...dumps.spool_directory import HANDED_OVER, NOTE, boot_id
+from ...dumps.spool_directory import NOTE, boot_id
 from ...files import MEMORY_FILE_SYSTEMS, file_system, free_space, open_unnamed
 from ...lookup import exists, matching
 from ...progress import human_size
@@ -117,8 +117,5 @@ def _left_over(spool: Path, name: str) -> Iterator[Finding]:
             continue
         are = "is" if notes == 1 else "are"
         left = f"{counted(notes, 'device dump')} of an earlier crash {are} in {name}/{boot.name}"
-        if exists(boot / HANDED_OVER):
-            yield ok("spool", f"{left}, and in the vmcore of kdump if that was saved: remove that directory then")
-        else:
-            advice = f"Run vmcoredd attach VMCORE {name}/{boot.name}/*.note, then remove that directory."
-            yield problem("spool", f"{left}, and in no vmcore", advice)
+        advice = "Run vmcoredd resolve: it puts them into the vmcore of that crash, or says why it does not."
+        yield problem("spool", left, advice)

@@ -6,7 +6,6 @@ memory is not read. An attach that is refused is refused before anything is writ
 was.
 """
 
-import errno
 import fcntl
 import hashlib
 import os
@@ -33,12 +32,12 @@ from ..copy.source import Reads
 from ..elf import largest_page_size, read_headers
 from ..formats import Vmcore, recognise
 from ..image import file_image
-from ..page_data import page_data
+from ..page_data import cut_off_at
 from ..vmcoreinfo import page_size
 from .dump_files import COLLECTOR, NamedFile, check_files, open_file
 from .elf import attach_elf, truncation
 from .kdump import KdumpAttachment
-from .merge import check_manifest_size, check_names, plan_merge
+from .merge import Left, check_manifest_size, check_names, plan_merge
 
 STDIN = "-"
 """The path that stands for standard input."""
@@ -155,12 +154,13 @@ def attach_files(
     progress: Progress | None = None,
     *,
     force: bool = False,
+    left: Left | None = None,
 ) -> Attached:
     """Put *files* into the vmcore at *path*, and make that durable; the manifest names *producer* as its writer.
 
-    *committing* and *progress* are as for :func:`attach_notes`, *force* as for :func:`locked`. Blocks. Raises
-    InvalidArgs for a name or file that is not possible, TooLarge, and what :func:`attach` raises. The vmcore is
-    then as it was.
+    A vmcore without a manifest gets one that has what is *left*, too. *committing* and *progress* are as for
+    :func:`attach_notes`, *force* as for :func:`locked`. Blocks. Raises InvalidArgs for a name or file that is not
+    possible, TooLarge, and what :func:`attach` raises. The vmcore is then as it was.
     """
     check_files(files)
     progress = progress or Progress()
@@ -178,7 +178,8 @@ def attach_files(
             note, entry = _read(target, file, source, stack, progress)
             notes.append(note)
             entries.append(entry)
-        manifest = merge.manifest(producer, now_usec(), entries)
+        left = left if left is not None and not merge.manifests else Left()
+        manifest = merge.manifest(producer, now_usec(), entries, left.failures, left.machine, left.idle_collectors)
         notes.append(_manifest_note(target, manifest, stack))
         attached = attach_notes(target, notes, merge.replaced, committing, progress)
         return replace(attached, warnings=attached.warnings + merge.warnings)
@@ -312,23 +313,9 @@ def _target(fd: int, path: str, *, force: bool) -> Target:
         return Target(fd, path, vmcore, None, pages or largest_page_size(read_headers(vmcore.image).e_machine))
     header = kdump.read_header(vmcore.image)
     header.check_extensible(path)
-    if (cut_off := _cut_off(vmcore, header)) and not force:
+    if (cut_off := cut_off_at(vmcore.image, header)) and not force:
         raise InvalidVmcore(f"{path}: {cut_off}; attach --force attaches anyway")
     if cut_off:
         vmcore = replace(vmcore, problems=(*vmcore.problems, cut_off))
     size = page_size(vmcore.image, vmcore.notes()) or header.block_size
     return Target(fd, path, vmcore, header if vmcore.format == "kdump" else None, size, bool(cut_off))
-
-
-def _cut_off(vmcore: Vmcore, header: kdump.KdumpHeader) -> str | None:
-    """Return what is wrong if the file ends before its page data, and does not say so itself."""
-    if header.incomplete:
-        return None
-    try:
-        data = page_data(vmcore.image, header)
-        if data is None or not data.is_cut:
-            return None
-    except OSError as error:
-        reason = error.strerror or os.strerror(errno.EIO)
-        raise InvalidVmcore(f"{vmcore.image.path}: cannot read the page descriptors: {reason}") from error
-    return f"is cut off: its page data end at {data.end:#x}, before the last page"

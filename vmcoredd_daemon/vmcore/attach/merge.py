@@ -26,6 +26,15 @@ from ..inspect.inspect import read_manifest, search
 
 
 @dataclass(frozen=True, slots=True)
+class Left:
+    """What a manifest says of a crash besides its device dumps."""
+
+    failures: tuple[Failure, ...] = ()
+    idle_collectors: tuple[IdleCollector, ...] = ()
+    machine: ManifestMachine | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Merge:
     """What becomes of the device dumps and manifests that a vmcore already has."""
 

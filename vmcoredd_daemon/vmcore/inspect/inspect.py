@@ -6,7 +6,7 @@ the file has one. A file has several if it was made from another vmcore: each de
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from ...errors import InvalidVmcore
@@ -140,6 +140,22 @@ def copy_data(image: Image, dump: FoundDump, write: Callable[[bytes], object]) -
         digest.update(block)
         write(block)
     return None if dump.sha256 is None else digest.hexdigest() == dump.sha256
+
+
+def held(found: Inspection, wanted: Collection[ManifestDump]) -> frozenset[ManifestDump]:
+    """Return those of *wanted* that the file has: its manifest says the same of them, times included, and the data
+    have the SHA-256 of that.
+
+    Raises InvalidVmcore if data cannot be read.
+    """
+    return frozenset(
+        dump.entry
+        for dump in found.device_dumps
+        if dump.entry is not None
+        and dump.entry in wanted
+        and dump.true_size == dump.entry.size
+        and _verify(found.image, dump, lambda size: None)
+    )
 
 
 def _verify(image: Image, dump: FoundDump, progress: Callable[[int], None]) -> bool | None:
