@@ -48,10 +48,10 @@ class Service:
         self.target = directory / "target"
         self.target.mkdir(exist_ok=True)
         self._log = directory / "daemon.log"
-        self._configuration = directory / "vmcoredd.conf"
-        self._configuration.write_text(f"[Vmcoredd]\n{configuration}\n")
+        self.configuration = directory / "vmcoredd.conf"
+        self.configuration.write_text(f"[Vmcoredd]\n{configuration}\n")
         mask_built_in(directory / "collectors.d")
-        self._source = source
+        self.source = source
         # Development mode shows what is not closed, and makes asyncio several times slower.
         self._python = [sys.executable, "-X", "dev"] if dev_mode else [sys.executable]
         self._module = module
@@ -71,7 +71,7 @@ class Service:
         return self
 
     def _command(self) -> Sequence[str]:
-        files = ["--config", str(self._configuration), "--source", str(self._source), "--target", str(self.target)]
+        files = ["--config", str(self.configuration), "--source", str(self.source), "--target", str(self.target)]
         return [*self._python, "-m", *self._module, *files]
 
     @property

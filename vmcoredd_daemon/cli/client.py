@@ -214,7 +214,11 @@ class Client:
         if not named:
             raise UnknownDump(f"there is no device dump {name[:80]!a}")
         for dump in kept or named:
-            await self._call(MANAGER_PATH, MANAGER, "RemoveDeviceDump", "o", (dump.path,))
+            await self.remove_dump(dump.path)
+
+    async def remove_dump(self, path: str) -> None:
+        """Remove the device dump with the object path *path*. Raises UnknownDump, Busy or WriteFailed."""
+        await self._call(MANAGER_PATH, MANAGER, "RemoveDeviceDump", "o", (path,))
 
     async def _call(
         self, path: str, interface: str, member: str, signature: str = "", body: Sequence[object] = ()

@@ -6,10 +6,11 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from ...errors import InvalidVmcore
-from ...manifest import ManifestMachine, ManifestSource, reason
+from ...manifest import ManifestDump, ManifestMachine, ManifestSource, reason
 from ...progress import Progress
 from ...terminal.stdio import complain
 from ...text import counted
@@ -18,10 +19,12 @@ from ...vmcore.formats import recognise
 from ...vmcore.image import file_image
 from ...writer.machine import this_machine
 from ...writer.manifest_note import manifest_note
-from .gather import GATHER_TIMEOUT, GatheredDumps, Request, Send, gather
+from .gather import GATHER_TIMEOUT, GatheredDumps, Request, Send, gather, run_in_child
 from .makedumpfile import OWN_PREFIX, Call, be_killed_first
 
 _MAX_TIMEOUT = 3600
+CLEAR_TIMEOUT = 30.0
+"""Seconds to clear the spool."""
 
 
 def gather_for(call: Call, directory: Path | None) -> GatheredDumps:
@@ -29,8 +32,7 @@ def gather_for(call: Call, directory: Path | None) -> GatheredDumps:
 
     Raises OSError.
     """
-    config = call.own.get("config")
-    request = Request(call.own.get("bus-address"), Path(config) if config else None, _timeout(call), directory)
+    request = _request(call, directory)
 
     def find(request: Request, send: Send) -> None:
         call.hang_up()
@@ -45,6 +47,11 @@ def gather_for(call: Call, directory: Path | None) -> GatheredDumps:
     for problem in gathered.problems:
         complain(problem)
     return gathered
+
+
+def _request(call: Call, directory: Path | None = None) -> Request:
+    config = call.own.get("config")
+    return Request(call.own.get("bus-address"), Path(config) if config else None, _timeout(call), directory)
 
 
 def attach_to_file(call: Call, path: str, status: int) -> None:
@@ -70,8 +77,32 @@ def attach_to_file(call: Call, path: str, status: int) -> None:
         for name in attached.altered:
             complain(f"{path}: device dump {name} was altered after it was taken")
         report(gathered, path)
+        if not status:
+            _clear_spool(call, path, frozenset(gathered.records))
     finally:
         gathered.close()
+
+
+def _clear_spool(call: Call, path: str, records: frozenset[ManifestDump]) -> None:
+    """Have the device dumps that are in the vmcore at *path* leave the spool; what stays, a next boot clears."""
+
+    def clear(request: Request, _: Send) -> None:
+        be_killed_first()
+        # Only the child imports this: see there.
+        from . import clear
+
+        clear.run(request, path, records)
+
+    keeps = f"the spool keeps device dumps that are in {path}"
+    try:
+        cleared = run_in_child(replace(_request(call), timeout=CLEAR_TIMEOUT), clear, Progress())
+    except OSError as error:
+        complain(f"{keeps}: {error.strerror}")
+        return
+    for problem in cleared.problems:
+        complain(f"{keeps}: {problem}")
+    if not cleared.finished:
+        complain(f"{keeps}: the process that clears it failed")
 
 
 def machine_of_source(call: Call) -> ManifestMachine:

@@ -100,6 +100,14 @@ def gather(request: Request, find: Callable[[Request, Send], None], progress: Pr
 
     Blocks. Raises OSError when no process can be started.
     """
+    gathered = run_in_child(request, find, progress)
+    if not gathered.finished:
+        gathered.problems.append("some device dumps may be missing: the process that gathers them failed")
+    return gathered
+
+
+def run_in_child(request: Request, find: Callable[[Request, Send], None], progress: Progress) -> GatheredDumps:
+    """Do as :func:`gather`, without a word if the process does not finish."""
     gathered = GatheredDumps()
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, theirs:
@@ -114,8 +122,6 @@ def gather(request: Request, find: Callable[[Request, Send], None], progress: Pr
             raise
         finally:
             _kill(process)
-    if not gathered.finished:
-        gathered.problems.append("some device dumps may be missing: the process that gathers them failed")
     return gathered
 
 

@@ -55,11 +55,8 @@ async def _run(request: Request, send: Send) -> None:
 
 async def _from_service(request: Request, deadline: float, present: set[str], send: Send) -> None:
     """Send the device dumps of the service when all are finished, or at *deadline*. Raises VmcoreddError."""
-    timeout = min(ANSWER_TIMEOUT, request.timeout)
-    connection = await Connection.open(request.bus_address, timeout)
-    client = Client(connection, timeout)
+    client = await running_service(request)
     try:
-        await _check_running(connection, timeout)
         dumps = await client.list_dumps()
         while (
             any(dump.state == State.COLLECTING for dump in dumps) and asyncio.get_running_loop().time() < deadline
@@ -74,8 +71,22 @@ async def _from_service(request: Request, deadline: float, present: set[str], se
         await client.close()
 
 
+async def running_service(request: Request) -> Client:
+    """Return a client of the service. Raises BusUnavailable unless it runs.
+
+    A call to it would start it, which takes memory and time.
+    """
+    timeout = min(ANSWER_TIMEOUT, request.timeout)
+    connection = await Connection.open(request.bus_address, timeout)
+    try:
+        await _check_running(connection, timeout)
+    except BaseException:
+        await connection.close()
+        raise
+    return Client(connection, timeout)
+
+
 async def _check_running(connection: Connection, timeout: float) -> None:
-    """Raise BusUnavailable unless the service runs. A call to it would start it, which takes memory and time."""
     try:
         async with asyncio.timeout(timeout):
             reply = await connection.method_call(*DBUS, "NameHasOwner", "s", (BUS_NAME,))
@@ -103,11 +114,15 @@ async def _send_from_service(client: Client, dump: DumpInfo, present: set[str], 
         send_failure(send, failure(dump.name, dump.collector, error))
         return
     try:
-        record = ManifestDump(**{each.name: getattr(dump, each.name) for each in fields(ManifestDump)})
-        send_dump(send, record, dump.note_size, fd)
+        send_dump(send, record_of(dump), dump.note_size, fd)
         present.add(dump.name)
     finally:
         os.close(fd)
+
+
+def record_of(dump: DumpInfo) -> ManifestDump:
+    """Return what the manifest says of a device dump of the service."""
+    return ManifestDump(**{each.name: getattr(dump, each.name) for each in fields(ManifestDump)})
 
 
 async def _without_service(request: Request, deadline: float, present: set[str], send: Send) -> None:
