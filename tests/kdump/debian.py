@@ -50,6 +50,18 @@ ExecStart=
 ExecStart=sh -c "sh /root/instead-of-panic > {PRINTED} 2>&1; sync; poweroff -f"
 """
 
+RESOLVED = "resolved.log"
+"""In /var/crash: what the unit has logged at the next boot."""
+NEXT_BOOT = f"""\
+[Unit]
+After=vmcoredd-resolve.service
+[Service]
+Type=oneshot
+ExecStart=sh -c "journalctl -o cat -u vmcoredd-resolve SYSLOG_IDENTIFIER=vmcoredd > /var/crash/{RESOLVED}; \\
+    systemctl --no-block poweroff"
+"""
+NEXT_BOOT_OPTIONS = "systemd.mask=panic.service systemd.mask=kdump-tools.service systemd.wants=next-boot.service"
+
 ENDLESS = f"""\
 [Unit]
 After=vmcoredd.service
@@ -137,14 +149,27 @@ def blocks_of(document: str, section: str) -> list[str]:
     return [script for script in scripts if script.startswith(("apt install", "cat >"))]
 
 
-def panic(root: Path, workdir: Path, *, disk_mib: int, crashkernel: str = "192M", options: str = "") -> Captured:
-    """Boot the root in a machine with 1 GiB, let it panic, and fetch what is in /var/crash then."""
+def panic(
+    root: Path,
+    workdir: Path,
+    *,
+    disk_mib: int,
+    crashkernel: str = "192M",
+    options: str = "",
+    next_boot: bool = False,
+) -> Captured:
+    """Boot the root in a machine with 1 GiB, let it panic, and fetch what is in /var/crash then.
+
+    With *next_boot* it boots again before that, and powers itself off after vmcoredd-resolve.service.
+    """
     disk = _disk(root, workdir, disk_mib)
     machine = _machine(root, disk, f"crashkernel={crashkernel} {options}")
     console = rig.boot(machine, workdir / "console.log", timeout=240)
     _, _, capturing = console.partition(rig.MARKER)
     if "Linux version" not in capturing:
         raise rig.RigError("the capture kernel did not boot", console)
+    if next_boot:
+        rig.boot(_machine(root, disk, NEXT_BOOT_OPTIONS), workdir / "next-boot.log", timeout=240)
     _run("debugfs", "-R", f"rdump /var/crash {workdir}", disk)
     disk.unlink()
     return Captured(workdir / "crash", capturing, capture.points(capturing))
@@ -236,6 +261,7 @@ def _add_rig(root: Path) -> None:
     shell_program(root / "usr/local/bin/my-driver-tool", f"exec cat {DUMP}")
     (system / "panic.service").write_text(PANIC)
     (system / "endless.service").write_text(ENDLESS)
+    (system / "next-boot.service").write_text(NEXT_BOOT)
     for name, wanting in {"panic": "multi-user", "endless": "vmcoredd-capture"}.items():
         wants = system / f"{wanting}.target.wants"
         wants.mkdir(exist_ok=True)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,9 +34,26 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def test_one_vmcore_with_nothing_configured(root: Path, tmp_path: Path) -> None:
-    captured = debian.panic(root, tmp_path, disk_mib=2048)
+    captured = debian.panic(root, tmp_path, disk_mib=2048, next_boot=True)
     report(captured)
     assert_device_dumps(captured, tmp_path)
+    resolved = (captured.crash / debian.RESOLVED).read_text()
+    assert re.search(r"device dumps are in /var/crash/2\d+/dump.2\d+, and left the spool$", resolved), resolved
+    assert list((captured.crash / ".vmcoredd-spool").iterdir()) == []
+
+
+def test_next_boot_resolves_what_is_left(root: Path, tmp_path: Path) -> None:
+    """core-collector does not start: the dump of kdump-tools has no device dumps before."""
+    program = root / "usr/lib/python3/dist-packages/vmcoredd_daemon/cli/core_collector/program.py"
+    with debian.changed(program, "\ndef\n"):
+        captured = debian.panic(root, tmp_path, disk_mib=2048, next_boot=True)
+    report(captured)
+    resolved = (captured.crash / debian.RESOLVED).read_text()
+    assert re.search(r"(\d+) device dumps are in .*, \1 of them attached now, and left the spool$", resolved), (
+        resolved
+    )
+    assert_device_dumps(captured, tmp_path)
+    assert list((captured.crash / ".vmcoredd-spool").iterdir()) == []
 
 
 def test_helper_that_hangs_and_a_disk_that_has_no_space_for_the_memory(root: Path, tmp_path: Path) -> None:
