@@ -369,6 +369,17 @@ def test_vmcore_in_another_place(service: Service, collect: Collect, resolve: Re
     gone(resolve(elsewhere), service, f"2 device dumps are in {elsewhere}/vmcore.flat, and left the spool")
 
 
+@pytest.mark.parametrize("root", ["/sysroot", "/kdumproot"])
+def test_target_as_the_initramfs_of_kdump_utils_has_it(
+    service: Service, collect: Collect, resolve: Resolve, tmp_path: Path, root: str
+) -> None:
+    assert service.stop() == 0
+    vmcore = streamed(collect, service)
+    config = tmp_path / "utils.conf"
+    config.write_text(f"[Vmcoredd]\nTarget={root}{service.target}\n")
+    gone(resolve("--config", config), service, f"2 device dumps are in {vmcore}, and left the spool")
+
+
 def test_spool_that_is_a_symbolic_link(service: Service, resolve: Resolve, tmp_path: Path) -> None:
     assert service.stop() == 0
     (service.target / ".vmcoredd-spool").rename(tmp_path / "moved")

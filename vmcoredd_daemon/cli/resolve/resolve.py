@@ -40,6 +40,9 @@ from .left_over import LeftOver, locked
 WRITTEN_WITHIN = 86400.0
 """Seconds from the last device dump to the end of a vmcore; a compressed one that is newer is not unpacked."""
 
+CAPTURE_ROOTS = ("/sysroot", "/kdumproot")
+"""Before the mount points of file systems in the initramfs of kdump-utils, and so in vmcoredd.conf there."""
+
 log = logging.getLogger(__name__)
 
 
@@ -48,14 +51,20 @@ def run(options: argparse.Namespace) -> int:
     with logging_started("vmcoredd"):
         configuration = load(options.config)
         places = options.vmcores or _places(configuration, standard=options.config is None)
-        return _resolve(configuration.spool_directory, places)
+        return _resolve(_here(configuration.spool_directory), places)
 
 
 def _places(configuration: Configuration, *, standard: bool) -> list[str]:
     """Return the directories that get vmcores: the service's, and that of kdump-tools."""
-    target = str(configuration.target)
+    target = str(_here(configuration.target))
     other = System().variables(DEFAULTS).get("KDUMP_COREDIR", "") if standard else ""
     return [target, other] if other and os.path.realpath(other) != os.path.realpath(target) else [target]
+
+
+def _here(path: Path) -> Path:
+    """Return where a directory is at a normal boot."""
+    roots = (root for root in CAPTURE_ROOTS if path.is_relative_to(root) and not path.exists())
+    return next((Path("/", path.relative_to(root)) for root in roots), path)
 
 
 def _resolve(spool: Path, places: Sequence[str]) -> int:
