@@ -313,6 +313,73 @@ def test_initramfs_tools_hook_copies_the_same_files(
         assert os.path.lexists(f"{destination}{path}") or os.path.lexists(f"{destination}{in_usr}"), path
 
 
+def dracut(
+    installed: Path, directory: Path, *lines: str, modules: str = "base vmcoredd dbus", kdump: bool = False
+) -> "subprocess.CompletedProcess[str]":
+    """Run dracut, which has our module; kdump-utils tells modules that it is running."""
+    require("dracut", "unshare")
+    base = directory / "dracut"
+    if not base.exists():
+        shutil.copytree("/usr/lib/dracut", base, symlinks=True)
+        shutil.copytree(installed / "usr/lib/dracut", base, dirs_exist_ok=True)
+        (base / "empty.d").mkdir()
+    configuration = directory / "dracut.conf"
+    configuration.write_text("\n".join([f"vmcoredd_root={installed}", *lines, ""]))
+    command = [
+        "dracut",
+        "--quiet",
+        "--force",
+        "--no-hostonly",
+        "--no-kernel",
+        "--no-compress",
+        "--tmpdir",
+        directory,
+    ]
+    command += ["--confdir", base / "empty.d", "--conf", configuration, "--modules", modules]
+    environment = {**os.environ, "dracutbasedir": str(base), **({"IN_KDUMP": "1"} if kdump else {})}
+    # dracut finds programs in its own PATH.
+    script = 'mount --bind "$0" /usr/local/bin; exec "$@"'
+    (directory / "local").mkdir(exist_ok=True)
+    return subprocess.run(
+        ["unshare", "--mount", "sh", "-euc", script, directory / "local", *command, directory / "image"],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts need root")
+@pytest.mark.skipif(Path("/usr/bin/vmcoredd-daemon").exists(), reason="dracut finds what is installed")
+def test_dracut_module_says_why_it_cannot_be_installed(installed: Path, tmp_path: Path) -> None:
+    reason = "vmcoredd: vmcoredd-daemon is not installed; vmcoredd_program= says where it is"
+    assert [line for line in dracut(installed, tmp_path).stdout.splitlines() if "vmcoredd: " in line] == [
+        f"dracut: {reason}"
+    ]
+    done = dracut(installed, tmp_path, "vmcoredd_program=/nonexistent/vmcoredd-daemon")
+    assert "vmcoredd: /nonexistent/vmcoredd-daemon is not installed" in done.stdout
+    # dracut asks every module for any other initramfs.
+    assert "vmcoredd: " not in dracut(installed, tmp_path, modules="all").stdout
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts need root")
+def test_dracut_module_warns_of_a_target_only_if_it_is_its_own(installed: Path, tmp_path: Path) -> None:
+    """kdump-utils mounts the target."""
+    (tmp_path / "local").mkdir()
+    for name in ("vmcoredd", "vmcoredd-daemon"):
+        shutil.copy(PROGRAM.with_name(name), tmp_path / "local")
+    warned, silent = dracut(installed, tmp_path), dracut(installed, tmp_path, kdump=True)
+    assert (warned.returncode, silent.returncode) == (0, 0)
+    assert "vmcoredd: vmcoredd_mount= is not set, and --mount mounts nothing at /var/crash" in warned.stdout
+    assert "vmcoredd: " not in silent.stdout
+    # dracut has been told of no place, and has found the program in /usr/local/bin.
+    require("lsinitrd")
+    listed = subprocess.run(["lsinitrd", tmp_path / "image"], capture_output=True, text=True, check=True).stdout
+    assert "usr/bin/vmcoredd-core-collector\n" in listed
+    assert "usr/bin/vmcoredd-daemon -> " in listed
+
+
 def test_plain_copy_is_made_only_for_want_of_better(tmp_path: Path) -> None:
     (tmp_path / "source").write_bytes(b"the memory")
     assert plain_copies(tmp_path, "vmcore") == []

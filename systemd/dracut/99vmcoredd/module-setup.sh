@@ -16,7 +16,12 @@
 
 # called by dracut
 check() {
-    [[ -x $(_vmcoredd_program) ]] || return 1
+    [[ -x $(_vmcoredd_program) ]] || {
+        # dracut asks every module that it has, but says why it refuses one only where it was asked for.
+        [[ " $dracutmodules $add_dracutmodules $force_add_dracutmodules " != *" vmcoredd "* ]] ||
+            derror "vmcoredd: ${vmcoredd_program:-vmcoredd-daemon} is not installed; vmcoredd_program= says where it is"
+        return 1
+    }
     # Not in an initramfs that is not for a capture kernel.
     return 255
 }
@@ -68,8 +73,9 @@ install() {
     _vmcoredd_finish
 }
 
+# Before version 108, dracut leaves /usr/local out of its PATH.
 _vmcoredd_program() {
-    echo "${vmcoredd_program:-$(type -P vmcoredd-daemon)}"
+    echo "${vmcoredd_program:-$(PATH=$PATH:/usr/local/sbin:/usr/local/bin type -P vmcoredd-daemon)}"
 }
 
 # The interpreter of a program: its first line may have a space before it.
@@ -117,7 +123,8 @@ _vmcoredd_target() {
     if [[ $_source ]]; then
         # A disk that does not come must not be waited for until the default of 90 seconds has passed.
         echo "$_source /var/crash $_type ${_options:-rw},x-systemd.device-timeout=30s 0 0" >> "$initdir/etc/fstab"
-    elif [[ " ${fstab_lines[*]} " != *" /var/crash "* ]]; then
+    elif [[ ! ${IN_KDUMP:-} && " ${fstab_lines[*]} " != *" /var/crash "* ]]; then
+        # kdump-utils mounts the target, and core-collector needs no other.
         dwarn "vmcoredd: vmcoredd_mount= is not set, and --mount mounts nothing at /var/crash"
     fi
     inst_dir /var/crash
