@@ -333,3 +333,79 @@ def test_handshake_that_is_no_descriptor(source_vmcore: Path, front: Front, tmp_
         f"vmcoredd: {'' if value else chr(39)}--vmcoredd-handshake={value and repr(value)}"
     )
     assert "1 device dump attached" in done.stderr
+
+
+def piped(
+    front: Front, reader: str, *arguments: object, pipefail: bool = True
+) -> subprocess.CompletedProcess[str]:
+    """Pipe what it writes to *reader*, in bash, as dump_ssh() and dump_raw() of kdump-utils do."""
+    require("bash")
+    option = "-" if pipefail else "+"
+    script = f'set {option}o pipefail; "$@" | {reader}'
+    command = ["bash", "-c", script, "bash", *front.command(*arguments)]
+    return subprocess.run(
+        command, env=front.environment, cwd=front.programs, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def rearranged(flat: Path, vmcore: Path) -> Path:
+    with flat.open("rb") as file:
+        judges.rearrange(file, vmcore)
+    return vmcore
+
+
+def test_as_dump_fs_calls_it(front: Front, source_vmcore: Path, tmp_path: Path) -> None:
+    """The status decides whether kdump renames the file; its console takes both outputs."""
+    incomplete = tmp_path / "vmcore-incomplete"
+    script = '"$@" >console 2>&1 && sync -f "$0" && mv "$0" vmcore'
+    command = front.command("makedumpfile", *OPTIONS, source_vmcore, incomplete)
+    subprocess.run(["sh", "-c", script, incomplete, *command], env=front.environment, cwd=tmp_path, check=True)
+    assert verified(tmp_path / "vmcore") == {"version": True, MANIFEST_NAME: None}
+    assert (tmp_path / "console").read_text().endswith(f"1 device dump attached to {incomplete}\n")
+
+
+def test_as_dump_ssh_calls_it(front: Front, source_vmcore: Path, tmp_path: Path) -> None:
+    """kdump adds -F behind the options that it was given; dd of the other machine is the end of the pipe."""
+    reader = f"sh -c 'umask 0077 && dd bs=512 of={tmp_path}/vmcore-incomplete'"
+    result = piped(front, reader, "makedumpfile", *OPTIONS, "-F", source_vmcore)
+    assert (result.returncode, result.stdout) == (0, "")
+    vmcore = rearranged(tmp_path / "vmcore-incomplete", tmp_path / "vmcore")
+    assert verified(vmcore) == {"version": True, MANIFEST_NAME: None}
+
+
+def test_as_dump_raw_calls_it(front: Front, source_vmcore: Path, tmp_path: Path) -> None:
+    """A partition has bytes behind those that are written to it: kdump reads it with makedumpfile -R."""
+    partition = tmp_path / "partition"
+    partition.write_bytes(b"\xa5" * (16 << 20))
+    reader = f"dd of={partition} bs=512 conv=notrunc >>{tmp_path}/progress 2>&1"
+    result = piped(front, reader, "makedumpfile", *OPTIONS, "-F", source_vmcore)
+    assert (result.returncode, result.stdout) == (0, "")
+    assert partition.stat().st_size == 16 << 20
+    assert verified(rearranged(partition, tmp_path / "vmcore")) == {"version": True, MANIFEST_NAME: None}
+
+
+@pytest.mark.parametrize("broken", [True, False])
+def test_makedumpfile_that_fails_in_a_pipe(front: Front, tmp_path: Path, broken: bool) -> None:
+    """With pipefail the status is makedumpfile's, so kdump does not call it a vmcore."""
+    if broken:
+        front.environment["PYTHONHOME"] = "/nonexistent"
+    (tmp_path / "source").write_text("no vmcore")
+    expected = makedumpfile(*OPTIONS, "-F", tmp_path / "source").returncode
+    assert expected != 0
+    arguments = ("makedumpfile", *OPTIONS, "-F", tmp_path / "source")
+    assert piped(front, "dd of=/dev/null", *arguments).returncode == expected
+    assert piped(front, "dd of=/dev/null", *arguments, pipefail=False).returncode == 0
+
+
+@pytest.mark.parametrize("broken", [True, False])
+@pytest.mark.parametrize(
+    "reader", ["dd of=/dev/full bs=512", "false", "sh -c 'dd bs=512 count=9 of=/dev/null; exit 3'"]
+)
+def test_reader_that_ends_early(front: Front, source_vmcore: Path, reader: str, broken: bool) -> None:
+    """A full disk, or a machine that is gone: kdump sees a status, and nothing hangs."""
+    if broken:
+        front.environment["PYTHONHOME"] = "/nonexistent"
+    result = piped(front, reader, "makedumpfile", *OPTIONS, "-F", source_vmcore)
+    assert result.returncode in {1, 3}
+    # It is not begun again into a pipe that has the beginning of a dump.
+    assert broken or ALONE not in result.stderr
