@@ -6,6 +6,8 @@ BENCH_ARGS ?=
 PACKAGES ?= .ci/debian-packages
 # Fetches the kernel's debug information; VMLINUX=true if it is in /usr/lib/debug/boot.
 VMLINUX ?= .ci/debian-vmlinux
+# A checkout of https://github.com/rhkdump/kdump-utils, for kdump-utils-test.
+KDUMP_UTILS ?=
 # Builds the kernel's simulated network device; MODULE=true leaves its test out.
 MODULE ?= .ci/debian-netdevsim
 
@@ -19,9 +21,9 @@ export PYTHON
 
 # Two apt-get at the same time would fight for the lock.
 .NOTPARALLEL:
-.PHONY: help demo test test-fast test-all torture bench lint kdump-test man reader picture deb deb-test dist clean check-python \
-    netdevsim packages-build packages-demo packages-fast packages-test packages-bench packages-kdump packages-picture \
-    packages-deb
+.PHONY: help demo test test-fast test-all torture bench lint kdump-test kdump-utils-test man reader picture deb deb-test dist clean \
+    check-python check-kdump-utils netdevsim packages-build packages-demo packages-fast packages-test packages-bench \
+    packages-kdump packages-picture packages-deb
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -40,6 +42,9 @@ lint: check-python $(INSTALLED) ## run only the linters
 
 kdump-test: check-python packages-deb packages-kdump $(INSTALLED) netdevsim ## run only the tests that boot machines in QEMU: half an hour
 	$(VENV)/bin/pytest -m 'qemu or kdump_matrix' $(PYTEST_ARGS)
+
+kdump-utils-test: check-python check-kdump-utils packages-deb packages-kdump $(INSTALLED) ## boot machines with kdump-utils, of KDUMP_UTILS=DIRECTORY: half an hour
+	KDUMP_UTILS='$(abspath $(KDUMP_UTILS))' $(VENV)/bin/pytest -m kdump_utils tests/kdump/test_kdump_utils.py $(PYTEST_ARGS)
 
 test-all: check-python packages-deb packages-kdump $(DEBUG) netdevsim ## run every test: kdump-test, too, and drgn with debug information
 	$(VENV)/bin/pytest -m '' $(PYTEST_ARGS)
@@ -85,6 +90,10 @@ clean: ## remove the virtual environment and everything else that was built
 check-python:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 16))' 2>/dev/null || \
 	{ echo "vmcoredd needs Python 3.11 to 3.15, and PYTHON=$(PYTHON) is $$($(PYTHON) --version 2>/dev/null || echo missing)" >&2; exit 1; }
+
+check-kdump-utils:
+	@test -f '$(KDUMP_UTILS)/kdumpctl' || \
+	{ echo "KDUMP_UTILS=$(KDUMP_UTILS) must name a checkout of https://github.com/rhkdump/kdump-utils" >&2; exit 1; }
 
 packages-build packages-demo packages-fast packages-test packages-bench packages-kdump packages-picture packages-deb:
 	@$(PACKAGES) $(@:packages-%=%)
