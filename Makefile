@@ -26,7 +26,7 @@ export PYTHON
     packages-kdump packages-picture packages-deb
 
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
 
 demo: check-python packages-demo $(INSTALLED) ## put three device dumps into a real vmcore, and show what crash reads
 	$(VENV)/bin/python -m tests.demo
