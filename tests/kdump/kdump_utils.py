@@ -51,6 +51,7 @@ BOOT_TIMEOUT = 300.0
 TIMEOUT = 1500.0
 """Seconds of a machine that makes an initramfs and panics, emulated, on a busy machine."""
 
+CHECKED = "vmcoredd rig: check ended with"
 # With crashkernel= alone: the server boots the same root.
 PANIC = f"""\
 [Unit]
@@ -60,6 +61,7 @@ ConditionKernelCommandLine=crashkernel
 [Service]
 Type=idle
 ExecStart=sh -c "[ $$(cat /sys/kernel/kexec_crash_loaded) = 1 ] || poweroff -f; \\
+    vmcoredd check > /dev/console 2>&1; echo {CHECKED} $$? > /dev/kmsg; \\
     echo {rig.MARKER} > /dev/kmsg; echo c > /proc/sysrq-trigger"
 """
 
@@ -206,6 +208,7 @@ def nfs_server(root: Path, workdir: Path) -> Iterator[tuple[Path, tuple[str, ...
             disks=(disk,),
             qemu_options=("-netdev", f"{wire},server=on", *_card(MAC_OF_SERVER)),
         )
+        log.touch()
         ended = threading.Event()
 
         def serve() -> None:
@@ -215,7 +218,7 @@ def nfs_server(root: Path, workdir: Path) -> Iterator[tuple[Path, tuple[str, ...
         serving.start()
         try:
             deadline = time.monotonic() + BOOT_TIMEOUT
-            while not log.exists() or SERVING not in log.read_text(errors="replace"):
+            while SERVING not in log.read_text(errors="replace"):
                 if time.monotonic() > deadline or not serving.is_alive():
                     raise rig.RigError("the NFS server did not boot", log.read_text(errors="replace"))
                 time.sleep(1)
