@@ -80,6 +80,8 @@ def ours(process: subprocess.Popen[str]) -> int:
 @pytest.fixture(params=SHELLS)
 def front(request: pytest.FixtureRequest, config: Path, tmp_path: Path) -> Front:
     require(SHELLS[request.param][0])
+    if request.param == "busybox" and "v1.38.0 " in subprocess.check_output(["busybox"], text=True):
+        pytest.skip("read never returns after a signal (vda-linux/busybox_mirror#16)")
     (tmp_path / "programs").mkdir()
     return Front(SHELLS[request.param], tmp_path / "programs", config)
 
