@@ -122,7 +122,7 @@ def test_session(terminal: Terminal, daemon: Service) -> None:
     assert "crash: lists 4 device dumps\n" in terminal.run("vmcoredd verify dump")
     assert "status=0" in terminal.run("vmcoredd remove nic_0000:02:00.4")
     assert "1 device dump" not in terminal.run("vmcoredd list --no-legend")
-    assert "Read vmcores:\n" in terminal.run("vmcoredd --help")
+    assert "Add to a vmcore:\n" in terminal.run("vmcoredd --help")
     assert daemon.process.poll() is None
 
 

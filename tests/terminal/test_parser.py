@@ -51,7 +51,7 @@ def test_options_in_every_order(name: str) -> None:
 
 def test_every_command_is_here() -> None:
     commands = {words[0][0] for words, _ in COMMAND_LINES.values()}
-    assert {*commands, "check", "list", "status", "write", "core-collector"} == set(programs.commands())
+    assert {*commands, "check", "list", "resolve", "status", "write", "core-collector"} == set(programs.commands())
 
 
 def test_an_option_has_a_value_in_all_commands_or_in_none() -> None:
