@@ -147,6 +147,16 @@ def test_killed_daemon_leaves_its_dumps_in_the_spool(
     assert note_sizes(tmp_path / "vmcore") == dict.fromkeys(("hba", "version", MANIFEST_NAME), 4096) | kept
 
 
+def test_spool_elsewhere(collect: Collect, daemon: Service, source_vmcore: Path, tmp_path: Path) -> None:
+    """kdump-tools mounts its NFS target over that of the configuration."""
+    add(daemon, "hba", "log")
+    daemon.kill()
+    elsewhere = (daemon.target / ".vmcoredd-spool").rename(tmp_path / "spool")
+    option = f"--vmcoredd-spool={elsewhere}"
+    assert collect(option, *OPTIONS, source_vmcore, tmp_path / "vmcore", bus=daemon.address).returncode == 0
+    assert judges.crash_names(tmp_path / "vmcore") == ["hba", "version", MANIFEST_NAME]
+
+
 def test_what_a_service_has_handed_over_is_not_collected_again(
     config: Path, bus_address: str, collect: Collect, source_vmcore: Path, tmp_path: Path
 ) -> None:

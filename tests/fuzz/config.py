@@ -413,7 +413,7 @@ def _check_configuration(found: Configuration) -> None:
         assert "\0" not in str(path)
     for seconds in (found.collector_timeout, found.drain_timeout, found.bus_timeout):
         assert 0 < seconds < float("inf"), seconds
-    assert found.keep_free >= 0
+    assert found.keep_free is None or found.keep_free >= 0
     assert 0 <= found.output.dump_level <= 31
     assert 0 <= found.limits.max_total_size < MAX_NOTES_END
     assert found.limits.max_dump_size >= 0

@@ -60,6 +60,24 @@ async def test_spool_that_cannot_be_written_any_more(
     assert ("Cannot remove device dumps from the spool: Read-only" in daemon.log()) is (fault == "read-only")
 
 
+@pytest.mark.parametrize(
+    ("configuration", "refused"),
+    [("Format=none", ["NoSpace"]), ("Format=none\nKeepFree=0", []), ("Format=elf", [])],
+    ids=["kdump writes the vmcore", "configured", "the service writes it"],
+)
+async def test_spool_leaves_space_for_the_vmcore_of_kdump(
+    start_daemon: Callable[..., Service], bus: Connection, disk: Path, configuration: str, refused: list[str]
+) -> None:
+    start_daemon(f"{configuration}\nSpool={disk}")
+    await add_bytes(bus, "small", b"x" * (4 << 20))
+    try:
+        await add_bytes(bus, "large", b"x" * (6 << 20))
+        found = []
+    except CallFailed as error:
+        found = [error.name.rpartition(".")[2]]
+    assert found == refused
+
+
 @pytest.mark.parametrize("older", [False, True], ids=["ours", "an older version's"])
 async def test_spool_in_a_directory_of_others(
     start_daemon: Callable[..., Service], bus: Connection, tmp_path: Path, older: bool

@@ -282,6 +282,8 @@ def _core_collector(commands: Commands) -> None:
     time = "seconds for all device dumps together, by default 60"
     collector.add_argument("--vmcoredd-timeout=", metavar="SEC", help=time)
     collector.add_argument("--vmcoredd-config=", metavar="FILE", help="configuration of the service")
+    what = "its spool, if the one that it configures has nothing of this boot"
+    collector.add_argument("--vmcoredd-spool=", metavar="DIRECTORY", help=what)
     collector.add_argument("--vmcoredd-bus-address=", metavar="ADDRESS", help="message bus")
     what = "descriptor for vmcoredd-core-collector(8)"
     collector.add_argument("--vmcoredd-handshake=", metavar="FD", help=what)

@@ -39,8 +39,8 @@ class Configuration:
     """A terminal that shows the progress of the vmcore; by default, in a capture kernel, its console."""
     keep_crashes: int = 0
     """How many crashes of ours the target keeps, the newest included; 0: all."""
-    keep_free: int = 0
-    """Bytes that the spool leaves free on its file system."""
+    keep_free: int | None = None
+    """Bytes that the spool leaves free on its file system; by default :meth:`kept_free` says how many."""
     collector_timeout: float = 30.0
     """Seconds for one collector, unless the caller names another time."""
     drain_timeout: float = 30.0
@@ -57,6 +57,16 @@ class Configuration:
     def spool_directory(self) -> Path:
         """Directory that holds device dumps until the vmcore has them, for nothing else: only we may use it."""
         return (self.spool or self.target) / ".vmcoredd-spool"
+
+    def kept_free(self, free: int | None) -> int:
+        """Return the bytes that the spool leaves free on its file system, which has *free*, None if unknown.
+
+        By default, if another program writes the vmcore, 7/8 of them: its vmcore may go there, too, and has the
+        device dumps a second time.
+        """
+        if self.keep_free is not None:
+            return self.keep_free
+        return free - free // 8 if free and self.output.format is Format.NONE else 0
 
     @property
     def console_path(self) -> Path | None:

@@ -15,7 +15,7 @@ from ..dumps.hand_over import HandedOver, handed_over, remembered_vmcore
 from ..dumps.recovery import SpooledDump, left_by_other_boots, may_hold_notes
 from ..dumps.spool import Spool
 from ..errors import NameInUse, NoSpace, VmcoreddError, WriteFailed, of_storage
-from ..files import MEMORY_FILE_SYSTEMS, file_system
+from ..files import MEMORY_FILE_SYSTEMS, file_system, free_space
 from ..journal import Event, record
 from ..lookup import exists
 from ..note import system_byteorder, system_page_size
@@ -53,7 +53,7 @@ def open_spool(configuration: Configuration, recovered: RecoveredDumps) -> Spool
     path, page_size, byteorder = configuration.spool_directory, system_page_size(), system_byteorder()
     in_vain = not _make_target(configuration)
     try:
-        spool = Spool.lock(path, page_size, byteorder, configuration.keep_free)
+        spool = Spool.lock(path, page_size, byteorder, configuration.kept_free(_free_space(path)))
     except (NoSpace, WriteFailed) as error:
         if may_hold_notes(path):
             recovered.report(path.name, error)
@@ -122,10 +122,22 @@ def _report_other_boots(path: Path) -> None:
         log.warning("%s", error)
 
 
+def _free_space(path: Path) -> int | None:
+    """Return the bytes that the file system of *path*, which may not exist, has left; None if that is unknown."""
+    try:
+        return free_space(_existing(path))
+    except OSError:
+        return None
+
+
+def _existing(path: Path) -> Path:
+    """Return *path*, or the nearest directory above that exists. Raises OSError."""
+    return next(parent for parent in (path, *path.absolute().parents) if exists(parent))
+
+
 def _same_file_system(path: Path, target: Path) -> bool:
     """Tell whether *path*, which may not exist, would be in the file system of *target*; True if in doubt."""
     try:
-        existing = next((parent for parent in (path, *path.absolute().parents) if exists(parent)), target)
-        return existing.stat().st_dev == target.stat().st_dev
+        return _existing(path).stat().st_dev == target.stat().st_dev
     except OSError:
         return True

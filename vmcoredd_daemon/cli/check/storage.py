@@ -5,6 +5,7 @@ import errno
 import os
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from ...config.config import Configuration
@@ -83,12 +84,21 @@ def check_spool(system: System, configuration: Configuration, needed: int) -> It
             yield problem("spool", f"{reason}: device dumps would be kept in memory", advice)
     elif free is None:
         yield unknown("spool", f"{name}: how much space there is is not known")
-    elif free - configuration.keep_free < needed:
-        has = human_size(max(0, free - configuration.keep_free))
+    elif (usable := max(0, free - _kept_free(system, configuration, free))) < needed:
         advice = "Free some space, lower KeepFree=, or set Spool= to a directory on a larger disk."
-        yield problem("spool", f"{name} has {has}, and collectors may need {human_size(needed)}", advice)
+        yield problem(
+            "spool", f"{name} has {human_size(usable)}, and collectors may need {human_size(needed)}", advice
+        )
     elif not left:
-        yield ok("spool", f"{name}: {human_size(free - configuration.keep_free)} for {human_size(needed)} at most")
+        yield ok("spool", f"{name}: {human_size(usable)} for {human_size(needed)} at most")
+
+
+def _kept_free(system: System, configuration: Configuration, free: int) -> int:
+    """Return the bytes of *free* that the spool leaves free in the capture kernel."""
+    if system.setup is Setup.KDUMP_TOOLS:
+        # There it is the default, and any other is reported.
+        configuration = replace(configuration, output=replace(configuration.output, format=Format.NONE))
+    return configuration.kept_free(free)
 
 
 def _existing(path: Path) -> Path:

@@ -50,8 +50,8 @@ def gather_for(call: Call, directory: Path | None) -> GatheredDumps:
 
 
 def _request(call: Call, directory: Path | None = None) -> Request:
-    config = call.own.get("config")
-    return Request(call.own.get("bus-address"), Path(config) if config else None, _timeout(call), directory)
+    config, spool = (Path(call.own[name]) if name in call.own else None for name in ("config", "spool"))
+    return Request(call.own.get("bus-address"), config, _timeout(call), directory, spool)
 
 
 def attach_to_file(call: Call, path: str, status: int) -> None:

@@ -56,6 +56,8 @@ class Request:
     """Seconds."""
     directory: Path | None = None
     """Where device dumps of collectors that run here are kept; None: in the target, or in memory."""
+    spool: Path | None = None
+    """The spool of the service, if the one that it configures has nothing of this boot."""
 
 
 @dataclass(slots=True)

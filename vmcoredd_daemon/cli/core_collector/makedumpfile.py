@@ -20,7 +20,7 @@ from ...terminal.stdio import complain
 CORE_COLLECTOR = "core-collector"
 """The subcommand."""
 OWN_PREFIX = "--vmcoredd-"
-OWN_OPTIONS = ("config", "bus-address", "timeout", "handshake")
+OWN_OPTIONS = ("config", "spool", "bus-address", "timeout", "handshake")
 HANDSHAKE = f"{OWN_PREFIX}handshake="
 """``systemd/vmcoredd-core-collector`` gives this one; what it is told there says how far we are."""
 PROGRAM = "makedumpfile"

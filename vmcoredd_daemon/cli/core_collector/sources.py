@@ -134,7 +134,7 @@ async def _without_service(request: Request, deadline: float, present: set[str],
         configuration = Configuration(run_collectors=False)
     if not configuration.enabled:
         return
-    collected = _send_spooled(configuration, present, send)
+    collected = any(_send_spooled(path, present, send) for path in _spools(request, configuration))
     if collected or not configuration.run_collectors:
         return
     with closing(_spool(directory_for(request, configuration))) as spool:
@@ -158,9 +158,13 @@ async def _without_service(request: Request, deadline: float, present: set[str],
         dumps.close()
 
 
-def _send_spooled(configuration: Configuration, present: set[str], send: Send) -> bool:
+def _spools(request: Request, configuration: Configuration) -> list[Path]:
+    """Return the spools that the service may have used. kdump-tools mounts its NFS target over the first."""
+    return [configuration.spool_directory, *([request.spool] if request.spool else [])]
+
+
+def _send_spooled(path: Path, present: set[str], send: Send) -> bool:
     """Send what a service of this boot has left; return whether it has collected all, and left it to us."""
-    path = configuration.spool_directory
     try:
         directory = open_private(path, make=False)
     except OSError:
