@@ -171,7 +171,7 @@ def test_configuration_file_shows_every_key_with_its_default(tmp_path: Path) -> 
     conf.write_text(text)
     assert load(conf) == Configuration()
     conf.write_text(re.sub(r"^#(?=\w+=)", "", text, flags=re.MULTILINE))
-    # A path that depends on another is shown empty.
+    # What depends on another is shown empty.
     assert replace(load(conf), spool=None) == Configuration()
     assert re.findall(r"^#(\w+)=", text, re.MULTILINE) == list(KEYS)
 
@@ -327,7 +327,8 @@ def dracut(
     configuration.write_text("\n".join([f"vmcoredd_root={installed}", *lines, ""]))
     command = [
         "dracut",
-        "--quiet",
+        # Warnings: of dracut 112, --quiet would leave only errors.
+        "--stdlog=3",
         "--force",
         "--no-hostonly",
         "--no-kernel",
@@ -354,9 +355,8 @@ def dracut(
 @pytest.mark.skipif(Path("/usr/bin/vmcoredd-daemon").exists(), reason="dracut finds what is installed")
 def test_dracut_module_says_why_it_cannot_be_installed(installed: Path, tmp_path: Path) -> None:
     reason = "vmcoredd: vmcoredd-daemon is not installed; vmcoredd_program= says where it is"
-    assert [line for line in dracut(installed, tmp_path).stdout.splitlines() if "vmcoredd: " in line] == [
-        f"dracut: {reason}"
-    ]
+    said = [line for line in dracut(installed, tmp_path).stdout.splitlines() if "vmcoredd: " in line]
+    assert [re.sub(r"^dracut(\[\w\])?: ", "", line) for line in said] == [reason]
     done = dracut(installed, tmp_path, "vmcoredd_program=/nonexistent/vmcoredd-daemon")
     assert "vmcoredd: /nonexistent/vmcoredd-daemon is not installed" in done.stdout
     # dracut asks every module for any other initramfs.

@@ -12,6 +12,7 @@ import platform
 import re
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,13 +24,21 @@ from tests.lib.shell_program import shell_program
 
 PROGRAMS = ("debootstrap", "chroot", "unshare", "dpkg-buildpackage", "dh_python3")
 MACHINE_PROGRAMS = ("mkfs.ext4", "debugfs", "qemu-system-x86_64")
-PACKAGES = "linux-image-cloud-amd64,initramfs-tools,systemd,systemd-sysv,udev,kmod"
+PACKAGES = "linux-image-cloud-amd64,initramfs-tools,systemd,systemd-sysv,udev,kmod,ifupdown,openssh-server"
+SUITES = ("bookworm", "trixie")
+"""The Debians that docs/kdump.md is about: 12 and 13."""
+CRASHKERNEL = "192M"
+"""As docs/kdump.md says."""
 SECTION = "## Debian with kdump-tools, from installation to a test panic"
 
 DUMP = "/usr/lib/vendor/registers.bin"
 REGISTERS = bytes(range(256)) * 20
 FOREVER = "rig.forever"
-"""On the kernel's command line: there is a helper that never ends."""
+"""On the kernel's command line: there is a helper that ends only after the service, and then calls it."""
+LATE = "late_0000:02:00.1"
+LARGE = "rig.large"
+"""On the kernel's command line: there is a helper with a device dump of so many MiB."""
+LARGE_NAME, LARGE_MIB = "large_0000:02:00.2", 150
 TARGET_TIMEOUT = 60
 
 PANIC = f"""\
@@ -68,8 +77,22 @@ After=vmcoredd.service
 ConditionKernelCommandLine={FOREVER}
 [Service]
 Type=oneshot
-ExecStart=sleep infinity
+ExecStart=sh -c "until [ $$(systemctl is-active vmcoredd) = inactive ]; do sleep 1; done; \\
+    exec vmcoredd add {LATE} {DUMP}"
 """
+
+ADDS_MUCH = f"""\
+[Unit]
+After=vmcoredd.service
+ConditionKernelCommandLine={LARGE}
+[Service]
+Type=oneshot
+ExecStart=sh -c "head -c {LARGE_MIB}M /dev/urandom | vmcoredd add {LARGE_NAME} - --size {LARGE_MIB}M"
+"""
+
+# As it is on a machine, / is where something is mounted.
+MOUNTS = 'mount --bind "$0" "$0"; for name in proc sys dev; do mount --rbind "/$name" "$0/$name"; done'
+"""A shell script: mounts what a program in the root $0 needs."""
 
 ENVIRONMENT = {
     "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
@@ -89,6 +112,12 @@ class Captured:
     console: str
     """Of the capture kernel."""
     points: Mapping[str, capture.Point]
+    seconds: float
+    """From the panic to the restart."""
+
+    def files(self) -> list[Path]:
+        """Return the files in it."""
+        return sorted(file for file in self.crash.rglob("*") if file.is_file())
 
     @property
     def kdump_tools(self) -> Path:
@@ -105,7 +134,7 @@ def missing_tools(*, machine: bool = True) -> list[str]:
     return missing if missing or os.geteuid() == 0 else ["root's rights"]
 
 
-def build_root(workdir: Path, suite: str = "") -> Path:
+def build_root(workdir: Path, suite: str) -> Path:
     """Build the root file system; raise RigError where a step fails, with what it said last."""
     root = bootstrap(workdir / "root", PACKAGES, suite)
     _configure(root)
@@ -113,9 +142,9 @@ def build_root(workdir: Path, suite: str = "") -> Path:
     build_package(root / "root/build/deb")
     follow(root, "docs/kdump.md", SECTION)
     _add_rig(root)
-    # What `kdump-config load` does, which takes a minute when it is emulated.
+    # What `kdump-config load` does, which takes a minute when it is emulated; in a chroot 1.10 leaves it to that.
     release = _kernel(root).release
-    chroot(root, f"/etc/kernel/postinst.d/kdump-tools {release}")
+    chroot(root, f"mount --bind /bin/false /usr/bin/ischroot; /etc/kernel/postinst.d/kdump-tools {release}")
     shutil.copy(root / "etc/kdump/sysctl.conf", root / f"var/lib/kdump/latest_sysctls-{release}")
     return root
 
@@ -149,13 +178,21 @@ def blocks_of(document: str, section: str) -> list[str]:
     return [script for script in scripts if script.startswith(("apt install", "cat >"))]
 
 
+def default_crashkernel(root: Path) -> str:
+    """Return the crashkernel= that kdump-tools sets by default."""
+    configured = (root / "etc/default/grub.d/kdump-tools.cfg").read_text()
+    return str(re.findall(r"crashkernel=(\S*[0-9]+M)", configured)[0])
+
+
 def panic(
     root: Path,
     workdir: Path,
     *,
     disk_mib: int,
-    crashkernel: str = "192M",
+    crashkernel: str = CRASHKERNEL,
     options: str = "",
+    disks: tuple[Path, ...] = (),
+    qemu_options: tuple[str, ...] = (),
     next_boot: bool = False,
 ) -> Captured:
     """Boot the root in a machine with 1 GiB, let it panic, and fetch what is in /var/crash then.
@@ -163,16 +200,23 @@ def panic(
     With *next_boot* it boots again before that, and powers itself off after vmcoredd-resolve.service.
     """
     disk = _disk(root, workdir, disk_mib)
-    machine = _machine(root, disk, f"crashkernel={crashkernel} {options}")
-    console = rig.boot(machine, workdir / "console.log", timeout=240)
+    machine = _machine(root, (disk, *disks), f"crashkernel={crashkernel} {options}", qemu_options)
+    panicked: list[float] = []
+
+    def watch(console: str) -> None:
+        if not panicked and rig.MARKER in console:
+            panicked.append(time.monotonic())
+
+    console = rig.boot(machine, workdir / "console.log", timeout=240, watch=watch)
+    ended = time.monotonic()
     _, _, capturing = console.partition(rig.MARKER)
     if "Linux version" not in capturing:
         raise rig.RigError("the capture kernel did not boot", console)
     if next_boot:
-        rig.boot(_machine(root, disk, NEXT_BOOT_OPTIONS), workdir / "next-boot.log", timeout=240)
-    _run("debugfs", "-R", f"rdump /var/crash {workdir}", disk)
+        rig.boot(_machine(root, (disk,), NEXT_BOOT_OPTIONS), workdir / "next-boot.log", timeout=240)
+    fetch(disk, "/var/crash", workdir)
     disk.unlink()
-    return Captured(workdir / "crash", capturing, capture.points(capturing))
+    return Captured(workdir / "crash", capturing, capture.points(capturing), ended - panicked[0])
 
 
 def run_instead_of_panic(root: Path, workdir: Path, script: str) -> str:
@@ -180,7 +224,7 @@ def run_instead_of_panic(root: Path, workdir: Path, script: str) -> str:
     program = root / "root/instead-of-panic"
     with changed(program, script), changed(root / units.SYSTEM / "panic.service.d/script.conf", INSTEAD):
         disk = _disk(root, workdir, 2048)
-    rig.boot(_machine(root, disk, "crashkernel=192M"), workdir / "console.log", timeout=400)
+    rig.boot(_machine(root, (disk,), f"crashkernel={CRASHKERNEL}"), workdir / "console.log", timeout=400)
     # The journal has what was written last.
     _run("sh", "-c", f"e2fsck -fp {disk} || [ $? = 1 ]")
     _run("debugfs", "-R", f"dump {PRINTED} {workdir}/printed", disk)
@@ -189,19 +233,29 @@ def run_instead_of_panic(root: Path, workdir: Path, script: str) -> str:
 
 
 def _disk(root: Path, workdir: Path, mib: int) -> Path:
-    disk = rig.sparse_file(workdir / "disk", mib)
-    _run("mkfs.ext4", "-q", "-F", "-d", root, disk)
+    return file_system(workdir / "disk", mib, "-d", root)
+
+
+def file_system(disk: Path, mib: int, *options: str | Path) -> Path:
+    """Make a disk with a file system, with options of mkfs.ext4."""
+    _run("mkfs.ext4", "-q", "-F", *options, rig.sparse_file(disk, mib))
     return disk
 
 
-def _machine(root: Path, disk: Path, options: str) -> rig.Machine:
+def fetch(disk: Path, path: str, directory: Path) -> None:
+    """Copy a directory of a disk into *directory*."""
+    _run("debugfs", "-R", f"rdump {path} {directory}", disk)
+
+
+def _machine(root: Path, disks: tuple[Path, ...], options: str, qemu_options: tuple[str, ...] = ()) -> rig.Machine:
     kernel = _kernel(root)
     return rig.Machine(
         kernel=kernel,
         initramfs=root / f"boot/initrd.img-{kernel.release}",
         command_line=f"root=/dev/vda ro console=ttyS0 panic=1 {options}",
         memory_mib=1024,
-        disks=(disk,),
+        disks=disks,
+        qemu_options=qemu_options,
     )
 
 
@@ -220,11 +274,6 @@ def changed(file: Path, text: str) -> Iterator[None]:
             file.write_text(before)
 
 
-def seconds_of_end(captured: Captured) -> float:
-    """Return the capture kernel's time when it restarted the machine."""
-    return float(re.findall(r"\[\s*([\d.]+)\] reboot: Restarting system", captured.console)[-1])
-
-
 def _mirror(suite: str) -> str:
     command = ["apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages", f"Release: {suite}"]
     listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
@@ -241,11 +290,12 @@ def _configure(root: Path) -> None:
     # In a chroot it is not known which drivers this root's device needs.
     (root / "etc/initramfs-tools/conf.d/modules").write_text("MODULES=list\n")
     (root / "etc/initramfs-tools/modules").write_text("virtio_pci\nvirtio_blk\next4\n")
-    chroot(root, "update-initramfs -u")
+    # It is for the dump that goes to another machine, which is this root, too.
+    chroot(root, "update-initramfs -u; systemctl disable ssh")
 
 
 def _add_rig(root: Path) -> None:
-    """Add what the page does not have: measurements, a panic, a device, and a helper that never ends."""
+    """Add what the page does not have: measurements, a panic, a device, and helpers that are a burden."""
     system = root / units.SYSTEM
     for name in ("vmcoredd", "my-registers", "kdump-tools-dump"):
         dropin = system / f"{name}.service.d/measured.conf"
@@ -262,7 +312,9 @@ def _add_rig(root: Path) -> None:
     (system / "panic.service").write_text(PANIC)
     (system / "endless.service").write_text(ENDLESS)
     (system / "next-boot.service").write_text(NEXT_BOOT)
-    for name, wanting in {"panic": "multi-user", "endless": "vmcoredd-capture"}.items():
+    (system / "large.service").write_text(ADDS_MUCH)
+    capturing = "vmcoredd-capture"
+    for name, wanting in {"panic": "multi-user", "endless": capturing, "large": capturing}.items():
         wants = system / f"{wanting}.target.wants"
         wants.mkdir(exist_ok=True)
         (wants / f"{name}.service").symlink_to(f"../{name}.service")
@@ -278,10 +330,8 @@ def _kernel(root: Path) -> rig.Kernel:
 
 def chroot(root: Path, script: str) -> str:
     """Run a shell script in the root, in a mount namespace that goes with it; return what it has written."""
-    # As it is on a machine, / is where something is mounted.
-    mounts = 'mount --bind "$0" "$0"; for name in proc sys dev; do mount --rbind "/$name" "$0/$name"; done'
-    mounts += '; exec chroot "$0" sh -euxc "$1"'
-    return _run("unshare", "--mount", "sh", "-euc", mounts, root, script, environment=ENVIRONMENT)
+    outside = f'{MOUNTS}; exec chroot "$0" sh -euxc "$1"'
+    return _run("unshare", "--mount", "sh", "-euc", outside, root, script, environment=ENVIRONMENT)
 
 
 def _run(*command: str | Path, environment: Mapping[str, str] | None = None) -> str:

@@ -18,8 +18,6 @@ from tests.lib.tools import skip_or_fail
 # Building the root counts as part of the test.
 pytestmark = [pytest.mark.qemu, pytest.mark.kdump_matrix, pytest.mark.timeout(900)]
 
-SUITES = ("bookworm", "trixie")
-
 
 @dataclass(frozen=True, slots=True)
 class Mistake:
@@ -47,6 +45,8 @@ MISTAKES = (
     Mistake(CONF, f"printf '[Vmcoredd]\\nKeepFree=4G\\n' > {CONF}", "spool: "),
     Mistake(CONF, "echo nonsense > " + CONF, "configuration: "),
     Mistake(VENDOR, f"printf '[Collector]\\nExec=missing\\n' > {VENDOR}", "collectors: vendor: program missing"),
+    # The spool leaves most of the disk to kdump-tools.
+    Mistake(VENDOR, f"printf '[Collector]\\nExec=true\\nSize=200M\\n' > {VENDOR}", "spool: "),
     Mistake(UNIT, f"sed -i /TimeoutStartSec/d {UNIT}", "units: my-registers.service: has no time limit"),
     Mistake(UNIT, f"sed -i /After=/d {UNIT}", "units: my-registers.service: may run before"),
     Mistake(UNIT, f"rm {UNIT}", "units: my-registers.service: its unit file is missing"),
@@ -83,11 +83,12 @@ mistake() {
     [ ! -e /root/saved/it ] || mv /root/saved/it "$1"
 }
 rm /etc/systemd/system/vmcoredd-capture.target.wants/endless.service
+rm /etc/systemd/system/vmcoredd-capture.target.wants/large.service
 check
 """
 
 
-@pytest.fixture(scope="module", params=SUITES)
+@pytest.fixture(scope="module", params=debian.SUITES)
 def root(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A root file system of a Debian with kdump-tools and us."""
     skip_or_fail(debian.missing_tools())
