@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 import os
 import struct
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -11,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.fuzz import elf as fuzz
 from tests.lib.elf_writer import EM_386, EM_S390, EM_X86_64, ET_EXEC, NT_PRSTATUS, Core, Load, device_dump, note
-from tests.lib.paths import DATA_DIRECTORY
+from tests.lib.paths import DATA_DIRECTORY, ROOT
 from tests.lib.resources import open_fds
 from vmcoredd_daemon.errors import InvalidVmcore
 from vmcoredd_daemon.note import ByteOrder
@@ -72,6 +74,21 @@ def test_the_kernels_headers() -> None:
     assert (len(headers.notes), len(headers.loads), headers.size) == (1, 4, 64 + 5 * 56)
     assert headers.notes[0].p_filesz == headers.notes[0].p_memsz == 0x19E04
     assert headers.pack().ljust(0x1000, b"\0") == GOLDEN_HEADERS
+
+
+def test_debugger_is_not_loaded_and_can_be_by_others() -> None:
+    program = f"""
+import sys
+from pathlib import Path
+from vmcoredd_daemon.vmcore.elf import read_headers
+from vmcoredd_daemon.vmcore.image import file_image
+with Path({str(GOLDEN)!r}).open("rb") as file:
+    read_headers(file_image(file.fileno(), "FILE"))
+assert not {{"asyncio", "bdb", "pdb"}} & set(sys.modules)
+import pdb
+pdb.Pdb
+"""
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)
 
 
 def test_sections_do_not_matter() -> None:

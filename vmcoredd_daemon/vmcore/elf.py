@@ -8,8 +8,10 @@ Mirrors what ``parse_crash_elf64_headers()`` in Linux ``fs/proc/vmcore.c`` accep
 import errno
 import os
 import struct
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any, NamedTuple
 
 from ..errors import InvalidVmcore
@@ -213,10 +215,7 @@ def read_headers(image: Image) -> Headers:
 
     Raises InvalidVmcore if it is not an ELF core file, is truncated before the end of its notes, or has none.
     """
-    # Imported late: a program that reads no ELF file saves the memory.
-    from elftools.common.exceptions import ELFError
-    from elftools.elf.elffile import ELFFile
-
+    ELFError, ELFFile = _elftools()  # noqa: N806
     try:
         with _without_sections(image).stream() as stream:
             headers = _headers(ELFFile(stream), image)
@@ -288,6 +287,22 @@ def _native_machine() -> int:
     with open("/proc/self/exe", "rb") as interpreter:
         header = interpreter.read(20)
     return int.from_bytes(header[18:20], "little" if header[5] == 1 else "big")
+
+
+def _elftools() -> tuple[Any, Any]:
+    """Return ELFError and ELFFile of pyelftools."""
+    # pyelftools imports the debugger and does not use it; since Python 3.14 that imports asyncio, some 3 MB.
+    stands_in = {"pdb", "elftools"}.isdisjoint(sys.modules)
+    if stands_in:
+        sys.modules["pdb"] = ModuleType("pdb")
+    try:
+        # Imported late: a program that reads no ELF file saves the memory.
+        from elftools.common.exceptions import ELFError
+        from elftools.elf.elffile import ELFFile
+    finally:
+        if stands_in:
+            del sys.modules["pdb"]
+    return ELFError, ELFFile
 
 
 def _without_sections(image: Image) -> Image:
