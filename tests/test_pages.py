@@ -41,7 +41,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def rendered(page: Path) -> str:
     require("man")
     # groff 1.24 indents by 5, and warns of lines that it does not adjust well.
-    environment = {**os.environ, "LC_ALL": "C.UTF-8", "MANWIDTH": "100", "MANROFFOPT": "-rIN=7n -dAD=l"}
+    environment = {**os.environ, "LC_ALL": "C.UTF-8", "MANWIDTH": "100", "MANROFFOPT": "-rBP=7n -dAD=l"}
     command = ["man", "--warnings", "-E", "UTF-8", "-l", page]
     made = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert (made.returncode, made.stderr) == (0, "")

@@ -39,7 +39,7 @@ def build(directory: Path) -> Path:
     """Compile faults.c."""
     library = directory / "faults.so"
     source = Path(__file__).with_name("faults.c")
-    command = ["gcc", "-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o", str(library), str(source)]
+    command = ["gcc", "-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-std=gnu17", "-o", str(library), str(source)]
     subprocess.run(command, check=True)
     return library
 
