@@ -107,7 +107,7 @@ class ManifestSource:
     error: str = ""
     """Why this file has not all of the memory."""
     fallback: str = ""
-    """Why this file is of another format than was asked for."""
+    """Which format was written instead of the configured one, or of the best one, and why: a sentence."""
 
 
 @dataclass(frozen=True, slots=True)

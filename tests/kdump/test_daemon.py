@@ -17,7 +17,7 @@ pytestmark = pytest.mark.qemu
 
 
 def test_device_dump_in_the_vmcore_of_a_fresh_panic(panic_result: rig.PanicResult, tmp_path: Path) -> None:
-    with private_bus(tmp_path) as address, Service(address, panic_result.vmcore, tmp_path) as daemon:
+    with private_bus(tmp_path) as address, Service(address, panic_result.vmcore, tmp_path, "Format=elf") as daemon:
         daemon.start()
         helper = [sys.executable, "-m", "tests.lib.helper_process", address, "fake_0000:01:00.0", "100000"]
         subprocess.run(helper, check=True)

@@ -97,8 +97,9 @@ def test_old_crashes_make_space(bus_address: str, source_vmcore: Path, tmp_path:
 
 
 async def test_device_dumps_reach_the_vmcore(
-    daemon: Service, bus: Connection, source_vmcore: Path, tmp_path: Path
+    start_daemon: Callable[..., Service], bus: Connection, source_vmcore: Path, tmp_path: Path
 ) -> None:
+    daemon = start_daemon("Format=elf")
     helper = [sys.executable, "-m", "tests.lib.helper_process", daemon.address or "", "mmap_0000:01:00.0", "70000"]
     assert await asyncio.to_thread(subprocess.call, helper) == 0
     await add_bytes(bus, "pipe_0000:02:00.0", b"pipe" * 1000)
@@ -122,6 +123,28 @@ async def test_device_dumps_reach_the_vmcore(
     ]
     assert vmcore.stat().st_blocks * 512 < vmcore.stat().st_size
     assert pattern(70000)[:70000] in vmcore.read_bytes()
+
+
+@pytest.mark.parametrize("configuration", ["", "Format=auto", "Format=kdump"])
+@pytest.mark.parametrize("installed", [True, False], ids=["makedumpfile", "no makedumpfile"])
+def test_format_that_is_available(
+    source_vmcore: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, configuration: str, *, installed: bool
+) -> None:
+    """Filtered and compressed, or else as it is: a failure only if the former was asked for."""
+    require("makedumpfile")
+    if not installed:
+        monkeypatch.setenv("PATH", str(tmp_path))
+    with Service(None, source_vmcore, tmp_path, configuration) as daemon:
+        assert daemon.start().stop() == (1 if configuration == "Format=kdump" and not installed else 0)
+    monkeypatch.undo()
+    vmcore, log = daemon.vmcore(), daemon.log()
+    assert judges.osrelease(vmcore) == judges.osrelease(source_vmcore)
+    assert vmcore.read_bytes()[:8] == (b"KDUMP   " if installed else b"\x7fELF\x02\x01\x01\0")
+    fallback = "The vmcore is written in ELF format: makedumpfile is not installed"
+    assert manifest(vmcore).source.fallback == ("" if installed else fallback)
+    level = "WARNING" if configuration == "Format=kdump" else "INFO"
+    assert (f"{level}: {fallback}" in log) is not installed
+    assert list(daemon.target.rglob("*.note")) == []
 
 
 async def test_sigterm_during_collection(start_daemon: Callable[..., Service], bus: Connection) -> None:
@@ -368,7 +391,7 @@ async def test_missing_target_that_appears(start_daemon: Callable[..., Service],
 
 
 def test_without_a_bus(source_vmcore: Path, tmp_path: Path) -> None:
-    with Service(None, source_vmcore, tmp_path) as daemon:
+    with Service(None, source_vmcore, tmp_path, "Format=elf") as daemon:
         daemon.start()
         assert daemon.stop() == 0
         assert judges.same_memory(daemon.vmcore(), source_vmcore)
@@ -412,7 +435,7 @@ def test_exit_status_is_of_the_vmcore_and_not_of_the_journal(
     monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
     with (
         socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager,
-        Service(None, source_vmcore, tmp_path) as daemon,
+        Service(None, source_vmcore, tmp_path, "Format=elf") as daemon,
     ):
         manager.bind(str(tmp_path / "notify"))
         daemon.start(wait=False)
@@ -582,7 +605,8 @@ async def test_collector_that_changes_what_was_acknowledged(
     start_daemon: Callable[..., Service], bus: Connection, spool: str, change: Callable[[int], object]
 ) -> None:
     """It has kept the descriptor of its buffer."""
-    daemon, kept = start_daemon("Spool=/nonexistent/spool" if spool == "memory" else ""), list[int]()
+    where = "Spool=/nonexistent/spool" if spool == "memory" else ""
+    daemon, kept = start_daemon(f"Format=elf\n{where}"), list[int]()
 
     async def keep(name: str, buffer: int, offset: int, size: int) -> int:
         kept.append(os.dup(buffer))
@@ -618,7 +642,7 @@ async def test_source_with_a_broken_note_keeps_its_memory(
         *_, last = walk(file_image(file.fileno(), str(source)), headers)
         file.seek(last.offset + 4)
         file.write(b"\xff\xff\xff\x7f")
-    daemon = start_daemon(source=source)
+    daemon = start_daemon("Format=elf", source)
     await add(bus, "one", 100, fill)
     assert daemon.stop() == 0
     assert judges.same_memory(daemon.vmcore(), source_vmcore)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What makedumpfile has written, and how the device dumps get into it; crash and makedumpfile are the judges."""
 
+import logging
 import os
 import shutil
 from functools import partial
@@ -14,9 +15,13 @@ from tests.lib.fuse import fuse_source
 from tests.lib.resources import tmpfs
 from tests.lib.shell_program import shell_program
 from tests.lib.vmcore_dumps import manifest
+from vmcoredd_daemon.config.limits import Limits
 from vmcoredd_daemon.config.vmcore_format import Compression, Format, Output
 from vmcoredd_daemon.dumps.dump_list import DumpList
+from vmcoredd_daemon.dumps.spool import Spool
 from vmcoredd_daemon.manifest import MANIFEST_NAME
+from vmcoredd_daemon.note import ByteOrder
+from vmcoredd_daemon.vmcore.attach import kdump as attach_kdump
 from vmcoredd_daemon.vmcore.copy.source import TimedCalls
 from vmcoredd_daemon.vmcore.inspect.inspect import find, inspect
 from vmcoredd_daemon.writer import kdump as write_kdump
@@ -26,6 +31,7 @@ from vmcoredd_daemon.writer.writer import VmcoreWriter
 
 PAGE = 4096
 KDUMP = Output(Format.KDUMP)
+INSTEAD = "The vmcore is written in ELF format: "
 MIB = 1 << 20
 
 pytestmark = pytest.mark.usefixtures("tools")
@@ -116,16 +122,42 @@ async def test_progress_while_nothing_is_copied(
     assert steps[1] == steps[0] + 1
 
 
+@pytest.mark.parametrize(("kind", "level"), [(Format.AUTO, logging.INFO), (Format.KDUMP, logging.WARNING)])
 async def test_without_makedumpfile_the_source_is_copied(
-    dumps: DumpList, source_vmcore: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    dumps: DumpList,
+    source_vmcore: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    kind: Format,
+    level: int,
 ) -> None:
+    caplog.set_level(logging.INFO)
     with monkeypatch.context() as patched:
         patched.setenv("PATH", str(tmp_path))
-        written = await write(dumps, source_vmcore, tmp_path)
+        written = await write(dumps, source_vmcore, tmp_path, Output(kind))
     assert (written.path.name, written.error) == (VMCORE, "")
-    assert written.fallback == "makedumpfile is not installed"
+    assert written.fallback == f"{INSTEAD}makedumpfile is not installed"
     assert judges.same_memory(written.path, source_vmcore)
-    assert manifest(written.path).source.fallback == "makedumpfile is not installed"
+    assert manifest(written.path).source.fallback == written.fallback
+    assert [entry.levelno for entry in caplog.records if entry.message == written.fallback] == [level]
+
+
+async def test_as_many_threads_as_the_processors_allow(
+    dumps: DumpList, source_vmcore: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = shutil.which("makedumpfile")
+    program = shell_program(tmp_path / "bin/makedumpfile", f'echo "$@" >> {tmp_path}/run\nexec {real} "$@"')
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    alone = await write(dumps, source_vmcore, tmp_path)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(5))
+    written = await VmcoreWriter(dumps, source_vmcore, tmp_path, KDUMP).write()
+    options = [line for line in (tmp_path / "run").read_text().splitlines() if "--dump-dmesg" not in line]
+    assert ["--num-threads=3 -d 31" in line for line in options] == [False, True]
+    assert (written.error, written.fallback) == ("", "")
+    # All of it but the headers, and the device dumps at the end: the manifest has the time.
+    one, several = (each.path.read_bytes()[4 * PAGE : -4 * PAGE] for each in (alone, written))
+    assert several == one
 
 
 async def test_makedumpfile_that_fails(
@@ -138,7 +170,7 @@ async def test_makedumpfile_that_fails(
     with monkeypatch.context() as patched:
         patched.setenv("PATH", f"{broken.parent}:{Path(shutil.which('sh') or '/bin/sh').parent}")
         written = await write(dumps, source_vmcore, tmp_path)
-    assert written.fallback == f"{source_vmcore}: makedumpfile failed with status 2: Can not do it."
+    assert written.fallback == f"{INSTEAD}{source_vmcore}: makedumpfile failed with status 2: Can not do it."
     assert judges.same_memory(written.path, source_vmcore)
     assert [path.name for path in written.path.parent.iterdir()] == [VMCORE]
 
@@ -168,7 +200,7 @@ async def test_makedumpfile_that_leaves_no_vmcore(
         patched.setenv("PATH", f"{broken.parent}:{os.environ['PATH']}")
         written = await write(dumps, source_vmcore, tmp_path)
     assert (written.path.name, written.error) == (VMCORE, "")
-    assert written.fallback.startswith(f"{source_vmcore}: {reason}")
+    assert written.fallback.startswith(f"{INSTEAD}{source_vmcore}: {reason}")
     assert judges.same_memory(written.path, source_vmcore)
     assert judges.crash_names(written.path) == ["nic0", "nic1", MANIFEST_NAME]
 
@@ -204,7 +236,7 @@ async def test_unexpected_error_leaves_the_memory(
 
     monkeypatch.setattr(write_kdump, "attach", fail)
     written = await write(dumps, source_vmcore, tmp_path)
-    assert written.fallback == f"{source_vmcore}: {reason}"
+    assert written.fallback == f"{INSTEAD}{source_vmcore}: {reason}"
     assert judges.same_memory(written.path, source_vmcore)
     assert own_names(written.path) == ["nic0", "nic1", MANIFEST_NAME]
 
@@ -230,7 +262,7 @@ async def test_source_that_cannot_be_read(dumps: DumpList, tmp_path: Path) -> No
     assert own_names(written.path) == ["nic0", "nic1", MANIFEST_NAME]
 
 
-@pytest.mark.parametrize("output", [Output(Format.KDUMP, 1), Output()])
+@pytest.mark.parametrize("output", [Output(kind, 1) for kind in (Format.AUTO, Format.KDUMP, Format.ELF)])
 async def test_target_with_room_for_the_hardest_dump_level_only(
     dumps: DumpList, source_vmcore: Path, tmp_path: Path, output: Output
 ) -> None:
@@ -276,36 +308,41 @@ async def test_target_without_room_for_makedumpfile_and_the_notes(
         assert judges.crash_names(written.path) == ["nic0", "nic1", MANIFEST_NAME]
 
 
-async def test_more_device_dumps_than_can_be_attached(
-    dumps: DumpList, source_vmcore: Path, tmp_path: Path
+async def test_more_notes_than_can_be_attached(
+    dumps: DumpList, source_vmcore: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    full = await write(dumps, source_vmcore, tmp_path, Output(manifest=False), count=63)
-    source = full.path.rename(tmp_path / "source")
-    written = await VmcoreWriter(dumps, source, tmp_path, KDUMP).write()
+    with monkeypatch.context() as patched:
+        patched.setattr(attach_kdump, "MAX_NOTES_END", 3 * PAGE)
+        written = await write(dumps, source_vmcore, tmp_path)
     assert written.path.name == VMCORE
     assert "the device dumps are in vmcore-device-dumps" in written.error
-    assert judges.crash_names(written.path) == [f"nic{number}" for number in range(63)]
-    assert own_names(written.path.with_name(DEVICE_DUMPS_ONLY)) == [
-        *judges.crash_names(written.path),
-        MANIFEST_NAME,
-    ]
+    assert own_names(written.path) == []
+    assert own_names(written.path.with_name(DEVICE_DUMPS_ONLY)) == ["nic0", "nic1", MANIFEST_NAME]
 
 
 async def test_device_dumps_that_cannot_be_attached_to_a_part(
-    dumps: DumpList, source_vmcore: Path, tmp_path: Path
+    dumps: DumpList, source_vmcore: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    full = await write(dumps, source_vmcore, tmp_path, Output(manifest=False), count=63)
-    source = full.path.rename(tmp_path / "source")
-    with tmpfs(tmp_path / "target", 8 * MIB) as target:
-        written = await VmcoreWriter(dumps, source, target, KDUMP).write()
+    with monkeypatch.context() as patched, tmpfs(tmp_path / "target", 8 * MIB) as target:
+        patched.setattr(attach_kdump, "MAX_NOTES_END", 3 * PAGE)
+        written = await write(dumps, source_vmcore, target)
         assert (written.path.name, written.fallback) == ("vmcore-incomplete", "")
         assert "it is incomplete: makedumpfile failed" in written.error
         assert "the device dumps are in vmcore-device-dumps" in written.error
-        assert judges.crash_names(written.path) == [f"nic{number}" for number in range(63)]
-        assert own_names(written.path.with_name(DEVICE_DUMPS_ONLY)) == [
-            *judges.crash_names(written.path),
-            MANIFEST_NAME,
-        ]
+        assert own_names(written.path) == []
+        assert own_names(written.path.with_name(DEVICE_DUMPS_ONLY)) == ["nic0", "nic1", MANIFEST_NAME]
+
+
+async def test_more_device_dumps_than_crash_reads(source_vmcore: Path, tmp_path: Path) -> None:
+    """MaxDumps= allows them, as in an ELF vmcore."""
+    dumps = DumpList(Spool.in_memory(PAGE, ByteOrder.LITTLE), Limits(max_dumps=70))
+    try:
+        written = await write(dumps, source_vmcore, tmp_path, count=70)
+    finally:
+        dumps.close()
+    assert (written.path.name, written.error, written.fallback) == (VMCORE, "", "")
+    assert own_names(written.path) == [*(f"nic{number}" for number in range(70)), MANIFEST_NAME]
+    assert judges.crash_names(written.path) == [f"nic{number}" for number in range(64)]
 
 
 async def test_as_many_device_dumps_as_crash_reads(dumps: DumpList, source_vmcore: Path, tmp_path: Path) -> None:

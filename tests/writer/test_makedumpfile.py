@@ -71,6 +71,28 @@ def test_no_space(fake: Path) -> None:
     assert finished.reason.endswith("Can't write the dump file(x). No space left on device")
 
 
+def test_kernel_that_is_too_new_is_no_reason(fake: Path) -> None:
+    lines = ["The kernel version is not supported.", "The makedumpfile operation may be incomplete.", "Not so."]
+    script(fake, *(f"echo '{line}' >&2" for line in lines), "exit 1")
+    assert makedumpfile.run([]).reason == "makedumpfile failed with status 1: Not so."
+
+
+@pytest.mark.parametrize(
+    ("processors", "machine", "option"),
+    [
+        (1, "x86_64", ()),
+        (3, "x86_64", ()),
+        (4, "x86_64", ("--num-threads=2",)),
+        (64, "s390x", ("--num-threads=16",)),
+        (64, "ppc64le", ()),
+    ],
+)
+def test_threads(monkeypatch: pytest.MonkeyPatch, processors: int, machine: str, option: tuple[str, ...]) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(processors))
+    monkeypatch.setattr(os, "uname", lambda: os.uname_result(("Linux", "host", "6.1", "#1", machine)))
+    assert makedumpfile.threads_option() == option
+
+
 def test_message_that_much_progress_follows(fake: Path) -> None:
     # Where the target is full, the next dump level has all of its progress behind that message.
     script(

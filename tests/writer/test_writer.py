@@ -28,8 +28,8 @@ from vmcoredd_daemon.writer.writer import VmcoreWriter
 PAGE = 4096
 
 
-def writer(dumps: DumpList, source: Path, target: Path) -> VmcoreWriter:
-    return VmcoreWriter(dumps, source, target, Output())
+def writer(dumps: DumpList, source: Path, target: Path, kind: Format = Format.AUTO) -> VmcoreWriter:
+    return VmcoreWriter(dumps, source, target, Output(kind))
 
 
 async def test_listener_that_fails_costs_nothing(
@@ -54,7 +54,7 @@ async def test_unexpected_error_leaves_the_device_dumps(
         raise struct.error("a bug")
 
     monkeypatch.setattr("vmcoredd_daemon.writer.elf.read_headers", plan_badly)
-    written = await writer(dumps, source_vmcore, tmp_path).write()
+    written = await writer(dumps, source_vmcore, tmp_path, Format.ELF).write()
     assert written.path.name == DEVICE_DUMPS_ONLY
     assert "unexpected error: error" in written.error
 
@@ -160,7 +160,7 @@ async def test_temporary_names_that_are_taken(
 async def test_device_dumps_alone_where_neither_fits_what_crash_reads(
     dumps: DumpList, source_vmcore: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    writes = writer(dumps, source_vmcore, tmp_path)
+    writes = writer(dumps, source_vmcore, tmp_path, Format.ELF)
     vmcore = (await writes.write()).path
     vmcore.unlink()
     vmcore.mkdir()
@@ -186,7 +186,7 @@ async def test_what_a_killed_write_has_left_is_room_for_the_next(
             left.close()
             calls.stop()
             unfinished.write_bytes(b"x" * (size // 2))
-            written = await VmcoreWriter(dumps, source_vmcore, target, Output(), spool).write()
+            written = await VmcoreWriter(dumps, source_vmcore, target, Output(Format.ELF), spool).write()
             # Neither part of it, nor compressed.
             assert (written.path, written.error, written.fallback) == (unfinished.with_name(VMCORE), "", "")
     finally:

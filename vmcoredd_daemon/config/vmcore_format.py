@@ -9,6 +9,8 @@ from pathlib import Path
 class Format(StrEnum):
     """Format of the vmcore."""
 
+    AUTO = "auto"
+    """The best that is available: as KDUMP, or else as ELF."""
     ELF = "elf"
     KDUMP = "kdump"
     """As makedumpfile filters and compresses it."""
@@ -43,7 +45,7 @@ def default_format() -> Format:
         words = COMMAND_LINE.read_text(encoding="utf-8", errors="replace").split()
     except OSError:
         words = []
-    return Format.NONE if KDUMP_TOOLS in words else Format.ELF
+    return Format.NONE if KDUMP_TOOLS in words else Format.AUTO
 
 
 @dataclass(frozen=True, slots=True)

@@ -281,7 +281,7 @@ class Daemon:
         except VmcoreddError:
             # Logged by the writer.
             return False
-        return self._cleared and writer.written is not None and not writer.written.fallback
+        return self._cleared and writer.as_configured
 
     async def _hand_over(self) -> bool:
         """Leave to the program that writes the vmcore the device dumps, and which have failed.

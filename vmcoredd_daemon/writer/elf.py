@@ -23,8 +23,8 @@ from .result import DEVICE_DUMPS_ONLY, VMCORE, WRITING, WriteResult
 def write_elf(job: Job, fallback: str = "") -> WriteResult:
     """Write the source's memory, or as much of it as the target has space for, with the device dumps in it.
 
-    *fallback* says why it is not written in the configured format. Blocks. Raises InvalidVmcore if the source
-    cannot be read, QuotaExceeded if its notes and ours are more than crash reads, NoSpace and WriteFailed.
+    *fallback* says that it is not as makedumpfile would filter it, and why. Blocks. Raises InvalidVmcore if the
+    source cannot be read, QuotaExceeded if its notes and ours are more than crash reads, NoSpace and WriteFailed.
     """
     try:
         fd = job.reads.open(job.source)

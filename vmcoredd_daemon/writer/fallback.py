@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Save a crash to disk, kernel log and vmcore; if one way fails, try the next.
 
-The configured format comes first. If makedumpfile fails, the source is copied as it is. If that does not fit into
-the target, makedumpfile leaves out what is not needed, or as much is copied as fits. If the source cannot be read
-or does not respond, the device dumps are written alone.
+The configured format comes first; without one, it is what makedumpfile makes. If makedumpfile fails, the source is
+copied as it is. If that does not fit into the target, makedumpfile leaves out what is not needed, or as much is
+copied as fits. If the source cannot be read or does not respond, the device dumps are written alone.
 """
 
 import logging
@@ -36,7 +36,7 @@ def write_crash(job: Job) -> WriteResult:
 def _write_or_fall_back(job: Job) -> WriteResult:
     event = Event.VMCORE_FAILED
     try:
-        return _filtered(job) if job.output.format is Format.KDUMP else _complete(job)
+        return _complete(job) if job.output.format is Format.ELF else _filtered(job)
     except QuotaExceeded as error:
         # All notes together are more than crash reads: write the memory without ours, and ours apart.
         reason = _memory_alone(job, str(error))
@@ -67,13 +67,11 @@ def _memory_alone(job: Job, reason: str) -> str:
 
 
 def _filtered(job: Job) -> WriteResult:
-    """Write a kdump-compressed vmcore, as configured; if that fails, an ELF vmcore."""
+    """Write a kdump-compressed vmcore; if that fails, an ELF vmcore."""
     try:
         return _compress(job)
     except VmcoreddError as error:
-        message = f"The vmcore is written in ELF format: {error}"
-        record(Event.FORMAT_CHANGED, logging.WARNING, message, source=job.source, format=Format.ELF)
-        return write_elf(job, str(error))
+        return write_elf(job, _report(job, Format.ELF, f"The vmcore is written in ELF format: {error}"))
 
 
 def _complete(job: Job) -> WriteResult:
@@ -81,16 +79,22 @@ def _complete(job: Job) -> WriteResult:
     size, free = job.source_size, job.free
     if size > free and makedumpfile.available():
         reason = f"{job.directory}: {free} bytes are free, the source has {size}"
-        message = f"The vmcore is compressed by makedumpfile: {reason}"
-        record(Event.FORMAT_CHANGED, logging.WARNING, message, source=job.source, format=Format.KDUMP)
+        fallback = _report(job, Format.KDUMP, f"The vmcore is compressed by makedumpfile: {reason}")
         # Level 1 leaves out zero pages, which is no loss; more only if the target is too full even for that.
         output = replace(job.output, format=Format.KDUMP, dump_level=1)
         try:
-            return _compress(replace(job, output=output), reason)
+            return _compress(replace(job, output=output), fallback)
         except VmcoreddError as error:
-            message = f"The vmcore is written in ELF format after all: {error}"
-            record(Event.FORMAT_CHANGED, logging.WARNING, message, source=job.source, format=Format.ELF)
+            _report(job, Format.ELF, f"The vmcore is written in ELF format after all: {error}")
     return write_elf(job)
+
+
+def _report(job: Job, written: Format, message: str) -> str:
+    """Log which format the vmcore has, and why; return that."""
+    # Without a configured format, each is what was asked for.
+    level = logging.INFO if job.output.format is Format.AUTO else logging.WARNING
+    record(Event.FORMAT_CHANGED, level, message, source=job.source, format=written)
+    return message
 
 
 def _compress(job: Job, fallback: str = "") -> WriteResult:

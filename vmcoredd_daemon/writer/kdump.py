@@ -11,6 +11,7 @@ from pathlib import Path
 from ..errors import NO_SPACE, InvalidVmcore, VmcoreddError, WriteFailed, of_storage
 from ..files import sync, sync_directory
 from ..manifest import ManifestSource
+from ..note import MOST_IN_A_FILE
 from ..vmcore.attach.attach import attach
 from ..vmcore.copy.page_cache import write_back_while
 from ..vmcore.copy.source import TimedFile, TimedNotes
@@ -35,7 +36,7 @@ _MANIFEST_SPACE = 1 << 20
 def write_kdump(job: Job, fallback: str = "") -> WriteResult:
     """Write a kdump-compressed vmcore; if it does not fit, without the pages that are not needed.
 
-    *fallback* says why it is not written in the configured format. Blocks. If there is no vmcore, raises
+    *fallback* says that it is not written in the configured format, and why. Blocks. If there is no vmcore, raises
     MakedumpfileMissing, TimedOut, NoSpace or WriteFailed.
     """
     incomplete = job.directory / VMCORE_INCOMPLETE
@@ -66,7 +67,7 @@ def _filter(job: Job, destination: Path) -> makedumpfile.Exit:
 
     levels = sorted({job.output.dump_level, HARDEST_LEVEL})
     space = sum(note.note_size for note in job.snapshot.notes) + _notes_size(job) + _MANIFEST_SPACE
-    options = [*job.output.compression.option, "-d", ",".join(map(str, levels))]
+    options = [*job.output.compression.option, *makedumpfile.threads_option(), "-d", ",".join(map(str, levels))]
     # A name that begins with a dash would be an option.
     arguments = [*options, str(job.source.absolute()), str(destination.absolute())]
     try:
@@ -158,7 +159,9 @@ def _attach(job: Job, path: Path, described: ManifestSource) -> tuple[str, str]:
     with own_note(job, described) as own:
         try:
             notes = [*job.snapshot.notes, *own.notes]
-            altered = report_altered(attach(str(path), notes, reads=TimedNotes(job.spool_reads)).altered)
+            # How many they may be is configured: as in an ELF vmcore, crash need not read all.
+            attached = attach(str(path), notes, most=MOST_IN_A_FILE, reads=TimedNotes(job.spool_reads))
+            altered = report_altered(attached.altered)
         except VmcoreddError as error:
             return str(error), own.problem
         return "", "; ".join(filter(None, (altered, own.problem)))

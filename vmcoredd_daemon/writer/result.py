@@ -24,7 +24,7 @@ class WriteResult:
     error: str = ""
     """What it lacks."""
     fallback: str = ""
-    """Why it is not in the configured format."""
+    """Which format it has instead of the configured one, or of the best one, and why."""
 
     @property
     def summary(self) -> str:

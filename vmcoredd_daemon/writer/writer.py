@@ -80,6 +80,11 @@ class VmcoreWriter:
         return self._behind or self.written is None or bool(self.written.error)
 
     @property
+    def as_configured(self) -> bool:
+        """True if a vmcore is on disk, in the configured format; without one, each is as good."""
+        return self.written is not None and (self._output.format is Format.AUTO or not self.written.fallback)
+
+    @property
     def _behind(self) -> bool:
         return self._snapshot is None or self._snapshot.generation != self._dumps.generation
 

@@ -173,7 +173,7 @@ def _of_source(report: Report) -> Iterator[str]:
         pages = f"{source.unreadable_pages} page{' is' if source.unreadable_pages == 1 else 's are'}"
         yield f"{pages} replaced by zeros: the memory could not be read"
     if source.fallback:
-        yield f"it has another format than was asked for: {source.fallback}"
+        yield source.fallback
 
 
 def _log(report: Report) -> Iterator[str]:

@@ -19,6 +19,7 @@ from ...errors import Busy, InvalidArgs, InvalidVmcore, TooLarge, VmcoreddError,
 from ...files import BLOCK_SIZE, pwrite
 from ...manifest import MANIFEST_NAME, Manifest, ManifestDump, State, now_usec
 from ...note import (
+    MAX_DEVICE_DUMPS,
     MAX_NOTES_END,
     VMCOREDD_HEADER_SIZE,
     DeviceDumpNote,
@@ -76,18 +77,19 @@ def attach(
     progress: Progress | None = None,
     *,
     force: bool = False,
+    most: int = MAX_DEVICE_DUMPS,
     reads: Reads | None = None,
 ) -> Attached:
     """Put *dumps* into the vmcore at *path*, the last of them the manifest, and make that durable.
 
     *progress* counts what is written, *force* is as for :func:`locked`; *reads* reads the notes into a
     kdump-compressed file. Blocks: call it in a thread. Raises
-    InvalidVmcore if nothing can be attached to the file, QuotaExceeded if crash would not find all device dumps,
-    NameInUse if two of *dumps* have one name, Busy if another process attaches, NoSpace and WriteFailed. The file
-    is then as it was.
+    InvalidVmcore if nothing can be attached to the file, QuotaExceeded if it would have more than *most* device
+    dumps, by default those that crash reads, or larger notes than crash reads, NameInUse if two of *dumps* have one
+    name, Busy if another process attaches, NoSpace and WriteFailed. The file is then as it was.
     """
     with locked(path, force=force) as target:
-        return attach_notes(target, dumps, progress=progress, reads=reads)
+        return attach_notes(target, dumps, progress=progress, most=most, reads=reads)
 
 
 def attach_notes(
@@ -96,13 +98,14 @@ def attach_notes(
     replaced: Collection[int] = (),
     committing: Callable[[], None] = lambda: None,
     progress: Progress | None = None,
+    most: int = MAX_DEVICE_DUMPS,
     reads: Reads | None = None,
 ) -> Attached:
     """Do as :func:`attach`, but leave out the device dumps whose notes are at the offsets *replaced*.
 
     *committing* is called when everything is on disk, right before the one write that makes it count.
     """
-    check_names(target.path, target.vmcore.notes(), replaced, [dump.dump_name for dump in dumps])
+    check_names(target.path, target.vmcore.notes(), replaced, [dump.dump_name for dump in dumps], most)
 
     def notes() -> Iterator[Note]:
         return (note for note in target.vmcore.notes() if note.offset not in replaced)

@@ -99,8 +99,14 @@ def _without_entries(manifest: Manifest, names: Collection[str]) -> Manifest:
     return replace(manifest, device_dumps=kept)
 
 
-def check_names(path: str, notes: Iterable[Note], replaced: Collection[int], names: Sequence[str]) -> None:
-    """Raise NameInUse if two of *names* are the same, QuotaExceeded if crash would not find all device dumps.
+def check_names(
+    path: str,
+    notes: Iterable[Note],
+    replaced: Collection[int],
+    names: Sequence[str],
+    most: int = MAX_DEVICE_DUMPS,
+) -> None:
+    """Raise NameInUse if two of *names* are the same, QuotaExceeded with more than *most* device dumps.
 
     *notes* are those of the vmcore, *replaced* the offsets of those that it loses.
     """
@@ -113,10 +119,10 @@ def check_names(path: str, notes: Iterable[Note], replaced: Collection[int], nam
     for note in notes:
         if note.n_type == NT_VMCOREDD and note.offset not in replaced:
             count += 1
-        if count > MAX_DEVICE_DUMPS:
+        if count > most:
             raise QuotaExceeded(
                 f"{path}: cannot add device dump {new[-1] if new else MANIFEST_NAME}: it would have more than the "
-                f"{MAX_DEVICE_DUMPS} that crash reads"
+                f"{most} that crash reads"
             )
 
 
