@@ -123,6 +123,8 @@ def _usual_files() -> units.Files:
     """What both machines have: programs, measurements, and no device dumps but what the service itself adds."""
     masks = {f"etc/vmcoredd/collectors.d/{name}.conf": b"" for name in BUILT_IN}
     programs = {path: file for name in PROGRAMS for path, file in machines.program_files(name).items()}
+    # All of the memory, as the other programs copy it.
+    masks |= units.configuration("Format=elf")
     return {**{_merged(path): file for path, file in programs.items()}, **masks, **units.measured("dbus")}
 
 

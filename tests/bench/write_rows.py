@@ -36,7 +36,7 @@ def elf(rig: Rig) -> Iterator[Case | NotRun]:
     source = write_source(rig.directory / "source", rig.sample, size, kept=True)
     for kind in ("ext4", "xfs"):
         try:
-            with loop_mounted(kind, rig.directory, size + size // 4) as mount, running(mount, source) as daemon:
+            with loop_mounted(kind, rig.directory, size + size // 4) as mount, running(mount, source, "Format=elf") as daemon:
                 yield _elf(daemon, f"{kind}, warm", source, warm)
                 yield _elf(daemon, f"{kind}, cold", source, rig.empty_cache)
         except Unavailable as error:
@@ -139,7 +139,7 @@ def sizes(rig: Rig) -> Iterator[Case | NotRun]:
 
 def _per_gib(directory: Path, source: Path) -> Callable[[], float]:
     def run() -> float:
-        with running(directory, source) as daemon:
+        with running(directory, source, "Format=elf") as daemon:
             return daemon.write() / (source.stat().st_size / GIB)
 
     return run
@@ -155,7 +155,7 @@ def dumps(rig: Rig) -> Iterator[Case | NotRun]:
         data.write_bytes(os.urandom(total))
 
         def write(count: int) -> float:
-            with running(directory, source) as daemon, data.open("rb") as file:
+            with running(directory, source, "Format=elf") as daemon, data.open("rb") as file:
                 for _ in range(count):
                     daemon.add(total // count, file.fileno())
                 return daemon.write()

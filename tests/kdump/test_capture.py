@@ -34,6 +34,8 @@ CALLBACK = units.callback_helper("callback", "callback", SIZE)
 PIPE = units.pipe_helper("pipe", "registers", REGISTERS)
 BOTH = {"callback": bytes((i * 7 + 3) & 0xFF for i in range(SIZE)), "registers": REGISTERS}
 
+ELF = units.configuration("Format=elf")
+
 MATRIX = pytest.mark.kdump_matrix
 
 Run = Callable[..., capture.Captured]
@@ -72,7 +74,8 @@ def run(capture_initramfs: capture.Initramfs, tmp_path: Path) -> Run:
 def test_helpers_dumps_are_in_the_vmcore_on_the_disk(run: Run, machine: dict[str, int]) -> None:
     captured = run(CALLBACK, PIPE, **machine)
     assert_dumps(captured, BOTH)
-    assert judges.osrelease(captured.vmcore()) == rig.find_kernel().release
+    assert_filtered(captured)
+    assert not captured.events(Event.FORMAT_CHANGED)
     (written,) = captured.events(Event.VMCORE_WRITTEN)
     assert written["VMCOREDD_SIZE"] == str(captured.vmcore().stat().st_size)
     assert rig.MARKER in captured.vmcore("vmcore-dmesg.txt").read_text()
@@ -124,11 +127,11 @@ def test_unit_that_runs_one_registered_collector(run: Run) -> None:
 
 
 @MATRIX
-def test_filtered_and_compressed_vmcore(run: Run) -> None:
-    kdump = {"etc/vmcoredd/vmcoredd.conf.d/format.conf": b"[Vmcoredd]\nFormat=kdump\n"}
-    captured = run(CALLBACK, PIPE, kdump)
+def test_plain_vmcore(run: Run) -> None:
+    captured = run(CALLBACK, PIPE, ELF)
     assert_dumps(captured, BOTH)
-    assert_filtered(captured)
+    assert captured.vmcore().read_bytes()[:4] == b"\x7fELF"
+    assert judges.osrelease(captured.vmcore()) == rig.find_kernel().release
     assert not captured.events(Event.FORMAT_CHANGED)
 
 
@@ -201,7 +204,7 @@ def test_core_collector_puts_device_dumps_into_the_vmcore_that_kdump_writes(run:
 
 @MATRIX
 def test_disk_too_small_for_the_memory(run: Run) -> None:
-    captured = run(CALLBACK, PIPE, disk_mib=100)
+    captured = run(CALLBACK, PIPE, ELF, disk_mib=100)
     assert_dumps(captured, BOTH)
     assert_filtered(captured)
     (changed,) = captured.events(Event.FORMAT_CHANGED)

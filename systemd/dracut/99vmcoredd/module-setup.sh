@@ -68,6 +68,8 @@ install() {
     # What the service and the scripts run; and modprobe for a file system, what its mount runs.
     inst_multiple cat cp date mkdir mount mv rm sh sleep sync systemctl
     inst_multiple -o journalctl makedumpfile
+    type -P makedumpfile > /dev/null ||
+        dwarn "vmcoredd: makedumpfile is missing: the vmcore will have all of the memory, uncompressed"
     _vmcoredd_collectors "$_program" || return 1
     _vmcoredd_target
     _vmcoredd_finish

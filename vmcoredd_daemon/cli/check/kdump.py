@@ -133,9 +133,13 @@ def _initramfs(system: System) -> Iterator[Finding]:
         return
     advice = "Make it again with dracut, and load it again with kexec -p."
     yield from _image(system, image, _modules(image), advice)
-    if _format(system) is Format.NONE:
+    written = _format(system)
+    if written is Format.NONE:
         remove = "Remove the line from vmcoredd.conf."
         yield problem("initramfs", "Format=none: no program writes a vmcore", remove)
+    elif written is not Format.ELF and not system.is_program("makedumpfile"):
+        install = f"Install makedumpfile; or set Format=elf in vmcoredd.conf. {advice}"
+        yield problem("initramfs", "makedumpfile is missing: the vmcore would have all of the memory", install)
 
 
 def _image(system: System, image: Path, modules: list[str] | None, advice: str) -> Iterator[Finding]:

@@ -27,7 +27,7 @@ REMOTE = ("SSH", "NFS", "FTP")
 
 def check_target(system: System, configuration: Configuration) -> Iterator[Finding]:
     """Check the file system of the vmcore."""
-    name, everything = str(configuration.target), configuration.output.format is Format.ELF
+    name, everything = str(configuration.target), _has_everything(system, configuration)
     match system.setup:
         case Setup.KDUMP_UTILS:
             # It is mounted elsewhere in the initramfs, and kdumpctl checks it.
@@ -61,6 +61,11 @@ def check_target(system: System, configuration: Configuration) -> Iterator[Findi
         yield unknown("target", f"{has}: whether that is enough when compressed is not known")
     else:
         yield ok("target", f"{name}: {human_size(free)} free")
+
+
+def _has_everything(system: System, configuration: Configuration) -> bool:
+    """Return whether the service's own vmcore would have all of the memory."""
+    return configuration.output.format is Format.ELF or not system.is_program("makedumpfile")
 
 
 def check_spool(system: System, configuration: Configuration, needed: int) -> Iterator[Finding]:

@@ -85,8 +85,8 @@ def attach(
     *progress* counts what is written, *force* is as for :func:`locked`; *reads* reads the notes into a
     kdump-compressed file. Blocks: call it in a thread. Raises
     InvalidVmcore if nothing can be attached to the file, QuotaExceeded if it would have more than *most* device
-    dumps, by default those that crash reads, or larger notes than crash reads, NameInUse if two of *dumps* have one
-    name, Busy if another process attaches, NoSpace and WriteFailed. The file is then as it was.
+    dumps, by default those that crash reads, or larger notes than crash reads, NameInUse if two of *dumps* have
+    one name, Busy if another process attaches, NoSpace and WriteFailed. The file is then as it was.
     """
     with locked(path, force=force) as target:
         return attach_notes(target, dumps, progress=progress, most=most, reads=reads)
