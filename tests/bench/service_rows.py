@@ -192,7 +192,10 @@ def peak(rig: Rig) -> Iterator[Case | NotRun]:
 
 def _peak(directory: Path, source: Path, data: Path, name: str) -> float:
     """Return the most of *name*; what the kernel does not keep itself is sampled."""
-    with running(directory, source, "Format=elf\nMaxDumpSize=64M\nMaxTotalSize=2047M") as daemon, data.open("rb") as file:
+    with (
+        running(directory, source, "Format=elf\nMaxDumpSize=64M\nMaxTotalSize=2047M") as daemon,
+        data.open("rb") as file,
+    ):
         process = daemon.service.process.pid
         with _sampled(process, name) as seen:
             for _ in range(64):

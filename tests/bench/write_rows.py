@@ -36,7 +36,10 @@ def elf(rig: Rig) -> Iterator[Case | NotRun]:
     source = write_source(rig.directory / "source", rig.sample, size, kept=True)
     for kind in ("ext4", "xfs"):
         try:
-            with loop_mounted(kind, rig.directory, size + size // 4) as mount, running(mount, source, "Format=elf") as daemon:
+            with (
+                loop_mounted(kind, rig.directory, size + size // 4) as mount,
+                running(mount, source, "Format=elf") as daemon,
+            ):
                 yield _elf(daemon, f"{kind}, warm", source, warm)
                 yield _elf(daemon, f"{kind}, cold", source, rig.empty_cache)
         except Unavailable as error:

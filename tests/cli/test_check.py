@@ -526,7 +526,10 @@ def test_initramfs_of_our_own(system: Path, images: dict[bool, Path]) -> None:
     assert problems(system, "--initramfs", images[True]) == ["initramfs: Format=none: no program writes a vmcore"]
     assert problems(system, "--initramfs", "/missing") == ["initramfs: /missing does not exist"]
     (system / "usr/bin/makedumpfile").unlink()
-    for kind, said in {"": ["makedumpfile is missing: the vmcore would have all of the memory"], "elf": []}.items():
+    for kind, said in {
+        "": ["makedumpfile is missing: the vmcore would have all of the memory"],
+        "elf": [],
+    }.items():
         write(system, "etc/vmcoredd/vmcoredd.conf", f"[Vmcoredd]\nFormat={kind}\n")
         os.utime(images[True])
         assert problems(system, "--initramfs", images[True]) == [f"initramfs: {text}" for text in said]
