@@ -72,10 +72,10 @@ def _directory(directory: Path) -> Iterator[None]:
     """Make *directory*; after an error, remove it again if it is new and empty. Raises WriteFailed."""
     new = not directory.exists()
     try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise WriteFailed(f"{directory}: {error.strerror}") from error
-    try:
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise WriteFailed(f"{directory}: {error.strerror}") from error
         yield
     except BaseException:
         if new:

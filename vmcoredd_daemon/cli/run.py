@@ -152,14 +152,16 @@ def _output_directory(directory: Path) -> Iterator[Spool]:
     """Make *directory*, and provide a spool in it; remove it if it is new and stays empty. Raises WriteFailed."""
     new = not directory.exists()
     try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise WriteFailed(f"{directory}: {error.strerror}") from error
-    spool = Spool.temporary(directory, system_page_size(), system_byteorder())
-    try:
-        yield spool
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise WriteFailed(f"{directory}: {error.strerror}") from error
+        spool = Spool.temporary(directory, system_page_size(), system_byteorder())
+        try:
+            yield spool
+        finally:
+            spool.close()
     finally:
-        spool.close()
         if new:
             # Fails if there are files in it.
             with suppress(OSError):

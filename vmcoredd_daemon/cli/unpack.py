@@ -34,8 +34,9 @@ def unpack(archive: BinaryIO, directory: Path, rename: Callable[[str], str]) -> 
     """
     members = read_members(archive)
     temporary = directory.with_name(f".vmcoredd-{os.urandom(8).hex()}")
-    temporary.mkdir(mode=0o700)
     try:
+        # A signal may end this program as soon as there is a directory.
+        temporary.mkdir(mode=0o700)
         tree = _Tree(temporary, rename)
         left_out = list(members.problems)
         for name, member in members.files.items():
