@@ -146,7 +146,7 @@ def test_attention_has_failures_first_and_findings_last() -> None:
         *("eth0late", "2 more, not named here", "the file was cut off", "the source blocks", "8.0K of memory"),
         *(
             "3 pages are replaced by zeros",
-            "another format than was asked for: it did not fit",
+            "it did not fit",
             "the file is strange",
         ),
         *("nvme_0000:02:00.0the data are not those that were collected", "nvme_0000:01:00.0it is not complete"),
