@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import json
 import os
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -23,7 +24,8 @@ from vmcoredd_daemon.bus import Connection
 KINDS = {"command": 24, "python": 20, "helper": 20}
 SIZE = 1 << 20
 
-MEMORY_GOAL_KB = 40 << 10
+MEMORY_GOAL_KB = (40 if sys.version_info < (3, 14) else 42) << 10
+"""Of 64 collectors it takes 36 MB with Python 3.11, 37 with 3.13, 40 with 3.14, 41 with 3.15."""
 STALL_LIMIT = 0.5
 """Seconds; the goal is a tenth of it, on a machine that does nothing else."""
 

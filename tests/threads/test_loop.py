@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
+import _thread
 import asyncio
 import gc
 import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -128,4 +130,30 @@ async def test_error_of_work_that_was_given_up_is_not_logged() -> None:
     gc.collect()
     for fd in (reading, writing):
         os.close(fd)
+    assert logged == []
+
+
+def test_error_in_the_last_turn_of_the_loop_is_not_logged() -> None:
+    logged: list[dict[str, object]] = []
+    loop = asyncio.new_event_loop()
+    loop.set_exception_handler(lambda _, context: logged.append(context))
+    event, threads = os.eventfd(0), _thread._count()
+
+    async def abandon_one() -> None:
+        with pytest.raises(TimeoutError):
+            await wait_for(run_in_own_thread(lambda: os.read(event, 8) and os.read(-1, 8)), 0.01)
+
+    def end() -> None:
+        os.eventfd_write(event, 1)
+        while _thread._count() > threads:
+            time.sleep(0.001)
+        # The future has its error before that, in the same turn, and its callbacks would be called in the next.
+        loop.call_soon(loop.stop)
+
+    loop.run_until_complete(abandon_one())
+    loop.call_soon(end)
+    loop.run_forever()
+    loop.close()
+    gc.collect()
+    os.close(event)
     assert logged == []

@@ -22,7 +22,7 @@ from ..dumps.collector import Collected
 from ..errors import CollectorFailed, TimedOut, TooLarge, VmcoreddError, of_storage
 from ..files import pwrite
 from ..text import shortened
-from ..threads.loop import AbandonedThreads, run_in_own_thread, wait_for
+from ..threads.loop import AbandonedThreads, run_apart, run_in_own_thread, wait_for
 
 GROUP = "vmcoredd.collectors"
 
@@ -140,13 +140,8 @@ class PythonCollector:
         return None
 
     async def _cut_off(self, data: "_Data") -> int:
-        try:
-            cutting = run_in_own_thread(data.cut_off)
-        except OSError:
-            # The executor's threads run already. A write may keep one waiting for the lock: what it writes may be
-            # mapped from a device that hangs.
-            cutting = asyncio.get_running_loop().run_in_executor(None, data.cut_off)
-        return await wait_for(cutting, abandoned=self._abandoned)
+        # A write may keep it waiting for the lock: what it writes may be mapped from a device that hangs.
+        return await wait_for(run_apart(data.cut_off), abandoned=self._abandoned)
 
     def close(self) -> None:
         """Nothing is held: a thread that hangs keeps its duplicate of the buffer."""

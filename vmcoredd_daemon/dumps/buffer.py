@@ -20,6 +20,7 @@ from ..threads.loop import (
     ThreadNotStarted,
     ignore_result,
     run_apart,
+    run_in_executor,
     run_with_duplicate,
     wait_for,
 )
@@ -165,7 +166,7 @@ class Buffer:
         if fd < 0:
             return None
         # A collector that hangs in a write to it holds its lock.
-        run = run_apart if self.shared else partial(asyncio.get_running_loop().run_in_executor, None)
+        run = run_apart if self.shared else run_in_executor
         free = partial(run, partial(_close_freed, fd))
         if not self._threads:
             return free()
@@ -174,7 +175,7 @@ class Buffer:
         return ended
 
     def _in_thread(self, function: Callable[[], _T]) -> "asyncio.Future[_T]":
-        return self._track(asyncio.get_running_loop().run_in_executor(None, function))
+        return self._track(run_in_executor(function))
 
     def _track(self, running: "asyncio.Future[_T]") -> "asyncio.Future[_T]":
         self._threads.add(running)

@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Generic, TypeVar
 
+from .loop import ThreadFuture
+
 _T = TypeVar("_T")
 _R = TypeVar("_R")
 
@@ -28,7 +30,7 @@ class Batches(Generic[_T, _R]):
     def add(self, item: _T) -> "asyncio.Future[_R]":
         """Put *item* into the next batch; its future must never be cancelled. Needs a running loop."""
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[_R] = loop.create_future()
+        future: ThreadFuture[_R] = ThreadFuture(loop=loop)
         self._waiting.append((item, future))
         if not self._begun:
             self._begun = True

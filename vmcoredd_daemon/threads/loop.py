@@ -87,6 +87,20 @@ class ThreadNotStarted(OSError):
     """A thread was started, and has never begun."""
 
 
+class ThreadFuture(asyncio.Future[_T]):
+    """What comes of a call in a thread."""
+
+    ignored = False
+    """No caller asks for its error any more."""
+
+    def set_exception(self, exception: type | BaseException) -> None:
+        """End with *exception*."""
+        super().set_exception(exception)
+        if self.ignored:
+            # At once: when the loop ends in this turn, it calls no callback that would ask.
+            self.exception()
+
+
 def run_in_own_thread(function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> "asyncio.Future[_T]":
     """Run *function* in a thread of its own, for which the process does not wait at its end.
 
@@ -99,6 +113,13 @@ def run_in_own_thread(function: Callable[_P, _T], *args: _P.args, **kwargs: _P.k
 
 Run = Callable[[Callable[[], _T]], "asyncio.Future[_T]"]
 """Has a thread make a call. Raises OSError when no thread can be started."""
+
+
+def run_in_executor(function: Callable[[], _T]) -> "asyncio.Future[_T]":
+    """Run *function*, which ends, in a thread of the executor. Neither blocks nor fails."""
+    call = _Call(function)
+    call.run_in_executor()
+    return call.future
 
 
 def run_apart(function: Callable[[], _T]) -> "asyncio.Future[_T]":
@@ -116,7 +137,7 @@ class _Call(Generic[_T]):
 
     def __init__(self, function: Callable[[], _T]) -> None:
         self._loop = asyncio.get_running_loop()
-        self.future: asyncio.Future[_T] = self._loop.create_future()
+        self.future: ThreadFuture[_T] = ThreadFuture(loop=self._loop)
         self._function = function
         self._begun = _thread.allocate_lock()
 
@@ -211,6 +232,8 @@ class AbandonedThreads:
 
 def ignore_result(future: "asyncio.Future[Any]") -> None:
     """Keep asyncio from logging, with a traceback, what *future* fails with, because no caller asks for it."""
+    if isinstance(future, ThreadFuture):
+        future.ignored = True
     future.add_done_callback(lambda done: done.cancelled() or done.exception())
 
 
