@@ -3,7 +3,8 @@
 
 For that it wants what the kernel has for all memory: sections (``struct mem_section``, include/linux/mmzone.h),
 which lead to one ``struct page`` for each page, and page tables that lead to these. The ``struct page`` lie in the
-first pages of those that they describe; each says slab, which is nothing that a dump level leaves out.
+first pages of those that they describe; each says slab, which is nothing that a dump level leaves out, or that it
+is a user's, which dump level 31 leaves out.
 """
 
 import os
@@ -22,6 +23,10 @@ _ADDRESS = 0x000FFFFFFFFFF000
 _LARGE_PAGE = 0x1E3
 """Present, writable, accessed, dirty, large, global."""
 _PUD_SHIFT, _PGD_SHIFT = 30, 39
+_ANON = 1
+"""``PAGE_MAPPING_ANON``."""
+_CHUNK = 1 << 16
+"""``struct page`` that are written at once: 4 MiB."""
 _CACHED_PAGES = 512
 """``PGMM_CACHED`` of makedumpfile: it reads so many ``struct page`` at a time."""
 _U64 = struct.Struct("<Q")
@@ -51,26 +56,51 @@ class Kernel:
         }
         self._page_offset = next(load.p_vaddr - load.p_paddr for load in loads if load.p_paddr == PAGE)
 
-    def keep(self, more: Mapped) -> int:
-        """Describe the memory *more*; return how much of its beginning that takes."""
-        per_section = 1 << (self._info["NUMBER(SECTION_SIZE_BITS)"] - 12)
+    def keep(self, more: Mapped, *, user: bool = False) -> int:
+        """Describe the memory *more*; return how much of its beginning that takes. The rest may be a *user*'s."""
         size = self._info["SIZE(page)"]
         pages = round_out(more.p_filesz // PAGE, _CACHED_PAGES)
-        os.pwrite(self._fd, self._page() * pages, more.p_offset)
-        root = self._read(self._direct(self._info["SYMBOL(mem_section)"]))
-        flags = self._read(self._direct(root)) & _FLAG_BITS
+        described = round_out(pages * size)
+        described += self._add_sections(more, pages, described)
+        slab = self._page(1 << self._info["NUMBER(PG_slab)"], 0)
+        kept = described // PAGE if user else pages
+        self._fill(more.p_offset, slab, kept)
+        self._fill(more.p_offset + kept * size, self._page(0, _ANON), pages - kept)
+        self._map(more)
+        return described
+
+    def _add_sections(self, more: Mapped, pages: int, behind: int) -> int:
+        """Have the kernel's sections lead to the ``struct page`` at the beginning of *more*.
+
+        The first ``SECTIONS_PER_ROOT`` are there; return how many bytes the others take *behind* these.
+        """
+        per_section = 1 << (self._info["NUMBER(SECTION_SIZE_BITS)"] - 12)
+        entry = self._info["SIZE(mem_section)"]
+        per_root = PAGE // entry
+        roots = self._direct(self._info["SYMBOL(mem_section)"])
+        root = self._direct(self._read(roots))
+        flags = self._read(root) & _FLAG_BITS
         first = more.p_paddr // PAGE
         # section_mem_map is encoded so that it is indexed with the number of the page itself.
-        encoded = (more.p_vaddr - first * size) & _MASK
-        for section in range(first // per_section, (first + pages - 1) // per_section + 1):
-            entry = self._direct(root) + section * self._info["SIZE(mem_section)"]
-            self._write(entry, encoded | flags)
-        self._map(more)
-        return round_out(pages * size)
+        encoded = (more.p_vaddr - first * self._info["SIZE(page)"]) & _MASK | flags
+        last = (first + pages - 1) // per_section
+        for section in range(first // per_section, min(last + 1, per_root)):
+            self._write(root + section * entry, encoded)
+        for number in range(1, last // per_root + 1):
+            self._write(roots + number * 8, more.p_vaddr + behind + (number - 1) * PAGE)
+        others = range(per_root, last + 1)
+        table = b"".join(_U64.pack(encoded).ljust(entry, b"\0") for _ in others)
+        os.pwrite(self._fd, table, more.p_offset + behind)
+        return round_out(len(table))
 
-    def _page(self) -> bytes:
+    def _fill(self, offset: int, page: bytes, count: int) -> None:
+        for done in range(0, count, _CHUNK):
+            os.pwrite(self._fd, page * min(_CHUNK, count - done), offset + done * len(page))
+
+    def _page(self, flags: int, mapping: int) -> bytes:
         page = bytearray(self._info["SIZE(page)"])
-        _U64.pack_into(page, self._info["OFFSET(page.flags)"], 1 << self._info["NUMBER(PG_slab)"])
+        _U64.pack_into(page, self._info["OFFSET(page.flags)"], flags)
+        _U64.pack_into(page, self._info["OFFSET(page.mapping)"], mapping)
         struct.pack_into("<i", page, self._info["OFFSET(page._mapcount)"], -1)
         struct.pack_into("<i", page, self._info["OFFSET(page._refcount)"], 1)
         return bytes(page)

@@ -3,15 +3,14 @@
 
 import asyncio
 import os
-import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from tests.bench.measure import Case, Contender, Goal, NotRun, Unavailable, at_least, at_most, more
 from tests.bench.rig import TIMEOUT, Daemon, Rig, bus, connected, manager_call, running
-from tests.bench.service_start import command, memory, started
+from tests.bench.service_start import command, memory, sampled, started
 from tests.bench.source import write_source
 from tests.bench.storage import disk, settle, tmpfs
 from tests.lib.caller import NAME, PATH
@@ -22,7 +21,6 @@ MIB = 1 << 20
 CALLS = 1000
 IN_FLIGHT = 64
 DUMP = 4096
-SAMPLE = 0.01
 
 
 def rate(rig: Rig) -> Iterator[Case | NotRun]:
@@ -197,29 +195,10 @@ def _peak(directory: Path, source: Path, data: Path, name: str) -> float:
         data.open("rb") as file,
     ):
         process = daemon.service.process.pid
-        with _sampled(process, name) as seen:
+        with sampled(lambda: memory(process, name)) as seen:
             for _ in range(64):
                 daemon.add(data.stat().st_size, file.fileno())
                 file.seek(0)
             daemon.write()
             seen.append(memory(process, name))
     return max(seen)
-
-
-@contextmanager
-def _sampled(process: int, name: str) -> Iterator[list[float]]:
-    seen: list[float] = []
-    ended = threading.Event()
-
-    def sample() -> None:
-        with suppress(FileNotFoundError, ProcessLookupError):
-            while not ended.wait(SAMPLE):
-                seen.append(memory(process, name))
-
-    thread = threading.Thread(target=sample)
-    thread.start()
-    try:
-        yield seen
-    finally:
-        ended.set()
-        thread.join()

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Starts services, ours or simple ones, and sees when they own their name."""
+"""Starts services, ours or simple ones, and sees when they own their name, and what memory they take."""
 
 import asyncio
 import os
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tests.bench.rig import connected
@@ -16,6 +17,8 @@ from tests.lib.dbus import Message
 from vmcoredd_daemon.bus import Connection
 
 PATIENCE = 60.0
+SAMPLE = 0.01
+"""Seconds between two looks at the memory of a process."""
 _BUS = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus")
 
 
@@ -64,3 +67,24 @@ def memory(process: int, name: str) -> float:
     lines = Path(f"/proc/{process}/{file}").read_text().splitlines()
     (value,) = (line.split()[1] for line in lines if line.startswith(f"{name}:"))
     return int(value) / 1024
+
+
+@contextmanager
+def sampled(value: Callable[[], float]) -> Iterator[list[float]]:
+    """Yield what *value* returns again and again; nothing when a process that it looks at ends."""
+    seen: list[float] = []
+    ended = threading.Event()
+
+    def sample() -> None:
+        while not ended.wait(SAMPLE):
+            # A process that has ended, and is not reaped, has no memory in its status.
+            with suppress(FileNotFoundError, ProcessLookupError, ValueError):
+                seen.append(value())
+
+    thread = threading.Thread(target=sample)
+    thread.start()
+    try:
+        yield seen
+    finally:
+        ended.set()
+        thread.join()

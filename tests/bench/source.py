@@ -35,11 +35,14 @@ class Segment:
     p_align: int
 
 
-def write_source(path: Path, sample: Path, size: int, *, holes: bool = False, kept: bool = False) -> Path:
+def write_source(
+    path: Path, sample: Path, size: int, *, holes: bool = False, kept: bool = False, user: bool = False
+) -> Path:
     """Write a vmcore with some *size* bytes of memory, half of them zeros that are written; return its path.
 
     With *holes*, seven eighths of what is behind the sample's memory are holes. What is behind the sample's memory
-    is nothing that the kernel knows, and makedumpfile leaves it out, unless it is to be *kept*.
+    is nothing that the kernel knows, and makedumpfile leaves it out, unless it is to be *kept*. With *user* it is
+    pages of a user, a hole, behind the kernel's description of them.
     """
     with sample.open("rb") as old, path.open("w+b") as new:
         header, segments = _read(old.fileno())
@@ -60,15 +63,18 @@ def write_source(path: Path, sample: Path, size: int, *, holes: bool = False, ke
         new.seek(0)
         new.write(_headers(header, placed))
         new.flush()
-        described = _keep(new.fileno(), notes, placed) if kept else 0
-        _fill(new.fileno(), offset + described, more - described, SPARSE_PERIOD if holes else TEMPLATE)
+        described = _keep(new.fileno(), notes, placed, user=user) if kept or user else 0
+        if user:
+            new.truncate(offset + more)
+        else:
+            _fill(new.fileno(), offset + described, more - described, SPARSE_PERIOD if holes else TEMPLATE)
         os.fsync(new.fileno())
     return path
 
 
-def _keep(fd: int, notes: bytes, segments: Sequence[Segment]) -> int:
+def _keep(fd: int, notes: bytes, segments: Sequence[Segment], *, user: bool) -> int:
     loads = [Mapped(s.p_paddr, s.p_vaddr, s.p_offset, s.p_filesz) for s in segments if s.p_type == PT_LOAD]
-    return Kernel(fd, notes, loads[:-1]).keep(loads[-1])
+    return Kernel(fd, notes, loads[:-1]).keep(loads[-1], user=user)
 
 
 def template() -> bytes:

@@ -19,6 +19,7 @@ from ...config.config import Configuration, load
 from ...dumps.recovery import left_by_other_boots, remove_without_dumps
 from ...errors import VmcoreddError, WriteFailed
 from ...journal import Event, logging_started, record
+from ...lookup import exists
 from ...manifest import PRODUCER, ManifestDump
 from ...terminal.exit import FAILURE, SUCCESS
 from ...text import counted, utc
@@ -63,7 +64,7 @@ def _places(configuration: Configuration, *, standard: bool) -> list[str]:
 
 def _here(path: Path) -> Path:
     """Return where a directory is at a normal boot."""
-    roots = (root for root in CAPTURE_ROOTS if path.is_relative_to(root) and not path.exists())
+    roots = (root for root in CAPTURE_ROOTS if path.is_relative_to(root) and not exists(path))
     return next((Path("/", path.relative_to(root)) for root in roots), path)
 
 
