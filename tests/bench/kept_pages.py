@@ -22,6 +22,8 @@ _FLAG_BITS = 0x1F
 _ADDRESS = 0x000FFFFFFFFFF000
 _LARGE_PAGE = 0x1E3
 """Present, writable, accessed, dirty, large, global."""
+_TABLE = 0x63
+"""Present, writable, accessed, dirty."""
 _PUD_SHIFT, _PGD_SHIFT = 30, 39
 _ANON = 1
 """``PAGE_MAPPING_ANON``."""
@@ -62,11 +64,11 @@ class Kernel:
         pages = round_out(more.p_filesz // PAGE, _CACHED_PAGES)
         described = round_out(pages * size)
         described += self._add_sections(more, pages, described)
+        described += self._map(more, described)
         slab = self._page(1 << self._info["NUMBER(PG_slab)"], 0)
         kept = described // PAGE if user else pages
         self._fill(more.p_offset, slab, kept)
         self._fill(more.p_offset + kept * size, self._page(0, _ANON), pages - kept)
-        self._map(more)
         return described
 
     def _add_sections(self, more: Mapped, pages: int, behind: int) -> int:
@@ -88,10 +90,9 @@ class Kernel:
             self._write(root + section * entry, encoded)
         for number in range(1, last // per_root + 1):
             self._write(roots + number * 8, more.p_vaddr + behind + (number - 1) * PAGE)
-        others = range(per_root, last + 1)
-        table = b"".join(_U64.pack(encoded).ljust(entry, b"\0") for _ in others)
-        os.pwrite(self._fd, table, more.p_offset + behind)
-        return round_out(len(table))
+        for section in range(per_root, last + 1):
+            self._write(more.p_paddr + behind + (section - per_root) * entry, encoded)
+        return round_out((last + 1 - per_root) * entry) if last >= per_root else 0
 
     def _fill(self, offset: int, page: bytes, count: int) -> None:
         for done in range(0, count, _CHUNK):
@@ -105,13 +106,23 @@ class Kernel:
         struct.pack_into("<i", page, self._info["OFFSET(page._refcount)"], 1)
         return bytes(page)
 
-    def _map(self, more: Mapped) -> None:
-        """Map it where the kernel's direct mapping would have it, in pages of 1 GiB."""
+    def _map(self, more: Mapped, behind: int) -> int:
+        """Map it where the kernel's direct mapping would have it, in pages of 1 GiB.
+
+        Return how many bytes the page tables take *behind* what else is at its beginning.
+        """
         table = self._info["SYMBOL(init_top_pgt)"] - START_KERNEL_MAP + self._info["NUMBER(phys_base)"]
+        used = 0
         for done in range(0, more.p_filesz, 1 << _PUD_SHIFT):
             vaddr, paddr = more.p_vaddr + done, more.p_paddr + done
-            upper = self._read(table + 8 * (vaddr >> _PGD_SHIFT & 511)) & _ADDRESS
+            entry = table + 8 * (vaddr >> _PGD_SHIFT & 511)
+            upper = self._read(entry) & _ADDRESS
+            if not upper:
+                upper = more.p_paddr + behind + used
+                self._write(entry, upper | _TABLE)
+                used += PAGE
             self._write(upper + 8 * (vaddr >> _PUD_SHIFT & 511), paddr | _LARGE_PAGE)
+        return used
 
     def _direct(self, vaddr: int) -> int:
         return vaddr - self._page_offset

@@ -74,7 +74,7 @@ def write_source(
 
 def _keep(fd: int, notes: bytes, segments: Sequence[Segment], *, user: bool) -> int:
     loads = [Mapped(s.p_paddr, s.p_vaddr, s.p_offset, s.p_filesz) for s in segments if s.p_type == PT_LOAD]
-    return Kernel(fd, notes, loads[:-1]).keep(loads[-1], user=user)
+    return Kernel(fd, notes, loads).keep(loads[-1], user=user)
 
 
 def template() -> bytes:
