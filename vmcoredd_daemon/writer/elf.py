@@ -86,8 +86,8 @@ def _report_unreachable(job: Job, problem: str) -> None:
     record(
         Event.SOURCE_UNREADABLE,
         logging.ERROR,
-        f"{job.source}: {problem}. kexec-tools makes such program headers on arm64 if the kernel is built without "
-        "KALLSYMS_ALL; with kexec -s the kernel makes them",
+        f"{job.source}: {problem}. kexec-tools makes such headers on arm64 if /proc/kallsyms has no _text: the "
+        "kernel is built without KALLSYMS_ALL",
         source=job.source,
     )
 
