@@ -17,6 +17,7 @@ from tests.lib.attaching import contents, other_notes
 from tests.lib.core_collector import NOWHERE, add_collector
 from tests.lib.external_tools import pyelftools, readelf
 from tests.lib.flattened_writer import overlaps, restore, split
+from tests.lib.paths import DATA_DIRECTORY
 from tests.lib.sample import unpack_machine
 from tests.lib.service import mask_built_in
 from tests.lib.shell_program import shell_program
@@ -145,6 +146,16 @@ def test_attach_twice(vmcore: Path, sample: Sample) -> None:
     if sample.is_flat:
         vmcore.write_bytes(restore(split(vmcore.read_bytes())))
         assert contents(vmcore) == {"disk": SECOND, "nic": SECOND}
+
+
+@each(SAMPLES)
+def test_spool_of_a_kernel_with_other_pages(vmcore: Path, sample: Sample) -> None:
+    """A capture kernel with pages of 16 KiB has left the note."""
+    done = run("attach", vmcore, DATA_DIRECTORY / "arm64-16k.note")
+    assert done.returncode == 0
+    dump, _ = inspected(vmcore)["device_dumps"]
+    assert dump["verified"]
+    assert (dump["buffer_size"] + 64) % sample.page == 0
 
 
 @each(sample for sample in SAMPLES if sample.is_flat)
