@@ -17,8 +17,8 @@ from tests.decoders.damage import is_decoded
 from vmcoredd_daemon.decoders.decoded import Decode
 
 MODULES = (
-    *("acpi_apei", "cper", "devcoredump", "devlink", "dmi", "edac", "ethtool", "ipmi", "nvme", "pci", "pmt"),
-    *("pstore", "unknown"),
+    *("acpi_apei", "cper", "devcoredump", "devlink", "dmi", "edac", "ethtool", "fdt", "ipmi", "nvme", "pci"),
+    *("pmt", "pstore", "unknown"),
 )
 CPU_SECONDS = 5.0
 """For one input, of processor time."""

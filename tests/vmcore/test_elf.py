@@ -17,7 +17,15 @@ from tests.lib.paths import DATA_DIRECTORY, ROOT
 from tests.lib.resources import open_fds
 from vmcoredd_daemon.errors import InvalidVmcore
 from vmcoredd_daemon.note import ByteOrder
-from vmcoredd_daemon.vmcore.elf import Headers, empty_headers, read_headers, walk
+from vmcoredd_daemon.vmcore.elf import (
+    EMPTY_LOAD,
+    Headers,
+    Reachable,
+    empty_headers,
+    reachable,
+    read_headers,
+    walk,
+)
 from vmcoredd_daemon.vmcore.formats import recognise
 from vmcoredd_daemon.vmcore.image import file_image
 
@@ -201,11 +209,6 @@ def test_empty_headers_read_back(tmp_path: Path) -> None:
         (golden_with(32, "Q", 2**64 - 1), r"the program headers at offset 0xf{16} would be beyond the end"),
         (golden_with(32, "Q", 2**63), r"the program headers at offset 0x80{15} would be beyond the end"),
         (golden_with(32, "Q", 2**40), r"the program headers at offset 0x10{10} would be beyond the end"),
-        (golden_with(PHDR + 56 + 8, "Q", 2**63), r"a segment ends at 0x8000000000c30000, beyond what a file can"),
-        (
-            golden_with(PHDR + 56 + 32, "Q", 2**64 - 1),
-            r"a segment ends at 0x1000000000001afff, beyond what a file",
-        ),
     ],
 )
 def test_what_is_refused(data: bytes, problem: str) -> None:
@@ -214,6 +217,34 @@ def test_what_is_refused(data: bytes, problem: str) -> None:
         read_bytes(data)
     assert str(raised.value).isprintable()
     assert open_fds() == before
+
+
+@pytest.mark.parametrize(
+    ("data", "end", "missing", "kept"),
+    [
+        # Its place is beyond what a file can hold: it becomes empty, its addresses stay.
+        (golden_with(PHDR + 56 + 8, "Q", 2**63), 0x8000000000C30000, 0xC30000, [0, 0x9EC00, 0xCF00000, 0xFDD000]),
+        # Its size is: it is left out.
+        (golden_with(PHDR + 56 + 32, "Q", 2**64 - 1), 0x1000000000001AFFF, 0, [0x9EC00, 0xCF00000, 0xFDD000]),
+    ],
+)
+def test_memory_that_lies_beyond_what_a_file_can_hold(
+    data: bytes, end: int, missing: int, kept: list[int]
+) -> None:
+    headers = read_bytes(data)
+    found = reachable(headers)
+    assert found.missing == missing
+    said = f"its memory ends at {end:#x}, beyond what a file can hold: 1 of 4 PT_LOADs cannot be read"
+    assert found.problem == said
+    assert [load.p_filesz for load in found.headers.loads] == kept
+    assert found.headers.notes == headers.notes
+    assert reachable(found.headers) == Reachable(found.headers)
+
+
+def test_nothing_but_such_memory() -> None:
+    core = Core(note(1, b"registers"), (Load(0x1000, filesz=2**63, offset=0x2000),))
+    found = reachable(read_bytes(core.headers().ljust(0x1000, b"\0") + bytes(0x1000)))
+    assert found.headers.loads == (EMPTY_LOAD,)
 
 
 @pytest.mark.parametrize("elfclass", [32, 64])

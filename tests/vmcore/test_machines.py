@@ -238,6 +238,31 @@ def test_every_machine_and_shape(tmp_path: Path, machine: Machine, shape: str) -
         assert places(attached, "p_offset", machine.page) == places(source, "p_offset", machine.page)
 
 
+@pytest.mark.parametrize(("crashed", "capturing"), [(65536, 4096), (4096, 65536), (16384, 65536)])
+def test_capture_kernel_with_other_pages(tmp_path: Path, crashed: int, capturing: int) -> None:
+    """It lays /proc/vmcore out by its own pages, and so does the service; attach goes by the crashed one's."""
+    machine = Machine("aarch64", 64, "little", 183, crashed)
+    # VMCOREINFO is that of the crashed kernel.
+    source = replace(machine.core, page=capturing).write(tmp_path / "source")
+    data = b"d" * 70000
+    (tmp_path / "target").mkdir()
+    with Rig(tmp_path / "target", capturing) as rig:
+        report = rig.convert(source, rig.dump("nic", data))
+        assert (report.unreadable_pages, report.missing_bytes, report.altered) == (0, 0, ())
+        assert rig.data(0, len(data)) == data
+        check(rig.vmcore, replace(machine, page=capturing), source, ["nic"])
+        assert places(rig.vmcore, "p_offset", capturing) == places(source, "p_paddr", capturing)
+        for _ in range(2):
+            attach_data(rig.vmcore, disk=data)
+        assert list(contents(rig.vmcore)) == ["nic", "disk"]
+        assert other_notes(rig.vmcore) == other_notes(source)
+        assert load_bytes(rig.vmcore) == load_bytes(source)
+        assert program_headers(rig.vmcore) == (4, 4)
+        with rig.vmcore.open("rb") as file:
+            _, disk, manifest = find(file.fileno(), "FILE").device_dumps
+        assert {(disk.size + 64) % crashed, (manifest.size + 64) % crashed} == {0}
+
+
 @pytest.mark.parametrize(("count", "attaching"), [(PN_XNUM - 2, False), (PN_XNUM - 1, False), (PN_XNUM - 1, True)])
 def test_more_segments_than_e_phnum_can_count(tmp_path: Path, count: int, attaching: bool) -> None:
     machine = MACHINES[4]

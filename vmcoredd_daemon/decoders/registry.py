@@ -35,6 +35,7 @@ BUILT_IN: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "devcoredump": ("devcd[0-9]*",),
         "devlink": ("devlink_*",),
         "edac": ("edac",),
+        "fdt": ("fdt",),
         "firmware_tables": ("acpi_apei", "dmi"),
         "ipmi": ("ipmi[0-9]*",),
         "manifest": (MANIFEST_NAME,),

@@ -37,7 +37,7 @@ SYNCED = 1 << 20
 # linux/falloc.h: _IOW('X', 43, struct space_resv): l_type, l_whence, l_start, l_len, l_sysid, l_pid, l_pad. As
 # fallocate(2) with FALLOC_FL_PUNCH_HOLE: Python has posix_fallocate(3) only, which takes no flags.
 _SPACE_RESV = struct.Struct("@hhqqiI4i")
-_IOC_WRITE = (2 if os.uname().machine.startswith("ppc") else 1) << 30
+_IOC_WRITE = (2 if os.uname().machine.startswith(("ppc", "mips", "sparc")) else 1) << 30
 FS_IOC_UNRESVSP64 = _IOC_WRITE | _SPACE_RESV.size << 16 | ord("X") << 8 | 43
 
 

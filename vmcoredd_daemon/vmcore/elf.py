@@ -10,13 +10,13 @@ import os
 import struct
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any, NamedTuple
 
 from ..errors import InvalidVmcore
 from ..note import ByteOrder, Note, system_byteorder
-from .image import Image
+from .image import MAX_FILE_SIZE, Image
 
 MAGIC = b"\x7fELF"
 PT_LOAD = 1
@@ -26,8 +26,6 @@ PN_XNUM = 0xFFFF
 """e_phnum of a file with more program headers than 16 bits can count; sh_info of section 0 has their number."""
 MAX_SEGMENTS = 1 << 17
 """Program headers that a file may have: they are kept in memory, and a forged number must not exhaust it."""
-MAX_FILE_SIZE = (1 << 63) - 1
-"""Bytes: the largest off_t."""
 
 _FORMATS = {
     32: ("16sHHIIIIIHHHHHH", "IIIIIIII", "IIIIIIIIII"),
@@ -69,6 +67,10 @@ class Segment:
     p_filesz: int
     p_memsz: int
     p_align: int
+
+
+EMPTY_LOAD = Segment(PT_LOAD, 0, 0, 0, 0, 0, 0, 0)
+"""Of a vmcore without memory: crash takes no file with fewer than two segments (``is_netdump()``)."""
 
 
 class Ehdr(NamedTuple):
@@ -229,6 +231,46 @@ def read_headers(image: Image) -> Headers:
     return headers
 
 
+@dataclass(frozen=True, slots=True)
+class Reachable:
+    """The headers of a vmcore without the memory that no program can read."""
+
+    headers: Headers
+    missing: int = 0
+    """Bytes of memory that there are by the headers, but not in what can be read of the file."""
+    problem: str = ""
+    """What cannot be read, in words; empty if all can."""
+
+
+def reachable(headers: Headers) -> Reachable:
+    """Return what of *headers* lies where a file can be read.
+
+    On arm64, if /proc/kallsyms has no ``_text``, kexec-tools takes its address for 0 and makes a PT_LOAD of almost
+    2^64 bytes (``iomem_range_callback()`` in kexec/arch/arm64/crashdump-arm64.c), and the kernel puts all others
+    behind it (``process_ptload_program_headers_elf64()``). A PT_LOAD of such a size is left out, because its
+    addresses are no memory either. Those behind it keep their addresses and become empty.
+    """
+    lost = [load for load in headers.loads if load.p_offset + load.p_filesz > MAX_FILE_SIZE]
+    if not lost:
+        return Reachable(headers)
+    kept: list[Segment] = []
+    missing = 0
+    for segment in headers.segments:
+        if segment.p_type != PT_LOAD or segment.p_offset + segment.p_filesz <= MAX_FILE_SIZE:
+            kept.append(segment)
+        elif segment.p_filesz <= MAX_FILE_SIZE:
+            kept.append(replace(segment, p_offset=0, p_filesz=0))
+            missing += segment.p_filesz
+    if not any(segment.p_type == PT_LOAD for segment in kept):
+        kept.append(EMPTY_LOAD)
+    end = max(load.p_offset + load.p_filesz for load in lost)
+    problem = (
+        f"its memory ends at {end:#x}, beyond what a file can hold: {len(lost)} of {len(headers.loads)} PT_LOADs "
+        "cannot be read"
+    )
+    return Reachable(replace(headers, segments=tuple(kept)), missing, problem)
+
+
 def read_sections(image: Image, structs: Structs) -> Sections | None:
     """Return the section headers of *image*, None if it has no section but the one that counts segments.
 
@@ -264,6 +306,8 @@ def machine_name(e_machine: int, elfclass: int, byteorder: ByteOrder) -> str:
     name = _MACHINES.get(e_machine, f"e_machine {e_machine}")
     if name == "ppc64" and byteorder is ByteOrder.LITTLE:
         return "ppc64le"
+    if name == "mips" and elfclass == 64:
+        return "mips64"
     return "riscv32" if name == "riscv64" and elfclass == 32 else name
 
 
@@ -273,13 +317,10 @@ def largest_page_size(e_machine: int) -> int:
 
 
 def empty_headers() -> Headers:
-    """Return the headers of a vmcore of this machine without memory: ELF64, its own byte order, one empty PT_LOAD.
-
-    crash takes no file with fewer than two segments (``is_netdump()``).
-    """
+    """Return headers of a vmcore of this machine without memory: ELF64, its own byte order, one empty PT_LOAD."""
     byteorder = system_byteorder()
     ident = MAGIC + (b"\x02\x01\x01" if byteorder is ByteOrder.LITTLE else b"\x02\x02\x01") + bytes(9)
-    return Headers(64, byteorder, ident, _native_machine(), 0, (Segment(PT_LOAD, 0, 0, 0, 0, 0, 0, 0),))
+    return Headers(64, byteorder, ident, _native_machine(), 0, (EMPTY_LOAD,))
 
 
 def _native_machine() -> int:
@@ -355,10 +396,6 @@ def _extended_count(e_shoff: int, shdr: struct.Struct, image: Image) -> int:
 def _check_segments(headers: Headers, path: str, file_size: int) -> None:
     if not headers.notes:
         raise InvalidVmcore(f"{path}: has no PT_NOTE segment")
-    for segment in headers.loads:
-        end = segment.p_offset + segment.p_filesz
-        if end > MAX_FILE_SIZE:
-            raise InvalidVmcore(f"{path}: a segment ends at {end:#x}, beyond what a file can hold")
     covered = 0
     for segment in sorted(headers.notes, key=lambda note: note.p_offset):
         end = segment.p_offset + segment.p_filesz

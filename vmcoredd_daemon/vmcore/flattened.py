@@ -23,8 +23,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator
 
 from ..errors import InvalidVmcore
-from .elf import MAX_FILE_SIZE
-from .image import Image
+from .image import MAX_FILE_SIZE, Image
 
 SIGNATURE = b"makedumpfile\0\0\0\0"
 HEADER_SIZE = 4096

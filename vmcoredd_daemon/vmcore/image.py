@@ -13,6 +13,9 @@ from ..errors import InvalidVmcore
 from ..files import Pread, pread
 from ..note import ByteOrder, Note, walk_notes
 
+MAX_FILE_SIZE = (1 << 63) - 1
+"""Bytes: the largest off_t."""
+
 
 @dataclass(frozen=True, slots=True)
 class Image:
@@ -55,8 +58,13 @@ class Image:
 
 
 def file_image(fd: int, path: str) -> Image:
-    """Return the bytes of the file open at *fd*, a regular file or a block device. Raises InvalidVmcore."""
+    """Return the bytes of the file open at *fd*, a regular file or a block device. Raises InvalidVmcore.
+
+    /proc/vmcore can say that it has more bytes than a file can hold; what is beyond them cannot be read.
+    """
     try:
+        if os.fstat(fd).st_size < 0:
+            return Image(partial(pread, fd), MAX_FILE_SIZE, path)
         # st_size of a block device is 0.
         position = os.lseek(fd, 0, os.SEEK_CUR)
         size = os.lseek(fd, 0, os.SEEK_END)

@@ -23,8 +23,7 @@ from dataclasses import dataclass, field
 
 from ..errors import InvalidVmcore
 from ..note import MAX_PAGE_SIZE, MIN_PAGE_SIZE, ByteOrder, round_up
-from .elf import MAX_FILE_SIZE
-from .image import Image
+from .image import MAX_FILE_SIZE, Image
 from .layout import NoteOrder
 
 SIGNATURE = b"KDUMP   "

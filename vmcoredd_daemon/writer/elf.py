@@ -12,7 +12,7 @@ from ..note import DeviceDumpNote, Note, system_byteorder, system_page_size
 from ..vmcore.copy.extents import CopyReport
 from ..vmcore.copy.source import Reads, TimedFile, TimedNotes
 from ..vmcore.copy.write import VMCORE_INCOMPLETE, write_vmcore
-from ..vmcore.elf import Headers, empty_headers, read_headers, walk
+from ..vmcore.elf import Headers, empty_headers, reachable, read_headers, walk
 from ..vmcore.image import Image
 from ..vmcore.layout import Layout, Source, plan
 from .job import Job, report_altered
@@ -34,11 +34,17 @@ def write_elf(job: Job, fallback: str = "") -> WriteResult:
     try:
         reads = TimedFile(job.reads, fd, TimedNotes(job.spool_reads))
         image = reads.image(str(job.source))
-        headers = read_headers(image)
+        found = reachable(read_headers(image))
+        headers = found.headers
         if headers.byteorder is not system_byteorder():
             raise InvalidVmcore(f"{job.source}: has the byte order of another machine, {headers.byteorder} endian")
         planned = partial(plan, Source(fd, image.size), headers, _notes(image, headers))
-        return _copy(job, VMCORE, planned, ManifestSource(str(job.source), fallback=fallback), reads)
+        if found.problem:
+            _report_unreachable(job, found.problem)
+        described = ManifestSource(
+            str(job.source), missing_bytes=found.missing, error=found.problem, fallback=fallback
+        )
+        return _copy(job, VMCORE, planned, described, reads, partial=bool(found.problem))
     finally:
         job.reads.close(fd)
 
@@ -56,20 +62,34 @@ def _copy(
     planned: Callable[[Sequence[DeviceDumpNote], int], Layout],
     described: ManifestSource,
     reads: Reads,
+    *,
+    partial: bool = False,
 ) -> WriteResult:
+    """Write what is *planned*; *partial* is as for :func:`write_vmcore`."""
     with own_note(job, described) as own:
         layout = planned([*job.snapshot.notes, *own.notes], system_page_size())
         _warn_if_small(job, layout)
         job.progress.start(WRITING, layout.copied)
-        report = write_vmcore(layout, job.directory, name, job.progress, own.complete, reads)
+        report = write_vmcore(layout, job.directory, name, job.progress, own.complete, reads, partial=partial)
     errors, path = [described.error, _report(job, report), own.problem], job.directory / name
-    if report.left_out:
+    if report.left_out or partial:
         path = path.with_name(VMCORE_INCOMPLETE)
+    if report.left_out:
         missing = f"{report.left_out} of {layout.size} bytes"
         stopped = f"the source stopped responding: {missing} are missing"
         errors.append(stopped if report.blocked else f"the target has no space for {missing}")
     error = "; ".join(filter(None, errors))
     return WriteResult(path, path.stat().st_size, len(job.snapshot.notes), error, described.fallback)
+
+
+def _report_unreachable(job: Job, problem: str) -> None:
+    record(
+        Event.SOURCE_UNREADABLE,
+        logging.ERROR,
+        f"{job.source}: {problem}. kexec-tools makes such headers on arm64 if /proc/kallsyms has no _text: the "
+        "kernel is built without KALLSYMS_ALL",
+        source=job.source,
+    )
 
 
 def _notes(image: Image, headers: Headers) -> Iterator[Note]:

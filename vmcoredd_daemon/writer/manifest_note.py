@@ -89,7 +89,7 @@ def _complete(
     source = replace(
         source,
         unreadable_pages=report.unreadable_pages,
-        missing_bytes=report.missing_bytes + report.left_out,
+        missing_bytes=source.missing_bytes + report.missing_bytes + report.left_out,
         error=error,
     )
     data = _manifest(snapshot, source, machine).dump()

@@ -84,11 +84,3 @@ def test_packed_sub_header_of_a_machine_that_is_not_known(tmp_path: Path, flatte
     read = header(vmcore)
     assert (read.elfclass, read.machine) == (32, "Unknown")
     assert found_by_libkdumpfile(vmcore) == ("packed", read.offset_note, read.size_note)
-
-
-def test_s390x(tmp_path: Path) -> None:
-    vmcore = unpack_machine("s390x-6.1-qemu.flattened", tmp_path / "vmcore")
-    notes = other_notes(vmcore)
-    attach_data(vmcore, nic=DATA)
-    assert contents(vmcore) == {"nic": DATA}
-    assert other_notes(vmcore) == notes

@@ -269,23 +269,61 @@ def test_kdump_compressed_file_of_arm(tmp_path: Path) -> None:
     assert verdict.problems == [
         "on armv7l it reads no device dumps from kdump-compressed files: use vmcoredd extract"
     ]
-    assert "needs a crash that is built for armv7l; this one was not tried, what is said is by its source" in (
-        verdict.remarks
-    )
+    assert verdict.remarks == ["needs a crash that is built for armv7l"]
+
+
+def of_machine(
+    path: Path, e_machine: int, info: str, page: int = 4096, elfclass: int = 64, byteorder: str = "little"
+) -> Verification:
+    """Return what verify says of an ELF file of a machine with one device dump and this VMCOREINFO."""
+    info_note = note(0, f"OSRELEASE=6.12.0\nPAGESIZE={page}\n{info}".encode(), b"VMCOREINFO\0", byteorder)
+    found = device_dump(b"nic", b"x", byteorder, page) + info_note
+    loads = (Load(0x10000, b"m"),)
+    return verified(Core(found, loads, elfclass, byteorder, e_machine=e_machine, page=page).write(path))
 
 
 @pytest.mark.parametrize(
-    ("page", "bits", "reads"), [(4096, 48, True), (4096, 52, False), (16384, 52, False), (65536, 52, True)]
+    ("page", "bits", "actual", "makedumpfile", "crash"),
+    [
+        (4096, 48, 16, True, ""),
+        (4096, 52, 16, False, ""),
+        (4096, 52, 12, False, "version 9.0.2 walks four levels of page tables, this kernel has five"),
+        (16384, 48, 16, True, ""),
+        (16384, 52, 12, False, "version 9.0.2 does not support VA_BITS 52 with pages of 16384 bytes"),
+        (65536, 52, 12, True, ""),
+    ],
 )
-def test_page_tables_of_arm64(tmp_path: Path, page: int, bits: int, reads: bool) -> None:
-    info = f"OSRELEASE=6.12.0\nPAGESIZE={page}\nNUMBER(VA_BITS)={bits}\n".encode()
-    found = device_dump(b"nic", b"x", page=page) + note(0, info, b"VMCOREINFO\0")
-    verdict = verified(
-        Core(found, (Load(0x10000, b"m"),), e_machine=183, page=page).write(tmp_path / "vmcore")
-    ).makedumpfile
-    assert verdict.reads == reads
-    if not reads:
-        assert f"version 1.7.6 has no support for VA_BITS {bits} with pages of {page} bytes" in verdict.problems
+def test_page_tables_of_arm64(
+    tmp_path: Path, page: int, bits: int, actual: int, makedumpfile: bool, crash: str
+) -> None:
+    info = f"NUMBER(VA_BITS)={bits}\nNUMBER(TCR_EL1_T1SZ)={actual:#x}\n"
+    said = of_machine(tmp_path / "vmcore", 183, info, page)
+    assert said.makedumpfile.reads == makedumpfile
+    if not makedumpfile:
+        unsupported = f"no version up to 1.7.9 supports VA_BITS {bits} with pages of {page} bytes"
+        assert said.makedumpfile.problems == [unsupported]
+    of_crash = [*said.crash.problems, *said.crash.remarks]
+    assert [text for text in of_crash if text.startswith("version")] == ([crash] if crash else [])
+    assert said.crash.reads == (page != 16384 or bits != 52)
+
+
+def test_what_makedumpfile_needs_on_riscv64(tmp_path: Path) -> None:
+    names = ["VA_BITS", "PAGE_OFFSET", "VMALLOC_START", "VMALLOC_END", "VMEMMAP_START", "VMEMMAP_END"]
+    names += ["MODULES_VADDR", "MODULES_END", "KERNEL_LINK_ADDR"]
+    info = "".join(f"NUMBER({name})=1\n" for name in names)
+    said = of_machine(tmp_path / "vmcore", 243, info).makedumpfile
+    assert said.problems == ["finds no NUMBER(va_kernel_pa_offset) in VMCOREINFO"]
+    said = of_machine(tmp_path / "vmcore", 243, f"{info}NUMBER(va_kernel_pa_offset)=1\n").makedumpfile
+    assert (said.reads, said.device_dumps) == (True, 1)
+    assert said.remarks[0].startswith("needs a makedumpfile 1.7.4 or later that is built for riscv64; this one")
+
+
+def test_mips(tmp_path: Path) -> None:
+    said = of_machine(tmp_path / "vmcore", 8, "", elfclass=32, byteorder="big")
+    assert (said.crash.device_dumps, said.makedumpfile.problems) == (1, ["there is none for mips of 32 bits"])
+    said = of_machine(tmp_path / "vmcore", 8, "", byteorder="big")
+    assert (said.makedumpfile.reads, said.makedumpfile.device_dumps) == (True, 1)
+    assert said.crash.remarks[0].startswith("needs a crash 7.3.0 or later that is built for mips64")
 
 
 def test_dump_with_paging(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ BUILT_IN: Mapping[str, str] = MappingProxyType(
         "devlink": "devlink:Devlink",
         "edac": "edac:Edac",
         "ethtool": "ethtool:Ethtool",
+        "fdt": "fdt:Fdt",
         "firmware_tables": "firmware_tables:FirmwareTables",
         "ipmi": "ipmi:Ipmi",
         "nvme": "nvme:Nvme",

@@ -15,9 +15,9 @@ from typing import BinaryIO
 from .archive import Archive, archive_size
 from .files import Problems
 
-# linux/sockios.h, struct ifreq of linux/if.h
+# linux/sockios.h, struct ifreq of linux/if.h, whose union is larger than the pointer
 SIOCETHTOOL = 0x8946
-IFREQ = struct.Struct("16sQ16x")
+IFREQ = struct.Struct("@16sP16x")
 
 # linux/ethtool.h
 ETHTOOL_GDRVINFO = 0x03

@@ -30,8 +30,8 @@ MAX_ADDRESS = 40
 MAX_MESSAGE = 272
 """Bytes of a message, IPMI_MAX_MSG_LENGTH of linux/ipmi_msgdefs.h."""
 
-# _IOR('i', 13, struct ipmi_req), _IOWR('i', 11, struct ipmi_recv), by asm/ioctl.h, which differs on POWER.
-READ = (1 if os.uname().machine.startswith("ppc") else 2) << 30
+# _IOR('i', 13, struct ipmi_req), _IOWR('i', 11, struct ipmi_recv), by asm/ioctl.h, which differs on these.
+READ = (1 if os.uname().machine.startswith(("ppc", "mips", "sparc")) else 2) << 30
 IPMICTL_SEND_COMMAND = READ | REQ.size << 16 | ord("i") << 8 | 13
 IPMICTL_RECEIVE_MSG_TRUNC = 3 << 30 | RECV.size << 16 | ord("i") << 8 | 11
 

@@ -20,7 +20,7 @@ from ..copy.clone import copy_sparse
 from ..copy.extents import ExtentCopy
 from ..copy.read_back import own_offsets, verify_notes
 from ..copy.write import write_headers
-from ..elf import PT_LOAD, PT_NOTE, Headers, read_headers, read_sections, walk
+from ..elf import PT_LOAD, PT_NOTE, Headers, reachable, read_headers, read_sections, walk
 from ..formats import Notes, Vmcore
 from ..image import file_image
 from ..layout import Extent, Layout, Source, keep_sections, order_notes, plan, plan_moved
@@ -48,7 +48,7 @@ def attach_elf(
     size = order.size
     place = _find_zeros(fd, vmcore, headers, page_size, size)
     if place is None:
-        new = _NewFile(fd, path, vmcore, headers, page_size, progress)
+        new = _NewFile(fd, path, vmcore, reachable(headers).headers, page_size, progress)
         return False, replace_file(fd, path, lambda out: new.write(out, notes, dumps), committing)
     placed = order.extents(fd, dumps, place)
     own = own_offsets(placed, dumps)
@@ -139,7 +139,10 @@ def _is_complete(layout: Layout, source: Source) -> bool:
 
 def truncation(vmcore: Vmcore) -> str | None:
     """Return a warning if the file ends before its memory does."""
-    end = max((load.p_offset + load.p_filesz for load in read_headers(vmcore.image).loads), default=0)
+    headers = read_headers(vmcore.image)
+    if problem := reachable(headers).problem:
+        return problem
+    end = max((load.p_offset + load.p_filesz for load in headers.loads), default=0)
     if end <= vmcore.image.size:
         return None
     return f"is truncated: its memory ends at {end:#x}, the file at {vmcore.image.size:#x}"

@@ -23,9 +23,9 @@ from typing import BinaryIO, cast
 from ...errors import InvalidVmcore, VmcoreddError, WriteFailed
 from ...files import BLOCK_SIZE, check_space, pwrite
 from .. import kdump
-from ..elf import MAGIC, MAX_FILE_SIZE
+from ..elf import MAGIC
 from ..flattened import END, HEADER_SIZE, PIECE, Index, check_header, check_piece, pieces
-from ..image import Image
+from ..image import MAX_FILE_SIZE, Image
 from . import stream_elf, stream_kdump
 from .stream_plan import Action, Additions, NotYet, Plan
 

@@ -13,9 +13,8 @@ from collections.abc import Iterator
 from ...errors import InvalidVmcore
 from ...note import Note
 from .. import kdump
-from ..elf import MAX_FILE_SIZE
 from ..flattened import Index
-from ..image import Image
+from ..image import MAX_FILE_SIZE, Image
 from .stream_plan import Action, Additions, Emit, NoteArea, NotYet, Patch, Range, plan_notes
 
 

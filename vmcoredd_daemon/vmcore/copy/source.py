@@ -140,7 +140,8 @@ class TimedCalls:
     def size(self, path: Path) -> int:
         """Return the bytes of the source, 0 if it is not known."""
         try:
-            return self.call(self.timeout, os.stat, path).st_size
+            # /proc/vmcore can say more than an off_t holds.
+            return max(0, self.call(self.timeout, os.stat, path).st_size)
         except OSError:
             return 0
 

@@ -38,8 +38,11 @@ def write_vmcore(
     progress: Progress,
     complete: Complete | None = None,
     reads: Reads | None = None,
+    *,
+    partial: bool = False,
 ) -> CopyReport:
-    """Write the vmcore *name* into *directory*; as *name*-incomplete, if only part of the memory fits.
+    """Write the vmcore *name* into *directory*; as *name*-incomplete, if only part of the memory fits, or if
+    *partial* says that the source does not give all of it.
 
     After an error, what had that name before is still there; if only the directory could not be synced, the new
     vmcore. Blocks for as long as the copy takes: call it in a thread. Raises NoSpace when not even the notes fit,
@@ -55,7 +58,7 @@ def write_vmcore(
         fd = open_new(parent, incomplete)
         try:
             report = _NewFile(fd, layout, progress, complete, reads).write()
-            if not report.left_out:
+            if not (report.left_out or partial):
                 os.rename(incomplete, name, src_dir_fd=parent, dst_dir_fd=parent)
             sync(parent)
         except BaseException:

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 
 from ...errors import InvalidVmcore
 from .. import flattened, kdump
-from ..elf import MAX_FILE_SIZE, read_headers
+from ..elf import read_headers
 from ..formats import Vmcore, recognise
-from ..image import Image
+from ..image import MAX_FILE_SIZE, Image
 from ..utsname import Utsname, read_utsname
 from ..vmcoreinfo import crash_time, lines
 from .inspect import Inspection, find_in

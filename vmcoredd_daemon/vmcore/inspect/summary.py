@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from .. import kdump
 from ..elf import read_headers
 from ..formats import Vmcore
-from ..image import Image
+from ..image import MAX_FILE_SIZE, Image
 from ..page_data import MAX_BITMAP
 from ..utsname import read_utsname
 from ..vmcoreinfo import crash_time, lines
@@ -65,7 +65,7 @@ def summarize(vmcore: Vmcore) -> Summary:
 
 
 def _of_elf(image: Image, release: str | None, host: str | None, seconds: int | None) -> Summary:
-    loads = read_headers(image).loads
+    loads = [load for load in read_headers(image).loads if load.p_memsz <= MAX_FILE_SIZE]
     # The kernel's text is mapped twice, so that its memory is in two segments.
     memory = _union((load.p_paddr, load.p_paddr + load.p_memsz) for load in loads)
     there = ((load, min(load.p_filesz, max(0, image.size - load.p_offset))) for load in loads)

@@ -13,7 +13,7 @@ from ..vmcoreinfo import lines
 from . import elf_rules, kdump_rules
 from .compat import Verdict
 from .inspect import READ_SIZE, Inspection, check, find_in
-from .machines import judge_makedumpfile
+from .machines import judge_makedumpfile, judge_page_tables
 from .summary import summarize
 
 
@@ -62,6 +62,7 @@ def verify(image: Image, progress: Callable[[int], None] = lambda size: None) ->
     remarks = tuple(_incomplete(inspection)) if inspection else ()
     crash, makedumpfile = _predict(image, problems, progress)
     if machine is not None:
+        judge_page_tables(crash, machine, info)
         judge_makedumpfile(makedumpfile, machine, info)
     return Verification(tuple(dict.fromkeys(problems)), inspection, crash, makedumpfile, remarks)
 
