@@ -25,6 +25,7 @@ class Terminal:
     """One tmux of its own, with one shell in it."""
 
     def __init__(self, directory: Path, environment: dict[str, str], columns: int) -> None:
+        self._runs = 0
         self._tmux = ["tmux", "-S", str(directory / "tmux"), "-f", "/dev/null"]
         shell = ["env", *(f"{name}={value}" for name, value in environment.items()), "sh"]
         size = ["-x", str(columns), "-y", str(ROWS)]
@@ -54,8 +55,11 @@ class Terminal:
 
     def run(self, command: str, *, escapes: bool = False) -> str:
         """Run a command on an empty screen; return what is on the screen when it has ended."""
-        self.type("clear", "Enter")
-        self.wait(rf"\A{PROMPT}\Z")
+        # Without a number, the screen of before could be taken for the empty one, which would come later.
+        self._runs += 1
+        self.type("-l", f"clear; echo run {self._runs}")
+        self.type("Enter")
+        self.wait(rf"\Arun {self._runs}\n{PROMPT}\Z")
         self.type("-l", f"{command}; echo status=$?")
         self.type("Enter")
         self.wait(r"^status=\d+$")
